@@ -1,0 +1,180 @@
+"""What defines a domain: covariates, physics, task, spaces; and its seeded population of agents."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.task import Array, Dynamics, PeakBonus, Task
+
+POPULATION_SIZE = 500  # thesis p. 34
+POPULATION_SEED = 2021
+
+Physics: TypeAlias = Callable[[Array, Array], Array]
+"""Maps (state [..., S], action [...] or [..., A]) to the next state, with covariates bound."""
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """A physical parameter in which agents differ; hidden from learners.
+
+    Attributes:
+        name: Keyword of the environment, e.g. `gravity`.
+        low: Smallest value of the population.
+        high: Largest value of the population.
+        default: Value of Gymnasium's own environment.
+        unit: Unit, for tables; empty if dimensionless.
+    """
+
+    name: str
+    low: float
+    high: float
+    default: float
+    unit: str = ""
+
+
+class Renderer(Protocol):
+    """Draws full physical states of one agent."""
+
+    def render(self, state: NDArray[np.float64]) -> NDArray[np.uint8] | None:
+        """Draws the state, [S]: an image [height, width, 3] in rgb_array mode, a window (and None) in human mode."""
+
+    def close(self) -> None:
+        """Frees the window."""
+
+
+def stack_state(*columns: Array) -> NDArray[np.float64]:
+    """Joins S columns [...] into states [..., S]; each column stays contiguous, which is what physics reads."""
+    return np.moveaxis(np.stack(columns), 0, -1)
+
+
+def _identity(x: Array) -> Array:
+    return x
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of environment that all agents share; they differ in its covariates only.
+
+    The physics work on the full physical *state*; in domains that show all of it, state and observation coincide and
+    `observe` and `embed` are left out.
+
+    Attributes:
+        title: Name in CamelCase; the environment is `Hetero{title}-v0`.
+        summary: One line for listings.
+        task: Reward and termination, of observations.
+        covariates: In the order of the thesis's tuples.
+        observation_names: Name and unit of each observation dimension, for tables and plots.
+        observation_space: Space of one observation, [D].
+        action_space: Space of one action: Discrete, or Box [A].
+        episode_steps: Time limit (a truncation).
+        test_agents: Covariates of agents 0–4, thesis Table 5.1.
+        training_agents: Covariates of the agents that logging policies are trained on, thesis Table 5.1.
+        initial_state: Maps (generator, number of rows B) to initial states, [B, S].
+        physics: Maps covariates (floats or arrays [B]) to the step function of the full physical state.
+        make_renderer: Maps (render_mode, covariates) to a renderer.
+        render_fps: Frames a second in real time.
+        observe: Maps a state [..., S] to its observation [..., D].
+        embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
+        peak_bonus: Planning objective that planners use by default; never part of the reward.
+    """
+
+    title: str
+    summary: str
+    task: Task
+    covariates: tuple[Covariate, ...]
+    observation_names: tuple[str, ...]
+    observation_space: spaces.Box
+    action_space: spaces.Discrete | spaces.Box
+    episode_steps: int
+    test_agents: tuple[tuple[float, ...], ...]
+    training_agents: tuple[tuple[float, ...], ...]
+    initial_state: Callable[[np.random.Generator, int], NDArray[np.float64]]
+    physics: Callable[..., Physics]
+    make_renderer: Callable[[str, Mapping[str, float]], Renderer]
+    render_fps: int
+    observe: Callable[[Array], Array] = _identity
+    embed: Callable[[Array], Array] = _identity
+    peak_bonus: PeakBonus | None = None
+
+    @property
+    def name(self) -> str:
+        """Key in `DOMAINS`, in dataset ids and in simulator names."""
+        return self.title.lower()
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of the true environment."""
+        return f"Hetero{self.title}-v0"
+
+    @cached_property
+    def population(self) -> NDArray[np.float64]:
+        """Covariates of all agents, [N, covariates]: the test agents, then uniform draws from a fixed seed."""
+        low = [c.low for c in self.covariates]
+        high = [c.high for c in self.covariates]
+        rng = np.random.default_rng(POPULATION_SEED)
+        drawn = rng.uniform(low, high, size=(POPULATION_SIZE - len(self.test_agents), len(self.covariates)))
+        return np.concatenate([np.asarray(self.test_agents, dtype=np.float64), drawn])
+
+    def agent_covariates(self, agent: int) -> dict[str, float]:
+        """Covariates of one agent of the population.
+
+        Raises:
+            ValueError: If there is no such agent.
+        """
+        if isinstance(agent, bool) or not isinstance(agent, int | np.integer) or not 0 <= agent < POPULATION_SIZE:
+            raise ValueError(
+                f"agent {agent!r} is not in the {self.name} population ({POPULATION_SIZE} agents: "
+                f"0–{POPULATION_SIZE - 1}); give a whole number in that range, or covariates by name"
+            )
+        return dict(zip((c.name for c in self.covariates), map(float, self.population[agent]), strict=True))
+
+    def resolve_covariates(self, agent: int | None, named: Mapping[str, Any]) -> dict[str, float]:
+        """Covariates that the keywords of an environment stand for.
+
+        Args:
+            agent: Agent of the population, or None.
+            named: Covariates by name; those left out take their default. Not together with `agent`.
+
+        Returns:
+            Every covariate by name.
+
+        Raises:
+            ValueError: If both are given, a name is unknown, or a value lies outside its range.
+        """
+        known = {c.name: c for c in self.covariates}
+        if unknown := sorted(set(named) - set(known)):
+            raise ValueError(f"{self.env_id} has no keyword {', '.join(unknown)}; covariates: {', '.join(known)}")
+        if agent is not None:
+            if named:
+                raise ValueError(
+                    f"agent={agent} already fixes the covariates; drop either agent or {', '.join(sorted(named))}"
+                )
+            return self.agent_covariates(agent)
+        resolved = {}
+        for name, covariate in known.items():
+            value = named.get(name, covariate.default)
+            if not isinstance(value, int | float | np.number) or not covariate.low <= value <= covariate.high:
+                raise ValueError(f"{name}={value!r} is outside [{covariate.low}, {covariate.high}] of {self.env_id}")
+            resolved[name] = float(value)
+        return resolved
+
+    def dynamics(self, agent: int | None = None, **covariates: float) -> Dynamics:
+        """True dynamics of one agent on observations, for planners; keywords as in the environment.
+
+        Returns:
+            Maps (obs [..., D], action) to next_obs [..., D], in NumPy.
+
+        Raises:
+            ValueError: As `resolve_covariates`.
+        """
+        step = self.physics(**self.resolve_covariates(agent, covariates))
+
+        def dynamics(obs: Array, action: Array) -> Array:
+            return self.observe(step(self.embed(obs), action))
+
+        return dynamics

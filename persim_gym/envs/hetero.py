@@ -1,0 +1,240 @@
+"""The true environments: one class for single, one for batched use, over every domain."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from persim_gym.envs import DOMAINS
+from persim_gym.envs.domain import Domain, Renderer
+from persim_gym.envs.spaces import checked_actions
+from persim_gym.envs.vector import Advance, BatchedVectorEnv
+
+
+def domain_of(domain: str) -> Domain:
+    """Looks a domain up by name.
+
+    Raises:
+        ValueError: If there is no such domain; lists those that exist.
+    """
+    if domain not in DOMAINS:
+        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+    return DOMAINS[domain]
+
+
+class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
+    """The true environment of one agent.
+
+    Observations and actions are those of the domain; the covariates are not observed. With default covariates the
+    episodes equal Gymnasium's own environment, but for the documented reward at MountainCar's goal and time limits.
+
+    Attributes:
+        domain: The domain.
+        covariates: This agent's covariates by name; change nothing here, make another environment instead.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}
+
+    def __init__(
+        self, domain: str, agent: int | None = None, render_mode: str | None = None, **covariates: float
+    ) -> None:
+        """Builds the environment of an agent of the population, or of covariates by name.
+
+        Args:
+            domain: Name of the domain; set by the registered id.
+            agent: Agent of the population, 0–499; 0–4 are the thesis's test agents.
+            render_mode: None, "human" or "rgb_array".
+            **covariates: Covariates by name instead of an agent; those left out take the default.
+
+        Raises:
+            ValueError: If the agent, a covariate or the render mode does not exist or is out of range.
+        """
+        self.domain = domain_of(domain)
+        self.covariates = self.domain.resolve_covariates(agent, covariates)
+        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
+        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
+        self.observation_space = self.domain.observation_space
+        self.action_space = self.domain.action_space
+        self._physics = self.domain.physics(**self.covariates)
+        self._state: NDArray[np.float64] | None = None
+        self._renderer: Renderer | None = None
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """A copy of the full physical state, [S].
+
+        Raises:
+            ValueError: Before the first reset.
+        """
+        if self._state is None:
+            raise ValueError("call reset() first: there is no state yet")
+        return self._state.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts an episode; `options["state"]`, [S], sets the full physical state instead of drawing it."""
+        super().reset(seed=seed)
+        start = self.domain.initial_state(self.np_random, 1)[0]
+        if options and "state" in options:
+            given = np.asarray(options["state"], dtype=np.float64)
+            if given.shape != start.shape or not np.isfinite(given).all():
+                raise ValueError(f"options['state'] must be {start.shape[0]} finite numbers, got {options['state']!r}")
+            start = given.copy()
+        self._state = start
+        if self.render_mode == "human":
+            self.render()
+        return self.domain.observe(start).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Applies one action.
+
+        Raises:
+            ValueError: If the action is outside the space, or `reset` was not called.
+        """
+        action = checked_actions(self.action_space, action)
+        state = self._physics(self.state, action)
+        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
+        self._state = state
+        reward = float(self.domain.task.reward(obs, action, next_obs))
+        terminated = bool(self.domain.task.terminated(next_obs))
+        if self.render_mode == "human":
+            self.render()
+        return next_obs.astype(np.float32), reward, terminated, False, {}
+
+    def render(self) -> Any:
+        """Draws the current state as Gymnasium does: an image in rgb_array mode, a window in human mode."""
+        if self.render_mode is None:
+            gym.logger.warn('render() without a render mode; make the environment with render_mode="rgb_array"')
+            return None
+        if self._renderer is None:
+            self._renderer = self.domain.make_renderer(self.render_mode, self.covariates)
+        return self._renderer.render(self.state)
+
+    def close(self) -> None:
+        """Closes the window."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+class HeteroVectorEnv(BatchedVectorEnv):
+    """The true environments of many agents, all stepped in one batched call.
+
+    Attributes:
+        domain: The domain.
+        covariates: Covariates of the rows by name, [B] each.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+
+    def __init__(
+        self,
+        domain: str,
+        num_envs: int,
+        agents: Sequence[int] | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **covariates: float | Sequence[float],
+    ) -> None:
+        """Builds one row an agent.
+
+        Args:
+            domain: Name of the domain; set by the registered id.
+            num_envs: Number of rows B.
+            agents: Agent of each row, [B].
+            max_episode_steps: Time limit; None for the domain's.
+            autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
+            render_mode: None or "rgb_array".
+            **covariates: Covariates by name instead of agents, a number for all rows or one a row, [B].
+
+        Raises:
+            ValueError: If the number of agents is not the number of rows, or as for `HeteroEnv`.
+        """
+        self.domain = domain_of(domain)
+        super().__init__(
+            num_envs,
+            self.domain.observation_space,
+            self.domain.action_space,
+            max_episode_steps or self.domain.episode_steps,
+            autoreset_mode,
+        )
+        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
+        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
+        rows = [
+            self.domain.resolve_covariates(agent, named)
+            for agent, named in zip(
+                _spread("agents", agents, num_envs), _spread_covariates(covariates, num_envs), strict=True
+            )
+        ]
+        self.covariates = {c.name: np.array([row[c.name] for row in rows]) for c in self.domain.covariates}
+        self._rows = rows
+        self._physics = self.domain.physics(**self.covariates)
+        self._state: NDArray[np.float64] = self.domain.initial_state(np.random.default_rng(0), num_envs)
+        self._renderers: list[Renderer] = []
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """A copy of the full physical states, [B, S]."""
+        return self._state.copy()
+
+    def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
+        if rngs is None:
+            start = self.domain.initial_state(self.np_random, len(rows))
+        else:
+            start = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
+        self._state[rows] = start
+
+    def _advance(self, actions: NDArray[Any]) -> Advance:
+        state = self._physics(self._state, actions)
+        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
+        self._state = state
+        reward = np.asarray(self.domain.task.reward(obs, actions, next_obs), dtype=np.float64)
+        terminated = self.domain.task.terminated(next_obs)
+        return Advance(reward, terminated, np.zeros_like(terminated), {})
+
+    def _observation(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.domain.observe(self._state), dtype=np.float32)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Draws every row: B images in rgb_array mode."""
+        if self.render_mode is None:
+            return None
+        if not self._renderers:
+            self._renderers = [self.domain.make_renderer(self.render_mode, row) for row in self._rows]
+        return tuple(r.render(s) for r, s in zip(self._renderers, self._state, strict=True))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the renderers."""
+        for renderer in self._renderers:
+            renderer.close()
+        self._renderers = []
+
+
+def checked_render_mode(render_mode: str | None, known: Sequence[str]) -> str | None:
+    """Returns the render mode.
+
+    Raises:
+        ValueError: If it is not None and not known.
+    """
+    if render_mode is not None and render_mode not in known:
+        raise ValueError(f"render_mode={render_mode!r} is not supported; use None, {', '.join(map(repr, known))}")
+    return render_mode
+
+
+def _spread(name: str, values: Any, num_envs: int) -> list[Any]:
+    """One value a row."""
+    if values is None or np.ndim(values) == 0:
+        return [values] * num_envs
+    if len(values) != num_envs:
+        raise ValueError(f"{len(values)} {name} for {num_envs} rows; give exactly one a row")
+    return np.asarray(values).tolist()
+
+
+def _spread_covariates(covariates: dict[str, Any], num_envs: int) -> list[dict[str, float]]:
+    columns = {name: _spread(f"values of {name}", values, num_envs) for name, values in covariates.items()}
+    return [{name: column[row] for name, column in columns.items()} for row in range(num_envs)]

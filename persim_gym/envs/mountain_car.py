@@ -1,0 +1,95 @@
+"""MountainCar whose gravity differs between agents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
+from numpy.typing import NDArray
+
+from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
+from persim_gym.task import Array, PeakBonus, Task
+
+MIN_POSITION = -1.2
+MAX_POSITION = 0.6
+MAX_SPEED = 0.07  # a step
+GOAL_POSITION = 0.5
+FORCE = 0.001  # of the engine, a step
+
+
+def _terminated(next_obs: Array) -> Array:
+    return (next_obs[..., 0] >= GOAL_POSITION) & (next_obs[..., 1] >= 0.0)
+
+
+def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
+    """0 at the goal, -1 elsewhere, which the sums of thesis Table A.1 fit (its text writes +1 at the goal)."""
+    return _terminated(next_obs) * 1.0 - 1.0
+
+
+def _position(next_obs: Array) -> Array:
+    return next_obs[..., 0]
+
+
+def physics(gravity: float | NDArray[np.float64]) -> Physics:
+    """Step function of (position, velocity), [..., 2], under actions 0 (left), 1 (none), 2 (right), [...].
+
+    Args:
+        gravity: Pull of the hill, a step; a float, or an array [B], one for each row.
+    """
+
+    def step(state: Array, action: Array) -> Array:
+        position, velocity = state[..., 0], state[..., 1]
+        velocity = velocity + ((action - 1) * FORCE + np.cos(3 * position) * -gravity)
+        velocity = np.minimum(np.maximum(velocity, -MAX_SPEED), MAX_SPEED)
+        position = np.minimum(np.maximum(position + velocity, MIN_POSITION), MAX_POSITION)
+        velocity = np.where((position == MIN_POSITION) & (velocity < 0), 0.0, velocity)  # inelastic wall
+        return stack_state(position, velocity)
+
+    return step
+
+
+def _initial_state(rng: np.random.Generator, num: int) -> NDArray[np.float64]:
+    state = np.zeros((num, 2))
+    state[:, 0] = rng.uniform(-0.6, -0.4, size=num)
+    return state
+
+
+class MountainCarRenderer:
+    """Gymnasium's own drawing of a MountainCar state."""
+
+    def __init__(self, render_mode: str, covariates: Mapping[str, float]) -> None:
+        """Opens nothing until the first `render`; gravity does not show."""
+        self._env = MountainCarEnv(render_mode=render_mode)
+
+    def render(self, state: NDArray[np.float64]) -> Any:
+        """Draws (position, velocity), [2]."""
+        self._env.state = state
+        return self._env.render()
+
+    def close(self) -> None:
+        """Closes the window."""
+        self._env.close()
+
+
+DOMAIN = Domain(
+    title="MountainCar",
+    summary="drive an under-powered car up a hill; gravity differs",
+    task=Task(_reward, _terminated),
+    covariates=(Covariate("gravity", 0.0001, 0.0035, 0.0025),),
+    observation_names=("position", "velocity (a step)"),
+    observation_space=spaces.Box(
+        np.array([MIN_POSITION, -MAX_SPEED], dtype=np.float32),
+        np.array([MAX_POSITION, MAX_SPEED], dtype=np.float32),
+        dtype=np.float32,
+    ),
+    action_space=spaces.Discrete(3),
+    episode_steps=500,  # Gymnasium: 200
+    test_agents=((0.0001,), (0.0005,), (0.0010,), (0.0025,), (0.0035,)),
+    training_agents=((0.0003,), (0.00075,), (0.00175,), (0.0025,), (0.0030,)),
+    initial_state=_initial_state,
+    physics=physics,
+    make_renderer=MountainCarRenderer,
+    render_fps=30,
+    peak_bonus=PeakBonus(weight=0.01, feature=_position),
+)

@@ -1,0 +1,41 @@
+"""Actions checked against their space, one or a batch."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+
+def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ...] = ()) -> NDArray[Any]:
+    """Returns actions as an array of the space's dtype.
+
+    Args:
+        space: Space of one action, Discrete or Box.
+        actions: One action or a batch of them.
+        batch: Expected leading shape; () for one action.
+
+    Returns:
+        int64 [*batch] (Discrete) or float32 [*batch, A] (Box).
+
+    Raises:
+        ValueError: If the shape is wrong, or an action lies outside the space or is not finite.
+    """
+    array = np.asarray(actions)
+    if isinstance(space, spaces.Discrete):
+        inside = (
+            array.shape == batch
+            and array.dtype.kind in "iu"
+            and bool(((array >= space.start) & (array < space.start + space.n)).all())
+        )
+        if inside:
+            return array.astype(np.int64, copy=False)
+    elif isinstance(space, spaces.Box):
+        if array.shape == (*batch, *space.shape) and array.dtype.kind in "iuf":
+            array = array.astype(np.float32, copy=False)
+            if bool(((array >= space.low) & (array <= space.high)).all()):
+                return array
+    else:
+        raise ValueError(f"only Discrete and Box actions are supported, not {space}")
+    where = f"a batch of shape {batch} of actions in " if batch else ""
+    raise ValueError(f"action {actions!r} is outside the action space; expected {where}{space}")

@@ -1,0 +1,151 @@
+"""Vector environments that step all rows in one batched call: time limit, autoreset and bookkeeping."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from persim_gym.envs.spaces import checked_actions
+
+
+class Advance(NamedTuple):
+    """What one batched step brought, before time limit and autoreset.
+
+    Attributes:
+        reward: [B].
+        terminated: bool [B].
+        truncated: bool [B], for other reasons than the time limit.
+        info: Arrays [B] by name.
+    """
+
+    reward: NDArray[Any]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    info: dict[str, NDArray[Any]]
+
+
+class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]], ABC):
+    """Time limit, autoreset and seeding over rows that one function call advances together.
+
+    Subclasses say how rows restart, advance and are observed. All three autoreset modes of Gymnasium are supported.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        observation_space: spaces.Box,
+        action_space: spaces.Discrete | spaces.Box,
+        max_episode_steps: int,
+        autoreset_mode: AutoresetMode | str,
+    ) -> None:
+        """Sets spaces and counters.
+
+        Args:
+            num_envs: Number of rows B, at least 1.
+            observation_space: Of one row.
+            action_space: Of one row.
+            max_episode_steps: Steps until truncation.
+            autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
+        """
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}; a vector environment needs at least one row")
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.max_episode_steps = max_episode_steps
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._done = np.ones(num_envs, dtype=np.bool_)
+        self._started = False
+
+    @abstractmethod
+    def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
+        """Puts `rows` into initial states; drawn by `self.np_random`, or row by row by `rngs` where given."""
+
+    @abstractmethod
+    def _advance(self, actions: NDArray[Any]) -> Advance:
+        """Steps all rows."""
+
+    @abstractmethod
+    def _observation(self) -> NDArray[np.float32]:
+        """Observations of all rows, [B, D]; a fresh array."""
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts an episode in every row, or in those of `options["reset_mask"]` (bool [B]).
+
+        Args:
+            seed: An int seeds one stream for all rows. A list holds one seed a row, with which the row starts as the
+                single environment under that seed; later episodes come from the stream that the first one seeds.
+            options: May hold `reset_mask`, as Gymnasium's DISABLED autoreset mode wants it.
+        """
+        options = dict(options or {})
+        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=np.bool_)), dtype=np.bool_)
+        if mask.shape != (self.num_envs,):
+            raise ValueError(f"reset_mask has shape {mask.shape}, expected ({self.num_envs},)")
+        rngs = None
+        if isinstance(seed, int | np.integer):
+            self._np_random, self._np_random_seed = seeding.np_random(int(seed))
+        elif seed is not None:
+            if len(seed) != self.num_envs:
+                raise ValueError(f"{len(seed)} seeds for {self.num_envs} rows; give one seed, or one a row")
+            rngs = [seeding.np_random(s)[0] for s in seed]
+            self._np_random, self._np_random_seed = seeding.np_random(seed[0])
+        rows = np.flatnonzero(mask)
+        self._restart(rows, None if rngs is None else [rngs[i] for i in rows])
+        self._steps[mask] = 0
+        self._done[mask] = False
+        self._started = True
+        return self._observation(), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Steps every row; finished rows reset as the autoreset mode says."""
+        if not self._started:
+            raise ValueError("call reset() before step()")
+        actions = checked_actions(self.single_action_space, actions, (self.num_envs,))
+        resting = self._done
+        if self.autoreset_mode is AutoresetMode.DISABLED and resting.any():
+            raise ValueError(
+                f"rows {np.flatnonzero(resting).tolist()} have finished; reset them with "
+                'reset(options={"reset_mask": mask}) first'
+            )
+        reward, terminated, truncated, info = self._advance(actions)
+        self._steps += 1
+        truncated = truncated | (self._steps >= self.max_episode_steps)
+        infos: dict[str, Any] = {}
+        for name, values in info.items():
+            infos[name], infos[f"_{name}"] = values, ~resting
+        if resting.any():  # NEXT_STEP: this call is their reset, the action is ignored
+            self._restart_rows(resting)
+            reward = np.where(resting, 0.0, reward)
+            terminated = terminated & ~resting
+            truncated = truncated & ~resting
+        done = terminated | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
+            final = self._observation()
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            for row in np.flatnonzero(done):
+                final_obs[row] = final[row]
+            infos["final_obs"], infos["_final_obs"] = final_obs, done
+            infos["final_info"], infos["_final_info"] = {n: v.copy() for n, v in infos.items() if n in info}, done
+            self._restart_rows(done)
+            self._done = np.zeros_like(done)
+        else:
+            self._done = done
+        return self._observation(), reward, terminated, truncated, infos
+
+    def _restart_rows(self, mask: NDArray[np.bool_]) -> None:
+        self._restart(np.flatnonzero(mask), None)
+        self._steps[mask] = 0

@@ -1,0 +1,1 @@
+"""The thesis's protocol and its published numbers."""

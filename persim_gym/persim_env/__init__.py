@@ -1,0 +1,1 @@
+"""The learned simulator of one agent as a Gymnasium environment."""

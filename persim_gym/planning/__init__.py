@@ -1,0 +1,1 @@
+"""Planners over any dynamics, learned or true."""

@@ -1,0 +1,1 @@
+"""The learned simulator of all agents: model, training, files."""
