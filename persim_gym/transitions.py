@@ -1,7 +1,9 @@
 """Logged transitions of many agents as flat arrays."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,38 @@ class Transitions:
     def __len__(self) -> int:
         """Number of transitions K."""
         return len(self.agent)
+
+    @classmethod
+    def from_episodes(
+        cls, episodes: Iterable[Any], agents: Iterable[int], source: str, n_agents: int = 0
+    ) -> "Transitions":
+        """Flattens episodes.
+
+        Args:
+            episodes: Minari episodes or episode buffers: observations [T+1, D], actions, rewards, terminations [T].
+            agents: Agent of each episode.
+            source: Dataset id, for messages.
+            n_agents: Size of the population; 0 for the largest agent plus one.
+
+        Raises:
+            ValueError: If there are no episodes, or the arrays do not fit together or are not finite.
+        """
+        pairs = list(zip(episodes, agents, strict=True))
+        if not pairs:
+            raise ValueError(f"{source}: no episodes")
+        steps = [len(e.rewards) for e, _ in pairs]
+        action_type = np.int64 if np.asarray(pairs[0][0].actions).dtype.kind in "iu" else np.float32
+        return cls(
+            agent=np.repeat(np.array([a for _, a in pairs], dtype=np.int64), steps),
+            obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[:-1] for e, _ in pairs]),
+            action=np.concatenate([np.asarray(e.actions, dtype=action_type) for e, _ in pairs]),
+            reward=np.concatenate([np.asarray(e.rewards, dtype=np.float32) for e, _ in pairs]),
+            next_obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[1:] for e, _ in pairs]),
+            terminated=np.concatenate([np.asarray(e.terminations, dtype=np.bool_) for e, _ in pairs]),
+            trajectory=np.repeat(np.arange(len(pairs)), steps),
+            n_agents=n_agents or max(a for _, a in pairs) + 1,
+            source=source,
+        )
 
     def select(self, keep: NDArray[np.bool_]) -> "Transitions":
         """Returns the transitions where the mask `keep`, bool [K], is true."""

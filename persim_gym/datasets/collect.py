@@ -1,0 +1,162 @@
+"""Collects one logged episode an agent and writes it as a Minari dataset."""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
+from minari.namespace import create_namespace, list_local_namespaces
+from minari.storage import get_dataset_path
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import persim_gym
+from persim_gym.datasets.recipes import NAMESPACE, Recipe
+from persim_gym.envs import Domain
+from persim_gym.transitions import Transitions
+
+Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Maps the observations of all agents, [N, D], to their policies' actions."""
+
+
+def collect_episodes(
+    domain: Domain, epsilon: float, greedy: Greedy | None, rng: np.random.Generator, progress: bool = True
+) -> list[EpisodeBuffer]:
+    """Runs one episode of every agent of the population, all agents in step.
+
+    Args:
+        domain: The domain.
+        epsilon: Probability of a uniformly random action.
+        greedy: The logging policies; needed when epsilon < 1.
+        rng: Source of all randomness.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One episode an agent in the order of the population; `options["agent"]` holds the agent.
+
+    Source: thesis section 5.1.2.
+    """
+    agents = len(domain.population)
+    columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
+    physics = domain.physics(**columns)
+    state = domain.initial_state(rng, agents)
+    obs = domain.observe(state)
+    alive = np.ones(agents, dtype=np.bool_)
+    length = np.zeros(agents, dtype=np.int64)
+    log: dict[str, list[NDArray[Any]]] = {"obs": [obs.astype(np.float32)], "action": [], "reward": [], "terminated": []}
+    steps = tqdm(range(domain.episode_steps), desc=f"{domain.name}: {agents} agents", unit="step", disable=not progress)
+    for _ in steps:
+        action = random_actions(domain.action_space, rng, agents)
+        if epsilon < 1.0:
+            if greedy is None:
+                raise ValueError("epsilon < 1 needs logging policies; pass greedy")
+            explore = rng.random(agents) < epsilon
+            chosen = greedy(log["obs"][-1])
+            action = np.where(explore.reshape(-1, *[1] * (action.ndim - 1)), action, chosen).astype(action.dtype)
+        state = physics(state, action)
+        next_obs = domain.observe(state)
+        log["action"].append(action)
+        log["reward"].append(np.asarray(domain.task.reward(obs, action, next_obs), dtype=np.float64))
+        log["terminated"].append(np.asarray(domain.task.terminated(next_obs)))
+        log["obs"].append(next_obs.astype(np.float32))
+        obs = next_obs
+        length += alive
+        alive &= ~log["terminated"][-1]
+        if not alive.any():
+            steps.close()
+            break
+    stacked = {name: np.stack(values, axis=1) for name, values in log.items()}  # [N, T(+1), ...]
+    return [_episode(stacked, agent, int(length[agent]), domain.episode_steps) for agent in range(agents)]
+
+
+def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> EpisodeBuffer:
+    terminated = log["terminated"][agent, :steps]
+    truncated = np.zeros(steps, dtype=np.bool_)
+    truncated[-1] = steps == cap and not terminated[-1]
+    return EpisodeBuffer(
+        id=agent,
+        options={"agent": agent},
+        observations=log["obs"][agent, : steps + 1],
+        actions=log["action"][agent, :steps],
+        rewards=log["reward"][agent, :steps],
+        terminations=terminated,
+        truncations=truncated,
+    )
+
+
+def random_actions(
+    space: spaces.Discrete | spaces.Box, rng: np.random.Generator, num: int
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Uniformly random actions, int64 [num] (Discrete) or float32 [num, A] (Box)."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=num)
+    return rng.uniform(space.low, space.high, size=(num, *space.shape)).astype(np.float32)
+
+
+def build(recipe: Recipe, greedy: Greedy | None = None, progress: bool = True) -> Path:
+    """Builds a dataset where Minari keeps its datasets; leaves an existing one alone.
+
+    Written beside its final place and renamed at the end, so that an interrupted build leaves nothing behind that
+    could be taken for a dataset.
+
+    Args:
+        recipe: What to build.
+        greedy: The logging policies, as for `collect_episodes`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The dataset's folder.
+    """
+    target = get_dataset_path(recipe.dataset_id)
+    if target.exists():
+        return target
+    episodes = collect_episodes(recipe.domain, recipe.epsilon, greedy, recipe.rng(), progress)
+    content_hash = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id).content_hash()
+    if f"{NAMESPACE}/{recipe.domain.name}" not in list_local_namespaces():
+        create_namespace(f"{NAMESPACE}/{recipe.domain.name}")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-", ignore_cleanup_errors=True) as temp:
+        folder = Path(temp) / "dataset"
+        folder.mkdir()
+        storage = MinariStorage.new(
+            folder / "data",
+            observation_space=recipe.domain.observation_space,
+            action_space=recipe.domain.action_space,
+            env_spec=gym.spec(recipe.domain.env_id),
+        )
+        storage.update_metadata(_metadata(recipe, content_hash))
+        storage.update_episodes(episodes)
+        storage.update_episode_metadata([{"agent": e.id} for e in episodes], range(len(episodes)))
+        try:
+            folder.rename(target)
+        except OSError:  # another process was faster; its dataset is the same
+            if not target.exists():
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def _metadata(recipe: Recipe, content_hash: str) -> dict[str, Any]:
+    policy = "uniformly random actions" if recipe.epsilon == 1.0 else f"the policy {recipe.policy}"
+    return {
+        "dataset_id": recipe.dataset_id,
+        "minari_version": version("minari"),
+        "author": {"The persim_gym developers"},
+        "algorithm_name": recipe.policy,
+        "description": (
+            f"{len(recipe.domain.population)} agents of {recipe.domain.env_id}, one episode each under {policy}; "
+            "episode metadata holds the agent."
+        ),
+        "requirements": [f"persim-gym=={persim_gym.__version__}"],
+        "content_hash": content_hash,
+        "license": "MIT",
+        "libraries": {name: version(name) for name in ("gymnasium", "minari", "mujoco", "numpy")},
+        "python": platform.python_version(),
+    }
