@@ -1,0 +1,238 @@
+"""Trains all members of a factored ensemble at once; checkpoints and resumes."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.transitions import Transitions
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Training data as tensors: scaled inputs and targets."""
+
+    agent: Tensor  # int64 [K]
+    obs: Tensor  # [K, D]
+    action: Tensor  # int64 [K], or [K, A]
+    delta: Tensor  # [K, D]
+
+
+class TrainingDiverged(ValueError):
+    """The loss stopped being finite."""
+
+
+def fit(
+    transitions: Transitions,
+    recipe: TrainingRecipe,
+    *,
+    n_actions: int = 0,
+    seed: int = 0,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    progress: bool = True,
+) -> FactoredEnsemble:
+    """Trains a factored ensemble on logged transitions, thesis algorithm 1.
+
+    Members share the data and differ by initialisation and shuffling. The result depends on the arguments only: an
+    interrupted run that goes on from its checkpoint ends with the same weights, bit for bit on one machine.
+
+    Args:
+        transitions: The data.
+        recipe: Model and training.
+        n_actions: Number of discrete actions; 0 when actions are continuous.
+        seed: Source of all randomness.
+        device: Torch device.
+        checkpoint: File that training state is kept in every `checkpoint_seconds`, on Ctrl-C too, and resumed from;
+            removed by the caller once the result is safe.
+        checkpoint_seconds: See `checkpoint`; 0 saves after each epoch.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The trained ensemble, on the CPU.
+
+    Raises:
+        TrainingDiverged: If the loss is not finite.
+        ValueError: If a checkpoint belongs to other data or another recipe.
+    """
+    model = _model_for(transitions, recipe, n_actions, seed).to(device)
+    data = _scaled(model, transitions, device)
+    batch = min(recipe.batch, len(transitions))
+    steps = len(transitions) // batch  # a step needs a full batch; shuffling gives every transition its turn
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    identity = _identity(transitions, recipe, seed)
+    epoch = _resume(checkpoint, model, optimizer, identity) if checkpoint else 0
+    saved_at, saved_epoch = time.monotonic(), epoch
+    bar = tqdm(total=recipe.epochs, initial=epoch, desc="training", unit="epoch", disable=not progress)
+    try:
+        while epoch < recipe.epochs:
+            loss = _epoch(model, optimizer, data, recipe, epoch, steps, batch, seed)
+            if not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"the loss is {loss} after epoch {epoch + 1} of {recipe.epochs}; lower learning_rate "
+                    f"({recipe.learning_rate}), or set standardize=True if the data span many magnitudes"
+                )
+            epoch += 1
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.2e}")
+            if checkpoint and time.monotonic() - saved_at >= checkpoint_seconds:
+                _save(checkpoint, model, optimizer, identity, epoch)
+                saved_at, saved_epoch = time.monotonic(), epoch
+    finally:
+        bar.close()
+    if checkpoint and saved_epoch < epoch:
+        _save(checkpoint, model, optimizer, identity, epoch)
+    return model.cpu().eval()
+
+
+def _model_for(transitions: Transitions, recipe: TrainingRecipe, n_actions: int, seed: int) -> FactoredEnsemble:
+    shape = ModelShape(
+        n_agents=transitions.n_agents,
+        obs_dim=transitions.obs.shape[1],
+        n_actions=n_actions,
+        action_dim=0 if n_actions else transitions.action.shape[1],
+        rank=recipe.rank,
+        members=recipe.members,
+        state_layers=recipe.state_layers,
+        action_layers=() if n_actions else recipe.action_layers,
+        activation=recipe.activation,
+    )
+    model = FactoredEnsemble(shape, seed)
+    encoder = model.agent_encoder
+    with torch.no_grad():
+        if recipe.agent_mean is not None:
+            encoder.bias.fill_(recipe.agent_mean)  # type: ignore[operator, union-attr]
+        if recipe.agent_std is not None:
+            generator = torch.Generator().manual_seed(seed + 1)
+            encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)  # type: ignore
+        if recipe.standardize:
+            for name, values in _raw(transitions).items():
+                if name in ("obs", "delta") or (name == "action" and not n_actions):
+                    getattr(model, f"{name}_mean").copy_(values.double().mean(0))
+                    getattr(model, f"{name}_std").copy_(values.double().std(0).clamp_min(1e-8))
+    return model
+
+
+def _raw(transitions: Transitions) -> dict[str, Tensor]:
+    obs, next_obs = torch.from_numpy(transitions.obs), torch.from_numpy(transitions.next_obs)
+    return {"obs": obs, "delta": next_obs - obs, "action": torch.from_numpy(transitions.action)}
+
+
+def _scaled(model: FactoredEnsemble, transitions: Transitions, device: str) -> _Data:
+    raw = {name: values.to(device) for name, values in _raw(transitions).items()}
+    return _Data(
+        agent=torch.from_numpy(transitions.agent).to(device),
+        obs=model.scale_obs(raw["obs"]),
+        action=model.scale_action(raw["action"]),
+        delta=(raw["delta"] - model.delta_mean) / model.delta_std,
+    )
+
+
+def _epoch(
+    model: FactoredEnsemble,
+    optimizer: torch.optim.Optimizer,
+    data: _Data,
+    recipe: TrainingRecipe,
+    epoch: int,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> float:
+    """One pass over the data; returns the mean loss a member."""
+    total = torch.zeros((), device=data.obs.device)
+    encoder = model.agent_encoder
+    for i, rows in enumerate(_batches(len(data.agent), model.shape.members, batch, steps, seed, epoch)):
+        rows = rows.to(data.obs.device)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch, i, steps)
+        offset = encoder.offset(data.agent[rows])  # type: ignore[operator]
+        delta = model.scaled_delta(offset + encoder.bias, data.obs[rows], data.action[rows])
+        error = (delta - data.delta[rows]).square().sum(-1).mean(-1).sum()  # thesis eq. of section 4.2.1
+        loss = error + recipe.pull * offset.square().sum(-1).mean(-1).sum() if recipe.pull else error
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += error.detach()
+    return float(total) / (steps * model.shape.members)
+
+
+def _batches(k: int, members: int, batch: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Rows of each step, [M, B]; each member shuffles by itself, anew in each epoch."""
+    generator = torch.Generator().manual_seed((seed << 20) + epoch + 1)
+    order = torch.stack([torch.randperm(k, generator=generator) for _ in range(members)])
+    for i in range(steps):
+        yield order[:, i * batch : (i + 1) * batch]
+
+
+def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> float:
+    """Learning rate of one step of an epoch of `steps` steps.
+
+    One-cycle: a cosine from 1/25 of the peak up to it over the first 30 % of training, then a cosine down to 1/10,000
+    of the start, as Smith and Topin's schedule in PyTorch.
+    """
+    if recipe.schedule == "halving":
+        return float(recipe.learning_rate * 0.5 ** (epoch // recipe.halve_every))
+    done = (epoch * steps + step) / max(recipe.epochs * steps - 1, 1)
+    start, rise = recipe.learning_rate / 25, 0.3
+    if done < rise:
+        return start + (recipe.learning_rate - start) * (1 - math.cos(math.pi * done / rise)) / 2
+    end = start / 1e4
+    return end + (recipe.learning_rate - end) * (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
+
+
+def _identity(transitions: Transitions, recipe: TrainingRecipe, seed: int) -> str:
+    return json.dumps({"data": transitions.content_hash(), "recipe": recipe.to_json(), "seed": seed}, sort_keys=True)
+
+
+def _save(
+    path: Path, model: FactoredEnsemble, optimizer: torch.optim.Optimizer, identity: str, epoch: int
+) -> None:
+    tensors = {f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"identity": identity, "epoch": str(epoch)})
+    os.replace(partial, path)
+
+
+def _resume(path: Path, model: FactoredEnsemble, optimizer: torch.optim.Optimizer, identity: str) -> int:
+    """Loads a checkpoint where there is one; returns the number of epochs done."""
+    if not path.exists():
+        return 0
+    try:
+        tensors = load_file(path)
+        metadata = _metadata(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
+    if metadata.get("identity") != identity:
+        raise ValueError(f"checkpoint {path} is of other data, recipe or seed; delete it to start anew")
+    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam/"):
+            _, index, name = key.split("/")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["epoch"])
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        return dict(file.metadata() or {})

@@ -1,0 +1,103 @@
+"""Training recipes: the thesis's own, and ours, found by measurement."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a factored ensemble is shaped and trained.
+
+    Attributes:
+        rank: Rank R.
+        state_layers: Hidden widths of the state encoder.
+        action_layers: Hidden widths of the action encoder; ignored for discrete actions.
+        activation: "relu" or "silu".
+        members: Ensemble size M.
+        standardize: Whether observations, actions and targets are scaled by the data's mean and standard deviation.
+        agent_mean: Start of the bias of the agent encoder; None for PyTorch's default.
+        agent_std: Standard deviation of the agents' start around it; None for PyTorch's default.
+        epochs: Passes over the data.
+        batch: Transitions a step and member.
+        learning_rate: Adam's (the peak of a one-cycle schedule).
+        schedule: "one-cycle", or "halving" every `halve_every` epochs.
+        halve_every: See `schedule`.
+        pull: Weight of the squared distance of an agent's latent factor to the shared one, per transition.
+    """
+
+    rank: int = 5
+    state_layers: tuple[int, ...] = (256,)
+    action_layers: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    members: int = 5
+    standardize: bool = False
+    agent_mean: float | None = None
+    agent_std: float | None = None
+    epochs: int = 300
+    batch: int = 512
+    learning_rate: float = 1e-3
+    schedule: str = "halving"
+    halve_every: int = 150
+    pull: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the values that the model does not.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        if min(self.epochs, self.batch, self.halve_every) < 1 or self.learning_rate <= 0 or self.pull < 0:
+            raise ValueError(f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}")
+        if self.schedule not in ("one-cycle", "halving"):
+            raise ValueError(f"schedule {self.schedule!r} is not one of one-cycle, halving")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return asdict(self)
+
+
+_THESIS_DISCRETE = TrainingRecipe()
+_THESIS_CONTINUOUS = TrainingRecipe(rank=15, state_layers=(256,) * 4, standardize=True)
+
+THESIS = {  # thesis appendix A.1, p. 45; the halving is in the published code only
+    "mountaincar": replace(_THESIS_DISCRETE, rank=3),
+    "cartpole": replace(_THESIS_DISCRETE, rank=5, batch=64),
+    "halfcheetah": _THESIS_CONTINUOUS,
+}
+
+_DEFAULT = TrainingRecipe(
+    activation="silu",
+    standardize=True,
+    agent_mean=1.0,
+    agent_std=0.3,
+    epochs=60,
+    batch=64,
+    learning_rate=3e-3,
+    schedule="one-cycle",
+    pull=0.003,
+)
+
+DEFAULT = {
+    "mountaincar": replace(_DEFAULT, rank=3, activation="relu", epochs=12, pull=0.0),
+    "cartpole": replace(_DEFAULT, rank=5, state_layers=(128,), epochs=300),
+}
+
+RECIPES = ("default", "thesis")
+
+
+def recipe_for(domain: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
+    """Looks a recipe up; domains without one of their own share a general one.
+
+    Args:
+        domain: Name of the domain, or any other name.
+        kind: "default" or "thesis".
+        continuous: Whether actions are continuous, for domains that have no recipe of their own.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "thesis":
+        return THESIS.get(domain, _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE)
+    if kind == "default":
+        return DEFAULT.get(domain, replace(_DEFAULT, rank=15, state_layers=(256,) * 4) if continuous else _DEFAULT)
+    raise ValueError(f"recipe {kind!r} is not one of {', '.join(RECIPES)}")
