@@ -243,12 +243,15 @@ class _StopInBand(BaseCallback):
             return
         returns = episode_returns(policy, domain, covariates, CONFIRM_EPISODES, CONFIRM_SEED)
         if in_band(float(returns.mean()), self.band):
-            self.accepted = layers, self.card(
-                steps=self.num_timesteps,
-                seconds=round(self.seconds, 1),
-                mean_return=round(float(returns.mean()), 3),
-                std_return=round(float(returns.std()), 3),
-                episodes=CONFIRM_EPISODES,
+            self.accepted = (
+                layers,
+                self.card(
+                    steps=self.num_timesteps,
+                    seconds=round(self.seconds, 1),
+                    mean_return=round(float(returns.mean()), 3),
+                    std_return=round(float(returns.std()), 3),
+                    episodes=CONFIRM_EPISODES,
+                ),
             )
 
 
