@@ -1,0 +1,267 @@
+"""Logging and test policies: small trained networks, kept as safetensors with a JSON card, evaluated in NumPy."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+import safetensors.numpy
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.envs.hetero import domain_of
+from persim_gym.home import ASSETS, persim_home
+
+Layers: TypeAlias = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+"""Weight [out, in] and bias [out] of each linear layer, as torch keeps them."""
+
+TEST = "test"
+"""Name of the policy that acts in the prediction-error protocol; the loggers are `logger-0`, `logger-1`, …"""
+
+
+class MissingPolicyError(KeyError):
+    """A policy that is neither bundled nor trained by the user."""
+
+    def __str__(self) -> str:
+        """The message as it is; KeyError would quote it."""
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class PolicyCard:
+    """How a policy was trained and what it earns.
+
+    Attributes:
+        domain: Name of the domain.
+        name: `logger-0` … or `test`.
+        algorithm: DQN or TD3, of Stable-Baselines3.
+        hyperparameters: Its keywords, those left out being its defaults.
+        covariates: Of the agent it was trained on.
+        threshold: Lowest and highest mean return at which training stops; no upper bound if None.
+        steps: Environment steps of training.
+        seconds: Time spent training, over all sessions.
+        seed: Seed of the training.
+        mean_return: Undiscounted return on the training agent, greedy, mean over `episodes`.
+        std_return: Standard deviation over the same episodes.
+        episodes: Number of episodes behind the two.
+        versions: Versions of the libraries that trained it.
+        sha256: Of weights.safetensors; empty before `save_policy` fills it in.
+    """
+
+    domain: str
+    name: str
+    algorithm: str
+    hyperparameters: Mapping[str, Any]
+    covariates: Mapping[str, float]
+    threshold: tuple[float, float | None]
+    steps: int
+    seconds: float
+    seed: int
+    mean_return: float
+    std_return: float
+    episodes: int
+    versions: Mapping[str, str]
+    sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyNetwork:
+    """A deterministic policy: a ReLU network whose last layer holds Q values or, squashed by tanh, an action.
+
+    Attributes:
+        layers: Weights and biases.
+        action_space: Discrete picks the largest output; Box rescales tanh of the outputs to the space.
+        card: Where it comes from; None for a network that is still being trained.
+    """
+
+    layers: Layers
+    action_space: spaces.Discrete | spaces.Box
+    card: PolicyCard | None = None
+
+    def outputs(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        """Last linear layer, [..., actions], of observations, [..., D]."""
+        x = np.asarray(obs, dtype=np.float32)
+        for weight, bias in self.layers[:-1]:
+            x = np.maximum(x @ weight.T + bias, 0.0)
+        weight, bias = self.layers[-1]
+        return x @ weight.T + bias
+
+    def predict(
+        self,
+        obs: NDArray[Any],
+        state: None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], None]:
+        """Actions, as Stable-Baselines3's `predict` returns them, so that its `evaluate_policy` takes this policy.
+
+        Args:
+            obs: Observations, [D] or [B, D].
+            state: Ignored; there is no memory.
+            episode_start: Ignored likewise.
+            deterministic: Ignored; the policy is always greedy. Data are logged without exploration noise.
+
+        Returns:
+            Actions, int64 [] or [B] (Discrete), float32 [A] or [B, A] (Box); and None.
+
+        Raises:
+            ValueError: If the observations have another size than the network's input.
+        """
+        size = self.layers[0][0].shape[1]
+        if np.ndim(obs) not in (1, 2) or np.shape(obs)[-1] != size:
+            raise ValueError(f"observations have shape {np.shape(obs)}; this policy takes ({size},) or (B, {size})")
+        outputs = self.outputs(obs)
+        if isinstance(self.action_space, spaces.Discrete):
+            return np.asarray(outputs.argmax(axis=-1), dtype=np.int64), None
+        low, high = self.action_space.low, self.action_space.high
+        return low + np.float32(0.5) * (np.tanh(outputs) + np.float32(1.0)) * (high - low), None
+
+
+def policy_names(domain: str) -> list[str]:
+    """Names of a domain's policies: one logger a training agent, in the order of thesis Table 5.1, and `test`."""
+    return [*(f"logger-{i}" for i in range(len(domain_of(domain).training_agents))), TEST]
+
+
+def policy_covariates(domain: str, name: str) -> dict[str, float]:
+    """Covariates of the agent that a policy is trained on; the test policy's are the default ones.
+
+    Raises:
+        ValueError: If there is no such policy.
+    """
+    names = policy_names(domain)
+    if name not in names:
+        raise ValueError(f"{domain} has no policy {name!r}; known: {', '.join(names)}")
+    covariates = domain_of(domain).covariates
+    if name == TEST:
+        return {c.name: c.default for c in covariates}
+    values = domain_of(domain).training_agents[names.index(name)]
+    return {c.name: float(value) for c, value in zip(covariates, values, strict=True)}
+
+
+def closest_logger(domain: str, covariates: Mapping[str, float]) -> int:
+    """Index of the training agent closest to an agent: Euclidean distance, each covariate scaled by its range.
+
+    Args:
+        domain: Name of the domain.
+        covariates: Every covariate of the agent by name.
+
+    Returns:
+        Index i of `logger-i`; the first of equally close ones.
+
+    Raises:
+        ValueError: If a covariate is unknown or missing.
+
+    Source: thesis section 5.1.2, which leaves the distance open.
+    """
+    known = domain_of(domain).covariates
+    if set(covariates) != {c.name for c in known}:
+        raise ValueError(
+            f"covariates {sorted(covariates)} do not fit {domain}; give all of {', '.join(c.name for c in known)}"
+        )
+    scale = np.array([c.high - c.low for c in known])
+    agent = np.array([covariates[c.name] for c in known])
+    gap = (np.asarray(domain_of(domain).training_agents) - agent) / scale  # [training agents, covariates]
+    return int(np.argmin(np.square(gap).sum(axis=1)))
+
+
+def episode_returns(
+    policy: PolicyNetwork, domain: str, covariates: Mapping[str, float], episodes: int, seed: int
+) -> NDArray[np.float64]:
+    """Undiscounted returns of a policy in the true environment of one agent, all episodes stepped in one batch.
+
+    Args:
+        policy: The policy.
+        domain: Name of the domain.
+        covariates: Of the agent, by name.
+        episodes: Number of episodes.
+        seed: Seed of the initial states.
+
+    Returns:
+        Returns, [episodes].
+    """
+    envs: Any = gym.make_vec(f"persim_gym:{domain_of(domain).env_id}", num_envs=episodes, **covariates)
+    obs, _ = envs.reset(seed=seed)
+    total, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
+    while running.any():
+        obs, reward, terminated, truncated, _ = envs.step(policy.predict(obs)[0])
+        total += np.where(running, reward, 0.0)
+        running &= ~(terminated | truncated)
+    envs.close()
+    return total
+
+
+def load_policy(domain: str, name: str) -> PolicyNetwork:
+    """Loads a trained policy: the user's own under `$PERSIM_HOME/policies` if there is one, else the bundled one.
+
+    Args:
+        domain: Name of the domain.
+        name: `logger-0` … (in the order of the domain's training agents) or `test`.
+
+    Raises:
+        MissingPolicyError: If it has not been trained.
+        ValueError: If there is no such policy, or its weights are not those its card describes.
+    """
+    policy_covariates(domain, name)  # a wrong name is not a missing policy
+    folders = [root / domain / name for root in (persim_home() / "policies", ASSETS / "policies")]
+    for folder in folders:
+        if (folder / "card.json").is_file():
+            return _read(folder, domain)
+    raise MissingPolicyError(
+        f"policy {name} of {domain} has not been trained; run `persim datasets train-loggers --domain {domain} "
+        f"--name {name}` (looked in {', '.join(map(str, folders))})"
+    )
+
+
+def _read(folder: Path, domain: str) -> PolicyNetwork:
+    stored = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
+        raise ValueError(f"{folder / 'card.json'} is of another version ({', '.join(sorted(unknown))}); train it again")
+    card = PolicyCard(**{**stored, "threshold": tuple(stored["threshold"])})
+    weights = (folder / "weights.safetensors").read_bytes()
+    if hashlib.sha256(weights).hexdigest() != card.sha256:
+        raise ValueError(
+            f"{folder / 'weights.safetensors'} is damaged: its SHA-256 is not the one in card.json; "
+            f"reinstall persim_gym, or remove {folder} and train the policy again"
+        )
+    tensors = safetensors.numpy.load(weights)
+    layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(len(tensors) // 2))
+    return PolicyNetwork(layers, domain_of(domain).action_space, card)
+
+
+def save_policy(layers: Layers, card: PolicyCard, root: Path | None = None) -> Path:
+    """Writes card.json and weights.safetensors; a policy of that name is replaced whole or not at all.
+
+    Args:
+        layers: Weights and biases, float32.
+        card: The card; its `sha256` is filled in here.
+        root: Folder of all policies; None for `$PERSIM_HOME/policies`.
+
+    Returns:
+        Folder of the policy, `root/<domain>/<name>`.
+    """
+    folder = (persim_home() / "policies" if root is None else root) / card.domain / card.name
+    tensors = {}
+    for i, (weight, bias) in enumerate(layers):
+        tensors[f"{i}.weight"], tensors[f"{i}.bias"] = np.ascontiguousarray(weight), np.ascontiguousarray(bias)
+    weights = safetensors.numpy.save(tensors)
+    stored = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{card.name}-", dir=folder.parent))
+    try:
+        new = scratch / "new"
+        new.mkdir()
+        (new / "weights.safetensors").write_bytes(weights)
+        (new / "card.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, scratch / "old")
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(scratch)
+    return folder
