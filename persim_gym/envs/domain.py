@@ -80,6 +80,7 @@ class Domain:
         render_fps: Frames a second in real time.
         observe: Maps a state [..., S] to its observation [..., D].
         embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
+        clips: Whether the physics clips observations to the bounds of the space, so that predictions may too.
         peak_bonus: Planning objective that planners use by default; never part of the reward.
     """
 
@@ -99,6 +100,7 @@ class Domain:
     render_fps: int
     observe: Callable[[Array], Array] = _identity
     embed: Callable[[Array], Array] = _identity
+    clips: bool = False
     peak_bonus: PeakBonus | None = None
 
     @property

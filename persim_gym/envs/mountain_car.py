@@ -91,5 +91,6 @@ DOMAIN = Domain(
     physics=physics,
     make_renderer=MountainCarRenderer,
     render_fps=30,
+    clips=True,
     peak_bonus=PeakBonus(weight=0.01, feature=_position),
 )

@@ -4,31 +4,24 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from persim_gym.simulator.compiled import CompiledTraining, supports
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.transitions import Transitions
 
 CHECKPOINT_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Training data as tensors: scaled inputs and targets."""
-
-    agent: Tensor  # int64 [K]
-    obs: Tensor  # [K, D]
-    action: Tensor  # int64 [K], or [K, A]
-    delta: Tensor  # [K, D]
 
 
 class TrainingDiverged(ValueError):
@@ -40,6 +33,7 @@ def fit(
     recipe: TrainingRecipe,
     *,
     n_actions: int = 0,
+    bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
     seed: int = 0,
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -55,6 +49,7 @@ def fit(
         transitions: The data.
         recipe: Model and training.
         n_actions: Number of discrete actions; 0 when actions are continuous.
+        bounds: Lowest and highest observations, [D] each, where the physics clips to them; None where it does not.
         seed: Source of all randomness.
         device: Torch device.
         checkpoint: File that training state is kept in every `checkpoint_seconds`, on Ctrl-C too, and resumed from;
@@ -69,18 +64,27 @@ def fit(
         TrainingDiverged: If the loss is not finite.
         ValueError: If a checkpoint belongs to other data or another recipe.
     """
-    model = _model_for(transitions, recipe, n_actions, seed).to(device)
+    model = _model_for(transitions, recipe, n_actions, seed)
+    if bounds is not None:
+        model.obs_low.copy_(torch.as_tensor(bounds[0]))
+        model.obs_high.copy_(torch.as_tensor(bounds[1]))
+    model.to(device)
     data = _scaled(model, transitions, device)
     batch = min(recipe.batch, len(transitions))
     steps = len(transitions) // batch  # a step needs a full batch; shuffling gives every transition its turn
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    engine: TensorTraining | CompiledTraining
+    if device == "cpu" and supports(model.shape):
+        engine = CompiledTraining(model, *(t.numpy() for t in data), recipe.pull)
+    else:
+        engine = TensorTraining(model, *data, recipe.pull)
     identity = _identity(transitions, recipe, seed)
-    epoch = _resume(checkpoint, model, optimizer, identity) if checkpoint else 0
+    epoch = _resume(checkpoint, model, engine, identity) if checkpoint else 0
     saved_at, saved_epoch = time.monotonic(), epoch
     bar = tqdm(total=recipe.epochs, initial=epoch, desc="training", unit="epoch", disable=not progress)
     try:
         while epoch < recipe.epochs:
-            loss = _epoch(model, optimizer, data, recipe, epoch, steps, batch, seed)
+            rates = np.array([learning_rate(recipe, epoch, i, steps) for i in range(steps)])
+            loss = engine.epoch(_order(len(transitions), recipe.members, seed, epoch), rates, batch)
             if not math.isfinite(loss):
                 raise TrainingDiverged(
                     f"the loss is {loss} after epoch {epoch + 1} of {recipe.epochs}; lower learning_rate "
@@ -90,12 +94,12 @@ def fit(
             bar.update()
             bar.set_postfix(loss=f"{loss:.2e}")
             if checkpoint and time.monotonic() - saved_at >= checkpoint_seconds:
-                _save(checkpoint, model, optimizer, identity, epoch)
+                _save(checkpoint, model, engine, identity, epoch)
                 saved_at, saved_epoch = time.monotonic(), epoch
     finally:
         bar.close()
     if checkpoint and saved_epoch < epoch:
-        _save(checkpoint, model, optimizer, identity, epoch)
+        _save(checkpoint, model, engine, identity, epoch)
     return model.cpu().eval()
 
 
@@ -119,6 +123,7 @@ def _model_for(transitions: Transitions, recipe: TrainingRecipe, n_actions: int,
         if recipe.agent_std is not None:
             generator = torch.Generator().manual_seed(seed + 1)
             encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)  # type: ignore
+        model.logged_std.copy_(torch.from_numpy(transitions.obs).double().std(0).clamp_min(1e-8))
         if recipe.standardize:
             for name, values in _raw(transitions).items():
                 if name in ("obs", "delta") or (name == "action" and not n_actions):
@@ -132,50 +137,21 @@ def _raw(transitions: Transitions) -> dict[str, Tensor]:
     return {"obs": obs, "delta": next_obs - obs, "action": torch.from_numpy(transitions.action)}
 
 
-def _scaled(model: FactoredEnsemble, transitions: Transitions, device: str) -> _Data:
+def _scaled(model: FactoredEnsemble, transitions: Transitions, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training data in scaled units: agent [K], obs [K, D], action [K] or [K, A], delta [K, D]."""
     raw = {name: values.to(device) for name, values in _raw(transitions).items()}
-    return _Data(
-        agent=torch.from_numpy(transitions.agent).to(device),
-        obs=model.scale_obs(raw["obs"]),
-        action=model.scale_action(raw["action"]),
-        delta=(raw["delta"] - model.delta_mean) / model.delta_std,
+    return (
+        torch.from_numpy(transitions.agent).to(device),
+        model.scale_obs(raw["obs"]),
+        model.scale_action(raw["action"]),
+        (raw["delta"] - model.delta_mean) / model.delta_std,
     )
 
 
-def _epoch(
-    model: FactoredEnsemble,
-    optimizer: torch.optim.Optimizer,
-    data: _Data,
-    recipe: TrainingRecipe,
-    epoch: int,
-    steps: int,
-    batch: int,
-    seed: int,
-) -> float:
-    """One pass over the data; returns the mean loss a member."""
-    total = torch.zeros((), device=data.obs.device)
-    encoder = model.agent_encoder
-    for i, rows in enumerate(_batches(len(data.agent), model.shape.members, batch, steps, seed, epoch)):
-        rows = rows.to(data.obs.device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, epoch, i, steps)
-        offset = encoder.offset(data.agent[rows])  # type: ignore[operator]
-        delta = model.scaled_delta(offset + encoder.bias, data.obs[rows], data.action[rows])
-        error = (delta - data.delta[rows]).square().sum(-1).mean(-1).sum()  # thesis eq. of section 4.2.1
-        loss = error + recipe.pull * offset.square().sum(-1).mean(-1).sum() if recipe.pull else error
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += error.detach()
-    return float(total) / (steps * model.shape.members)
-
-
-def _batches(k: int, members: int, batch: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Rows of each step, [M, B]; each member shuffles by itself, anew in each epoch."""
-    generator = torch.Generator().manual_seed((seed << 20) + epoch + 1)
-    order = torch.stack([torch.randperm(k, generator=generator) for _ in range(members)])
-    for i in range(steps):
-        yield order[:, i * batch : (i + 1) * batch]
+def _order(k: int, members: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Each member's own order of the data, [M, K], anew in each epoch and the same in each run."""
+    rng = np.random.default_rng([seed, epoch])
+    return np.stack([rng.permutation(k) for _ in range(members)])
 
 
 def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> float:
@@ -198,19 +174,16 @@ def _identity(transitions: Transitions, recipe: TrainingRecipe, seed: int) -> st
     return json.dumps({"data": transitions.content_hash(), "recipe": recipe.to_json(), "seed": seed}, sort_keys=True)
 
 
-def _save(
-    path: Path, model: FactoredEnsemble, optimizer: torch.optim.Optimizer, identity: str, epoch: int
-) -> None:
-    tensors = {f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
+def _save(path: Path, model: FactoredEnsemble, engine: TensorTraining | CompiledTraining, identity: str, epoch: int) -> None:
+    tensors = {f"model/{name}": value.contiguous().clone() for name, value in model.state_dict().items()}
+    tensors |= {"moments": torch.as_tensor(engine.moments), "count": torch.tensor(engine.count)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"identity": identity, "epoch": str(epoch)})
     os.replace(partial, path)
 
 
-def _resume(path: Path, model: FactoredEnsemble, optimizer: torch.optim.Optimizer, identity: str) -> int:
+def _resume(path: Path, model: FactoredEnsemble, engine: TensorTraining | CompiledTraining, identity: str) -> int:
     """Loads a checkpoint where there is one; returns the number of epochs done."""
     if not path.exists():
         return 0
@@ -222,17 +195,11 @@ def _resume(path: Path, model: FactoredEnsemble, optimizer: torch.optim.Optimize
     if metadata.get("identity") != identity:
         raise ValueError(f"checkpoint {path} is of other data, recipe or seed; delete it to start anew")
     model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("adam/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.as_tensor(engine.moments).copy_(tensors["moments"])
+    engine.count = int(tensors["count"])
     return int(metadata["epoch"])
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
         return dict(file.metadata() or {})

@@ -153,6 +153,9 @@ class FactoredEnsemble(nn.Module):
         agent_encoder: Maps agents [B] or [M, B] to u, [M, B, R].
         state_encoder: Maps scaled observations [M, B, D] to v, [M, B, D * R].
         action_encoder: Maps actions to w, [M, B, R].
+        obs_low: Bounds that the physics clips observations to, [D]; infinite where it does not.
+        obs_high: Likewise.
+        logged_std: Standard deviation of the logged observations, [D]; the unit of disagreement.
     """
 
     obs_mean: Tensor
@@ -161,6 +164,9 @@ class FactoredEnsemble(nn.Module):
     delta_std: Tensor
     action_mean: Tensor
     action_std: Tensor
+    obs_low: Tensor
+    obs_high: Tensor
+    logged_std: Tensor
 
     def __init__(self, shape: ModelShape, seed: int = 0) -> None:
         """Draws weights with PyTorch's default initialisation, all from `seed`."""
@@ -179,6 +185,9 @@ class FactoredEnsemble(nn.Module):
         for name, size in (("obs", s.obs_dim), ("delta", s.obs_dim), ("action", s.action_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
+        self.register_buffer("obs_low", torch.full((s.obs_dim,), -torch.inf))
+        self.register_buffer("obs_high", torch.full((s.obs_dim,), torch.inf))
+        self.register_buffer("logged_std", torch.ones(s.obs_dim))
 
     def scaled_delta(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """Predicted change of the observation in scaled units, [M, B, D].
@@ -222,7 +231,7 @@ class FactoredEnsemble(nn.Module):
         if not self.shape.n_actions:
             action = action.expand(members, *action.shape[-2:])
         delta = self.scaled_delta(self.agent_encoder(agent), self.scale_obs(obs), action)
-        return obs + delta * self.delta_std + self.delta_mean
+        return (obs + delta * self.delta_std + self.delta_mean).clamp(self.obs_low, self.obs_high)
 
     def dynamics(self, agent: int) -> "AgentDynamics":
         """The ensemble bound to one agent, its latent factor folded into the weights; what planners use.
@@ -269,7 +278,21 @@ class AgentDynamics:
             # faster than [C, H] x [H, D * actions].
             self._weights = [w.detach().transpose(1, 2).contiguous() for w in weights]
             self._biases = [b.detach().transpose(1, 2).contiguous() for b in biases]
+            clips = bool(torch.isfinite(torch.cat([model.obs_low, model.obs_high])).any())
+            self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
         self._activate = INPLACE[s.activation]
+
+    def disagreement(self, following: Any) -> Any:
+        """Spread of the members' predictions, in standard deviations of the logged observations.
+
+        Args:
+            following: Predicted next observations, [M, ..., D], NumPy.
+
+        Returns:
+            Root mean square over dimensions of the standard deviation over members, [...].
+        """
+        variance = np.var(following / self._model.logged_std.cpu().numpy(), axis=0)
+        return np.sqrt(variance.mean(axis=-1))
 
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
@@ -306,7 +329,10 @@ class AgentDynamics:
             w = self._model.action_encoder(self._model.scale_action(action).expand(self.members, *action.shape))
             change = (out.unflatten(1, (s.obs_dim, s.rank)) * w.transpose(1, 2)[:, None]).sum(2)
             change = change + self._model.delta_mean[:, None]
-        return (now + change).transpose(1, 2)
+        following = now + change
+        if self._bounds is not None:
+            following = following.clamp_(*self._bounds)
+        return following.transpose(1, 2)
 
 
 def unknown_agent(agent: int, n_agents: int) -> ValueError:

@@ -78,8 +78,8 @@ _DEFAULT = TrainingRecipe(
 )
 
 DEFAULT = {
-    "mountaincar": replace(_DEFAULT, rank=3, activation="relu", epochs=12, pull=0.0),
-    "cartpole": replace(_DEFAULT, rank=5, state_layers=(128,), epochs=300),
+    "mountaincar": replace(_DEFAULT, rank=3, activation="relu", epochs=60, pull=0.0),
+    "cartpole": replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600),
 }
 
 RECIPES = ("default", "thesis")

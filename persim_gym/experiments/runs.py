@@ -1,0 +1,104 @@
+"""Runs many small jobs on all cores, keeps what is done, and goes on where it stopped."""
+
+import csv
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+def _one_thread() -> None:
+    """Two threads on two busy cores are slower than one; each worker gets one."""
+    torch.set_num_threads(1)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class RowLog:
+    """A CSV file of finished jobs: one row a job, appended as they finish; rows of earlier runs are kept.
+
+    Attributes:
+        path: The file.
+        keys: Columns that identify a job.
+        values: Columns of its result.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str], values: Sequence[str]) -> None:
+        """Reads what is there; a last line that was cut off is dropped."""
+        self.path, self.keys, self.values = path, tuple(keys), tuple(values)
+        self._rows: dict[tuple[str, ...], dict[str, str]] = {}
+        columns = [*self.keys, *self.values]
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    if all(row.get(c) not in (None, "") for c in columns):
+                        self._rows[tuple(row[k] for k in self.keys)] = row
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:  # drops what was cut off
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self._rows.values())
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, str] | None:
+        """The row of a job, or None if it has not finished."""
+        return self._rows.get(tuple(str(key[k]) for k in self.keys))
+
+    def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Appends a finished job."""
+        row = {k: str(v) for k, v in {**key, **values}.items()}
+        self._rows[tuple(row[k] for k in self.keys)] = row
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, [*self.keys, *self.values]).writerow(row)
+
+
+def run_jobs(
+    function: Callable[..., Mapping[str, Any]],
+    jobs: Iterable[Mapping[str, Any]],
+    log: RowLog,
+    *,
+    description: str,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[dict[str, str]]:
+    """Runs the jobs that the log does not hold yet, in worker processes of one torch thread each.
+
+    Args:
+        function: Importable; called with a job's values as keywords; returns the log's value columns.
+        jobs: Keyword values of each job, the log's key columns among them.
+        log: Finished jobs.
+        description: Of the progress bar.
+        workers: Number of processes; None for one a core.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The log's row of each job, in the order of the jobs.
+    """
+    jobs = list(jobs)
+    missing = [job for job in jobs if log.get(job) is None]
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc=description, disable=not progress)
+    if missing:
+        pool = ProcessPoolExecutor(
+            min(workers or available_cores(), len(missing)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_one_thread,
+        )
+        try:
+            futures = {pool.submit(function, **job): job for job in missing}
+            for future in as_completed(futures):
+                log.add(futures[future], future.result())
+                bar.update()
+        except BaseException:  # Ctrl-C too: what has finished is in the log
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+    bar.close()
+    rows = [log.get(job) for job in jobs]
+    return [row for row in rows if row is not None]

@@ -1,0 +1,60 @@
+"""Folders of one JSON card and one safetensors file: written whole or not at all, checked when read."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+
+
+def write_folder(folder: Path, card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Writes a card and its weights; a folder of that name is replaced whole or not at all.
+
+    Args:
+        folder: Where they go.
+        card: JSON-plain values; `sha256` of the weights is added.
+        tensors: Weights by name.
+    """
+    weights = safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
+    stored = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new = scratch / "new"
+        new.mkdir()
+        (new / WEIGHTS).write_bytes(weights)
+        (new / CARD).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, scratch / "old")
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Reads a card and its weights.
+
+    Raises:
+        ValueError: If a file is missing, cannot be read, or the weights are not those that the card describes.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        weights = (folder / WEIGHTS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be read ({error}); remove it and make it again") from error
+    if not isinstance(card, dict) or hashlib.sha256(weights).hexdigest() != card.get("sha256"):
+        raise ValueError(
+            f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}; remove {folder} and make it again, "
+            "or reinstall persim_gym if it is a bundled one"
+        )
+    return card, safetensors.numpy.load(weights)

@@ -1,0 +1,146 @@
+"""The learned simulator of one agent as an environment."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.envs import DOMAINS
+from persim_gym.envs.domain import Renderer
+from persim_gym.envs.hetero import checked_render_mode
+from persim_gym.envs.spaces import checked_actions
+from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
+
+
+class PersimEnv(gym.Env[NDArray[np.float32], Any]):
+    """The learned simulator of one agent, with the domain's observations, actions, reward and episode end.
+
+    `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged
+    observations. The episode is truncated at the domain's time limit, where `halt` says so, and where a prediction
+    leaves the finite numbers; `info["halt"]` tells the last two.
+
+    Attributes:
+        simulator: The loaded simulator.
+        domain: Its domain.
+        agent: The agent.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}
+
+    def __init__(
+        self,
+        agent: int = 0,
+        simulator: str = DEFAULT_SIMULATOR,
+        member: str | int = "mean",
+        render_mode: str | None = None,
+        penalty: float = 0.0,
+        halt: float | None = None,
+    ) -> None:
+        """Loads the simulator and binds it to an agent.
+
+        Args:
+            agent: Agent of the simulator.
+            simulator: Name (`<domain>/<policy>-v0`) or path of a simulator's folder.
+            member: "mean" of all members, "random" (one member an episode), or a member's index.
+            render_mode: None, "human" or "rgb_array".
+            penalty: Reward taken off a unit of disagreement.
+            halt: Disagreement past which the episode is truncated; None for never.
+
+        Raises:
+            UnknownSimulatorError: If there is no such simulator.
+            ValueError: If the agent, the member, the penalty or the render mode does not exist.
+        """
+        self.simulator = load_simulator(simulator)
+        self.domain = DOMAINS[self.simulator.card.domain]
+        self.agent = agent
+        self._dynamics = self.simulator.dynamics(agent)
+        self._member = checked_member(member, self._dynamics.members)
+        if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
+            raise ValueError(f"penalty={penalty} must be finite and at least 0, halt={halt} None or above 0")
+        self._penalty, self._halt = float(penalty), halt
+        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
+        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
+        self.observation_space = self.domain.observation_space
+        self.action_space = self.domain.action_space
+        self._obs: NDArray[np.float32] | None = None
+        self._steps = 0
+        self._active: int | None = None
+        self._renderer: Renderer | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts an episode in the domain's reset distribution; `options["obs"]`, [D], sets the observation instead."""
+        super().reset(seed=seed)
+        start = self.domain.observe(self.domain.initial_state(self.np_random, 1)[0]).astype(np.float32)
+        if options and "obs" in options:
+            start = np.array(options["obs"], dtype=np.float32)
+            if not self.observation_space.contains(start):
+                raise ValueError(f"options['obs'] = {options['obs']!r} is not in {self.observation_space}")
+        self._obs, self._steps = start, 0
+        if self._member == "random":
+            self._active = int(self.np_random.integers(self._dynamics.members))
+        elif isinstance(self._member, int):
+            self._active = self._member
+        if self.render_mode == "human":
+            self.render()
+        return start.copy(), {"disagreement": 0.0}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Predicts the next observation.
+
+        Raises:
+            ValueError: If the action is outside the space, or `reset` was not called.
+        """
+        action = checked_actions(self.action_space, action)
+        if self._obs is None:
+            raise ValueError("call reset() before step()")
+        obs = self._obs
+        each = self._dynamics(obs[None], np.asarray(action)[None])[:, 0]  # [M, D]
+        following = each.mean(axis=0) if self._active is None else each[self._active]
+        self._steps += 1
+        truncated = self._steps >= self.domain.episode_steps
+        if not np.isfinite(each).all():
+            return obs.copy(), 0.0, False, True, {"disagreement": float("inf"), "halt": "prediction is not finite"}
+        disagreement = float(self._dynamics.disagreement(each))
+        info: dict[str, Any] = {"disagreement": disagreement}
+        if self._halt is not None and disagreement > self._halt:
+            truncated, info["halt"] = True, f"disagreement {disagreement:.3g} > {self._halt}"
+        reward = float(self.domain.task.reward(obs, action, following)) - self._penalty * disagreement
+        terminated = bool(self.domain.task.terminated(following))
+        self._obs = np.ascontiguousarray(following, dtype=np.float32)
+        if self.render_mode == "human":
+            self.render()
+        return self._obs.copy(), reward, terminated, truncated and not terminated, info
+
+    def render(self) -> Any:
+        """Draws the predicted state with the domain's renderer."""
+        if self.render_mode is None:
+            gym.logger.warn('render() without a render mode; make the environment with render_mode="rgb_array"')
+            return None
+        if self._obs is None:
+            raise ValueError("call reset() before render()")
+        if self._renderer is None:
+            known = self.agent < len(self.domain.population)
+            self._renderer = self.domain.make_renderer(
+                self.render_mode, self.domain.resolve_covariates(self.agent if known else None, {})
+            )
+        return self._renderer.render(self.domain.embed(self._obs.astype(np.float64)))
+
+    def close(self) -> None:
+        """Closes the window."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def checked_member(member: str | int, members: int) -> str | int:
+    """Returns which member predicts.
+
+    Raises:
+        ValueError: If it is neither "mean", "random" nor an index.
+    """
+    if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
+        return member
+    raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')

@@ -1,0 +1,191 @@
+"""Training epochs in tensor operations, for models of any size and any device.
+
+Gradients are written by hand: a step is a handful of small matrix products, and autograd's bookkeeping costs more.
+Activations are kept as [M, features, B]: thin products are several times faster that way round.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from persim_gym.simulator.model import (
+    AgentEncoder,
+    DiscreteActionEncoder,
+    EnsembleMLP,
+    FactoredEnsemble,
+)
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+
+_ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": torch.nn.functional.silu}
+_ACTIVATE_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda grad, pre: torch.ops.aten.threshold_backward(grad, pre, 0),
+    "silu": lambda grad, pre: torch.ops.aten.silu_backward(grad, pre),
+}
+
+
+class TensorTraining:
+    """Epochs of Adam on all members; the model's parameters become views of one flat vector.
+
+    Attributes:
+        moments: Adam's first and second moments, [2, P].
+        count: Number of updates made.
+    """
+
+    def __init__(
+        self, model: FactoredEnsemble, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor, pull: float
+    ) -> None:
+        """Lays the model's parameters and their gradients out in two flat vectors, and binds the data.
+
+        Args:
+            model: The ensemble; updated in place from now on.
+            agent: Agents, int64 [K].
+            obs: Scaled observations, [K, D].
+            action: int64 [K], or scaled [K, A].
+            delta: Scaled changes of the observation, [K, D].
+            pull: Weight of the squared distance of an agent's latent factor to the shared one.
+        """
+        assert isinstance(model.agent_encoder, AgentEncoder)
+        assert isinstance(model.state_encoder, EnsembleMLP)
+        self._model, self._pull = model, pull
+        self._data = (agent, obs, action, delta)
+        parameters = list(model.parameters())
+        self._flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self._grad = torch.zeros_like(self._flat)
+        start = 0
+        for p in parameters:
+            p.requires_grad_(False)
+            p.data = self._flat[start : start + p.numel()].view(p.shape)
+            p.grad = self._grad[start : start + p.numel()].view(p.shape)
+            start += p.numel()
+        self.moments = torch.zeros(2, start, device=self._flat.device)
+        self.count = 0
+        self._buffer = torch.empty_like(self._flat)
+        members, n_agents, _ = model.agent_encoder.factor.shape
+        self._agent_rows = n_agents * torch.arange(members, device=self._flat.device)[:, None]
+
+    @torch.no_grad()
+    def epoch(self, order: NDArray[np.int64], learning_rates: NDArray[np.float64], batch: int) -> float:
+        """Takes one step a learning rate.
+
+        Args:
+            order: Rows of the data in the order of their use, [M, >= steps * batch].
+            learning_rates: Adam's, [steps].
+            batch: Transitions a step and member.
+
+        Returns:
+            Mean loss a member and step.
+        """
+        use = torch.from_numpy(order).to(self._flat.device)
+        total = torch.zeros((), device=self._flat.device)
+        for i, rate in enumerate(learning_rates):
+            rows = use[:, i * batch : (i + 1) * batch]
+            total += self.gradient(*(values[rows] for values in self._data))
+            self._update(float(rate))
+        return float(total) / (len(learning_rates) * self._model.shape.members)
+
+    def _update(self, learning_rate: float) -> None:
+        """One step of Adam."""
+        self.count += 1
+        m, v = self.moments
+        m.lerp_(self._grad, 1 - BETA1)
+        v.mul_(BETA2).addcmul_(self._grad, self._grad, value=1 - BETA2)
+        scale = (1 - BETA2**self.count) ** 0.5
+        torch.sqrt(v, out=self._buffer).add_(EPSILON * scale)
+        self._flat.addcdiv_(m, self._buffer, value=-learning_rate * scale / (1 - BETA1**self.count))
+
+    @torch.no_grad()
+    def gradient(self, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor) -> Tensor:
+        """Fills every parameter's `grad` with that of one batch.
+
+        Args:
+            agent: Agents, int64 [M, B].
+            obs: Scaled observations, [M, B, D].
+            action: int64 [M, B], or scaled [M, B, A].
+            delta: Scaled changes of the observation, [M, B, D].
+
+        Returns:
+            Mean squared error over the batch, summed over dimensions and members, [].
+        """
+        model, shape = self._model, self._model.shape
+        encoder, state_encoder = model.agent_encoder, model.state_encoder
+        assert isinstance(encoder, AgentEncoder) and isinstance(state_encoder, EnsembleMLP)
+        batch = agent.shape[1]
+        rows = (agent + self._agent_rows).reshape(-1)
+        offset = encoder.factor.view(-1, shape.rank).index_select(0, rows).view(shape.members, batch, shape.rank)
+        u = (offset + encoder.bias).transpose(1, 2)  # [M, R, B]
+        w, action_inputs = self._action_factors(action)  # [M, R, B]
+        state_inputs = _forward(state_encoder, obs.transpose(1, 2), shape.activation)
+        v = state_inputs[-1].unflatten(1, (shape.obs_dim, shape.rank))  # [M, D, R, B]
+        uw = (u * w).unsqueeze(1)  # [M, 1, R, B]
+        residual = (v * uw).sum(2).sub_(delta.transpose(1, 2))  # [M, D, B]
+        error = residual.square().sum() / batch
+
+        residual = residual.mul_(2 / batch).unsqueeze(2)  # gradient of the error, [M, D, 1, B]
+        _backward(state_encoder, state_inputs, (residual * uw).flatten(1, 2), shape.activation)
+        grad_uw = (residual * v).sum(1)  # [M, R, B]
+        grad_u = (grad_uw * w).transpose(1, 2)  # [M, B, R]
+        if self._pull:
+            grad_u = grad_u.add(offset, alpha=2 * self._pull / batch)
+            torch.sum((grad_uw * w), 2, out=_column(encoder.bias))
+        else:
+            torch.sum(grad_u, 1, out=_column(encoder.bias))
+        _grad(encoder.factor).zero_().view(-1, shape.rank).index_add_(0, rows, grad_u.reshape(-1, shape.rank))
+        self._action_backward(action, action_inputs, grad_uw * u)
+        return error
+
+    def _action_factors(self, action: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Latent factors of actions, [M, R, B], and what the backward pass needs."""
+        encoder = self._model.action_encoder
+        if isinstance(encoder, DiscreteActionEncoder):
+            return encoder(action).transpose(1, 2), []
+        assert isinstance(encoder, EnsembleMLP)
+        inputs = _forward(encoder, action.transpose(1, 2), self._model.shape.activation)
+        return inputs[-1], inputs
+
+    def _action_backward(self, action: Tensor, inputs: list[Tensor], grad: Tensor) -> None:
+        encoder = self._model.action_encoder
+        if not isinstance(encoder, DiscreteActionEncoder):
+            assert isinstance(encoder, EnsembleMLP)
+            _backward(encoder, inputs, grad, self._model.shape.activation)
+            return
+        members, n_actions, rank = encoder.factor.shape
+        rows = (action + n_actions * torch.arange(members, device=action.device)[:, None]).reshape(-1)
+        _grad(encoder.factor).zero_().view(-1, rank).index_add_(0, rows, grad.transpose(1, 2).reshape(-1, rank))
+        torch.sum(grad, 2, out=_column(encoder.bias))
+
+
+def _forward(mlp: EnsembleMLP, x: Tensor, activation: str) -> list[Tensor]:
+    """Runs an MLP on [M, inputs, B]; returns input, pre-activation and activation of each layer, the output last."""
+    kept = [x]
+    last = len(mlp.layers) - 1
+    for i, layer in enumerate(mlp.layers):
+        pre = torch.baddbmm(layer.bias.transpose(1, 2), layer.weight.transpose(1, 2), kept[-1])  # type: ignore[operator, union-attr]
+        kept.append(pre)
+        if i < last:
+            kept.append(_ACTIVATE[activation](pre))
+    return kept
+
+
+def _backward(mlp: EnsembleMLP, kept: list[Tensor], grad: Tensor, activation: str) -> None:
+    """Fills the gradients of an MLP from that of its output, [M, outputs, B]."""
+    for i in range(len(mlp.layers) - 1, -1, -1):
+        layer = mlp.layers[i]
+        torch.bmm(kept[2 * i], grad.transpose(1, 2), out=_grad(layer.weight))  # type: ignore[arg-type]
+        torch.sum(grad, 2, out=_column(layer.bias))  # type: ignore[arg-type]
+        if i:
+            grad = torch.bmm(layer.weight, grad)  # type: ignore[arg-type]
+            grad = _ACTIVATE_BACKWARD[activation](grad, kept[2 * i - 1])
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _column(bias: Tensor) -> Tensor:
+    """Gradient of a bias, [M, 1, features], as [M, features]."""
+    return _grad(bias)[:, 0]
