@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from numpy.typing import NDArray
 
-from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
+from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain, Physics, stack_state
 from persim_gym.task import Array, Task
 
 GRAVITY = 9.8  # m/s²
@@ -80,7 +80,7 @@ class CartPoleRenderer:
         self._env.close()
 
 
-_HIGH = np.array([MAX_POSITION * 2, np.inf, MAX_ANGLE * 2, np.inf], dtype=np.float32)
+_HIGH = np.array([MAX_POSITION * 2, UNBOUNDED, MAX_ANGLE * 2, UNBOUNDED], dtype=np.float32)
 
 DOMAIN = Domain(
     title="CartPole",
