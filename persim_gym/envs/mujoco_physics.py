@@ -3,11 +3,13 @@
 MuJoCo is imported inside the functions: importing this module loads no MuJoCo.
 """
 
+import contextlib
 import copy
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -30,6 +32,8 @@ Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.f
 
 _ROWS_PER_THREAD = 8  # with fewer, waking a second thread costs more than it brings
 _KEPT_BATCHES = 8
+
+IMAGE_SIZE = 480  # pixels, width and height, as in Gymnasium
 
 
 def normal_noise(scale: float, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -229,7 +233,7 @@ class RobotRenderer:
         self._render_mode = render_mode
         self._model = copy.copy(load_model(robot.xml))
         self._data = mujoco.MjData(self._model)
-        self._renderer = MujocoRenderer(self._model, self._data, {**robot.camera})
+        self._renderer = MujocoRenderer(self._model, self._data, {**robot.camera}, IMAGE_SIZE, IMAGE_SIZE)
 
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws a state, [S].
@@ -242,8 +246,29 @@ class RobotRenderer:
         self._data.qpos[:] = state[self._robot.qpos]
         self._data.qvel[:] = state[self._robot.qvel]
         mujoco.mj_forward(self._model, self._data)
-        return self._renderer.render(self._render_mode)
+        with _opengl_backend(self._render_mode):
+            return self._renderer.render(self._render_mode)
 
     def close(self) -> None:
         """Closes the window."""
         self._renderer.close()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _opengl_backend(render_mode: str) -> Iterator[None]:
+    """Lets Gymnasium draw off-screen through EGL where no display is: by itself it tries the display and fails."""
+    headless = sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if headless and render_mode == "human":
+        raise RuntimeError("there is no display (DISPLAY is not set); use render_mode='rgb_array'")
+    choose = headless and "MUJOCO_GL" not in os.environ
+    if choose:  # Gymnasium offers no other way to choose
+        os.environ["MUJOCO_GL"] = "egl"
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(
+            f"OpenGL does not start ({error}); without a display, install EGL (Debian: libegl1) or set MUJOCO_GL=osmesa"
+        ) from error
+    finally:
+        if choose:
+            del os.environ["MUJOCO_GL"]
