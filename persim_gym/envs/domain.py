@@ -49,7 +49,8 @@ class Renderer(Protocol):
 
 def stack_state(*columns: Array) -> NDArray[np.float64]:
     """Joins S columns [...] into states [..., S]; each column stays contiguous, which is what physics reads."""
-    return np.moveaxis(np.stack(columns), 0, -1)
+    joined = np.array(columns)
+    return joined.transpose(*range(1, joined.ndim), 0)
 
 
 def _identity(x: Array) -> Array:

@@ -62,6 +62,10 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         self._state: NDArray[np.float64] | None = None
         self._renderer: Renderer | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the window, which a copy opens anew."""
+        return {**self.__dict__, "_renderer": None}
+
     @property
     def state(self) -> NDArray[np.float64]:
         """A copy of the full physical state, [S].
@@ -177,6 +181,10 @@ class HeteroVectorEnv(BatchedVectorEnv):
         self._state: NDArray[np.float64] = self.domain.initial_state(np.random.default_rng(0), num_envs)
         self._renderers: list[Renderer] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the renderers, which a copy makes anew."""
+        return {**self.__dict__, "_renderers": []}
+
     @property
     def state(self) -> NDArray[np.float64]:
         """A copy of the full physical states, [B, S]."""
@@ -198,7 +206,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         return Advance(reward, terminated, np.zeros_like(terminated), {})
 
     def _observation(self) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self.domain.observe(self._state), dtype=np.float32)
+        return np.asarray(self.domain.observe(self._state)).astype(np.float32)
 
     def render(self) -> tuple[Any, ...] | None:
         """Draws every row: B images in rgb_array mode."""

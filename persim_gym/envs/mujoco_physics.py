@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
@@ -55,10 +54,11 @@ def load_model(xml: str) -> Any:
     """
     import mujoco
 
+    assets = os.path.join(os.path.dirname(gymnasium.__file__), "envs/mujoco/assets")
     warn = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)  # that Gymnasium's files use settotalmass; it fills a log file
     try:
-        model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / xml))
+        model = mujoco.MjModel.from_xml_path(os.path.join(assets, xml))
     finally:
         mujoco.set_mju_user_warning(warn)
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
