@@ -59,7 +59,7 @@ def states_on_the_way(domain: Domain, steps: int, seed: int = 0) -> np.ndarray:
 @every_domain
 # The spaces are Gymnasium's own, so both checkers say of ours what they say of Gymnasium's.
 @pytest.mark.filterwarnings("ignore:.*Box observation space m..imum value is -?infinity")
-@pytest.mark.filterwarnings("ignore:.*symmetric and normalized Box action space")
+@pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_the_checkers_of_gymnasium_and_sb3_find_no_fault(domain):
     gymnasium_check_env(gym.make(domain.env_id, agent=3).unwrapped, skip_render_check=True)
     sb3_check_env(gym.make(domain.env_id, agent=3), skip_render_check=True)
@@ -187,6 +187,22 @@ def test_the_population_is_table_5_1_then_uniform(domain):
     assert gym.make(domain.env_id, agent=17).unwrapped.covariates == domain.agent_covariates(17)
 
 
+@every_domain
+def test_it_is_drawn_as_gymnasium_draws_it(domain):
+    env = gym.make_vec(domain.env_id, num_envs=2, agents=[0, 1], render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        frames = env.render()
+    except RuntimeError as error:
+        assert "OpenGL does not start" in str(error)
+        pytest.skip("this machine has no OpenGL")
+    assert len(frames) == 2
+    for frame in frames:
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+        assert frame.std() > 1.0
+    env.close()
+
+
 # --- rows, batches, tasks ---------------------------------------------------------------------------------------
 
 
@@ -302,7 +318,10 @@ def test_the_task_is_the_same_in_numpy_and_torch_and_row_by_row(domain):
 # --- Gymnasium's own environments, and independent formulas -----------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "gymnasium_id"), [("mountaincar", "MountainCar-v0"), ("cartpole", "CartPole-v1")])
+@pytest.mark.parametrize(
+    ("name", "gymnasium_id"),
+    [("mountaincar", "MountainCar-v0"), ("cartpole", "CartPole-v1"), ("pendulum", "Pendulum-v1")],
+)
 def test_default_covariates_are_gymnasiums_own_episodes(name, gymnasium_id):
     domain = DOMAINS[name]
     ours, theirs = gym.make(domain.env_id), gym.make(gymnasium_id, max_episode_steps=domain.episode_steps)
@@ -317,6 +336,14 @@ def test_default_covariates_are_gymnasiums_own_episodes(name, gymnasium_id):
         assert reward == their_reward
         if any(ends):
             np.testing.assert_array_equal(ours.reset()[0], theirs.reset()[0])
+
+
+def test_pendulums_reward_of_observations_is_gymnasiums_but_for_rounding():
+    domain = DOMAINS["pendulum"]
+    states, actions = states_on_the_way(domain, 200), random_actions(domain, (199, 8))
+    exact = domain.reward(states[:-1], actions, states[1:])
+    obs = domain.observe(states)
+    np.testing.assert_allclose(domain.task.reward(obs[:-1], actions, obs[1:]), exact, rtol=0, atol=1e-9)
 
 
 def mountain_car(obs, action, gravity):
@@ -339,8 +366,17 @@ def cart_pole(obs, action, force, length):
     return x + 0.02 * x_dot, x_dot + 0.02 * x_acc, theta + 0.02 * theta_dot, theta_dot + 0.02 * theta_acc
 
 
+def pendulum(obs, action, length, mass):
+    """A rod of moment of inertia m l² / 3 about its end, under gravity and the motor's torque."""
+    angle, speed = np.arctan2(obs[1], obs[0]), obs[2]
+    torque = mass * 10.0 * length / 2 * np.sin(angle) + action[0]
+    speed = np.clip(speed + 0.05 * torque / (mass * length**2 / 3), -8.0, 8.0)
+    angle += 0.05 * speed
+    return np.cos(angle), np.sin(angle), speed
+
+
 CLASSIC = [d for d in DOMAINS.values() if not isinstance(getattr(d.physics, "__self__", None), Robot)]
-FORMULAS = {"mountaincar": mountain_car, "cartpole": cart_pole}
+FORMULAS = {"mountaincar": mountain_car, "cartpole": cart_pole, "pendulum": pendulum}
 
 
 @pytest.mark.parametrize("domain", CLASSIC, ids=lambda domain: domain.name)
@@ -349,7 +385,7 @@ def test_each_covariate_changes_the_next_observation_as_an_independent_formula_s
     formula = FORMULAS[domain.name]
     default = {c.name: c.default for c in domain.covariates}
     states = states_on_the_way(domain, 30).reshape(-1, *domain.initial_state(np.random.default_rng(), 1).shape[1:])
-    obs, actions = domain.observe(states), random_actions(domain, (len(states),))
+    obs, actions = domain.observe(states), random_actions(domain, (len(states),)).astype(np.float64)
     unchanged = np.array([formula(o, a, **default) for o, a in zip(obs, actions, strict=True)])
     for covariate in domain.covariates:
         for value in (covariate.low, 0.3 * covariate.low + 0.7 * covariate.high, covariate.high):

@@ -74,11 +74,11 @@ class CartPoleRenderer:
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws (position, velocity, angle, angular velocity), [4]."""
         self._env.state = state
-        return self._env.render()
+        return self._env.render()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Closes the window."""
-        self._env.close()
+        self._env.close()  # type: ignore[no-untyped-call]
 
 
 _HIGH = np.array([MAX_POSITION * 2, np.inf, MAX_ANGLE * 2, np.inf], dtype=np.float32)

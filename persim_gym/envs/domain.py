@@ -82,6 +82,8 @@ class Domain:
         observe: Maps a state [..., S] to its observation [..., D].
         embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
         peak_bonus: Planning objective that planners use by default; never part of the reward.
+        exact_reward: Maps (state, action, next_state) to the reward that the true environment pays, [...], where the
+            task's, which sees observations only, differs from Gymnasium's in rounding.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Domain:
     observe: Callable[[Array], Array] = _identity
     embed: Callable[[Array], Array] = _identity
     peak_bonus: PeakBonus | None = None
+    exact_reward: Callable[[Array, Array, Array], Array] | None = None
 
     @property
     def name(self) -> str:
@@ -163,6 +166,12 @@ class Domain:
                 raise ValueError(f"{name}={value!r} is outside [{covariate.low}, {covariate.high}] of {self.env_id}")
             resolved[name] = float(value)
         return resolved
+
+    def reward(self, state: Array, action: Array, next_state: Array) -> Array:
+        """Reward of a step between full physical states, [...], as the true environment pays it."""
+        if self.exact_reward is not None:
+            return self.exact_reward(state, action, next_state)
+        return self.task.reward(self.observe(state), action, self.observe(next_state))
 
     def dynamics(self, agent: int | None = None, **covariates: float) -> Dynamics:
         """True dynamics of one agent on observations, for planners; keywords as in the environment.

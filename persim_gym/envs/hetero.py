@@ -56,7 +56,7 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         self.covariates = self.domain.resolve_covariates(agent, covariates)
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space
+        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
         self.action_space = self.domain.action_space
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] | None = None
@@ -100,10 +100,10 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
             ValueError: If the action is outside the space, or `reset` was not called.
         """
         action = checked_actions(self.action_space, action)
-        state = self._physics(self.state, action)
-        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
-        self._state = state
-        reward = float(self.domain.task.reward(obs, action, next_obs))
+        before = self.state
+        self._state = self._physics(before, action)
+        next_obs = self.domain.observe(self._state)
+        reward = float(self.domain.reward(before, action, self._state))
         terminated = bool(self.domain.task.terminated(next_obs))
         if self.render_mode == "human":
             self.render()
@@ -198,11 +198,10 @@ class HeteroVectorEnv(BatchedVectorEnv):
         self._state[rows] = start
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        state = self._physics(self._state, actions)
-        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
-        self._state = state
-        reward = np.asarray(self.domain.task.reward(obs, actions, next_obs), dtype=np.float64)
-        terminated = self.domain.task.terminated(next_obs)
+        before = self._state
+        self._state = self._physics(before, actions)
+        reward = np.asarray(self.domain.reward(before, actions, self._state), dtype=np.float64)
+        terminated = self.domain.task.terminated(self.domain.observe(self._state))
         return Advance(reward, terminated, np.zeros_like(terminated), {})
 
     def _observation(self) -> NDArray[np.float32]:
@@ -240,7 +239,7 @@ def _spread(name: str, values: Any, num_envs: int) -> list[Any]:
         return [values] * num_envs
     if len(values) != num_envs:
         raise ValueError(f"{len(values)} {name} for {num_envs} rows; give exactly one a row")
-    return np.asarray(values).tolist()
+    return list(np.asarray(values).tolist())
 
 
 def _spread_covariates(covariates: dict[str, Any], num_envs: int) -> list[dict[str, float]]:

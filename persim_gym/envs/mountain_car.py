@@ -65,12 +65,12 @@ class MountainCarRenderer:
 
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws (position, velocity), [2]."""
-        self._env.state = state
-        return self._env.render()
+        self._env.state = state  # type: ignore[assignment]
+        return self._env.render()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Closes the window."""
-        self._env.close()
+        self._env.close()  # type: ignore[no-untyped-call]
 
 
 DOMAIN = Domain(

@@ -3,13 +3,10 @@
 MuJoCo is imported inside the functions: importing this module loads no MuJoCo.
 """
 
-import contextlib
-import copy
 import functools
 import math
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,32 +14,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.envs.domain import Covariate
 from persim_gym.task import Array
-
-MASS_AND_DAMPING = (Covariate("mass", 0.2, 1.8, 1.0), Covariate("damping", 0.2, 1.8, 1.0))
-"""Both relative to Gymnasium's model."""
-
-TEST_AGENTS = ((0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1.0, 1.0))  # thesis Table 5.1
-TRAINING_AGENTS = ((0.6, 1.4), (1.4, 0.6), (0.6, 0.6), (1.4, 1.4))  # thesis Table 5.1
 
 Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 """Maps (generator, shape) to what is added to the resting pose."""
 
 _ROWS_PER_THREAD = 8  # with fewer, waking a second thread costs more than it brings
 _KEPT_BATCHES = 8
-
-IMAGE_SIZE = 480  # pixels, width and height, as in Gymnasium
-
-
-def normal_noise(scale: float, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """N(0, scale²)."""
-    return scale * rng.standard_normal(shape)
-
-
-def uniform_noise(scale: float, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """U(-scale, scale)."""
-    return rng.uniform(-scale, scale, shape)
 
 
 @functools.cache
@@ -144,10 +122,6 @@ class Robot:
         """
         return RobotPhysics(self, mass, damping)
 
-    def make_renderer(self, render_mode: str, covariates: Mapping[str, float]) -> "RobotRenderer":
-        """Gymnasium's drawing of a state."""
-        return RobotRenderer(self, render_mode, **covariates)
-
 
 class _Simulations(NamedTuple):
     """A MuJoCo batch and live views of it, shaped like the caller's rows.
@@ -210,65 +184,3 @@ class RobotPhysics:
                 batch, motion.reshape(*rows, -1), batch.ctrl.reshape(*rows, batch.model.nu)
             )
         return self._simulations[key]
-
-
-class RobotRenderer:
-    """Gymnasium's own drawing of a robot."""
-
-    def __init__(self, robot: Robot, render_mode: str, mass: float, damping: float) -> None:
-        """Opens the graphics; mass and damping do not show.
-
-        Raises:
-            ImportError: If what Gymnasium draws with is not installed.
-            RuntimeError: If there is neither a display nor an off-screen OpenGL.
-        """
-        import mujoco
-
-        try:
-            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
-        except ImportError as error:
-            raise ImportError("drawing MuJoCo robots needs more packages: pip install 'gymnasium[mujoco]'") from error
-
-        self._robot = robot
-        self._render_mode = render_mode
-        self._model = copy.copy(load_model(robot.xml))
-        self._data = mujoco.MjData(self._model)
-        self._renderer = MujocoRenderer(self._model, self._data, {**robot.camera}, IMAGE_SIZE, IMAGE_SIZE)
-
-    def render(self, state: NDArray[np.float64]) -> Any:
-        """Draws a state, [S].
-
-        Raises:
-            RuntimeError: If there is neither a display nor an off-screen OpenGL.
-        """
-        import mujoco
-
-        self._data.qpos[:] = state[self._robot.qpos]
-        self._data.qvel[:] = state[self._robot.qvel]
-        mujoco.mj_forward(self._model, self._data)
-        with _opengl_backend(self._render_mode):
-            return self._renderer.render(self._render_mode)
-
-    def close(self) -> None:
-        """Closes the window."""
-        self._renderer.close()  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _opengl_backend(render_mode: str) -> Iterator[None]:
-    """Lets Gymnasium draw off-screen through EGL where no display is: by itself it tries the display and fails."""
-    headless = sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    if headless and render_mode == "human":
-        raise RuntimeError("there is no display (DISPLAY is not set); use render_mode='rgb_array'")
-    choose = headless and "MUJOCO_GL" not in os.environ
-    if choose:  # Gymnasium offers no other way to choose
-        os.environ["MUJOCO_GL"] = "egl"
-    try:
-        yield
-    except Exception as error:
-        raise RuntimeError(
-            f"OpenGL does not start ({error}); without a display, install EGL (Debian: libegl1) or set MUJOCO_GL=osmesa"
-        ) from error
-    finally:
-        if choose:
-            del os.environ["MUJOCO_GL"]
