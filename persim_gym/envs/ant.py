@@ -32,7 +32,6 @@ ROBOT = Robot(
     unobserved=2,
     position_noise=partial(uniform_noise, 0.1),
     velocity_noise=partial(normal_noise, 0.1),
-    camera={"distance": 4.0},
 )
 
 

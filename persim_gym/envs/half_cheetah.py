@@ -28,7 +28,6 @@ ROBOT = Robot(
     unobserved=1,
     position_noise=partial(normal_noise, 0.001),  # Gymnasium: uniform, 0.1
     velocity_noise=partial(normal_noise, 0.001),  # Gymnasium: 0.1
-    camera={"distance": 4.0},
 )
 
 

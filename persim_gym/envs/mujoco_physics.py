@@ -6,7 +6,7 @@ MuJoCo is imported inside the functions: importing this module loads no MuJoCo.
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -66,7 +66,6 @@ class Robot:
         unobserved: Leading entries of qpos that the observation leaves out: x, or x and y.
         position_noise: Noise on the initial qpos.
         velocity_noise: Noise on the initial qvel.
-        camera: Gymnasium's camera for this robot.
     """
 
     xml: str
@@ -76,7 +75,6 @@ class Robot:
     unobserved: int
     position_noise: Noise
     velocity_noise: Noise
-    camera: Mapping[str, Any]
 
     @property
     def state_size(self) -> int:

@@ -36,7 +36,9 @@ class RobotRenderer:
         self._render_mode = render_mode
         self._model = copy.copy(load_model(robot.xml))
         self._data = mujoco.MjData(self._model)
-        self._renderer = MujocoRenderer(self._model, self._data, {**robot.camera}, IMAGE_SIZE, IMAGE_SIZE)
+        self._renderer = MujocoRenderer(
+            self._model, self._data, width=IMAGE_SIZE, height=IMAGE_SIZE, camera_name="track"
+        )
 
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws a state, [S].

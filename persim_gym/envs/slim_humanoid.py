@@ -35,7 +35,6 @@ ROBOT = Robot(
     unobserved=2,
     position_noise=partial(uniform_noise, 0.01),
     velocity_noise=partial(uniform_noise, 0.01),
-    camera={"trackbodyid": 1, "distance": 4.0, "lookat": np.array([0.0, 0.0, 2.0]), "elevation": -20.0},
 )
 
 

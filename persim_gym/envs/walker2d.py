@@ -31,7 +31,6 @@ ROBOT = Robot(
     unobserved=1,
     position_noise=partial(uniform_noise, 0.005),
     velocity_noise=partial(uniform_noise, 0.005),
-    camera={"trackbodyid": 2, "distance": 4.0, "lookat": np.array([0.0, 0.0, 1.15]), "elevation": -20.0},
 )
 
 
