@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -82,8 +82,8 @@ class Domain:
         observe: Maps a state [..., S] to its observation [..., D].
         embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
         peak_bonus: Planning objective that planners use by default; never part of the reward.
-        exact_reward: Maps (state, action, next_state) to the reward that the true environment pays, [...], where the
-            task's, which sees observations only, differs from Gymnasium's in rounding.
+        exact_reward: Maps one (state [S], action, next_state [S]) to Gymnasium's reward where the task's, which sees
+            observations, differs by rounding; the single environment pays it.
     """
 
     title: str
@@ -167,12 +167,6 @@ class Domain:
             resolved[name] = float(value)
         return resolved
 
-    def reward(self, state: Array, action: Array, next_state: Array) -> Array:
-        """Reward of a step between full physical states, [...], as the true environment pays it."""
-        if self.exact_reward is not None:
-            return self.exact_reward(state, action, next_state)
-        return self.task.reward(self.observe(state), action, self.observe(next_state))
-
     def dynamics(self, agent: int | None = None, **covariates: float) -> Dynamics:
         """True dynamics of one agent on observations, for planners; keywords as in the environment.
 
@@ -182,9 +176,7 @@ class Domain:
         Raises:
             ValueError: As `resolve_covariates`.
         """
-        step = self.physics(**self.resolve_covariates(agent, covariates))
+        return partial(self._predict, self.physics(**self.resolve_covariates(agent, covariates)))
 
-        def dynamics(obs: Array, action: Array) -> Array:
-            return self.observe(step(self.embed(obs), action))
-
-        return dynamics
+    def _predict(self, step: Physics, obs: Array, action: Array) -> Array:
+        return self.observe(step(self.embed(obs), action))

@@ -103,7 +103,10 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         before = self.state
         self._state = self._physics(before, action)
         next_obs = self.domain.observe(self._state)
-        reward = float(self.domain.reward(before, action, self._state))
+        if self.domain.exact_reward is not None:
+            reward = float(self.domain.exact_reward(before, action, self._state))
+        else:
+            reward = float(self.domain.task.reward(self.domain.observe(before), action, next_obs))
         terminated = bool(self.domain.task.terminated(next_obs))
         if self.render_mode == "human":
             self.render()
@@ -179,6 +182,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         self._rows = rows
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] = self.domain.initial_state(np.random.default_rng(0), num_envs)
+        self._obs: NDArray[np.float64] = self.domain.observe(self._state)
         self._renderers: list[Renderer] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,16 +200,18 @@ class HeteroVectorEnv(BatchedVectorEnv):
         else:
             start = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
         self._state[rows] = start
+        self._obs = self.domain.observe(self._state)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        before = self._state
-        self._state = self._physics(before, actions)
-        reward = np.asarray(self.domain.reward(before, actions, self._state), dtype=np.float64)
-        terminated = self.domain.task.terminated(self.domain.observe(self._state))
+        obs = self._obs
+        self._state = self._physics(self._state, actions)
+        self._obs = self.domain.observe(self._state)
+        reward = np.asarray(self.domain.task.reward(obs, actions, self._obs), dtype=np.float64)
+        terminated = self.domain.task.terminated(self._obs)
         return Advance(reward, terminated, np.zeros_like(terminated), {})
 
     def _observation(self) -> NDArray[np.float32]:
-        return np.asarray(self.domain.observe(self._state)).astype(np.float32)
+        return self._obs.astype(np.float32)
 
     def render(self) -> tuple[Any, ...] | None:
         """Draws every row: B images in rgb_array mode."""

@@ -26,25 +26,15 @@ def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
     return -(angle * angle + 0.1 * speed * speed + 0.001 * torque * torque)
 
 
-def _exact_reward(state: Array, action: Array, next_state: Array) -> NDArray[np.float64]:
-    """The same with Gymnasium's rounding, bit for bit; `_reward` differs by less than 1e-8."""
-    angle = (state[..., 0] + math.pi) % (2 * math.pi) - math.pi
-    # Gymnasium squares scalars, for which NumPy calls the C library's pow, as float_power does for arrays.
-    cost = np.float_power(angle, 2.0) + 0.1 * np.float_power(state[..., 1], 2.0)
-    return np.asarray(-(cost + 0.001 * _scalar_squares(np.asarray(action[..., 0]))))
+def _exact_reward(state: NDArray[np.float64], action: NDArray[np.float32], next_state: Any) -> float:
+    """Gymnasium's arithmetic on scalars, bit for bit; `_reward` differs by less than 1e-9.
 
-
-def _scalar_squares(values: NDArray[Any]) -> NDArray[Any]:
-    """Squares, [...], rounded as NumPy rounds the square of a float32 scalar.
-
-    That is C's powf, whose last bit may differ from the product's where the exact square lies almost half way between
-    two numbers. Only those, few, are computed one by one.
+    NumPy squares a scalar with C's pow and an array with a product, and rounds them differently in one case of a
+    thousand.
     """
-    exact = values.astype(np.float64) ** 2
-    squares = np.asarray(exact.astype(values.dtype))
-    halfway = abs(abs(exact - squares) / np.spacing(squares) - 0.5) < 0.01
-    squares[halfway] = [value**2 for value in values[halfway]]
-    return squares
+    angle, speed = state
+    angle = (angle + math.pi) % (2 * math.pi) - math.pi
+    return float(-(angle**2 + 0.1 * speed**2 + 0.001 * action[0] ** 2))
 
 
 def physics(length: float | NDArray[np.float64], mass: float | NDArray[np.float64]) -> Physics:
@@ -56,14 +46,13 @@ def physics(length: float | NDArray[np.float64], mass: float | NDArray[np.float6
         length: Of the rod, m; a float, or an array [B], one for each row.
         mass: Of the rod, kg; likewise.
     """
-    return partial(_step, length, mass)
+    return partial(_step, 3.0 * GRAVITY / (2.0 * length), 3.0 / (mass * length * length))
 
 
-def _step(length: Array, mass: Array, state: Array, action: Array) -> NDArray[np.float64]:
+def _step(gravity_gain: Array, torque_gain: Array, state: Array, action: Array) -> NDArray[np.float64]:
     angle, speed = state[..., 0], state[..., 1]
-    # Gymnasium rounds this product to the action's precision.
-    push = np.multiply(3.0 / (mass * length * length), action[..., 0], dtype=np.float64).astype(action.dtype)
-    speed = speed + (3.0 * GRAVITY / (2.0 * length) * np.sin(angle) + push) * TIME_STEP
+    push = (torque_gain * action[..., 0].astype(np.float64)).astype(action.dtype)  # Gymnasium's rounding
+    speed = speed + (gravity_gain * np.sin(angle) + push) * TIME_STEP
     speed = np.minimum(np.maximum(speed, -MAX_SPEED), MAX_SPEED)
     return stack_state(angle + speed * TIME_STEP, speed)
 
