@@ -26,6 +26,11 @@ class Task(NamedTuple):
     terminated: Callable[[Array], Array]
 
 
+def never(next_obs: Array) -> Array:
+    """Termination of a task that only its time limit ends: False, [...], but for an observation of NaN."""
+    return next_obs[..., 0] != next_obs[..., 0]
+
+
 class PeakBonus(NamedTuple):
     """A planning objective added to the return of a candidate; never part of the task's reward.
 

@@ -3,7 +3,7 @@
 A new domain is one file beside this one and one line in `DOMAINS`.
 """
 
-from persim_gym.envs import cartpole, mountain_car
+from persim_gym.envs import ant, cartpole, half_cheetah, hopper, mountain_car, pendulum, slim_humanoid, walker2d
 from persim_gym.envs.domain import Covariate, Domain
 
 DOMAINS: dict[str, Domain] = {
@@ -11,6 +11,12 @@ DOMAINS: dict[str, Domain] = {
     for domain in (
         mountain_car.DOMAIN,
         cartpole.DOMAIN,
+        half_cheetah.DOMAIN,
+        pendulum.DOMAIN,
+        hopper.DOMAIN,
+        walker2d.DOMAIN,
+        ant.DOMAIN,
+        slim_humanoid.DOMAIN,
     )
 }
 """Every domain by name."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,23 +40,23 @@ def physics(force: float | NDArray[np.float64], length: float | NDArray[np.float
         force: Size of a push, N; a float, or an array [B], one for each row.
         length: Half of the pole's length, m; likewise.
     """
+    return partial(_step, force, length)
+
+
+def _step(force: Array, length: Array, state: Array, action: Array) -> NDArray[np.float64]:
+    x, x_dot, theta, theta_dot = state[..., 0], state[..., 1], state[..., 2], state[..., 3]
     pole_moment = POLE_MASS * length
-
-    def step(state: Array, action: Array) -> Array:
-        x, x_dot, theta, theta_dot = state[..., 0], state[..., 1], state[..., 2], state[..., 3]
-        push = np.where(action == 1, force, -force)
-        cos, sin = np.cos(theta), np.sin(theta)
-        temp = (push + pole_moment * np.square(theta_dot) * sin) / TOTAL_MASS
-        theta_acc = (GRAVITY * sin - cos * temp) / (length * (4.0 / 3.0 - POLE_MASS * np.square(cos) / TOTAL_MASS))
-        x_acc = temp - pole_moment * theta_acc * cos / TOTAL_MASS
-        return stack_state(
-            x + TIME_STEP * x_dot,
-            x_dot + TIME_STEP * x_acc,
-            theta + TIME_STEP * theta_dot,
-            theta_dot + TIME_STEP * theta_acc,
-        )
-
-    return step
+    push = np.where(action == 1, force, -force)
+    cos, sin = np.cos(theta), np.sin(theta)
+    temp = (push + pole_moment * np.square(theta_dot) * sin) / TOTAL_MASS
+    theta_acc = (GRAVITY * sin - cos * temp) / (length * (4.0 / 3.0 - POLE_MASS * np.square(cos) / TOTAL_MASS))
+    x_acc = temp - pole_moment * theta_acc * cos / TOTAL_MASS
+    return stack_state(
+        x + TIME_STEP * x_dot,
+        x_dot + TIME_STEP * x_acc,
+        theta + TIME_STEP * theta_dot,
+        theta_dot + TIME_STEP * theta_acc,
+    )
 
 
 def _initial_state(rng: np.random.Generator, num: int) -> NDArray[np.float64]:
@@ -73,11 +74,11 @@ class CartPoleRenderer:
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws (position, velocity, angle, angular velocity), [4]."""
         self._env.state = state
-        return self._env.render()
+        return self._env.render()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Closes the window."""
-        self._env.close()
+        self._env.close()  # type: ignore[no-untyped-call]
 
 
 _HIGH = np.array([MAX_POSITION * 2, UNBOUNDED, MAX_ANGLE * 2, UNBOUNDED], dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -52,7 +52,8 @@ class Renderer(Protocol):
 
 def stack_state(*columns: Array) -> NDArray[np.float64]:
     """Joins S columns [...] into states [..., S]; each column stays contiguous, which is what physics reads."""
-    return np.moveaxis(np.stack(columns), 0, -1)
+    joined = np.array(columns)
+    return joined.transpose(*range(1, joined.ndim), 0)
 
 
 def _identity(x: Array) -> Array:
@@ -85,6 +86,8 @@ class Domain:
         embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
         clips: Whether the physics clips observations to the bounds of the space, so that predictions may too.
         peak_bonus: Planning objective that planners use by default; never part of the reward.
+        exact_reward: Maps one (state [S], action, next_state [S]) to Gymnasium's reward where the task's, which sees
+            observations, differs by rounding; the single environment pays it.
     """
 
     title: str
@@ -105,6 +108,7 @@ class Domain:
     embed: Callable[[Array], Array] = _identity
     clips: bool = False
     peak_bonus: PeakBonus | None = None
+    exact_reward: Callable[[Array, Array, Array], Array] | None = None
 
     @property
     def name(self) -> str:
@@ -177,9 +181,7 @@ class Domain:
         Raises:
             ValueError: As `resolve_covariates`.
         """
-        step = self.physics(**self.resolve_covariates(agent, covariates))
+        return partial(self._predict, self.physics(**self.resolve_covariates(agent, covariates)))
 
-        def dynamics(obs: Array, action: Array) -> Array:
-            return self.observe(step(self.embed(obs), action))
-
-        return dynamics
+    def _predict(self, step: Physics, obs: Array, action: Array) -> Array:
+        return self.observe(step(self.embed(obs), action))

@@ -56,11 +56,15 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         self.covariates = self.domain.resolve_covariates(agent, covariates)
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space
+        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
         self.action_space = self.domain.action_space
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] | None = None
         self._renderer: Renderer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the window, which a copy opens anew."""
+        return {**self.__dict__, "_renderer": None}
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -96,10 +100,13 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
             ValueError: If the action is outside the space, or `reset` was not called.
         """
         action = checked_actions(self.action_space, action)
-        state = self._physics(self.state, action)
-        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
-        self._state = state
-        reward = float(self.domain.task.reward(obs, action, next_obs))
+        before = self.state
+        self._state = self._physics(before, action)
+        next_obs = self.domain.observe(self._state)
+        if self.domain.exact_reward is not None:
+            reward = float(self.domain.exact_reward(before, action, self._state))
+        else:
+            reward = float(self.domain.task.reward(self.domain.observe(before), action, next_obs))
         terminated = bool(self.domain.task.terminated(next_obs))
         if self.render_mode == "human":
             self.render()
@@ -175,7 +182,12 @@ class HeteroVectorEnv(BatchedVectorEnv):
         self._rows = rows
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] = self.domain.initial_state(np.random.default_rng(0), num_envs)
+        self._obs: NDArray[np.float64] = self.domain.observe(self._state)
         self._renderers: list[Renderer] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the renderers, which a copy makes anew."""
+        return {**self.__dict__, "_renderers": []}
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -188,17 +200,18 @@ class HeteroVectorEnv(BatchedVectorEnv):
         else:
             start = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
         self._state[rows] = start
+        self._obs = self.domain.observe(self._state)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        state = self._physics(self._state, actions)
-        obs, next_obs = self.domain.observe(self._state), self.domain.observe(state)
-        self._state = state
-        reward = np.asarray(self.domain.task.reward(obs, actions, next_obs), dtype=np.float64)
-        terminated = self.domain.task.terminated(next_obs)
+        obs = self._obs
+        self._state = self._physics(self._state, actions)
+        self._obs = self.domain.observe(self._state)
+        reward = np.asarray(self.domain.task.reward(obs, actions, self._obs), dtype=np.float64)
+        terminated = self.domain.task.terminated(self._obs)
         return Advance(reward, terminated, np.zeros_like(terminated), {})
 
     def _observation(self) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self.domain.observe(self._state), dtype=np.float32)
+        return self._obs.astype(np.float32)
 
     def render(self) -> tuple[Any, ...] | None:
         """Draws every row: B images in rgb_array mode."""
@@ -232,7 +245,7 @@ def _spread(name: str, values: Any, num_envs: int) -> list[Any]:
         return [values] * num_envs
     if len(values) != num_envs:
         raise ValueError(f"{len(values)} {name} for {num_envs} rows; give exactly one a row")
-    return np.asarray(values).tolist()
+    return list(np.asarray(values).tolist())
 
 
 def _spread_covariates(covariates: dict[str, Any], num_envs: int) -> list[dict[str, float]]:

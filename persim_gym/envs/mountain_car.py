@@ -1,6 +1,7 @@
 """MountainCar whose gravity differs between agents."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,16 +38,16 @@ def physics(gravity: float | NDArray[np.float64]) -> Physics:
     Args:
         gravity: Pull of the hill, a step; a float, or an array [B], one for each row.
     """
+    return partial(_step, gravity)
 
-    def step(state: Array, action: Array) -> Array:
-        position, velocity = state[..., 0], state[..., 1]
-        velocity = velocity + ((action - 1) * FORCE + np.cos(3 * position) * -gravity)
-        velocity = np.minimum(np.maximum(velocity, -MAX_SPEED), MAX_SPEED)
-        position = np.minimum(np.maximum(position + velocity, MIN_POSITION), MAX_POSITION)
-        velocity = np.where((position == MIN_POSITION) & (velocity < 0), 0.0, velocity)  # inelastic wall
-        return stack_state(position, velocity)
 
-    return step
+def _step(gravity: Array, state: Array, action: Array) -> NDArray[np.float64]:
+    position, velocity = state[..., 0], state[..., 1]
+    velocity = velocity + ((action - 1) * FORCE + np.cos(3 * position) * -gravity)
+    velocity = np.minimum(np.maximum(velocity, -MAX_SPEED), MAX_SPEED)
+    position = np.minimum(np.maximum(position + velocity, MIN_POSITION), MAX_POSITION)
+    velocity = np.where((position == MIN_POSITION) & (velocity < 0), 0.0, velocity)  # inelastic wall
+    return stack_state(position, velocity)
 
 
 def _initial_state(rng: np.random.Generator, num: int) -> NDArray[np.float64]:
@@ -64,12 +65,12 @@ class MountainCarRenderer:
 
     def render(self, state: NDArray[np.float64]) -> Any:
         """Draws (position, velocity), [2]."""
-        self._env.state = state
-        return self._env.render()
+        self._env.state = state  # type: ignore[assignment]
+        return self._env.render()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Closes the window."""
-        self._env.close()
+        self._env.close()  # type: ignore[no-untyped-call]
 
 
 DOMAIN = Domain(

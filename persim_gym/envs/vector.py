@@ -147,5 +147,6 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         return self._observation(), reward, terminated, truncated, infos
 
     def _restart_rows(self, mask: NDArray[np.bool_]) -> None:
-        self._restart(np.flatnonzero(mask), None)
-        self._steps[mask] = 0
+        rows = np.flatnonzero(mask)
+        self._restart(rows, None)
+        self._steps[rows] = 0

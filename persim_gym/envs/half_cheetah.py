@@ -1,0 +1,47 @@
+"""HalfCheetah whose mass and joint damping differ between agents."""
+
+from functools import partial
+
+import numpy as np
+from gymnasium import spaces
+
+from persim_gym.envs.mujoco_domain import (
+    PLANAR_POSITIONS,
+    PLANAR_VELOCITIES,
+    joint_angles,
+    joint_velocities,
+    normal_noise,
+    robot_domain,
+)
+from persim_gym.envs.mujoco_physics import Robot
+from persim_gym.task import Array, Task, never
+
+CONTROL_COST = 0.1  # the thesis's text writes 0.05; its Table A.1 fits 0.1, as in Gymnasium
+
+JOINTS = ("back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot")
+
+ROBOT = Robot(
+    xml="half_cheetah.xml",
+    frame_skip=5,  # of 0.01 s
+    nq=9,
+    nv=9,
+    unobserved=1,
+    position_noise=partial(normal_noise, 0.001),  # Gymnasium: uniform, 0.1
+    velocity_noise=partial(normal_noise, 0.001),  # Gymnasium: 0.1
+)
+
+
+def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
+    return next_obs[..., 0] - CONTROL_COST * (action * action).sum(-1)
+
+
+DOMAIN = robot_domain(
+    title="HalfCheetah",
+    summary="run with a two-legged planar robot; mass and joint damping differ",
+    robot=ROBOT,
+    task=Task(_reward, never),
+    positions=(*PLANAR_POSITIONS, *joint_angles(JOINTS)),
+    velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),
+    action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),
+    render_fps=20,
+)

@@ -1,0 +1,59 @@
+"""Walker2d whose mass and joint damping differ between agents."""
+
+from functools import partial
+
+import numpy as np
+from gymnasium import spaces
+
+from persim_gym.envs.mujoco_domain import (
+    PLANAR_POSITIONS,
+    PLANAR_VELOCITIES,
+    joint_angles,
+    joint_velocities,
+    robot_domain,
+    uniform_noise,
+)
+from persim_gym.envs.mujoco_physics import Robot
+from persim_gym.task import Array, Task
+
+CONTROL_COST = 1e-3
+HEALTHY_REWARD = 1.0  # a step
+MIN_HEIGHT, MAX_HEIGHT = 0.8, 2.0  # m
+MAX_PITCH = 1.0  # rad
+
+JOINTS = ("right thigh", "right leg", "right foot", "left thigh", "left leg", "left foot")
+
+ROBOT = Robot(
+    xml="walker2d_v5.xml",
+    frame_skip=4,  # of 0.002 s
+    nq=9,
+    nv=9,
+    unobserved=1,
+    position_noise=partial(uniform_noise, 0.005),
+    velocity_noise=partial(uniform_noise, 0.005),
+)
+
+
+def _healthy(obs: Array) -> Array:
+    height, pitch = obs[..., 1], obs[..., 2]
+    return (height > MIN_HEIGHT) & (height < MAX_HEIGHT) & (abs(pitch) < MAX_PITCH)
+
+
+def _terminated(next_obs: Array) -> Array:
+    return ~_healthy(next_obs)
+
+
+def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
+    return next_obs[..., 0] + HEALTHY_REWARD * _healthy(next_obs) - CONTROL_COST * (action * action).sum(-1)
+
+
+DOMAIN = robot_domain(
+    title="Walker2d",
+    summary="walk with a two-legged planar robot; mass and joint damping differ",
+    robot=ROBOT,
+    task=Task(_reward, _terminated),
+    positions=(*PLANAR_POSITIONS, *joint_angles(JOINTS)),
+    velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),  # Gymnasium clips them to ±10
+    action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),
+    render_fps=125,
+)
