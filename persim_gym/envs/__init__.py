@@ -3,7 +3,7 @@
 A new domain is one file beside this one and one line in `DOMAINS`.
 """
 
-from persim_gym.envs import cartpole, mountain_car
+from persim_gym.envs import cartpole, half_cheetah, mountain_car
 from persim_gym.envs.domain import Covariate, Domain
 
 DOMAINS: dict[str, Domain] = {
@@ -11,6 +11,7 @@ DOMAINS: dict[str, Domain] = {
     for domain in (
         mountain_car.DOMAIN,
         cartpole.DOMAIN,
+        half_cheetah.DOMAIN,
     )
 }
 """Every domain by name."""

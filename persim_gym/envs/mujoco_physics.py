@@ -1,0 +1,249 @@
+"""Batched MuJoCo physics of Gymnasium's robots with scaled masses and joint damping.
+
+MuJoCo is imported inside the functions: importing this module loads no MuJoCo.
+"""
+
+import copy
+import functools
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.envs.domain import Covariate
+from persim_gym.task import Array
+
+MASS_AND_DAMPING = (Covariate("mass", 0.2, 1.8, 1.0), Covariate("damping", 0.2, 1.8, 1.0))
+"""Both relative to Gymnasium's model."""
+
+TEST_AGENTS = ((0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1.0, 1.0))  # thesis Table 5.1
+TRAINING_AGENTS = ((0.6, 1.4), (1.4, 0.6), (0.6, 0.6), (1.4, 1.4))  # thesis Table 5.1
+
+Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
+"""Maps (generator, shape) to what is added to the resting pose."""
+
+_ROWS_PER_THREAD = 8  # with fewer, waking a second thread costs more than it brings
+_KEPT_BATCHES = 8
+
+
+def normal_noise(scale: float, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """N(0, scale²)."""
+    return scale * rng.standard_normal(shape)
+
+
+def uniform_noise(scale: float, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """U(-scale, scale)."""
+    return rng.uniform(-scale, scale, shape)
+
+
+@functools.cache
+def load_model(xml: str) -> Any:
+    """Loads the MjModel of a file of Gymnasium's MuJoCo assets; shared, so copy it before you change it.
+
+    Unlike Gymnasium's, a simulation that diverges is not put back into its resting pose in the middle of an episode:
+    its state turns into huge numbers and NaN.
+    """
+    import mujoco
+
+    warn = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)  # that Gymnasium's files use settotalmass; it fills a log file
+    try:
+        model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / xml))
+    finally:
+        mujoco.set_mju_user_warning(warn)
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    return model
+
+
+def thread_count() -> int:
+    """Threads that large batches step on: one a core, at most OMP_NUM_THREADS as in NumPy and torch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) > 0 else cores
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A MuJoCo model of Gymnasium's, and how its environment starts, steps and observes it.
+
+    The full physical state, [..., S = 1 + nq + 2 nv], is (x velocity over the last step in m/s, qpos, qvel, and the
+    acceleration from which the contact solver starts its next search). With the last part a step is a pure function
+    of (state, action) that equals Gymnasium's bit for bit.
+
+    Attributes:
+        xml: File in Gymnasium's MuJoCo assets.
+        frame_skip: Substeps of a step.
+        nq: Size of qpos.
+        nv: Size of qvel.
+        unobserved: Leading entries of qpos that the observation leaves out: x, or x and y.
+        position_noise: Noise on the initial qpos.
+        velocity_noise: Noise on the initial qvel.
+        camera: Gymnasium's camera for this robot.
+    """
+
+    xml: str
+    frame_skip: int
+    nq: int
+    nv: int
+    unobserved: int
+    position_noise: Noise
+    velocity_noise: Noise
+    camera: Mapping[str, Any]
+
+    @property
+    def state_size(self) -> int:
+        """S."""
+        return 1 + self.nq + 2 * self.nv
+
+    @property
+    def qpos(self) -> slice:
+        """Where qpos stands in the state."""
+        return slice(1, 1 + self.nq)
+
+    @property
+    def qvel(self) -> slice:
+        """Where qvel stands in the state."""
+        return slice(1 + self.nq, 1 + self.nq + self.nv)
+
+    def initial_state(self, rng: np.random.Generator, num: int) -> NDArray[np.float64]:
+        """Draws initial states, [B, S]: the resting pose plus noise, in Gymnasium's order."""
+        state = np.zeros((num, self.state_size))
+        state[:, self.qpos] = load_model(self.xml).qpos0 + self.position_noise(rng, (num, self.nq))
+        state[:, self.qvel] = self.velocity_noise(rng, (num, self.nv))
+        return state
+
+    def observe(self, state: Array) -> NDArray[np.float64]:
+        """Observation of a state: (x velocity, qpos without its first entries, qvel), [..., D]."""
+        return np.concatenate([state[..., :1], state[..., 1 + self.unobserved : 1 + self.nq + self.nv]], axis=-1)
+
+    def embed(self, obs: Array) -> NDArray[np.float64]:
+        """State [..., S] with this observation, at x = 0 (and y = 0), the contact solver starting afresh."""
+        state = np.zeros((*np.shape(obs)[:-1], self.state_size))
+        state[..., 0] = obs[..., 0]
+        state[..., 1 + self.unobserved : 1 + self.nq + self.nv] = obs[..., 1:]
+        return state
+
+    def physics(self, mass: float | NDArray[np.float64], damping: float | NDArray[np.float64]) -> "RobotPhysics":
+        """Step function of the full physical state, [..., S], under actions [..., A].
+
+        Masses scale without inertias and the constants that MuJoCo derives when it compiles a model, as in the thesis.
+
+        Args:
+            mass: Factor of every body's mass; a float, or an array [B], one for each row.
+            damping: Factor of every joint's damping; likewise.
+        """
+        return RobotPhysics(self, mass, damping)
+
+    def make_renderer(self, render_mode: str, covariates: Mapping[str, float]) -> "RobotRenderer":
+        """Gymnasium's drawing of a state."""
+        return RobotRenderer(self, render_mode, **covariates)
+
+
+class _Simulations(NamedTuple):
+    """A MuJoCo batch and live views of it, shaped like the caller's rows.
+
+    Attributes:
+        batch: mujoco.batch.Batch of prod(rows) simulations, each with its own masses and damping.
+        motion: (qpos, qvel, the solver's acceleration), [*rows, nq + 2 nv].
+        control: [*rows, A].
+    """
+
+    batch: Any
+    motion: NDArray[np.float64]
+    control: NDArray[np.float64]
+
+
+class RobotPhysics:
+    """Steps states of robots with given covariates; pickles and copies as (robot, mass, damping).
+
+    One thread at a time may call it.
+    """
+
+    def __init__(self, robot: Robot, mass: float | NDArray[np.float64], damping: float | NDArray[np.float64]) -> None:
+        """Builds no simulation until the first call."""
+        self.robot = robot
+        self.mass = np.asarray(mass)
+        self.damping = np.asarray(damping)
+        self._simulations: dict[tuple[int, tuple[int, ...]], _Simulations] = {}
+
+    def __reduce__(self) -> tuple[type["RobotPhysics"], tuple[Any, ...]]:
+        """MuJoCo's own copies would lose the scaled masses."""
+        return RobotPhysics, (self.robot, self.mass, self.damping)
+
+    def __call__(self, state: Array, action: Array) -> NDArray[np.float64]:
+        """Next state of each row, [..., S]; leading dimensions of state, action and covariates broadcast."""
+        rows = np.broadcast_shapes(state.shape[:-1], action.shape[:-1], self.mass.shape)
+        batch, motion, control = self._simulations_of(rows)
+        motion[...] = state[..., 1:]
+        control[...] = action
+        batch.step(nstep=self.robot.frame_skip)
+        next_state = np.empty((*rows, self.robot.state_size))
+        next_state[..., 1:] = motion
+        next_state[..., 0] = (next_state[..., 1] - state[..., 1]) / (batch.model.opt.timestep * self.robot.frame_skip)
+        return next_state
+
+    def _simulations_of(self, rows: tuple[int, ...]) -> _Simulations:
+        """Simulations for rows of this shape; a forked process makes its own, for it inherits no threads."""
+        key = os.getpid(), rows
+        if key not in self._simulations:
+            from mujoco.batch import Batch
+
+            if len(self._simulations) >= _KEPT_BATCHES:
+                del self._simulations[next(iter(self._simulations))]
+            num = math.prod(rows)
+            batch = Batch(load_model(self.robot.xml), num, max(1, min(thread_count(), num // _ROWS_PER_THREAD)))
+            batch.expand("body_mass")[:] *= np.broadcast_to(self.mass, rows).reshape(num, 1)
+            batch.expand("dof_damping")[:] *= np.broadcast_to(self.damping, rows).reshape(num, 1)
+            motion = batch.state[:, 1 : self.robot.state_size]  # MuJoCo's rows begin with the time
+            assert np.shares_memory(motion[:, -1], batch.qacc_warmstart[:, -1]), "MuJoCo's state is laid out otherwise"
+            self._simulations[key] = _Simulations(
+                batch, motion.reshape(*rows, -1), batch.ctrl.reshape(*rows, batch.model.nu)
+            )
+        return self._simulations[key]
+
+
+class RobotRenderer:
+    """Gymnasium's own drawing of a robot."""
+
+    def __init__(self, robot: Robot, render_mode: str, mass: float, damping: float) -> None:
+        """Opens the graphics; mass and damping do not show.
+
+        Raises:
+            ImportError: If what Gymnasium draws with is not installed.
+            RuntimeError: If there is neither a display nor an off-screen OpenGL.
+        """
+        import mujoco
+
+        try:
+            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+        except ImportError as error:
+            raise ImportError("drawing MuJoCo robots needs more packages: pip install 'gymnasium[mujoco]'") from error
+
+        self._robot = robot
+        self._render_mode = render_mode
+        self._model = copy.copy(load_model(robot.xml))
+        self._data = mujoco.MjData(self._model)
+        self._renderer = MujocoRenderer(self._model, self._data, {**robot.camera})
+
+    def render(self, state: NDArray[np.float64]) -> Any:
+        """Draws a state, [S].
+
+        Raises:
+            RuntimeError: If there is neither a display nor an off-screen OpenGL.
+        """
+        import mujoco
+
+        self._data.qpos[:] = state[self._robot.qpos]
+        self._data.qvel[:] = state[self._robot.qvel]
+        mujoco.mj_forward(self._model, self._data)
+        return self._renderer.render(self._render_mode)
+
+    def close(self) -> None:
+        """Closes the window."""
+        self._renderer.close()  # type: ignore[no-untyped-call]
