@@ -121,7 +121,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "halfcheetah": Recipe(
         "TD3",
-        _TD3 | {"learning_starts": 10_000, "buffer_size": 1_000_000},
+        _TD3 | {"learning_starts": 10_000, "buffer_size": 1_000_000, "train_freq": 2, "gradient_steps": 1},
         logger=(3_000.0, None),
         test=(4_000.0, None),
         max_steps=1_000_000,
@@ -134,14 +134,15 @@ RECIPES: dict[str, Recipe] = {
 
 def make_learner(recipe: Recipe, domain: str, covariates: Mapping[str, float], seed: int) -> Learner:
     """An untrained learner in the true environment of one agent."""
-    env = gym.make(domain_of(domain).env_id, **covariates)
+    named: dict[str, Any] = dict(covariates)
+    env = gym.make(f"persim_gym:{domain_of(domain).env_id}", **named)
     keywords: dict[str, Any] = {**recipe.hyperparameters, "seed": seed, "device": "cpu"}
     if recipe.algorithm == "DQN":
         return DQN("MlpPolicy", env, **keywords)
     if recipe.algorithm == "TD3":
         if recipe.action_noise is not None:
-            size = domain_of(domain).action_space.shape
-            keywords["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, recipe.action_noise))
+            zero = np.zeros(gym.spaces.flatdim(domain_of(domain).action_space), dtype=np.float32)
+            keywords["action_noise"] = NormalActionNoise(zero, zero + recipe.action_noise)
         return TD3("MlpPolicy", env, **keywords)
     raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: DQN, TD3")
 
