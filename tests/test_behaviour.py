@@ -242,6 +242,17 @@ def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):
     assert load_policy_from(home).card.steps == 300
 
 
+def test_killed_training_goes_on_from_its_last_checkpoint(home, monkeypatch):
+    _answers(monkeypatch, 10, 10, 10, 10, MemoryError())  # at steps 50 … 250; nothing is saved then
+    with pytest.raises(MemoryError):
+        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    (checkpoint,) = home.glob("training/cartpole/logger-1-seed0/*")
+    assert torch.load(checkpoint, weights_only=True)["counters"]["num_timesteps"] == 200
+    _answers(monkeypatch, 10, 60, 60)  # at steps 250 and 300
+    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    assert load_policy_from(home).card.steps == 300
+
+
 def test_training_that_never_arrives_says_so(home, monkeypatch):
     _answers(monkeypatch, *[10] * 20)
     with pytest.raises(RuntimeError, match="did not reach 50.0 within 1000 steps"):

@@ -229,7 +229,7 @@ class _StopInBand(BaseCallback):
             self.bar.update(self.num_timesteps - self.bar.n)
             if self.num_timesteps > self.recipe.hyperparameters["learning_starts"]:
                 self._evaluate()
-        if self.num_timesteps % (10 * self.recipe.evaluate_every) == 0:
+        if self.num_timesteps % (4 * self.recipe.evaluate_every) == 0:
             self.save()
         return self.accepted is None
 
@@ -239,7 +239,7 @@ class _StopInBand(BaseCallback):
         layers = greedy_layers(self.model)
         policy = PolicyNetwork(layers, domain_of(domain).action_space)
         returns = episode_returns(policy, domain, covariates, self.recipe.episodes, EVALUATION_SEED)
-        self.bar.set_postfix({"return": f"{returns.mean():.1f}", "stops at": self.band[0]})
+        self.bar.set_postfix({"return": f"{returns.mean():.1f}", "stops at": f"{self.band[0]:g}"})
         if not in_band(float(returns.mean()), self.band):
             return
         returns = episode_returns(policy, domain, covariates, CONFIRM_EPISODES, CONFIRM_SEED)
@@ -266,8 +266,8 @@ def train_policy(
 ) -> Path:
     """Trains one policy up to its threshold and saves it; goes on from where an interrupted call stopped.
 
-    An unfinished training is kept in `$PERSIM_HOME/training/<domain>/<name>-seed<seed>`, saved every ten evaluations
-    and on Ctrl-C.
+    An unfinished training is kept in `$PERSIM_HOME/training/<domain>/<name>-seed<seed>`, saved every four
+    evaluations and on Ctrl-C.
 
     Args:
         domain: Name of the domain.
