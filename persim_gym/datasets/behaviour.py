@@ -168,7 +168,8 @@ def closest_logger(domain: str, covariates: Mapping[str, float]) -> int:
     scale = np.array([c.high - c.low for c in known])
     agent = np.array([covariates[c.name] for c in known])
     gap = (np.asarray(domain_of(domain).training_agents) - agent) / scale  # [training agents, covariates]
-    return int(np.argmin(np.square(gap).sum(axis=1)))
+    distance = np.sqrt(np.square(gap).sum(axis=1))
+    return int(np.argmin(distance.round(9)))  # rounded, so that rounding errors do not decide between equals
 
 
 def episode_returns(
@@ -186,7 +187,8 @@ def episode_returns(
     Returns:
         Returns, [episodes].
     """
-    envs: Any = gym.make_vec(f"persim_gym:{domain_of(domain).env_id}", num_envs=episodes, **covariates)
+    keywords: dict[str, Any] = dict(covariates)
+    envs: Any = gym.make_vec(f"persim_gym:{domain_of(domain).env_id}", num_envs=episodes, **keywords)
     obs, _ = envs.reset(seed=seed)
     total, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
     while running.any():

@@ -121,7 +121,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "halfcheetah": Recipe(
         "TD3",
-        _TD3 | {"learning_starts": 10_000, "buffer_size": 1_000_000},
+        _TD3 | {"learning_starts": 10_000, "buffer_size": 1_000_000, "train_freq": 2, "gradient_steps": 1},
         logger=(3_000.0, None),
         test=(4_000.0, None),
         max_steps=1_000_000,
@@ -134,14 +134,15 @@ RECIPES: dict[str, Recipe] = {
 
 def make_learner(recipe: Recipe, domain: str, covariates: Mapping[str, float], seed: int) -> Learner:
     """An untrained learner in the true environment of one agent."""
-    env = gym.make(domain_of(domain).env_id, **covariates)
+    named: dict[str, Any] = dict(covariates)
+    env = gym.make(f"persim_gym:{domain_of(domain).env_id}", **named)
     keywords: dict[str, Any] = {**recipe.hyperparameters, "seed": seed, "device": "cpu"}
     if recipe.algorithm == "DQN":
         return DQN("MlpPolicy", env, **keywords)
     if recipe.algorithm == "TD3":
         if recipe.action_noise is not None:
-            size = domain_of(domain).action_space.shape
-            keywords["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, recipe.action_noise))
+            zero = np.zeros(gym.spaces.flatdim(domain_of(domain).action_space), dtype=np.float32)
+            keywords["action_noise"] = NormalActionNoise(zero, zero + recipe.action_noise)
         return TD3("MlpPolicy", env, **keywords)
     raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: DQN, TD3")
 
@@ -228,7 +229,7 @@ class _StopInBand(BaseCallback):
             self.bar.update(self.num_timesteps - self.bar.n)
             if self.num_timesteps > self.recipe.hyperparameters["learning_starts"]:
                 self._evaluate()
-        if self.num_timesteps % (10 * self.recipe.evaluate_every) == 0:
+        if self.num_timesteps % (4 * self.recipe.evaluate_every) == 0:
             self.save()
         return self.accepted is None
 
@@ -238,7 +239,7 @@ class _StopInBand(BaseCallback):
         layers = greedy_layers(self.model)
         policy = PolicyNetwork(layers, domain_of(domain).action_space)
         returns = episode_returns(policy, domain, covariates, self.recipe.episodes, EVALUATION_SEED)
-        self.bar.set_postfix({"return": f"{returns.mean():.1f}", "stops at": self.band[0]})
+        self.bar.set_postfix({"return": f"{returns.mean():.1f}", "stops at": f"{self.band[0]:g}"})
         if not in_band(float(returns.mean()), self.band):
             return
         returns = episode_returns(policy, domain, covariates, CONFIRM_EPISODES, CONFIRM_SEED)
@@ -265,8 +266,8 @@ def train_policy(
 ) -> Path:
     """Trains one policy up to its threshold and saves it; goes on from where an interrupted call stopped.
 
-    An unfinished training is kept in `$PERSIM_HOME/training/<domain>/<name>-seed<seed>`, saved every ten evaluations
-    and on Ctrl-C.
+    An unfinished training is kept in `$PERSIM_HOME/training/<domain>/<name>-seed<seed>`, saved every four
+    evaluations and on Ctrl-C.
 
     Args:
         domain: Name of the domain.

@@ -1,0 +1,265 @@
+"""Logging policies: what is bundled is what the cards say, and training, saving and loading lose nothing."""
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN, TD3
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from persim_gym.datasets import behaviour, train_loggers
+from persim_gym.datasets.behaviour import (
+    MissingPolicyError,
+    PolicyCard,
+    PolicyNetwork,
+    closest_logger,
+    episode_returns,
+    load_policy,
+    policy_covariates,
+    policy_names,
+    save_policy,
+)
+from persim_gym.datasets.train_loggers import Recipe, greedy_layers, in_band, make_learner, train_policy
+from persim_gym.home import ASSETS
+
+BUNDLED = sorted((p.parent.parent.name, p.parent.name) for p in ASSETS.glob("policies/*/*/card.json"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("domain", "name"), BUNDLED)
+def test_bundled_policy_earns_what_its_card_says(domain, name):
+    policy = load_policy(domain, name)
+    card = policy.card
+    assert (card.domain, card.name) == (domain, name)
+    assert card.covariates == policy_covariates(domain, name)
+    assert in_band(card.mean_return, card.threshold)
+    episodes = 20
+    returns = episode_returns(policy, domain, card.covariates, episodes, seed=1)
+    standard_error = card.std_return * np.sqrt(1 / episodes + 1 / card.episodes)
+    assert abs(returns.mean() - card.mean_return) < 4 * standard_error + 1.0
+
+
+@pytest.mark.parametrize("domain", ["cartpole"])
+def test_every_training_agent_has_its_logger(domain):
+    assert {name for d, name in BUNDLED if d == domain} == set(policy_names(domain))
+
+
+def test_bundled_policies_stay_small():
+    assert sum(p.stat().st_size for p in ASSETS.glob("policies/**/*") if p.is_file()) < 6e6
+
+
+def _trained(algorithm, env_id, **keywords):
+    env = gym.make(env_id)
+    model = algorithm("MlpPolicy", env, learning_starts=50, seed=0, device="cpu", **keywords)
+    return model.learn(200)
+
+
+@pytest.mark.parametrize(("algorithm", "env_id"), [(DQN, "persim_gym:HeteroCartPole-v0"), (TD3, "Pendulum-v1")])
+def test_numpy_policy_equals_the_sb3_network_it_came_from(algorithm, env_id):
+    model = _trained(algorithm, env_id, policy_kwargs={"net_arch": [256, 256]}, batch_size=32)
+    policy = PolicyNetwork(greedy_layers(model), model.action_space)
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(64, *model.observation_space.shape)).astype(np.float32)
+    for given in (obs, obs[0]):
+        ours, theirs = policy.predict(given)[0], model.predict(given, deterministic=True)[0]
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert policy.predict(obs)[1] is None
+    mean, _ = evaluate_policy(policy, model.get_env(), n_eval_episodes=1)
+    assert np.isfinite(mean)
+
+
+def test_predict_rejects_observations_of_another_size():
+    policy = _network()
+    with pytest.raises(ValueError, match=r"takes \(4,\) or \(B, 4\)"):
+        policy.predict(np.zeros(3))
+
+
+def _network():
+    rng = np.random.default_rng(0)
+    layers = tuple(
+        (rng.normal(size=(out, size)).astype(np.float32), rng.normal(size=out).astype(np.float32))
+        for size, out in ((4, 8), (8, 2))
+    )
+    return PolicyNetwork(layers, spaces.Discrete(2))
+
+
+def _card(name="test"):
+    return PolicyCard(
+        domain="cartpole",
+        name=name,
+        algorithm="DQN",
+        hyperparameters={"gamma": 0.99},
+        covariates=policy_covariates("cartpole", name),
+        threshold=(150.0, None),
+        steps=10,
+        seconds=1.0,
+        seed=0,
+        mean_return=160.0,
+        std_return=1.0,
+        episodes=100,
+        versions={"numpy": "2"},
+    )
+
+
+def test_saved_policy_loads_with_the_same_weights_and_goes_before_the_bundled_one(home):
+    for _ in range(2):  # the second replaces the first
+        folder = save_policy(_network().layers, _card())
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["test"]
+    loaded = load_policy("cartpole", "test")
+    for mine, theirs in zip(_network().layers, loaded.layers, strict=True):
+        np.testing.assert_array_equal(mine[0], theirs[0])
+        np.testing.assert_array_equal(mine[1], theirs[1])
+    assert loaded.card.mean_return == 160.0 and loaded.card.threshold == (150.0, None)
+
+
+def test_interrupted_save_keeps_the_old_policy(home, monkeypatch):
+    folder = save_policy(_network().layers, _card())
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    monkeypatch.setattr(behaviour.json, "dumps", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_policy(_network().layers, _card())
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["test"]
+
+
+def test_tampered_weights_are_rejected(home):
+    folder = save_policy(_network().layers, _card())
+    weights = bytearray((folder / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_policy("cartpole", "test")
+
+
+def test_card_of_another_version_is_rejected(home):
+    folder = save_policy(_network().layers, _card())
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"surprise": 1}))
+    with pytest.raises(ValueError, match="another version .surprise"):
+        load_policy("cartpole", "test")
+
+
+def test_missing_policy_names_the_command_that_trains_it(home, monkeypatch):
+    monkeypatch.setattr(behaviour, "ASSETS", home)
+    with pytest.raises(MissingPolicyError, match="persim datasets train-loggers --domain cartpole --name logger-3"):
+        load_policy("cartpole", "logger-3")
+    with pytest.raises(ValueError, match="no policy 'logger-5'; known: logger-0, "):
+        load_policy("cartpole", "logger-5")
+    with pytest.raises(ValueError, match="unknown domain"):
+        load_policy("cartpol", "test")
+
+
+@pytest.mark.parametrize(
+    ("domain", "covariates", "index"),
+    [
+        ("mountaincar", {"gravity": 0.0001}, 0),
+        ("mountaincar", {"gravity": 0.00052}, 0),
+        ("mountaincar", {"gravity": 0.00053}, 1),
+        ("mountaincar", {"gravity": 0.0035}, 4),
+        ("cartpole", {"force": 10.0, "length": 0.5}, 2),
+        ("cartpole", {"force": 2.0, "length": 0.5}, 0),
+        ("cartpole", {"force": 10.0, "length": 0.15}, 4),
+        # 2.2 N of 16 N is a shorter way than 0.1 m of 0.7 m
+        ("cartpole", {"force": 12.2, "length": 0.6}, 3),
+        ("cartpole", {"force": 14.0, "length": 0.59}, 1),
+        ("halfcheetah", {"mass": 0.3, "damping": 1.7}, 0),
+        ("halfcheetah", {"mass": 1.7, "damping": 0.3}, 1),
+        ("halfcheetah", {"mass": 0.3, "damping": 0.3}, 2),
+        ("halfcheetah", {"mass": 1.7, "damping": 1.7}, 3),
+        ("halfcheetah", {"mass": 1.0, "damping": 1.0}, 0),
+    ],
+)
+def test_closest_logger(domain, covariates, index):
+    assert closest_logger(domain, covariates) == index
+
+
+def test_closest_logger_wants_every_covariate():
+    with pytest.raises(ValueError, match="give all of force, length"):
+        closest_logger("cartpole", {"force": 10.0})
+
+
+TINY = Recipe(
+    "DQN",
+    {"learning_starts": 20, "batch_size": 8, "buffer_size": 1_000, "policy_kwargs": {"net_arch": [8]}},
+    logger=(50.0, 70.0),
+    test=(50.0, 70.0),
+    max_steps=1_000,
+    evaluate_every=50,
+)
+
+
+def _answers(monkeypatch, *answers):
+    """Lets evaluations return these numbers one after the other, or raise them."""
+    remaining = iter(answers)
+
+    def answer(*args):
+        value = next(remaining)
+        if isinstance(value, BaseException):
+            raise value
+        return np.full(3, float(value))
+
+    monkeypatch.setattr(train_loggers, "episode_returns", answer)
+
+
+def test_training_stops_in_the_band_once_confirmed(home, monkeypatch):
+    _answers(monkeypatch, 10, 90, 60, 40, 60, 61)  # below, above, not confirmed, confirmed
+    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    card = load_policy_from(home).card
+    assert (card.steps, card.mean_return, card.covariates) == (200, 61.0, {"force": 14.0, "length": 0.5})
+    assert not list(home.glob("training/**/checkpoint.pt"))
+
+
+def load_policy_from(root):
+    return behaviour._read(root / "cartpole" / "logger-1", "cartpole")
+
+
+def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):
+    _answers(monkeypatch, 10, 10, 10, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    (checkpoint,) = home.glob("training/cartpole/logger-1-seed0/*")
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["counters"]["num_timesteps"] == 200
+    learner = make_learner(TINY, "cartpole", {"force": 14.0, "length": 0.5}, seed=0)
+    train_loggers.load_checkpoint(learner, 0, checkpoint)
+    for name, value in learner.policy.state_dict().items():
+        assert torch.equal(value, state["parameters"]["policy"][name])
+    assert learner.replay_buffer.pos == len(state["buffer"]["actions"]) == 199  # the 200th was not stored yet
+    _answers(monkeypatch, 10, 60, 60)
+    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    assert load_policy_from(home).card.steps == 300
+
+
+def test_killed_training_goes_on_from_its_last_checkpoint(home, monkeypatch):
+    _answers(monkeypatch, 10, 10, 10, 10, MemoryError())  # at steps 50 … 250; nothing is saved then
+    with pytest.raises(MemoryError):
+        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    (checkpoint,) = home.glob("training/cartpole/logger-1-seed0/*")
+    assert torch.load(checkpoint, weights_only=True)["counters"]["num_timesteps"] == 200
+    _answers(monkeypatch, 10, 60, 60)  # at steps 250 and 300
+    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    assert load_policy_from(home).card.steps == 300
+
+
+def test_training_that_never_arrives_says_so(home, monkeypatch):
+    _answers(monkeypatch, *[10] * 20)
+    with pytest.raises(RuntimeError, match="did not reach 50.0 within 1000 steps"):
+        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+
+
+def test_train_loggers_skips_what_is_there(home, monkeypatch):
+    folder = save_policy(_network().layers, _card())
+    monkeypatch.setattr(train_loggers, "train_policy", lambda *a: 1 / 0)
+    assert train_loggers.train_loggers(["cartpole"], ["test"]) == [folder]
