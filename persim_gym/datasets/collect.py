@@ -10,7 +10,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
@@ -21,6 +20,7 @@ from tqdm import tqdm
 import persim_gym
 from persim_gym.datasets.recipes import NAMESPACE, Recipe
 from persim_gym.envs import Domain
+from persim_gym.envs.spaces import random_actions
 from persim_gym.transitions import Transitions
 
 Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -90,15 +90,6 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
         terminations=terminated,
         truncations=truncated,
     )
-
-
-def random_actions(
-    space: spaces.Discrete | spaces.Box, rng: np.random.Generator, num: int
-) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Uniformly random actions, int64 [num] (Discrete) or float32 [num, A] (Box)."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=num)
-    return rng.uniform(space.low, space.high, size=(num, *space.shape)).astype(np.float32)
 
 
 def build(recipe: Recipe, greedy: Greedy | None = None, progress: bool = True) -> Path:
