@@ -59,7 +59,12 @@ def envs() -> None:
         shape = domain.action_space.shape
         actions = f"{shape[0]} continuous" if shape else f"{domain.action_space.n} discrete"  # type: ignore[union-attr]
         table.add_row(
-            domain.env_id, domain.summary, covariates, str(len(domain.observation_names)), actions, str(domain.episode_steps)
+            domain.env_id,
+            domain.summary,
+            covariates,
+            str(len(domain.observation_names)),
+            actions,
+            str(domain.episode_steps),
         )
     console.print(table)
 

@@ -97,7 +97,9 @@ def run_demo(
     simulator = _simulator(spec, out, seed, console)
     policy = load_policy(domain, TEST)
     errors = {agent: prediction_error(simulator.dynamics(agent), spec, agent, policy, seed=seed) for agent in agents}
-    console.print(f"3. Prediction {len(next(iter(errors.values())).rmse)} episodes an agent, 50 steps without correction")
+    console.print(
+        f"3. Prediction {len(next(iter(errors.values())).rmse)} episodes an agent, 50 steps without correction"
+    )
     returns = _returns(simulator, domain, agents, episodes, seed, out)
     console.print(f"4. Planning   {episodes} episodes an agent and method in the true environment\n")
 
@@ -167,9 +169,7 @@ def results_table(spec: Domain, result: DemoResult) -> Table:
             _beside(f"{error.mean_rmse:.4f}", None if known is None else f"{known[0]:.3f}"),
             _beside(f"{error.median_r2:.3f}", None if known is None else f"{known[1]:.3f}"),
             *(
-                _beside(
-                    f"{ours[m].mean():.1f} ± {ours[m].std():.1f}", None if (t := theirs[m]) is None else f"{t:.1f}"
-                )
+                _beside(f"{ours[m].mean():.1f} ± {ours[m].std():.1f}", None if (t := theirs[m]) is None else f"{t:.1f}")
                 for m in METHODS
             ),
         )

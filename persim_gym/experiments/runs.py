@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import numba
 import torch
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 def _one_thread() -> None:
     """Two threads on two busy cores are slower than one; each worker gets one."""
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
 
 
 def available_cores() -> int:
