@@ -52,6 +52,6 @@ def published_return(domain: str, policy: str, agent: int, method: str = "PerSim
 
 def published_logging(domain: str, policy: str) -> tuple[float, float] | None:
     """Average observed reward and trajectory length of Table A.1, or None where the thesis has none."""
-    reward = _tables().get(("A.1", domain, policy, "logging policy", "average", "observed_reward"))
-    length = _tables().get(("A.1", domain, policy, "logging policy", "average", "trajectory_length"))
+    reward = _tables().get(("A.1", domain, policy, "logging policy", "all", "observed_reward"))
+    length = _tables().get(("A.1", domain, policy, "logging policy", "all", "trajectory_length"))
     return None if reward is None or length is None else (reward, length)
