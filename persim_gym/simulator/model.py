@@ -223,8 +223,9 @@ class FactoredEnsemble(nn.Module):
         Raises:
             ValueError: If an agent is unknown.
         """
-        if agent.numel() and not 0 <= int(agent.min()) <= int(agent.max()) < self.shape.n_agents:
-            raise unknown_agent(int(agent.max()), self.shape.n_agents)
+        for extreme in (agent.min(), agent.max()) if agent.numel() else ():
+            if not 0 <= extreme < self.shape.n_agents:
+                raise unknown_agent(int(extreme), self.shape.n_agents)
         members = self.shape.members
         obs = obs.expand(members, *obs.shape[-2:])
         action = self.scale_action(action)
@@ -239,7 +240,8 @@ class FactoredEnsemble(nn.Module):
         Raises:
             ValueError: If the agent is unknown.
         """
-        if not 0 <= agent < self.shape.n_agents:
+        whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
+        if not whole or not 0 <= agent < self.shape.n_agents:
             raise unknown_agent(agent, self.shape.n_agents)
         with torch.no_grad():
             factor = self.agent_encoder(torch.tensor([agent], device=self.obs_mean.device))[:, 0]
@@ -335,9 +337,10 @@ class AgentDynamics:
         return following.transpose(1, 2)
 
 
-def unknown_agent(agent: int, n_agents: int) -> ValueError:
+def unknown_agent(agent: object, n_agents: int) -> ValueError:
     """The error for an agent that a simulator does not know."""
-    return ValueError(f"agent {agent} is not in this simulator ({n_agents} agents: 0–{n_agents - 1})")
+    shown = agent if isinstance(agent, int | np.integer) else repr(agent)
+    return ValueError(f"agent {shown} is not in this simulator ({n_agents} agents: 0–{n_agents - 1})")
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
