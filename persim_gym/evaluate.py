@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from persim_gym.envs import Domain
-from persim_gym.envs.hetero import HeteroVectorEnv
+from persim_gym.envs.spaces import random_actions
 from persim_gym.task import Dynamics
 
 
@@ -23,6 +24,22 @@ class Policy(Protocol):
         deterministic: bool = False,
     ) -> tuple[Any, Any]:
         """Actions of a batch of observations, [B, D], and the state for the next call."""
+
+
+class RandomPolicy:
+    """Uniformly random actions; the floor that every policy is measured against."""
+
+    def __init__(self, action_space: spaces.Discrete | spaces.Box, seed: int = 0) -> None:
+        """Draws from one stream seeded by `seed`."""
+        self.action_space = action_space
+        self._rng = np.random.default_rng(seed)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Random actions, one a row of [B, D], or one for [D]."""
+        actions = random_actions(self.action_space, self._rng, len(np.atleast_2d(observation)))
+        return (actions if np.ndim(observation) > 1 else actions[0]), None
 
 
 @dataclass(frozen=True)
@@ -155,15 +172,14 @@ def episode_returns(
 
     Source: thesis section 5.2.2.
     """
-    env = HeteroVectorEnv(domain.name, episodes, agents=[agent] * episodes, autoreset_mode="Disabled")
-    obs, _ = env.reset(seed=seed)
+    physics = domain.physics(**domain.agent_covariates(agent))
+    state = domain.initial_state(np.random.default_rng(seed), episodes)
+    obs = domain.observe(state).astype(np.float32)
     returns = np.zeros(episodes)
     running = np.arange(episodes)  # rows still in their episode; only they ask the policy
     memory: Any = None
     started = np.ones(episodes, dtype=np.bool_)
     bar = tqdm(total=domain.episode_steps, desc=f"agent {agent}", unit="step", leave=False, disable=not progress)
-    state = env.state
-    physics = domain.physics(**domain.agent_covariates(agent))
     for _ in range(domain.episode_steps):
         action, memory = policy.predict(obs, state=memory, episode_start=started, deterministic=True)
         following = physics(state, action)

@@ -21,6 +21,7 @@ from persim_gym.datasets.behaviour import (
     policy_covariates,
     policy_names,
     save_policy,
+    with_random_actions,
 )
 from persim_gym.datasets.train_loggers import Recipe, greedy_layers, in_band, make_learner, train_policy
 from persim_gym.home import ASSETS
@@ -50,7 +51,7 @@ def test_bundled_policy_earns_what_its_card_says(domain, name):
     assert abs(returns.mean() - card.mean_return) < 4 * standard_error + 1.0
 
 
-@pytest.mark.parametrize("domain", ["cartpole"])
+@pytest.mark.parametrize("domain", ["mountaincar", "cartpole"])
 def test_every_training_agent_has_its_logger(domain):
     assert {name for d, name in BUNDLED if d == domain} == set(policy_names(domain))
 
@@ -78,6 +79,16 @@ def test_numpy_policy_equals_the_sb3_network_it_came_from(algorithm, env_id):
     assert policy.predict(obs)[1] is None
     mean, _ = evaluate_policy(policy, model.get_env(), n_eval_episodes=1)
     assert np.isfinite(mean)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,), dtype=np.float32)])
+def test_random_actions_replace_their_share(space):
+    actions = np.full((20_000, *space.shape), space.sample() * 0, dtype=space.dtype)
+    mixed = with_random_actions(actions, space, 0.3, np.random.default_rng(0))
+    assert mixed.dtype == actions.dtype and all(space.contains(a) for a in mixed[:100])
+    share = np.mean((mixed != actions).reshape(len(actions), -1).any(axis=1))
+    assert share == pytest.approx(0.2 if isinstance(space, spaces.Discrete) else 0.3, abs=0.01)  # a third repeats
+    np.testing.assert_array_equal(with_random_actions(actions, space, 0.0, np.random.default_rng(0)), actions)
 
 
 def test_predict_rejects_observations_of_another_size():
@@ -218,7 +229,17 @@ def test_training_stops_in_the_band_once_confirmed(home, monkeypatch):
     train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     card = load_policy_from(home).card
     assert (card.steps, card.mean_return, card.covariates) == (200, 61.0, {"force": 14.0, "length": 0.5})
-    assert not list(home.glob("training/**/checkpoint.pt"))
+    assert not list(home.glob("training/cartpole/*"))
+
+
+def test_logger_of_the_default_agent_is_not_a_stage_of_the_test_policy(home, monkeypatch):
+    _answers(monkeypatch, *[60] * 4)
+    seeds = []
+    for name in ("test", "logger-2"):
+        folder = train_policy("cartpole", name, recipe=TINY, progress=False)
+        seeds.append(json.loads((folder / "card.json").read_text())["seed"])
+    assert policy_covariates("cartpole", "test") == policy_covariates("cartpole", "logger-2")
+    assert seeds == [0, 1]
 
 
 def load_policy_from(root):

@@ -17,7 +17,7 @@ from persim_gym.envs import DOMAINS
 from persim_gym.home import persim_home
 from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.compiled import CompiledTraining, supports
+from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
@@ -117,8 +117,11 @@ def test_a_prediction_is_the_sum_over_ranks_of_three_factors(shape):
     model = random_model(replace(shape, members=2))
     agent, obs, action = random_inputs(shape, 7)
     with torch.no_grad():
-        u, w = model.agent_encoder(agent), model.action_encoder(
-            action if shape.n_actions else model.scale_action(action).expand(2, 7, shape.action_dim)
+        u, w = (
+            model.agent_encoder(agent),
+            model.action_encoder(
+                action if shape.n_actions else model.scale_action(action).expand(2, 7, shape.action_dim)
+            ),
         )
         v = model.state_encoder(model.scale_obs(obs).expand(2, *obs.shape)).reshape(2, 7, shape.obs_dim, shape.rank)
         change = torch.einsum("mbr,mbdr,mbr->mbd", u, v, w) * model.delta_std + model.delta_mean
@@ -167,18 +170,32 @@ def test_dynamics_of_an_agent_equal_the_model(shape, activation):
                 torch.testing.assert_close(predicted, model.predict(rows, start, action), rtol=0, atol=1e-13)
 
 
+@both_activations
 @every_shape
-def test_dynamics_take_numpy_and_give_numpy(shape):
-    model = random_model(shape).float()
+def test_dynamics_take_numpy_and_give_numpy(shape, activation):
+    model = random_model(replace(shape, activation=activation)).float()
     _, obs, action = random_inputs(shape, 50)
-    action = action if shape.n_actions else action.float()
-    dynamics = model.dynamics(2)
+    each = torch.stack([obs, obs + 0.1, obs - 0.1]).float()
     with torch.no_grad():
-        expected = model.predict(torch.full((50,), 2), obs.float(), action)
-    from_numpy, from_torch = dynamics(obs.numpy(), action.numpy()), dynamics(obs.float(), action)
-    assert (from_numpy.dtype, type(from_torch)) == (np.float32, torch.Tensor)
-    np.testing.assert_array_equal(from_numpy, from_torch)
-    np.testing.assert_allclose(from_numpy, expected, atol=2e-6)
+        expected = model.predict(torch.full((50,), 2), each, action if shape.n_actions else action.float())
+    for given in (each.numpy(), np.asfortranarray(each.numpy().astype(np.float64))):
+        predicted = model.dynamics(2)(given, action.numpy())
+        assert predicted.dtype == np.float32
+        np.testing.assert_allclose(predicted, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("actions", [[0, 4], [-1, 0], [0]], ids=str)
+def test_dynamics_refuse_actions_that_do_not_exist(actions):
+    with pytest.raises(ValueError, match="2 actions of 0–3"):
+        random_model(DISCRETE).float().dynamics(0)(np.zeros((2, 3)), np.array(actions))
+
+
+@every_shape
+def test_an_observation_that_is_not_a_number_stays_one(shape):
+    _, obs, action = random_inputs(shape, 3)
+    obs[1] = torch.nan
+    predicted = random_model(shape).float().dynamics(0)(obs.numpy(), action.numpy())
+    np.testing.assert_array_equal(np.isnan(predicted).all(axis=-1), [[False, True, False]] * 3)
 
 
 def test_dynamics_leave_their_input_alone():
@@ -293,9 +310,9 @@ def test_compiled_epochs_equal_those_in_tensors(activation, pull):
 
 
 def test_only_one_hidden_layer_and_discrete_actions_are_compiled():
-    assert supports(DISCRETE)
-    assert not supports(DEEP)
-    assert not supports(replace(CONTINUOUS, state_layers=(16,)))
+    assert DISCRETE.small
+    assert not DEEP.small
+    assert not replace(CONTINUOUS, state_layers=(16,)).small
 
 
 @pytest.mark.parametrize("shape", [DISCRETE, DEEP], ids=["compiled", "tensors"])
@@ -308,7 +325,7 @@ def test_permuting_agents_permutes_trained_factors(shape):
     for one, agents in ((model, agent), (permuted, permutation[agent])):
         engine = (
             CompiledTraining(one, agents.numpy(), *(r.numpy() for r in rest), 0.1)
-            if supports(shape)
+            if shape.small
             else TensorTraining(one, agents, *rest, 0.1)
         )
         engine.epoch(order(200), np.full(6, 0.01), 32)

@@ -172,8 +172,37 @@ def closest_logger(domain: str, covariates: Mapping[str, float]) -> int:
     return int(np.argmin(distance.round(9)))  # rounded, so that rounding errors do not decide between equals
 
 
+def with_random_actions(
+    actions: NDArray[Any], space: spaces.Discrete | spaces.Box, epsilon: float, rng: np.random.Generator
+) -> NDArray[Any]:
+    """Replaces each row's action, with probability epsilon, by one drawn uniformly from the space.
+
+    Args:
+        actions: [B] (Discrete) or [B, A] (Box); left as it is.
+        space: Space of one action.
+        epsilon: Probability in [0, 1].
+        rng: Source of randomness; draws the same amount whatever the actions and epsilon are.
+
+    Returns:
+        Actions of the same shape and type.
+
+    Source: thesis section 5.1.2, Pure-eps.
+    """
+    replaced = rng.random(len(actions)) < epsilon
+    if isinstance(space, spaces.Discrete):
+        drawn: NDArray[Any] = rng.integers(space.n, size=actions.shape) + space.start
+    else:
+        drawn, replaced = rng.uniform(space.low, space.high, size=actions.shape), replaced[:, None]
+    return np.where(replaced, drawn, actions).astype(actions.dtype)
+
+
 def episode_returns(
-    policy: PolicyNetwork, domain: str, covariates: Mapping[str, float], episodes: int, seed: int
+    policy: PolicyNetwork,
+    domain: str,
+    covariates: Mapping[str, float],
+    episodes: int,
+    seed: int,
+    epsilon: float = 0.0,
 ) -> NDArray[np.float64]:
     """Undiscounted returns of a policy in the true environment of one agent, all episodes stepped in one batch.
 
@@ -182,7 +211,8 @@ def episode_returns(
         domain: Name of the domain.
         covariates: Of the agent, by name.
         episodes: Number of episodes.
-        seed: Seed of the initial states.
+        seed: Seed of the initial states and random actions.
+        epsilon: Share of random actions.
 
     Returns:
         Returns, [episodes].
@@ -190,9 +220,11 @@ def episode_returns(
     keywords: dict[str, Any] = dict(covariates)
     envs: Any = gym.make_vec(f"persim_gym:{domain_of(domain).env_id}", num_envs=episodes, **keywords)
     obs, _ = envs.reset(seed=seed)
+    rng = np.random.default_rng(seed)
     total, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
     while running.any():
-        obs, reward, terminated, truncated, _ = envs.step(policy.predict(obs)[0])
+        actions = with_random_actions(policy.predict(obs)[0], policy.action_space, epsilon, rng)
+        obs, reward, terminated, truncated, _ = envs.step(actions)
         total += np.where(running, reward, 0.0)
         running &= ~(terminated | truncated)
     envs.close()

@@ -10,7 +10,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import persim_gym
+from persim_gym.datasets.behaviour import closest_logger, load_policy
 from persim_gym.datasets.recipes import NAMESPACE, Recipe
 from persim_gym.envs import Domain
+from persim_gym.envs.spaces import random_actions
 from persim_gym.transitions import Transitions
 
 Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -54,7 +55,7 @@ def collect_episodes(
     log: dict[str, list[NDArray[Any]]] = {"obs": [obs.astype(np.float32)], "action": [], "reward": [], "terminated": []}
     steps = tqdm(range(domain.episode_steps), desc=f"{domain.name}: {agents} agents", unit="step", disable=not progress)
     for _ in steps:
-        action = random_actions(domain.action_space, rng, agents)
+        action: NDArray[Any] = random_actions(domain.action_space, rng, agents)
         if epsilon < 1.0:
             if greedy is None:
                 raise ValueError("epsilon < 1 needs logging policies; pass greedy")
@@ -92,16 +93,28 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
     )
 
 
-def random_actions(
-    space: spaces.Discrete | spaces.Box, rng: np.random.Generator, num: int
-) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Uniformly random actions, int64 [num] (Discrete) or float32 [num, A] (Box)."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=num)
-    return rng.uniform(space.low, space.high, size=(num, *space.shape)).astype(np.float32)
+def closest_loggers(domain: Domain) -> Greedy:
+    """The logging policies of all agents: each acts as the one trained on the training agent closest to it.
+
+    Raises:
+        MissingPolicyError: If one has not been trained.
+
+    Source: thesis section 5.1.2.
+    """
+    names = [c.name for c in domain.covariates]
+    closest = np.array([closest_logger(domain.name, dict(zip(names, c, strict=True))) for c in domain.population])
+    policies = {int(i): load_policy(domain.name, f"logger-{i}") for i in np.unique(closest)}
+
+    def greedy(obs: NDArray[np.float32]) -> NDArray[Any]:
+        actions = random_actions(domain.action_space, np.random.default_rng(0), len(obs))  # for shape and dtype only
+        for index, policy in policies.items():
+            actions[closest == index] = policy.predict(obs[closest == index])[0]
+        return actions
+
+    return greedy
 
 
-def build(recipe: Recipe, greedy: Greedy | None = None, progress: bool = True) -> Path:
+def build(recipe: Recipe, progress: bool = True) -> Path:
     """Builds a dataset where Minari keeps its datasets; leaves an existing one alone.
 
     Written beside its final place and renamed at the end, so that an interrupted build leaves nothing behind that
@@ -109,15 +122,18 @@ def build(recipe: Recipe, greedy: Greedy | None = None, progress: bool = True) -
 
     Args:
         recipe: What to build.
-        greedy: The logging policies, as for `collect_episodes`.
         progress: Whether to show a progress bar.
 
     Returns:
         The dataset's folder.
+
+    Raises:
+        MissingPolicyError: If it needs a logging policy that has not been trained.
     """
-    target = get_dataset_path(recipe.dataset_id)
+    target: Path = get_dataset_path(recipe.dataset_id)
     if target.exists():
         return target
+    greedy = closest_loggers(recipe.domain) if recipe.epsilon < 1.0 else None
     episodes = collect_episodes(recipe.domain, recipe.epsilon, greedy, recipe.rng(), progress)
     content_hash = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id).content_hash()
     if f"{NAMESPACE}/{recipe.domain.name}" not in list_local_namespaces():

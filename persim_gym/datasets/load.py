@@ -22,7 +22,9 @@ def load_minari(dataset: MinariDataset) -> Transitions:
     """
     name = dataset.spec.dataset_id
     if not isinstance(dataset.observation_space, spaces.Box) or len(dataset.observation_space.shape) != 1:
-        raise ValueError(f"{name}: observations must be a flat Box, not {dataset.observation_space}; flatten them first")
+        raise ValueError(
+            f"{name}: observations must be a flat Box, not {dataset.observation_space}; flatten them first"
+        )
     if not isinstance(dataset.action_space, spaces.Discrete | spaces.Box):
         raise ValueError(f"{name}: actions must be Discrete or a Box, not {dataset.action_space}")
     agents = []

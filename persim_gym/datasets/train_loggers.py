@@ -6,6 +6,7 @@ The thesis logs with sub-optimal policies, so training stops at the first evalua
 import argparse
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ def train_policy(
     Args:
         domain: Name of the domain.
         name: `logger-0` … or `test`.
-        seed: Seed of the training.
+        seed: Seed of the training; a logger of the default agent adds 1, or it would be the test policy's own run.
         root: Folder of all policies; None for `$PERSIM_HOME/policies`.
         recipe: How to train; None for the domain's own.
         progress: Whether to show a progress bar.
@@ -289,6 +290,8 @@ def train_policy(
         if domain not in RECIPES:
             raise ValueError(f"no recipe for the policies of {domain}; give one, or a domain of {', '.join(RECIPES)}")
         recipe = RECIPES[domain]
+    if name != TEST and covariates == policy_covariates(domain, TEST):
+        seed += 1
     band = recipe.test if name == TEST else recipe.logger
     noise = {} if recipe.action_noise is None else {"action_noise": recipe.action_noise}
     card = partial(
@@ -319,7 +322,7 @@ def train_policy(
             "then try another seed"
         )
     folder = save_policy(*watch.accepted, root)
-    path.unlink(missing_ok=True)
+    shutil.rmtree(path.parent, ignore_errors=True)
     return folder
 
 

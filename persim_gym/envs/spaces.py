@@ -1,4 +1,4 @@
-"""Actions checked against their space, one or a batch."""
+"""Actions of a space: checked, or drawn at random, one or a batch."""
 
 from typing import Any
 
@@ -39,3 +39,12 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
         raise ValueError(f"only Discrete and Box actions are supported, not {space}")
     where = f"a batch of shape {batch} of actions in " if batch else ""
     raise ValueError(f"action {actions!r} is outside the action space; expected {where}{space}")
+
+
+def random_actions(
+    space: spaces.Discrete | spaces.Box, rng: np.random.Generator, num: int
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Uniformly random actions, int64 [num] (Discrete) or float32 [num, A] (Box)."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=num)
+    return rng.uniform(space.low, space.high, size=(num, *space.shape)).astype(np.float32)

@@ -36,7 +36,9 @@ def trajectories_figure(domain: Domain, errors: dict[int, PredictionError], path
         for row in range(dims):
             ax = axes[row, column]
             ax.plot(steps, error.true[episode, :, row], color="0.1", linewidth=2.2, label="true environment")
-            ax.plot(steps, error.predicted[episode, :, row], color="#e8590c", linewidth=1.6, linestyle="--", label="PerSim")
+            ax.plot(
+                steps, error.predicted[episode, :, row], color="#e8590c", linewidth=1.6, linestyle="--", label="PerSim"
+            )
             ax.grid(alpha=0.25)
             ax.tick_params(labelsize=8)
             if column == 0:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import numba
 import torch
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 def _one_thread() -> None:
     """Two threads on two busy cores are slower than one; each worker gets one."""
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
 
 
 def available_cores() -> int:
@@ -65,6 +67,8 @@ def run_jobs(
     log: RowLog,
     *,
     description: str,
+    constants: Mapping[str, Any] | None = None,
+    drop: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = True,
 ) -> list[dict[str, str]]:
@@ -75,6 +79,8 @@ def run_jobs(
         jobs: Keyword values of each job, the log's key columns among them.
         log: Finished jobs.
         description: Of the progress bar.
+        constants: Further keywords of the function, the same for all jobs, that do not identify a job.
+        drop: Key columns that the function does not take.
         workers: Number of processes; None for one a core.
         progress: Whether to show a progress bar.
 
@@ -91,7 +97,10 @@ def run_jobs(
             initializer=_one_thread,
         )
         try:
-            futures = {pool.submit(function, **job): job for job in missing}
+            futures = {
+                pool.submit(function, **(constants or {}), **{k: v for k, v in job.items() if k not in drop}): job
+                for job in missing
+            }
             for future in as_completed(futures):
                 log.add(futures[future], future.result())
                 bar.update()

@@ -61,7 +61,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self._penalty, self._halt = float(penalty), halt
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space
+        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
         self.action_space = self.domain.action_space
         self._obs: NDArray[np.float32] | None = None
         self._steps = 0

@@ -42,8 +42,7 @@ def rollout_returns(
     if obs.ndim != 1:
         raise ValueError(f"obs must be one observation, [D], got shape {obs.shape}; plan for one at a time")
     tiles = [
-        _tile_returns(dynamics, task, obs, actions[i : i + TILE], members, bonus)
-        for i in range(0, len(actions), TILE)
+        _tile_returns(dynamics, task, obs, actions[i : i + TILE], members, bonus) for i in range(0, len(actions), TILE)
     ]
     return np.concatenate(tiles)
 
@@ -90,5 +89,7 @@ def best_candidate(returns: NDArray[np.float64]) -> int:
         ValueError: If every return is NaN.
     """
     if np.isnan(returns).all():
-        raise ValueError("every candidate's prediction left the finite numbers; the simulator cannot be planned in here")
+        raise ValueError(
+            "every candidate's prediction left the finite numbers; the simulator cannot be planned in here"
+        )
     return int(np.nanargmax(returns))

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from persim_gym.simulator.compiled import CompiledTraining, supports
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.compiled import CompiledTraining
+from persim_gym.simulator.model import AgentEncoder, FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.transitions import Transitions
@@ -73,8 +73,9 @@ def fit(
     batch = min(recipe.batch, len(transitions))
     steps = len(transitions) // batch  # a step needs a full batch; shuffling gives every transition its turn
     engine: TensorTraining | CompiledTraining
-    if device == "cpu" and supports(model.shape):
-        engine = CompiledTraining(model, *(t.numpy() for t in data), recipe.pull)
+    if device == "cpu" and model.shape.small:
+        agent, obs, action, delta = (values.numpy() for values in data)
+        engine = CompiledTraining(model, agent, obs, action, delta, recipe.pull)
     else:
         engine = TensorTraining(model, *data, recipe.pull)
     identity = _identity(transitions, recipe, seed)
@@ -120,12 +121,13 @@ def _model_for(transitions: Transitions, recipe: TrainingRecipe, n_actions: int,
     )
     model = FactoredEnsemble(shape, seed)
     encoder = model.agent_encoder
+    assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
         if recipe.agent_mean is not None:
-            encoder.bias.fill_(recipe.agent_mean)  # type: ignore[operator, union-attr]
+            encoder.bias.fill_(recipe.agent_mean)
         if recipe.agent_std is not None:
             generator = torch.Generator().manual_seed(seed + 1)
-            encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)  # type: ignore
+            encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)
         model.logged_std.copy_(torch.from_numpy(transitions.obs).double().std(0).clamp_min(1e-8))
         if recipe.standardize:
             for name, values in _raw(transitions).items():
@@ -208,5 +210,5 @@ def _resume(path: Path, model: FactoredEnsemble, engine: TensorTraining | Compil
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})

@@ -1,6 +1,7 @@
 """The factored ensemble: agent, state and action encoders of all members at once."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from persim_gym.simulator.kernels import predict
+
 ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
-INPLACE = {"relu": torch.relu_, "silu": partial(nn.functional.silu, inplace=True)}
+INPLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "silu": partial(nn.functional.silu, inplace=True),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class ModelShape:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
 
+    @property
+    def small(self) -> bool:
+        """Whether compiled kernels serve this model: one hidden layer and discrete actions."""
+        return len(self.state_layers) == 1 and self.n_actions > 0
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return asdict(self)
@@ -75,9 +86,7 @@ class EnsembleLinear(nn.Module):
 class EnsembleMLP(nn.Module):
     """M independent multilayer perceptrons: [M, B, inputs] to [M, B, outputs]."""
 
-    def __init__(
-        self, members: int, sizes: tuple[int, ...], activation: str, generator: torch.Generator
-    ) -> None:
+    def __init__(self, members: int, sizes: tuple[int, ...], activation: str, generator: torch.Generator) -> None:
         """Stacks linear layers of the given sizes, inputs first and outputs last."""
         super().__init__()
         self.layers = nn.ModuleList(
@@ -93,7 +102,7 @@ class EnsembleMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies all layers; the last one is linear."""
-        return self.layers[-1](self.hidden(x))  # type: ignore[no-any-return]
+        return self.layers[-1](self.hidden(x))
 
 
 class AgentEncoder(nn.Module):
@@ -270,7 +279,9 @@ class AgentDynamics:
         encoder = model.state_encoder
         assert isinstance(encoder, EnsembleMLP)
         with torch.no_grad():
-            weights, biases = (list(parts) for parts in zip(*((la.weight, la.bias) for la in encoder.layers), strict=True))
+            weights, biases = (
+                list(parts) for parts in zip(*((la.weight, la.bias) for la in encoder.layers), strict=True)
+            )
             weights[0] = weights[0] / model.obs_std[:, None]
             biases[0] = biases[0] - model.obs_mean[None, None] @ weights[0]
             weights[-1], biases[-1] = self._fold(weights[-1]), self._fold(biases[-1])
@@ -283,6 +294,21 @@ class AgentDynamics:
             clips = bool(torch.isfinite(torch.cat([model.obs_low, model.obs_high])).any())
             self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
         self._activate = INPLACE[s.activation]
+        self._compiled = self._arrays() if s.small and not factor.is_cuda else None
+
+    def _arrays(self) -> tuple[NDArray[np.float32], ...]:
+        """Weights as the compiled kernel takes them."""
+        s, model = self._shape, self._model
+        (first, last), (first_bias, last_bias) = self._weights, self._biases
+        parts = (
+            first.transpose(1, 2),
+            first_bias[..., 0],
+            last.unflatten(1, (s.n_actions, s.obs_dim)),
+            last_bias[..., 0].unflatten(1, (s.n_actions, s.obs_dim)),
+            model.obs_low,
+            model.obs_high,
+        )
+        return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
 
     def disagreement(self, following: Any) -> Any:
         """Spread of the members' predictions, in standard deviations of the logged observations.
@@ -314,9 +340,18 @@ class AgentDynamics:
             action: int64 [C] or float32 [C, A]; the same for all members.
         """
         if not isinstance(obs, Tensor):
+            if self._compiled is not None:
+                each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
+                action = np.asarray(action)
+                if action.shape != each.shape[1:2] or not 0 <= action.min() <= action.max() < self._shape.n_actions:
+                    raise ValueError(  # the kernel reads whatever memory it is sent to
+                        f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}"
+                    )
+                return predict(each, action, self._compiled, self._shape.activation == "silu")
             device = self.factor.device
             moved = torch.tensor(obs, dtype=torch.float32, device=device)
-            result: NDArray[np.float32] = self(moved, torch.as_tensor(action, device=device)).cpu().numpy()
+            kind = torch.int64 if self._shape.n_actions else torch.float32
+            result: NDArray[np.float32] = self(moved, torch.as_tensor(action, dtype=kind, device=device)).cpu().numpy()
             return result
         s = self._shape
         now = obs.expand(self.members, *obs.shape[-2:]).transpose(1, 2)  # [M, D, C]

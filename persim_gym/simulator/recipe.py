@@ -47,7 +47,9 @@ class TrainingRecipe:
             ValueError: If one is impossible.
         """
         if min(self.epochs, self.batch, self.halve_every) < 1 or self.learning_rate <= 0 or self.pull < 0:
-            raise ValueError(f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}")
+            raise ValueError(
+                f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}"
+            )
         if self.schedule not in ("one-cycle", "halving"):
             raise ValueError(f"schedule {self.schedule!r} is not one of one-cycle, halving")
 

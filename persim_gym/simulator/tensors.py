@@ -163,7 +163,7 @@ def _forward(mlp: EnsembleMLP, x: Tensor, activation: str) -> list[Tensor]:
     kept = [x]
     last = len(mlp.layers) - 1
     for i, layer in enumerate(mlp.layers):
-        pre = torch.baddbmm(layer.bias.transpose(1, 2), layer.weight.transpose(1, 2), kept[-1])  # type: ignore[operator, union-attr]
+        pre = torch.baddbmm(layer.bias.transpose(1, 2), layer.weight.transpose(1, 2), kept[-1])  # type: ignore[operator]
         kept.append(pre)
         if i < last:
             kept.append(_ACTIVATE[activation](pre))
