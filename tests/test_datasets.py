@@ -17,6 +17,7 @@ from persim_gym.datasets.collect import build, collect_episodes
 from persim_gym.datasets.recipes import EPSILONS, RECIPES, Recipe, recipe_of
 from persim_gym.envs import DOMAINS
 from persim_gym.experiments.protocol import published_logging
+from persim_gym.simulator.card import load_simulator
 
 CARTPOLE = "persim/cartpole/random-v0"
 
@@ -117,6 +118,11 @@ def test_random_logs_are_as_rewarding_and_long_as_in_the_thesis(logged, domain):
     assert reward == {"mountaincar": -496.324, "cartpole": 22.39}[domain]  # Table A.1
     assert data.reward.sum() / 500 == pytest.approx(reward, rel=0.1)
     assert len(data) / 500 == pytest.approx(length, rel=0.1)
+
+
+@pytest.mark.parametrize("domain", ["mountaincar", "cartpole"])
+def test_the_bundled_simulators_were_trained_on_all_of_these_data(logged, domain):
+    assert load_simulator(f"{domain}/random-v0").card.transitions == len(logged[domain])
 
 
 def test_episode_metadata_name_the_agents_of_the_population(logged):
