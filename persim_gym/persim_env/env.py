@@ -67,6 +67,10 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self._active: int | None = None
         self._renderer: Renderer | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the window, which a copy opens anew."""
+        return {**self.__dict__, "_renderer": None}
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
