@@ -7,8 +7,9 @@ MuJoCo.
 import gymnasium
 
 from persim_gym.envs import DOMAINS
+from persim_gym.version import __version__
 
-__version__ = "0.1.0"
+__all__ = ["DOMAINS", "__version__"]
 
 for _domain in DOMAINS.values():
     gymnasium.register(

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import persim_gym
 from persim_gym.envs import DOMAINS
+from persim_gym.version import __version__
 
 app = typer.Typer(
     name="persim",
@@ -122,7 +122,7 @@ def train(
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
     from persim_gym.datasets import load
     from persim_gym.datasets.recipes import NAMESPACE
-    from persim_gym.simulator.train import train_simulator
+    from persim_gym.train import train_simulator
 
     domain = name.split("/")[0]
     folder = train_simulator(
@@ -175,7 +175,7 @@ def doctor() -> None:
     from persim_gym.simulator.card import list_simulators
 
     table = Table(show_header=False)
-    table.add_row("persim_gym", persim_gym.__version__)
+    table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
     for package in ("gymnasium", "minari", "mujoco", "numba", "numpy", "stable-baselines3", "torch"):
         try:
@@ -200,3 +200,7 @@ def main() -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("persim: interrupted; the same command goes on where it stopped", style="red")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

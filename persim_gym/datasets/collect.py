@@ -17,12 +17,12 @@ from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import persim_gym
 from persim_gym.datasets.behaviour import closest_logger, load_policy
 from persim_gym.datasets.recipes import NAMESPACE, Recipe
 from persim_gym.envs import Domain
 from persim_gym.envs.spaces import random_actions
 from persim_gym.transitions import Transitions
+from persim_gym.version import __version__
 
 Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Maps the observations of all agents, [N, D], to their policies' actions."""
@@ -170,7 +170,7 @@ def _metadata(recipe: Recipe, content_hash: str) -> dict[str, Any]:
             f"{len(recipe.domain.population)} agents of {recipe.domain.env_id}, one episode each under {policy}; "
             "episode metadata holds the agent."
         ),
-        "requirements": [f"persim-gym=={persim_gym.__version__}"],
+        "requirements": [f"persim-gym=={__version__}"],
         "content_hash": content_hash,
         "license": "MIT",
         "libraries": {name: version(name) for name in ("gymnasium", "minari", "mujoco", "numpy")},

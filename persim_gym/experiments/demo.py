@@ -21,7 +21,7 @@ from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.files import CARD
 from persim_gym.planning.policy import MPCPolicy
 from persim_gym.simulator.card import Simulator, load_simulator
-from persim_gym.simulator.train import train_simulator
+from persim_gym.train import train_simulator
 
 METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
 POLICY = "random"  # the logging policy of the demo's dataset

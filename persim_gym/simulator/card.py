@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-import persim_gym
 from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
 from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.version import __version__
 
 FORMAT = 1
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
@@ -156,7 +156,7 @@ def save_simulator(
         seed=seed,
         training_seconds=round(training_seconds, 1),
         shape=model.shape.to_json(),
-        libraries={library: version(library) for library in _LIBRARIES} | {"persim_gym": persim_gym.__version__},
+        libraries={library: version(library) for library in _LIBRARIES} | {"persim_gym": __version__},
     )
     folder = folder or simulators_root() / name
     write_folder(folder, asdict(card), {key: value.numpy() for key, value in model.state_dict().items()})
