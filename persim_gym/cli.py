@@ -46,26 +46,22 @@ def demo(
 
 
 @app.command()
-def envs() -> None:
+def envs(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+) -> None:
     """List the true environments and their covariates."""
+    from persim_gym.experiments.environment_page import actions_of, environment_page, range_of
+
+    if markdown:
+        typer.echo(environment_page(), nl=False)
+        return
     table = Table(header_style="bold")
     for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
         table.add_column(column)
     for domain in DOMAINS.values():
-        covariates = "\n".join(
-            f"{c.name} {c.low:g}–{c.high:g}{' ' + c.unit if c.unit else ''} (default {c.default:g})"
-            for c in domain.covariates
-        )
-        shape = domain.action_space.shape
-        actions = f"{shape[0]} continuous" if shape else f"{domain.action_space.n} discrete"  # type: ignore[union-attr]
-        table.add_row(
-            domain.env_id,
-            domain.summary,
-            covariates,
-            str(len(domain.observation_names)),
-            actions,
-            str(domain.episode_steps),
-        )
+        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
+        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
+        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
     console.print(table)
 
 
