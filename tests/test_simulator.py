@@ -22,7 +22,7 @@ from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.train import train_simulator
+from persim_gym.train import train_simulator
 
 DISCRETE = ModelShape(n_agents=6, obs_dim=3, n_actions=4, action_dim=0, rank=5, members=3, state_layers=(16,))
 DEEP = replace(DISCRETE, state_layers=(16, 8, 8))
