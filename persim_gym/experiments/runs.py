@@ -49,15 +49,17 @@ class RowLog:
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    if all(row.get(c) not in (None, "") for c in columns):
-                        self._rows[tuple(row[k] for k in self.keys)] = row
+            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line without its end was cut off
+            for row in csv.DictReader(whole.splitlines()):
+                if all(row.get(c) not in (None, "") for c in columns):
+                    self._rows[tuple(row[k] for k in self.keys)] = row
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:  # drops what was cut off
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self._rows.values())
+        os.replace(partial, path)
 
     def get(self, key: Mapping[str, Any]) -> dict[str, str] | None:
         """The row of a job, or None if it has not finished."""
@@ -68,7 +70,7 @@ class RowLog:
         row = {k: str(v) for k, v in {**key, **values}.items()}
         self._rows[tuple(row[k] for k in self.keys)] = row
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, [*self.keys, *self.values]).writerow(row)
+            csv.DictWriter(file, [*self.keys, *self.values], extrasaction="ignore").writerow(row)
 
 
 def run_jobs(
