@@ -36,7 +36,7 @@ def demo(
     domain: Annotated[str, typer.Option(help="Domain: mountaincar or cartpole.")] = "mountaincar",
     agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0,1,2,3,4",
     episodes: Annotated[int, typer.Option(help="Episodes an agent and method.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results.  [default: persim-out/DOMAIN]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. (default: persim-out/DOMAIN)")] = None,
     seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,
 ) -> None:
     """Run the main job: dataset, simulator, planning in it, returns in the true environment."""
@@ -46,26 +46,22 @@ def demo(
 
 
 @app.command()
-def envs() -> None:
+def envs(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+) -> None:
     """List the true environments and their covariates."""
+    from persim_gym.experiments.environment_page import actions_of, environment_page, range_of
+
+    if markdown:
+        typer.echo(environment_page(), nl=False)
+        return
     table = Table(header_style="bold")
     for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
         table.add_column(column)
     for domain in DOMAINS.values():
-        covariates = "\n".join(
-            f"{c.name} {c.low:g}–{c.high:g}{' ' + c.unit if c.unit else ''} (default {c.default:g})"
-            for c in domain.covariates
-        )
-        shape = domain.action_space.shape
-        actions = f"{shape[0]} continuous" if shape else f"{domain.action_space.n} discrete"  # type: ignore[union-attr]
-        table.add_row(
-            domain.env_id,
-            domain.summary,
-            covariates,
-            str(len(domain.observation_names)),
-            actions,
-            str(domain.episode_steps),
-        )
+        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
+        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
+        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
     console.print(table)
 
 
@@ -102,7 +98,7 @@ def datasets_build(
 @datasets_app.command("train-loggers")
 def datasets_train_loggers(
     domain: Annotated[str, typer.Option(help="Domain whose logging and test policies to train.")],
-    name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test.  [default: all]")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
 ) -> None:
     """Train the logging and test policies again; an interrupted training goes on."""
     from persim_gym.datasets.train_loggers import train_loggers
@@ -114,10 +110,10 @@ def datasets_train_loggers(
 def train(
     name: Annotated[str, typer.Argument(help="Simulator to train, <domain>/<policy>-v0, after its dataset.")],
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.  [default: the recipe's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: by name under $PERSIM_HOME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
     from persim_gym.datasets import load

@@ -2,7 +2,9 @@
 
 import csv
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -13,10 +15,18 @@ import torch
 from tqdm import tqdm
 
 
-def _one_thread() -> None:
-    """Two threads on two busy cores are slower than one; each worker gets one."""
+def _start_worker() -> None:
+    """One thread a worker: two on two busy cores are slower. A worker ends with the process that started it."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def available_cores() -> int:
@@ -96,7 +106,7 @@ def run_jobs(
         pool = ProcessPoolExecutor(
             min(workers or available_cores(), len(missing)),
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_one_thread,
+            initializer=_start_worker,
         )
         try:
             futures = {
