@@ -84,7 +84,7 @@ def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
 def returns_figure(
     domain: Domain, returns: NDArray[np.float64], title: str, published: float | None, path: Path
 ) -> None:
-    """Draws a histogram of the returns of a dataset's episodes, with the test agents marked.
+    """Draws a histogram of the returns of a dataset's episodes, and the test agents in a strip below it.
 
     Args:
         domain: The domain.
@@ -93,25 +93,27 @@ def returns_figure(
         published: Average in the thesis's Table A.1, or None.
         path: PNG to write.
     """
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    ax = figure.subplots()
-    ax.hist(returns, bins=40, color="#4c78a8", edgecolor="white", linewidth=0.4)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    counts, _, _ = ax.hist(returns, bins=40, color="#4c78a8", edgecolor="white", linewidth=0.4)
+    crowded = np.max(counts) > len(returns) / 2  # one bar would dwarf the others
+    if crowded:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.7)
     ax.axvline(float(returns.mean()), color="0.1", linewidth=1.6, label=f"mean {returns.mean():.1f}")
     if published is not None:
         label = f"thesis, Table A.1: {published:.1f}"
         ax.axvline(published, color="#e8590c", linewidth=1.6, linestyle="--", label=label)
-    tests = returns[: len(domain.test_agents)]
-    ax.plot(tests, np.zeros(len(tests)), "^", color="#2b8a3e", markersize=9, clip_on=False, label="agents 0–4")
-    groups: dict[float, list[int]] = {}
-    for agent, value in enumerate(tests.tolist()):
-        groups.setdefault(value, []).append(agent)
-    for value, agents in groups.items():
-        ax.annotate(
-            ",".join(map(str, agents)), (value, 0), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
-    ax.set_xlabel("return of the episode")
-    ax.set_ylabel("agents")
-    ax.grid(alpha=0.25)
+    agents = np.arange(len(domain.test_agents))
+    strip.plot(returns[agents], agents, "o", color="#2b8a3e", markersize=5)
+    strip.set_yticks(agents)
+    strip.tick_params(axis="y", labelsize=8)
+    strip.set_ylim(agents[-1] + 0.6, -0.6)
+    strip.set_ylabel("agent", fontsize=9)
+    strip.set_xlabel("return of the episode")
+    ax.set_ylabel("agents (log scale)" if crowded else "agents")
+    for panel in (ax, strip):
+        panel.grid(alpha=0.25)
     ax.legend(fontsize=8)
     ax.set_title(title, fontsize=11)
     _save(figure, path)
