@@ -141,6 +141,7 @@ def _scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """RMSE and variance-weighted R² of each episode over the masked steps."""
     weight = mask[..., None] / mask.sum(axis=1)[:, None, None]  # [E, T, 1]
+    true, guess = np.where(mask[..., None], true, 0.0), np.where(mask[..., None], guess, 0.0)  # may not be finite there
     error = (weight * (true - guess) ** 2).sum(axis=1)  # [E, D]
     mean = (weight * true).sum(axis=1, keepdims=True)
     variance = (weight * (true - mean) ** 2).sum(axis=1)
@@ -151,28 +152,30 @@ def _scores(
 def episode_returns(
     policy: Policy,
     domain: Domain,
-    agent: int,
+    agent: int | None = None,
     *,
     episodes: int = 20,
     seed: int = 0,
     progress: bool = False,
+    **covariates: float,
 ) -> NDArray[np.float64]:
     """Returns of whole episodes in the true environment, all episodes in step.
 
     Args:
         policy: Chooses actions.
         domain: The domain.
-        agent: Agent of the population.
+        agent: Agent of the population; None for covariates by name, as in the environment.
         episodes: Number of episodes E; the thesis uses 20 for model-based methods, 100 for others.
         seed: Seeds the initial states.
         progress: Whether to show a progress bar.
+        **covariates: Covariates by name instead of an agent.
 
     Returns:
         Undiscounted returns, [E].
 
     Source: thesis section 5.2.2.
     """
-    physics = domain.physics(**domain.agent_covariates(agent))
+    physics = domain.physics(**domain.resolve_covariates(agent, covariates))
     state = domain.initial_state(np.random.default_rng(seed), episodes)
     obs = domain.observe(state).astype(np.float32)
     returns = np.zeros(episodes)

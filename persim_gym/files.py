@@ -38,6 +38,8 @@ def write_folder(folder: Path, card: Mapping[str, Any], tensors: Mapping[str, ND
             os.replace(folder, scratch / "old")
         os.replace(new, folder)
     finally:
+        if (scratch / "old").exists() and not folder.exists():  # cut off between the two renames
+            os.replace(scratch / "old", folder)
         shutil.rmtree(scratch, ignore_errors=True)
 
 

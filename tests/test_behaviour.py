@@ -10,13 +10,13 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from persim_gym import files
 from persim_gym.datasets import behaviour, train_loggers
 from persim_gym.datasets.behaviour import (
     MissingPolicyError,
     PolicyCard,
     PolicyNetwork,
     closest_logger,
-    episode_returns,
     load_policy,
     policy_covariates,
     policy_names,
@@ -24,6 +24,8 @@ from persim_gym.datasets.behaviour import (
     with_random_actions,
 )
 from persim_gym.datasets.train_loggers import Recipe, greedy_layers, in_band, make_learner, train_policy
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import episode_returns
 from persim_gym.home import ASSETS
 
 BUNDLED = sorted((p.parent.parent.name, p.parent.name) for p in ASSETS.glob("policies/*/*/card.json"))
@@ -46,7 +48,7 @@ def test_bundled_policy_earns_what_its_card_says(domain, name):
     assert card.covariates == policy_covariates(domain, name)
     assert in_band(card.mean_return, card.threshold)
     episodes = 20
-    returns = episode_returns(policy, domain, card.covariates, episodes, seed=1)
+    returns = episode_returns(policy, DOMAINS[domain], episodes=episodes, seed=1, **card.covariates)
     standard_error = card.std_return * np.sqrt(1 / episodes + 1 / card.episodes)
     assert abs(returns.mean() - card.mean_return) < 4 * standard_error + 1.0
 
@@ -138,7 +140,7 @@ def test_saved_policy_loads_with_the_same_weights_and_goes_before_the_bundled_on
 def test_interrupted_save_keeps_the_old_policy(home, monkeypatch):
     folder = save_policy(_network().layers, _card())
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    monkeypatch.setattr(behaviour.json, "dumps", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(files.json, "dumps", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_policy(_network().layers, _card())
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
@@ -215,7 +217,7 @@ def _answers(monkeypatch, *answers):
     """Lets evaluations return these numbers one after the other, or raise them."""
     remaining = iter(answers)
 
-    def answer(*args):
+    def answer(*args, **kwargs):
         value = next(remaining)
         if isinstance(value, BaseException):
             raise value

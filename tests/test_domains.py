@@ -58,7 +58,6 @@ def states_on_the_way(domain: Domain, steps: int, seed: int = 0) -> np.ndarray:
 
 @every_domain
 # The spaces are Gymnasium's own, so both checkers say of ours what they say of Gymnasium's.
-@pytest.mark.filterwarnings("ignore:.*Box observation space m..imum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_the_checkers_of_gymnasium_and_sb3_find_no_fault(domain):
     gymnasium_check_env(gym.make(domain.env_id, agent=3).unwrapped, skip_render_check=True)

@@ -1,22 +1,16 @@
 """Logging and test policies: small trained networks, kept as safetensors with a JSON card, evaluated in NumPy."""
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import gymnasium as gym
 import numpy as np
-import safetensors.numpy
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs.hetero import domain_of
+from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
 
 Layers: TypeAlias = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
@@ -41,7 +35,7 @@ class PolicyCard:
     Attributes:
         domain: Name of the domain.
         name: `logger-0` … or `test`.
-        algorithm: DQN or TD3, of Stable-Baselines3.
+        algorithm: DQN, TD3 or SAC, of Stable-Baselines3.
         hyperparameters: Its keywords, those left out being its defaults.
         covariates: Of the agent it was trained on.
         threshold: Lowest and highest mean return at which training stops; no upper bound if None.
@@ -196,41 +190,6 @@ def with_random_actions(
     return np.where(replaced, drawn, actions).astype(actions.dtype)
 
 
-def episode_returns(
-    policy: PolicyNetwork,
-    domain: str,
-    covariates: Mapping[str, float],
-    episodes: int,
-    seed: int,
-    epsilon: float = 0.0,
-) -> NDArray[np.float64]:
-    """Undiscounted returns of a policy in the true environment of one agent, all episodes stepped in one batch.
-
-    Args:
-        policy: The policy.
-        domain: Name of the domain.
-        covariates: Of the agent, by name.
-        episodes: Number of episodes.
-        seed: Seed of the initial states and random actions.
-        epsilon: Share of random actions.
-
-    Returns:
-        Returns, [episodes].
-    """
-    keywords: dict[str, Any] = dict(covariates)
-    envs: Any = gym.make_vec(f"persim_gym:{domain_of(domain).env_id}", num_envs=episodes, **keywords)
-    obs, _ = envs.reset(seed=seed)
-    rng = np.random.default_rng(seed)
-    total, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
-    while running.any():
-        actions = with_random_actions(policy.predict(obs)[0], policy.action_space, epsilon, rng)
-        obs, reward, terminated, truncated, _ = envs.step(actions)
-        total += np.where(running, reward, 0.0)
-        running &= ~(terminated | truncated)
-    envs.close()
-    return total
-
-
 def load_policy(domain: str, name: str) -> PolicyNetwork:
     """Loads a trained policy: the user's own under `$PERSIM_HOME/policies` if there is one, else the bundled one.
 
@@ -245,7 +204,7 @@ def load_policy(domain: str, name: str) -> PolicyNetwork:
     policy_covariates(domain, name)  # a wrong name is not a missing policy
     folders = _folders(domain, name)
     for folder in folders:
-        if (folder / "card.json").is_file():
+        if (folder / CARD).is_file():
             return _read(folder, domain)
     raise MissingPolicyError(
         f"policy {name} of {domain} has not been trained; run `persim datasets train-loggers --domain {domain} "
@@ -273,23 +232,16 @@ def _folders(domain: str, name: str) -> list[Path]:
 
 
 def _read(folder: Path, domain: str) -> PolicyNetwork:
-    stored = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    stored, tensors = read_folder(folder)
     if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
-        raise ValueError(f"{folder / 'card.json'} is of another version ({', '.join(sorted(unknown))}); train it again")
+        raise ValueError(f"{folder / CARD} is of another version ({', '.join(sorted(unknown))}); train it again")
     card = PolicyCard(**{**stored, "threshold": tuple(stored["threshold"])})
-    weights = (folder / "weights.safetensors").read_bytes()
-    if hashlib.sha256(weights).hexdigest() != card.sha256:
-        raise ValueError(
-            f"{folder / 'weights.safetensors'} is damaged: its SHA-256 is not the one in card.json; "
-            f"reinstall persim_gym, or remove {folder} and train the policy again"
-        )
-    tensors = safetensors.numpy.load(weights)
     layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(len(tensors) // 2))
     return PolicyNetwork(layers, domain_of(domain).action_space, card)
 
 
 def save_policy(layers: Layers, card: PolicyCard, root: Path | None = None) -> Path:
-    """Writes card.json and weights.safetensors; a policy of that name is replaced whole or not at all.
+    """Writes a policy; one of that name is replaced whole or not at all.
 
     Args:
         layers: Weights and biases, float32.
@@ -302,19 +254,6 @@ def save_policy(layers: Layers, card: PolicyCard, root: Path | None = None) -> P
     folder = (persim_home() / "policies" if root is None else root) / card.domain / card.name
     tensors = {}
     for i, (weight, bias) in enumerate(layers):
-        tensors[f"{i}.weight"], tensors[f"{i}.bias"] = np.ascontiguousarray(weight), np.ascontiguousarray(bias)
-    weights = safetensors.numpy.save(tensors)
-    stored = asdict(card) | {"sha256": hashlib.sha256(weights).hexdigest()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{card.name}-", dir=folder.parent))
-    try:
-        new = scratch / "new"
-        new.mkdir()
-        (new / "weights.safetensors").write_bytes(weights)
-        (new / "card.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, scratch / "old")
-        os.replace(new, folder)
-    finally:
-        shutil.rmtree(scratch)
+        tensors[f"{i}.weight"], tensors[f"{i}.bias"] = weight, bias
+    write_folder(folder, asdict(card), tensors)
     return folder

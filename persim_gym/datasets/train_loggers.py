@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import DQN, TD3
+from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
@@ -28,16 +28,16 @@ from persim_gym.datasets.behaviour import (
     Layers,
     PolicyCard,
     PolicyNetwork,
-    episode_returns,
     policy_covariates,
     policy_names,
     save_policy,
 )
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluate import episode_returns
 from persim_gym.home import persim_home
 
-Learner: TypeAlias = DQN | TD3
+Learner: TypeAlias = DQN | SAC | TD3
 Band: TypeAlias = tuple[float, float | None]
 """Mean returns (low, high) at which training stops; None: however high."""
 
@@ -52,7 +52,7 @@ class Recipe:
     """How the policies of a domain are trained.
 
     Attributes:
-        algorithm: DQN or TD3.
+        algorithm: DQN, TD3 or SAC.
         hyperparameters: Keywords of the algorithm; JSON-plain.
         logger: Where the loggers stop, thesis section 5.1.2.
         test: Where the test policy stops, thesis appendix B.1.
@@ -81,6 +81,14 @@ _TD3 = {
     "target_policy_noise": 0.2,
     "target_noise_clip": 0.5,
     "policy_delay": 2,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+
+_SAC = {
+    "learning_rate": 3e-4,
+    "batch_size": 256,
+    "gamma": 0.99,
+    "buffer_size": 500_000,
     "policy_kwargs": {"net_arch": [256, 256]},
 }
 
@@ -130,6 +138,24 @@ RECIPES: dict[str, Recipe] = {
         episodes=10,
         action_noise=0.1,
     ),
+    # Beyond the thesis: levels of our choice, well above random and well below solved.
+    "pendulum": Recipe(
+        "SAC",
+        _SAC | {"learning_rate": 1e-3, "learning_starts": 500},
+        logger=(-400.0, None),
+        test=(-200.0, None),
+        max_steps=50_000,
+        evaluate_every=500,
+    ),
+    "walker2d": Recipe(
+        "SAC",
+        _SAC | {"learning_starts": 5_000},
+        logger=(500.0, None),
+        test=(1_000.0, None),
+        max_steps=500_000,
+        evaluate_every=2_500,
+        episodes=10,
+    ),
 }
 
 
@@ -145,12 +171,19 @@ def make_learner(recipe: Recipe, domain: str, covariates: Mapping[str, float], s
             zero = np.zeros(gym.spaces.flatdim(domain_of(domain).action_space), dtype=np.float32)
             keywords["action_noise"] = NormalActionNoise(zero, zero + recipe.action_noise)
         return TD3("MlpPolicy", env, **keywords)
-    raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: DQN, TD3")
+    if recipe.algorithm == "SAC":
+        return SAC("MlpPolicy", env, **keywords)
+    raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: DQN, SAC, TD3")
 
 
 def greedy_layers(learner: Learner) -> Layers:
-    """Weights of a learner's greedy policy: the Q network (DQN) or the actor (TD3)."""
-    network = learner.policy.q_net.q_net if isinstance(learner, DQN) else learner.policy.actor.mu
+    """Weights of a learner's greedy policy: the Q network (DQN), the actor (TD3) or the actor's mean (SAC)."""
+    if isinstance(learner, DQN):
+        network = learner.policy.q_net.q_net
+    elif isinstance(learner, TD3):
+        network = learner.policy.actor.mu
+    else:
+        network = torch.nn.Sequential(*learner.policy.actor.latent_pi, learner.policy.actor.mu)
     return tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in network
@@ -222,7 +255,7 @@ class _StopInBand(BaseCallback):
         return time.monotonic() - self.started
 
     def save(self) -> None:
-        assert isinstance(self.model, DQN | TD3)
+        assert isinstance(self.model, DQN | SAC | TD3)
         save_checkpoint(self.model, self.seconds, self.path)
 
     def _on_step(self) -> bool:
@@ -235,15 +268,15 @@ class _StopInBand(BaseCallback):
         return self.accepted is None
 
     def _evaluate(self) -> None:
-        assert isinstance(self.model, DQN | TD3)
-        domain, covariates = self.card.keywords["domain"], self.card.keywords["covariates"]
+        assert isinstance(self.model, DQN | SAC | TD3)
+        domain, covariates = domain_of(self.card.keywords["domain"]), self.card.keywords["covariates"]
         layers = greedy_layers(self.model)
-        policy = PolicyNetwork(layers, domain_of(domain).action_space)
-        returns = episode_returns(policy, domain, covariates, self.recipe.episodes, EVALUATION_SEED)
+        policy = PolicyNetwork(layers, domain.action_space)
+        returns = episode_returns(policy, domain, episodes=self.recipe.episodes, seed=EVALUATION_SEED, **covariates)
         self.bar.set_postfix({"return": f"{returns.mean():.1f}", "stops at": f"{self.band[0]:g}"})
         if not in_band(float(returns.mean()), self.band):
             return
-        returns = episode_returns(policy, domain, covariates, CONFIRM_EPISODES, CONFIRM_SEED)
+        returns = episode_returns(policy, domain, episodes=CONFIRM_EPISODES, seed=CONFIRM_SEED, **covariates)
         if in_band(float(returns.mean()), self.band):
             self.accepted = (
                 layers,

@@ -44,4 +44,5 @@ DOMAIN = robot_domain(
     velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),
     action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),
     render_fps=20,
+    training_agents=((0.6, 1.4), (1.4, 0.6), (0.6, 0.6), (1.4, 1.4)),  # thesis Table 5.1
 )

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.envs.domain import Covariate, Domain
+from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain
 from persim_gym.envs.mujoco_physics import Robot
 from persim_gym.envs.mujoco_render import RobotRenderer
 from persim_gym.task import Task
@@ -15,7 +15,7 @@ MASS_AND_DAMPING = (Covariate("mass", 0.2, 1.8, 1.0), Covariate("damping", 0.2, 
 """Both relative to Gymnasium's model."""
 
 TEST_AGENTS = ((0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1.0, 1.0))  # thesis Table 5.1
-TRAINING_AGENTS = ((0.6, 1.4), (1.4, 0.6), (0.6, 0.6), (1.4, 1.4))  # thesis Table 5.1
+DEFAULT_AGENT = (1.0, 1.0)
 
 PLANAR_POSITIONS = ("height (m)", "pitch (rad)")
 PLANAR_VELOCITIES = ("x velocity (m/s)", "vertical velocity (m/s)", "pitch velocity (rad/s)")
@@ -45,6 +45,7 @@ def robot_domain(
     velocities: tuple[str, ...],
     action_space: spaces.Box,
     render_fps: int,
+    training_agents: tuple[tuple[float, float], ...] = (DEFAULT_AGENT,),
 ) -> Domain:
     """Domain of a robot whose relative mass and joint damping differ, 1,000 steps an episode.
 
@@ -57,6 +58,7 @@ def robot_domain(
         velocities: Names of qvel.
         action_space: As Gymnasium's.
         render_fps: Steps in a second.
+        training_agents: Relative mass and damping of the agents that logging policies are trained on.
     """
     names = ("x velocity over the last step (m/s)", *positions, *velocities)
     assert len(names) == 1 + robot.nq - robot.unobserved + robot.nv
@@ -66,11 +68,11 @@ def robot_domain(
         task=task,
         covariates=MASS_AND_DAMPING,
         observation_names=names,
-        observation_space=spaces.Box(-np.inf, np.inf, (len(names),), dtype=np.float32),
+        observation_space=spaces.Box(-UNBOUNDED, UNBOUNDED, (len(names),), dtype=np.float32),
         action_space=action_space,
         episode_steps=1000,
         test_agents=TEST_AGENTS,
-        training_agents=TRAINING_AGENTS,
+        training_agents=training_agents,
         initial_state=robot.initial_state,
         physics=robot.physics,
         make_renderer=partial(RobotRenderer, robot),

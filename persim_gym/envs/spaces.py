@@ -46,5 +46,5 @@ def random_actions(
 ) -> NDArray[np.int64] | NDArray[np.float32]:
     """Uniformly random actions, int64 [num] (Discrete) or float32 [num, A] (Box)."""
     if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=num)
+        return space.start + rng.integers(space.n, size=num)
     return rng.uniform(space.low, space.high, size=(num, *space.shape)).astype(np.float32)

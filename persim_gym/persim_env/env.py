@@ -6,9 +6,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Renderer
-from persim_gym.envs.hetero import checked_render_mode
+from persim_gym.envs.hetero import checked_render_mode, domain_of
 from persim_gym.envs.spaces import checked_actions
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
 
@@ -52,7 +51,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             ValueError: If the agent, the member, the penalty or the render mode does not exist.
         """
         self.simulator = load_simulator(simulator)
-        self.domain = DOMAINS[self.simulator.card.domain]
+        self.domain = domain_of(self.simulator.card.domain)
         self.agent = agent
         self._dynamics = self.simulator.dynamics(agent)
         self._member = checked_member(member, self._dynamics.members)
@@ -67,6 +66,10 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self._steps = 0
         self._active: int | None = None
         self._renderer: Renderer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the window, which a copy opens anew."""
+        return {**self.__dict__, "_renderer": None}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -55,7 +55,7 @@ class RandomShooting:
         """
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"random shooting draws discrete actions, not {action_space}")
-        actions = rng.integers(action_space.n, size=(self.candidates, self.horizon))
+        actions = action_space.start + rng.integers(action_space.n, size=(self.candidates, self.horizon))
         if previous is not None:
             actions[0, :-1] = previous[1:]
         returns = rollout_returns(dynamics, task, obs, actions, members, bonus)

@@ -215,6 +215,6 @@ def _load(folder: Path, modified: int) -> Simulator:
             shape[name] = tuple(shape[name])
         model = FactoredEnsemble(ModelShape(**shape))
         model.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
     return Simulator(card, model.eval().requires_grad_(False), folder)

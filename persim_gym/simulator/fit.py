@@ -25,7 +25,7 @@ CHECKPOINT_SECONDS = 20.0
 
 
 class TrainingDiverged(ValueError):
-    """The loss stopped being finite."""
+    """The loss or a weight stopped being finite."""
 
 
 def fit(
@@ -61,7 +61,7 @@ def fit(
         The trained ensemble, on the CPU.
 
     Raises:
-        TrainingDiverged: If the loss is not finite.
+        TrainingDiverged: If the loss or a weight is not finite.
         ValueError: If a checkpoint belongs to other data or another recipe.
     """
     model = _model_for(transitions, recipe, n_actions, seed)
@@ -81,26 +81,29 @@ def fit(
     identity = _identity(transitions, recipe, seed)
     epoch = _resume(checkpoint, model, engine, identity) if checkpoint else 0
     saved_at, saved_epoch = time.monotonic(), epoch
+    kept: tuple[int, dict[str, Tensor]] = (epoch, {})  # the last whole epoch: a cut-off one leaves half of its updates
     bar = tqdm(total=recipe.epochs, initial=epoch, desc="training", unit="epoch", disable=not progress)
     try:
         while epoch < recipe.epochs:
             rates = np.array([learning_rate(recipe, epoch, i, steps) for i in range(steps)])
             loss = engine.epoch(_order(len(transitions), recipe.members, seed, epoch), rates, batch)
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
                 raise TrainingDiverged(
-                    f"the loss is {loss} after epoch {epoch + 1} of {recipe.epochs}; lower learning_rate "
+                    f"training diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss}); lower learning_rate "
                     f"({recipe.learning_rate}), or set standardize=True if the data span many magnitudes"
                 )
             epoch += 1
             bar.update()
             bar.set_postfix(loss=f"{loss:.2e}")
-            if checkpoint and time.monotonic() - saved_at >= checkpoint_seconds:
-                _save(checkpoint, model, engine, identity, epoch)
-                saved_at, saved_epoch = time.monotonic(), epoch
-    finally:
+            if checkpoint:
+                kept = (epoch, _state(model, engine))
+                if time.monotonic() - saved_at >= checkpoint_seconds:
+                    _save(checkpoint, *kept, identity)
+                    saved_at, saved_epoch = time.monotonic(), epoch
+    finally:  # on Ctrl-C and divergence too
         bar.close()
-    if checkpoint and saved_epoch < epoch:
-        _save(checkpoint, model, engine, identity, epoch)
+        if checkpoint and saved_epoch < kept[0]:
+            _save(checkpoint, *kept, identity)
     return model.cpu().eval()
 
 
@@ -176,11 +179,13 @@ def _identity(transitions: Transitions, recipe: TrainingRecipe, seed: int) -> st
     return json.dumps({"data": transitions.content_hash(), "recipe": recipe.to_json(), "seed": seed}, sort_keys=True)
 
 
-def _save(
-    path: Path, model: FactoredEnsemble, engine: TensorTraining | CompiledTraining, identity: str, epoch: int
-) -> None:
+def _state(model: FactoredEnsemble, engine: TensorTraining | CompiledTraining) -> dict[str, Tensor]:
+    """A copy of all that training goes on from."""
     tensors = {f"model/{name}": value.contiguous().clone() for name, value in model.state_dict().items()}
-    tensors |= {"moments": torch.as_tensor(engine.moments), "count": torch.tensor(engine.count)}
+    return tensors | {"moments": torch.as_tensor(engine.moments).clone(), "count": torch.tensor(engine.count)}
+
+
+def _save(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"identity": identity, "epoch": str(epoch)})

@@ -35,7 +35,7 @@ def predict(
     return out
 
 
-@njit(fastmath=True, cache=True, error_model="numpy")
+@njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, error_model="numpy")  # NaN is not ruled out
 def _predict(obs, action, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
     d_size, hidden = w1.shape[1], w1.shape[2]
     candidates = obs.shape[1]
@@ -61,7 +61,7 @@ def _predict(obs, action, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
                 act[h] *= gate[h]
         else:
             for h in range(hidden):
-                act[h] = max(act[h], np.float32(0.0))
+                act[h] = np.float32(0.0) if act[h] < 0 else act[h]
         for d in range(d_size):
             change = b2[m, a, d]
             for h in range(hidden):

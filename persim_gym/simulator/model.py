@@ -232,8 +232,9 @@ class FactoredEnsemble(nn.Module):
         Raises:
             ValueError: If an agent is unknown.
         """
-        if agent.numel() and not 0 <= int(agent.min()) <= int(agent.max()) < self.shape.n_agents:
-            raise unknown_agent(int(agent.max()), self.shape.n_agents)
+        for extreme in (agent.min(), agent.max()) if agent.numel() else ():
+            if not 0 <= extreme < self.shape.n_agents:
+                raise unknown_agent(int(extreme), self.shape.n_agents)
         members = self.shape.members
         obs = obs.expand(members, *obs.shape[-2:])
         action = self.scale_action(action)
@@ -248,7 +249,8 @@ class FactoredEnsemble(nn.Module):
         Raises:
             ValueError: If the agent is unknown.
         """
-        if not 0 <= agent < self.shape.n_agents:
+        whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
+        if not whole or not 0 <= agent < self.shape.n_agents:
             raise unknown_agent(agent, self.shape.n_agents)
         with torch.no_grad():
             factor = self.agent_encoder(torch.tensor([agent], device=self.obs_mean.device))[:, 0]
@@ -340,10 +342,16 @@ class AgentDynamics:
         if not isinstance(obs, Tensor):
             if self._compiled is not None:
                 each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
-                return predict(each, np.asarray(action), self._compiled, self._shape.activation == "silu")
+                action = np.asarray(action)
+                if action.shape != each.shape[1:2] or not 0 <= action.min() <= action.max() < self._shape.n_actions:
+                    raise ValueError(  # the kernel reads whatever memory it is sent to
+                        f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}"
+                    )
+                return predict(each, action, self._compiled, self._shape.activation == "silu")
             device = self.factor.device
             moved = torch.tensor(obs, dtype=torch.float32, device=device)
-            result: NDArray[np.float32] = self(moved, torch.as_tensor(action, device=device)).cpu().numpy()
+            kind = torch.int64 if self._shape.n_actions else torch.float32
+            result: NDArray[np.float32] = self(moved, torch.as_tensor(action, dtype=kind, device=device)).cpu().numpy()
             return result
         s = self._shape
         now = obs.expand(self.members, *obs.shape[-2:]).transpose(1, 2)  # [M, D, C]
@@ -364,9 +372,10 @@ class AgentDynamics:
         return following.transpose(1, 2)
 
 
-def unknown_agent(agent: int, n_agents: int) -> ValueError:
+def unknown_agent(agent: object, n_agents: int) -> ValueError:
     """The error for an agent that a simulator does not know."""
-    return ValueError(f"agent {agent} is not in this simulator ({n_agents} agents: 0–{n_agents - 1})")
+    shown = agent if isinstance(agent, int | np.integer) else repr(agent)
+    return ValueError(f"agent {shown} is not in this simulator ({n_agents} agents: 0–{n_agents - 1})")
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,109 @@
+"""Isolation from the user's files, and small data and simulators that several tests share."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from persim_gym.envs import DOMAINS
+from persim_gym.simulator.card import save_simulator
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.transitions import Transitions
+
+os.environ["SDL_VIDEODRIVER"] = "dummy"
+torch.set_num_threads(1)
+
+AGENTS = 6
+TINY = TrainingRecipe(
+    rank=3, state_layers=(16,), members=3, standardize=True, agent_mean=1.0, agent_std=0.3, epochs=8, batch=32
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory):
+    """No test reads or writes the user's datasets, simulators or policies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+        patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user's folder of this test alone."""
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def cars() -> Transitions:
+    """600 transitions of MountainCar, 100 of each of six agents, from all over the observation space."""
+    domain = DOMAINS["mountaincar"]
+    rng = np.random.default_rng(0)
+    agent = np.repeat(np.arange(AGENTS), 100)
+    obs = rng.uniform([-1.0, -0.05], [0.4, 0.05], (len(agent), 2)).astype(np.float32)
+    action = rng.integers(3, size=len(agent))
+    next_obs = domain.physics(gravity=domain.population[agent, 0])(obs.astype(np.float64), action)
+    return Transitions(
+        agent=agent,
+        obs=obs,
+        action=action,
+        reward=domain.task.reward(obs, action, next_obs).astype(np.float32),
+        next_obs=next_obs.astype(np.float32),
+        terminated=domain.task.terminated(next_obs),
+        trajectory=agent,
+        n_agents=AGENTS,
+        source="persim/mountaincar/tiny-v0",
+    )
+
+
+@pytest.fixture(scope="session")
+def pushes() -> Transitions:
+    """400 transitions of a made-up linear domain with three observations and two continuous actions, four agents."""
+    rng = np.random.default_rng(1)
+    agent = np.arange(400) % 4
+    obs = rng.normal(size=(400, 3)).astype(np.float32)
+    action = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
+    change = (1 + agent[:, None]) * (0.1 * obs + action @ rng.normal(size=(2, 3)) * 0.1)
+    return Transitions(
+        agent=agent,
+        obs=obs,
+        action=action,
+        reward=np.zeros(400, dtype=np.float32),
+        next_obs=(obs + change).astype(np.float32),
+        terminated=np.zeros(400, dtype=np.bool_),
+        trajectory=agent,
+        n_agents=4,
+        source="pushes",
+    )
+
+
+@pytest.fixture(scope="session")
+def car_model(cars):
+    """A MountainCar simulator of six agents and three members, hardly trained."""
+    space = DOMAINS["mountaincar"].observation_space
+    return fit(cars, TINY, n_actions=3, bounds=(space.low, space.high), progress=False)
+
+
+@pytest.fixture
+def save_car(car_model, cars):
+    """Saves the small MountainCar simulator: `save_car(folder)`, or by name into the user's folder."""
+
+    def save(folder=None, name="mountaincar/tiny-v0", model=car_model):
+        return save_simulator(
+            model,
+            name=name,
+            domain="mountaincar",
+            dataset=cars.source,
+            dataset_hash=cars.content_hash(),
+            transitions=len(cars),
+            recipe_name="tiny",
+            recipe=TINY.to_json(),
+            seed=0,
+            training_seconds=1.0,
+            folder=folder,
+        )
+
+    return save

@@ -1,0 +1,247 @@
+"""Simulators on disk: whole or not at all, checked when read, found by path, by name, or bundled."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from persim_gym import files
+from persim_gym.envs import DOMAINS
+from persim_gym.files import CARD, WEIGHTS, read_folder, write_folder
+from persim_gym.home import ASSETS, persim_home
+from persim_gym.simulator.card import (
+    DEFAULT_SIMULATOR,
+    UnknownSimulatorError,
+    find_simulator,
+    list_simulators,
+    load_simulator,
+)
+from persim_gym.simulator.recipe import recipe_for
+
+BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def folder(save_car, tmp_path):
+    """A simulator saved by path."""
+    return save_car(tmp_path / "saved")
+
+
+def edit_card(folder, **changes):
+    """Changes keys of a card; None removes them."""
+    card = json.loads((folder / CARD).read_text()) | changes
+    (folder / CARD).write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
+
+
+# --- what is saved is what is loaded --------------------------------------------------------------------------------
+
+
+def test_loading_gives_the_saved_weights_and_predictions(folder, car_model, cars):
+    loaded = load_simulator(str(folder)).model
+    assert loaded.shape == car_model.shape
+    for (name, saved), read in zip(car_model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(saved, read, err_msg=name)
+    inputs = [torch.from_numpy(values) for values in (cars.agent, cars.obs, cars.action)]
+    torch.testing.assert_close(loaded.predict(*inputs), car_model.predict(*inputs).detach(), rtol=0, atol=0)
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(folder, save_car, tmp_path):
+    again = save_car(tmp_path / "again", model=load_simulator(str(folder)).model)
+    for name in (CARD, WEIGHTS):
+        assert (folder / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_a_card_says_where_a_simulator_comes_from(folder, cars):
+    card = load_simulator(str(folder)).card
+    assert (card.name, card.domain, card.dataset) == ("mountaincar/tiny-v0", "mountaincar", cars.source)
+    assert (card.dataset_hash, card.transitions, card.recipe["rank"]) == (cars.content_hash(), 600, 3)
+    assert set(card.libraries) == {"gymnasium", "numpy", "torch", "persim_gym"}
+
+
+def test_saving_again_replaces_what_is_loaded(folder, save_car, car_model):
+    load_simulator(str(folder))
+    save_car(folder, model=(other := type(car_model)(car_model.shape, seed=99)))
+    loaded = load_simulator(str(folder)).model
+    np.testing.assert_array_equal(loaded.agent_encoder.factor, other.agent_encoder.factor.detach())
+
+
+# --- what is damaged is refused -------------------------------------------------------------------------------------
+
+
+def test_truncated_weights_are_refused_with_the_remedy(folder):
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=f"{folder / WEIGHTS} is damaged: .* make it again"):
+        load_simulator(str(folder))
+
+
+def test_a_flipped_bit_of_the_weights_is_refused(folder):
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged: its SHA-256"):
+        load_simulator(str(folder))
+
+
+def test_missing_weights_are_refused(folder):
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=f"{folder} cannot be read .*make it again"):
+        load_simulator(str(folder))
+
+
+def test_a_folder_without_a_card_is_no_simulator(folder):
+    (folder / CARD).unlink()
+    with pytest.raises(UnknownSimulatorError, match=f"no simulator '{folder}'"):
+        load_simulator(str(folder))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"card"'])
+def test_a_card_that_is_no_json_object_is_refused(folder, text):
+    (folder / CARD).write_text(text)
+    with pytest.raises(ValueError, match=f"{folder}"):
+        load_simulator(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"domain": None}, "see domain"),
+        ({"author": "me"}, "see author"),
+        ({"seed": "0"}, "see seed"),
+        ({"shape": [6, 2]}, "see shape"),
+        ({"format": 99}, "see format"),
+    ],
+    ids=str,
+)
+def test_a_card_of_another_form_is_refused_by_key(folder, change, named):
+    edit_card(folder, **change)
+    with pytest.raises(ValueError, match=rf"is not a simulator card of format 1 \({named}\); train"):
+        load_simulator(str(folder))
+
+
+@pytest.mark.parametrize(
+    "change", [{"rank": 4}, {"members": 2}, {"state_layers": [16, 16]}, {"rank": 0}, {"ranks": 3}, {"state_layers": 16}]
+)
+def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, change):
+    shape = json.loads((folder / CARD).read_text())["shape"]
+    edit_card(folder, shape=shape | change)
+    with pytest.raises(ValueError, match="do not fit its card"):
+        load_simulator(str(folder))
+
+
+# --- whole or not at all --------------------------------------------------------------------------------------------
+
+
+def interrupted(*args, **keywords):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["card", "rename"])
+def test_an_interrupted_first_save_is_neither_listed_nor_found(save_car, monkeypatch, stage):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*((json, "dumps") if stage == "card" else (os, "replace")), interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save_car()
+    assert sorted(list_simulators()) == BUNDLED
+    with pytest.raises(UnknownSimulatorError):
+        load_simulator("mountaincar/tiny-v0")
+
+
+@pytest.mark.parametrize("stage", ["card", "first rename", "second rename"])
+def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage):
+    folder = save_car()
+    before = (folder / WEIGHTS).read_bytes()
+    renames = iter(range(9))
+
+    def replace(source, target, original=os.replace):
+        if next(renames) == (0 if stage == "first rename" else 1):
+            raise KeyboardInterrupt
+        original(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*((json, "dumps", interrupted) if stage == "card" else (os, "replace", replace)))
+        with pytest.raises(KeyboardInterrupt):
+            save_car(model=type(car_model)(car_model.shape, seed=99))
+    assert (folder / WEIGHTS).read_bytes() == before
+    np.testing.assert_array_equal(
+        load_simulator("mountaincar/tiny-v0").model.agent_encoder.factor, car_model.agent_encoder.factor.detach()
+    )
+    assert [p.name for p in folder.parent.iterdir()] == ["tiny-v0"]
+
+
+def test_what_a_killed_save_leaves_is_not_listed(save_car, monkeypatch):
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save_car()
+    left = list((persim_home() / "simulators" / "mountaincar").rglob(CARD))
+    assert len(left) == 1
+    assert sorted(list_simulators()) == BUNDLED
+
+
+def test_a_folder_is_written_and_read_whole(tmp_path):
+    tensors = {"a": np.arange(6.0).reshape(2, 3).T, "b": np.array([1, 2], dtype=np.int64)}
+    write_folder(tmp_path / "new" / "folder", {"name": "x"}, tensors)
+    card, read = read_folder(tmp_path / "new" / "folder")
+    assert (card["name"], sorted(read)) == ("x", ["a", "b"])
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(read[name], values)
+        assert read[name].dtype == values.dtype
+
+
+# --- where simulators are found -------------------------------------------------------------------------------------
+
+
+def test_an_unknown_simulator_lists_those_that_exist(save_car):
+    save_car()
+    with pytest.raises(KeyError) as error:
+        load_simulator("mountaincar/pure-v0")
+    message = str(error.value)
+    assert message.startswith("no simulator 'mountaincar/pure-v0'; known: ")
+    assert all(name in message for name in [*BUNDLED, "mountaincar/tiny-v0"])
+    assert "persim train mountaincar/pure-v0" in message
+
+
+def test_the_users_simulator_hides_a_bundled_one_and_a_path_is_taken_first(save_car, tmp_path, monkeypatch):
+    assert find_simulator(DEFAULT_SIMULATOR) == ASSETS / "simulators" / DEFAULT_SIMULATOR
+    mine = save_car(name=DEFAULT_SIMULATOR)
+    assert mine == persim_home() / "simulators" / DEFAULT_SIMULATOR
+    assert find_simulator(DEFAULT_SIMULATOR) == list_simulators()[DEFAULT_SIMULATOR] == mine
+    monkeypatch.chdir(tmp_path)
+    save_car(tmp_path / DEFAULT_SIMULATOR)
+    assert find_simulator(DEFAULT_SIMULATOR).resolve() == tmp_path / DEFAULT_SIMULATOR
+    shutil.rmtree(tmp_path / DEFAULT_SIMULATOR)
+    assert find_simulator(DEFAULT_SIMULATOR) == mine
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_simulator_is_what_its_card_says(name):
+    simulator = load_simulator(name)
+    card, shape = simulator.card, simulator.model.shape
+    domain = DOMAINS[card.domain]
+    assert (card.name, card.dataset, card.domain) == (name, f"persim/{name}", name.split("/")[0])
+    assert (shape.n_agents, shape.obs_dim) == (len(domain.population), domain.observation_space.shape[0])
+    assert (shape.n_actions, shape.members) == (domain.action_space.n, 5)
+    assert card.recipe == json.loads(json.dumps(recipe_for(card.domain, card.recipe_name).to_json()))
+    assert (shape.rank, list(shape.state_layers)) == (card.recipe["rank"], card.recipe["state_layers"])
+    assert all(torch.isfinite(p).all() for p in simulator.model.parameters())
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_simulator_predicts_its_agents(name):
+    """One step ahead, on observations as logged: well under the change of the observation itself."""
+    simulator = load_simulator(name)
+    domain = DOMAINS[simulator.card.domain]
+    rng = np.random.default_rng(0)
+    for agent in (0, 2, 4, 17, 499):
+        obs = domain.observe(domain.initial_state(rng, 200)).astype(np.float32)
+        action = rng.integers(domain.action_space.n, size=200)
+        true = domain.dynamics(agent)(obs.astype(np.float64), action)
+        error = simulator.dynamics(agent)(obs, action).mean(axis=0) - true
+        assert np.square(error / (true - obs).std(axis=0)).mean() < 0.02

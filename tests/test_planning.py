@@ -1,0 +1,326 @@
+"""Planners: returns as the definition says, the best plan of small problems, one row as a batch."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from persim_gym.envs import DOMAINS
+from persim_gym.planning import rollout
+from persim_gym.planning.policy import MPCPolicy
+from persim_gym.planning.rollout import best_candidate, rollout_returns
+from persim_gym.planning.shooting import RandomShooting
+from persim_gym.simulator.card import load_simulator
+from persim_gym.task import PeakBonus, Task
+
+CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
+
+
+def counter(obs, action):
+    """Adds the action to the first of two numbers; the second never changes."""
+    return np.stack(np.broadcast_arrays(obs[..., 0] + action, obs[..., 1]), axis=-1)
+
+
+def ending_at(limit: float) -> Task:
+    """Pays the number reached; ends once it is at least `limit`."""
+    return Task(lambda obs, action, next_obs: next_obs[..., 0], lambda next_obs: next_obs[..., 0] >= limit)
+
+
+def drifting(obs, action):
+    """Three members: each adds its own share of the action and of the observation."""
+    share = np.array([0.5, 1.0, 1.5])[:, None]
+    return np.stack([obs[..., 0] + share * action, 0.9 * obs[..., 1] - share * action], axis=-1)
+
+
+def plain_returns(dynamics, task, obs, actions, members, bonus=None):
+    """The definition, one candidate and member at a time."""
+    returns = np.zeros((members, len(actions)))
+    for m, c in itertools.product(range(members), range(len(actions))):
+        now, peak = obs, -np.inf
+        for action in actions[c]:
+            following = dynamics(np.broadcast_to(now, (members, 1, len(obs))), action[None])[m, 0]
+            returns[m, c] += task.reward(now, action, following)
+            if bonus is not None:
+                peak = max(peak, bonus.feature(following))
+            now = following
+            if task.terminated(following):
+                break
+        if bonus is not None:
+            returns[m, c] += bonus.weight * actions.shape[1] * peak
+    return returns.mean(axis=0)
+
+
+# --- returns ------------------------------------------------------------------------------------------------------
+
+
+def test_the_terminating_reward_counts_and_nothing_after_it():
+    actions = np.array([[1, 1, 1, 1], [0, 1, 0, 2], [0, 0, 0, 0]])
+    returns = rollout_returns(counter, ending_at(2), np.zeros(2), actions, 1)
+    np.testing.assert_array_equal(returns, [1 + 2, 0 + 1 + 1 + 3, 0])
+
+
+def test_returns_do_not_depend_on_the_other_candidates():
+    actions = np.array([[0, 0, 0, 3]] + [[5, 0, 0, 0]] * 20)  # all others end at once and are dropped
+    np.testing.assert_array_equal(rollout_returns(counter, ending_at(2), np.zeros(2), actions, 1), [3] + [5] * 20)
+
+
+@pytest.mark.parametrize("bonus", [None, PeakBonus(0.1, lambda next_obs: next_obs[..., 1])], ids=["plain", "peak"])
+@pytest.mark.parametrize("limit", [1.0, 3.0, np.inf])
+@pytest.mark.parametrize("tile", [1, 7, 1024])
+def test_tiles_and_dropped_candidates_do_not_change_returns(monkeypatch, tile, limit, bonus):
+    monkeypatch.setattr(rollout, "TILE", tile)
+    actions = np.random.default_rng(0).integers(-1, 3, size=(40, 8))
+    obs = np.array([0.2, 0.5])
+    expected = plain_returns(drifting, ending_at(limit), obs, actions, 3, bonus)
+    np.testing.assert_allclose(rollout_returns(drifting, ending_at(limit), obs, actions, 3, bonus), expected)
+
+
+def test_members_roll_out_separately_and_their_returns_are_averaged():
+    actions = np.full((1, 3), 2)
+    # First numbers reached: 1, 2, 3; 2, 4, 6; 3, 6, 9. The last two end at 4 and at 6.
+    returns = rollout_returns(drifting, ending_at(4), np.zeros(2), actions, 3)
+    np.testing.assert_allclose(returns, [((1 + 2 + 3) + (2 + 4) + (3 + 6)) / 3])
+
+
+def test_the_true_environment_pays_the_same_return():
+    actions = np.random.default_rng(1).integers(2, size=(30, 60))
+    returns = rollout_returns(CARTPOLE.dynamics(0), CARTPOLE.task, np.zeros(4), actions, 1)
+    for sequence, expected in zip(actions, returns, strict=True):
+        env = gym.make("persim_gym:HeteroCartPole-v0", agent=0)
+        env.reset(options={"state": np.zeros(4)})
+        total = 0.0
+        for action in sequence:
+            _, reward, terminated, _, _ = env.step(action)
+            total += reward
+            if terminated:
+                break
+        assert total == expected
+
+
+def test_the_peak_bonus_is_the_weighted_highest_feature_before_the_end():
+    bonus = PeakBonus(0.5, lambda next_obs: next_obs[..., 0])
+    actions = np.array([[3, -3, 0, 0], [1, -1, 1, 0], [5, 9, 9, 9]])
+    plain = rollout_returns(counter, ending_at(4), np.zeros(2), actions, 1)
+    with_bonus = rollout_returns(counter, ending_at(4), np.zeros(2), actions, 1, bonus)
+    np.testing.assert_allclose(with_bonus - plain, 0.5 * 4 * np.array([3, 1, 5]))
+
+
+def explodes_at_one(obs, action):
+    """Not finite once the first number passes 1, as a diverged model."""
+    following = counter(obs, action)
+    following[following[..., 0] > 1] = np.nan
+    return following
+
+
+def test_a_candidate_whose_prediction_is_not_finite_ranks_last():
+    task = Task(lambda obs, action, next_obs: 10.0 + 0 * next_obs[..., 1], lambda next_obs: next_obs[..., 0] < -5)
+    actions = np.array([[1, 1, 1], [0, 0, 0], [-9, 0, 0]])
+    returns = rollout_returns(explodes_at_one, task, np.zeros(2), actions, 1)
+    np.testing.assert_array_equal(returns, [np.nan, 30, 10])
+    assert best_candidate(returns) == 1
+
+
+def test_a_prediction_that_is_not_finite_does_not_pay_even_where_the_reward_ignores_it():
+    task = Task(lambda obs, action, next_obs: np.ones(next_obs.shape[:-1]), lambda next_obs: next_obs[..., 0] > 99)
+    returns = rollout_returns(explodes_at_one, task, np.zeros(2), np.array([[0, 0], [1, 1]]), 1)
+    np.testing.assert_array_equal(returns, [2, np.nan])
+
+
+def test_what_happens_after_the_end_cannot_spoil_a_candidate():
+    task = Task(lambda obs, action, next_obs: next_obs[..., 0], lambda next_obs: next_obs[..., 0] == 1)
+    actions = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])  # the first ends, then would explode
+    np.testing.assert_array_equal(rollout_returns(explodes_at_one, task, np.zeros(2), actions, 1), [1, 0, 1])
+
+
+def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
+    def dynamics(obs, action):
+        following = drifting(obs, action)
+        following[2, following[2, :, 0] > 3] = np.inf
+        return following
+
+    returns = rollout_returns(dynamics, ending_at(99), np.zeros(2), np.array([[0, 0], [2, 2]]), 3)
+    np.testing.assert_array_equal(np.isnan(returns), [False, True])
+
+
+def test_no_finite_candidate_at_all_is_an_error():
+    with pytest.raises(ValueError, match="every candidate's prediction left the finite numbers"):
+        best_candidate(np.full(3, np.nan))
+
+
+def test_returns_are_for_one_observation_only():
+    with pytest.raises(ValueError, match=r"one observation, \[D\], got shape \(2, 4\)"):
+        rollout_returns(counter, ending_at(1), np.zeros((2, 4)), np.zeros((3, 5)), 1)
+
+
+# --- random shooting ----------------------------------------------------------------------------------------------
+
+
+def plan(planner, dynamics, task, obs, actions=2, seed=0, **keywords):
+    space = spaces.Discrete(actions)
+    return planner.plan(dynamics, task, obs, space, np.random.default_rng(seed), members=1, **keywords)
+
+
+def test_random_shooting_finds_the_best_of_all_sequences():
+    """A walk on a ring of seven rooms with different rewards; it ends in room 5."""
+    rewards = np.array([0.0, -1.0, 4.0, 2.0, -3.0, 9.0, 1.0])
+    task = Task(
+        lambda obs, action, next_obs: rewards[next_obs[..., 0].astype(int)], lambda next_obs: next_obs[..., 0] == 5
+    )
+
+    def dynamics(obs, action):
+        return (obs + np.where(action == 1, 1, -2)[..., None]) % 7
+
+    for room in range(5):
+        every = np.array(list(itertools.product(range(2), repeat=6)))
+        returns = plain_returns(dynamics, task, np.array([float(room)]), every, 1)
+        best = plan(RandomShooting(candidates=1500, horizon=6), dynamics, task, np.array([float(room)]))
+        assert plain_returns(dynamics, task, np.array([float(room)]), best[None], 1) == returns.max()
+
+
+def test_the_same_seed_draws_the_same_plan():
+    planner = RandomShooting(candidates=20, horizon=10)
+    one, again, other = (plan(planner, counter, ending_at(99), np.zeros(2), 5, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_the_last_plan_shifted_by_one_step_is_candidate_zero():
+    seen = []
+
+    def recording(obs, action):
+        seen.append(action.copy())
+        return counter(obs, action)
+
+    planner = RandomShooting(candidates=20, horizon=5)
+    plan(planner, recording, ending_at(99), np.zeros(2), previous=np.array([1, 2, 3, 4, 5]))
+    drawn = np.random.default_rng(0).integers(2, size=(20, 5))
+    np.testing.assert_array_equal(np.stack(seen, axis=1)[0], [2, 3, 4, 5, drawn[0, -1]])
+    np.testing.assert_array_equal(np.stack(seen, axis=1)[1:], drawn[1:])
+
+
+def test_a_good_plan_is_kept_by_the_warm_start():
+    task = Task(lambda obs, action, next_obs: 1.0 * (action == 1), lambda next_obs: next_obs[..., 0] < 0)
+    best = plan(RandomShooting(10, 40), counter, task, np.zeros(2), previous=np.ones(40, dtype=int))
+    assert best[:39].all()
+
+
+def test_random_shooting_refuses_continuous_actions():
+    with pytest.raises(ValueError, match="random shooting draws discrete actions, not Box"):
+        RandomShooting().plan(
+            counter, ending_at(1), np.zeros(2), spaces.Box(-1, 1, (2,)), np.random.default_rng(0), members=1
+        )
+
+
+def test_actions_of_a_space_that_starts_elsewhere_are_drawn_from_it():
+    drawn = RandomShooting(50, 10).plan(
+        counter, ending_at(99), np.zeros(2), spaces.Discrete(2, start=3), np.random.default_rng(0), members=1
+    )
+    assert set(drawn) <= {3, 4}
+
+
+# --- MPCPolicy ----------------------------------------------------------------------------------------------------
+
+
+def cart_policy(agent=0, seed=0, candidates=30, horizon=15):
+    return MPCPolicy(
+        CARTPOLE.dynamics(agent),
+        CARTPOLE.task,
+        CARTPOLE.action_space,
+        planner=RandomShooting(candidates, horizon),
+        seed=seed,
+    )
+
+
+def starts(rows, seed=0):
+    return np.random.default_rng(seed).uniform(-0.1, 0.1, (rows, 4)).astype(np.float32)
+
+
+def play(policy, obs, steps=4):
+    """Actions of each step, [steps, B], the state passed on; rows move by the true physics."""
+    physics, state, actions = CARTPOLE.physics(force=10.0, length=0.5), None, []
+    for t in range(steps):
+        action, state = policy.predict(obs, state, np.full(len(obs), t == 0))
+        actions.append(action)
+        obs = physics(obs, action).astype(np.float32)
+    return np.stack(actions)
+
+
+def test_the_same_seed_chooses_the_same_actions():
+    np.testing.assert_array_equal(play(cart_policy(), starts(5)), play(cart_policy(), starts(5)))
+    assert (play(cart_policy(), starts(5)) != play(cart_policy(seed=1), starts(5))).any()
+
+
+def test_rows_act_as_in_a_batch_of_another_size():
+    batch = play(cart_policy(), starts(5))
+    np.testing.assert_array_equal(play(cart_policy(), starts(5)[:1]), batch[:, :1])
+    np.testing.assert_array_equal(play(cart_policy(), starts(5)[:3]), batch[:, :3])
+
+
+def test_a_single_observation_gives_a_single_action():
+    action, _ = cart_policy().predict(starts(1)[0])
+    assert action.shape == ()
+    assert action == cart_policy().predict(starts(1))[0][0]
+
+
+def test_left_out_state_goes_on_from_the_last_call():
+    with_state, without = cart_policy(), cart_policy()
+    state = None
+    for obs in starts(6):
+        action, state = with_state.predict(obs[None], state)
+        np.testing.assert_array_equal(without.predict(obs[None])[0], action)
+
+
+def test_an_episode_start_forgets_the_plan_of_its_row_only():
+    policy = cart_policy()
+    _, state = policy.predict(starts(2))
+    _, after = policy.predict(starts(2), state, np.array([True, False]))
+    fresh = RandomShooting(30, 15)
+    for row, previous in ((0, None), (1, state[1].plan)):
+        rng = np.random.default_rng([0, row])
+        rng.integers(2, size=(30, 15))  # what the first call drew
+        expected = fresh.plan(
+            policy.dynamics, policy.task, starts(2)[row], policy.action_space, rng, members=1, previous=previous
+        )
+        np.testing.assert_array_equal(after[row].plan, expected)
+
+
+def test_reset_starts_the_random_streams_anew():
+    policy = cart_policy()
+    first = play(policy, starts(2))
+    policy.reset()
+    np.testing.assert_array_equal(play(policy, starts(2)), first)
+
+
+def test_an_observation_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="cannot plan from an observation that is not finite"):
+        cart_policy().predict(np.array([[0.0, np.nan, 0.0, 0.0]]))
+
+
+def test_a_simulator_is_planned_in_with_all_its_members():
+    dynamics = load_simulator("cartpole/random-v0").dynamics(3)
+    policy = MPCPolicy(dynamics, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(50, 20))
+    actions = np.random.default_rng([0, 0]).integers(2, size=(50, 20))
+    returns = rollout_returns(dynamics, CARTPOLE.task, starts(1)[0], actions, 5)
+    np.testing.assert_array_equal(policy.predict(starts(1))[1][0].plan, actions[returns.argmax()])
+
+
+def test_mpc_balances_the_pole_in_evaluate_policy():
+    env = gym.make("persim_gym:HeteroCartPole-v0", agent=1)
+    mean, _ = evaluate_policy(cart_policy(agent=1, candidates=60, horizon=20), env, n_eval_episodes=1, warn=False)
+    assert mean == 200
+
+
+def test_the_domains_bonus_prefers_the_candidate_that_gets_furthest_right():
+    """From the valley no 50 random steps reach the goal: every candidate earns -50."""
+    obs, actions = np.array([-0.5, 0.0]), np.random.default_rng(0).integers(3, size=(100, 50))
+    dynamics = MOUNTAINCAR.dynamics(3)
+    np.testing.assert_array_equal(rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions, 1), -50)
+    now, furthest = np.tile(obs, (100, 1)), np.full(100, -np.inf)
+    for t in range(50):
+        now = dynamics(now, actions[:, t])
+        furthest = np.maximum(furthest, now[:, 0])
+    with_bonus = rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions, 1, MOUNTAINCAR.peak_bonus)
+    assert best_candidate(with_bonus) == furthest.argmax()

@@ -1,0 +1,100 @@
+"""Flat transitions: what they refuse, and that they keep what the episodes say."""
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from persim_gym.transitions import Transitions
+
+ARRAYS = [f.name for f in fields(Transitions) if f.name not in ("n_agents", "source")]
+
+
+def episode(steps: int, obs_dim: int = 2, continuous: bool = False, seed: int = 0) -> SimpleNamespace:
+    rng = np.random.default_rng(seed)
+    return SimpleNamespace(
+        observations=rng.normal(size=(steps + 1, obs_dim)),
+        actions=rng.normal(size=(steps, 2)) if continuous else rng.integers(3, size=steps),
+        rewards=rng.normal(size=steps),
+        terminations=np.arange(steps) == steps - 1,
+    )
+
+
+@pytest.mark.parametrize("name", ARRAYS[1:])
+def test_arrays_of_unequal_length_are_refused_by_name(cars, name):
+    with pytest.raises(ValueError, match=rf"{name}': 599"):
+        replace(cars, **{name: getattr(cars, name)[1:]})
+
+
+def test_no_transitions_at_all_are_refused(cars):
+    with pytest.raises(ValueError, match="at least 1"):
+        replace(cars, **{name: getattr(cars, name)[:0] for name in ARRAYS})
+
+
+@pytest.mark.parametrize(("shift", "span"), [(-1, "-1–4"), (1, "1–6")])
+def test_agents_out_of_range_are_refused(cars, shift, span):
+    with pytest.raises(ValueError, match=f"agents span {span}, outside 0–5"):
+        replace(cars, agent=cars.agent + shift)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["obs", "next_obs", "reward"])
+def test_a_value_that_is_not_finite_is_named_with_its_episode_and_agent(cars, name, value):
+    values = getattr(cars, name).copy()
+    values[[250, 333]] = value
+    with pytest.raises(ValueError, match=rf"{name} of transition 250 \(episode 2, agent 2\) .* 1 others"):
+        replace(cars, **{name: values})
+
+
+def test_a_continuous_action_that_is_not_finite_is_refused(pushes):
+    actions = pushes.action.copy()
+    actions[5, 1] = np.nan
+    with pytest.raises(ValueError, match="action of transition 5"):
+        replace(pushes, action=actions)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_the_content_hash_changes_with_every_array(cars, name):
+    values = getattr(cars, name).copy()
+    values[7] = ~values[7] if values.dtype == np.bool_ else (values[7] + 1) % 6
+    assert replace(cars, **{name: values}).content_hash() != cars.content_hash()
+
+
+def test_the_content_hash_depends_on_the_content_only(cars):
+    assert replace(cars, obs=np.asfortranarray(cars.obs), source="elsewhere").content_hash() == cars.content_hash()
+
+
+def test_from_episodes_keeps_every_step_in_order():
+    episodes = [episode(3, seed=1), episode(2, seed=2)]
+    flat = Transitions.from_episodes(episodes, [4, 1], "two")
+    np.testing.assert_array_equal(flat.agent, [4, 4, 4, 1, 1])
+    np.testing.assert_array_equal(flat.trajectory, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(flat.terminated, [False, False, True, False, True])
+    np.testing.assert_array_equal(flat.obs[3:], episodes[1].observations[:2].astype(np.float32))
+    np.testing.assert_array_equal(flat.next_obs[:3], episodes[0].observations[1:].astype(np.float32))
+    np.testing.assert_array_equal(flat.action[3:], episodes[1].actions)
+    np.testing.assert_array_equal(flat.reward[:3], episodes[0].rewards.astype(np.float32))
+    assert (len(flat), flat.n_agents) == (5, 5)
+
+
+@pytest.mark.parametrize(("continuous", "dtype", "shape"), [(False, np.int64, (3,)), (True, np.float32, (3, 2))])
+def test_from_episodes_keeps_the_kind_of_action(continuous, dtype, shape):
+    action = Transitions.from_episodes([episode(3, continuous=continuous)], [0], "one").action
+    assert (action.dtype, action.shape) == (dtype, shape)
+
+
+def test_from_episodes_takes_the_size_of_the_population():
+    assert Transitions.from_episodes([episode(3)], [1], "one", n_agents=500).n_agents == 500
+
+
+def test_from_episodes_without_episodes_is_refused():
+    with pytest.raises(ValueError, match="nothing: no episodes"):
+        Transitions.from_episodes([], [], "nothing")
+
+
+def test_select_keeps_exactly_the_masked_transitions(cars):
+    kept = cars.select(cars.agent == 3)
+    assert (len(kept), kept.n_agents, kept.source) == (100, cars.n_agents, cars.source)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(kept, name), getattr(cars, name)[300:400])
