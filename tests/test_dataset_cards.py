@@ -1,6 +1,7 @@
 """Dataset cards say what is in the data, beside the thesis's figures; so does the command line of datasets."""
 
 import json
+from pathlib import Path
 
 import minari
 import numpy as np
@@ -19,6 +20,7 @@ from persim_gym.experiments.protocol import published_logging, published_logging
 RANDOM = "persim/cartpole/random-v0"
 EPS = "persim/cartpole/pure-eps-20-v0"
 PENDULUM = "persim/pendulum/random-v0"
+CARDS = Path(__file__).parent.parent / "docs" / "datasets"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -163,6 +165,18 @@ def test_a_dataset_of_an_older_version_is_refused_with_the_remedy(empty):
         write_card(RANDOM)
 
 
+@pytest.mark.parametrize("path", sorted(CARDS.glob("*/*.md")), ids=lambda p: p.relative_to(CARDS).as_posix())
+def test_the_committed_cards_are_of_the_bundled_logging_policies(path):
+    table = rows(path.read_text(encoding="utf-8"))
+    recipe = recipe_of(f"persim/{path.relative_to(CARDS).with_suffix('').as_posix()}")
+    assert table["seed"] == [f"`numpy.random.default_rng({recipe.seed})`"]
+    assert path.with_suffix(".png").is_file()
+    loggers = {name: cells[-1] for name, cells in table.items() if name.startswith("logger-")}
+    assert bool(loggers) == (recipe.epsilon < 1.0)
+    for name, sha256 in loggers.items():
+        assert sha256 == f"`{load_policy(recipe.domain.name, name).card.sha256[:12]}`", "write the card again"
+
+
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -217,6 +231,18 @@ def test_a_dataset_named_without_its_loggers_is_an_error(persim, empty, no_polic
 def test_wrong_arguments_are_named(persim, arguments, message):
     with pytest.raises(ValueError, match=message):
         persim("datasets", *arguments)
+
+
+def test_ctrl_c_says_that_the_command_goes_on(empty, monkeypatch, capsys):
+    def interrupt(recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("persim_gym.datasets.collect.build", interrupt)
+    monkeypatch.setattr("sys.argv", ["persim", "datasets", "build", RANDOM])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
 
 
 def test_card_writes_those_of_all_built_datasets(persim, tmp_path):

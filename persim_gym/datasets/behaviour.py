@@ -222,7 +222,7 @@ def missing_loggers(domain: str, bundled_only: bool = False) -> list[str]:
     return [
         name
         for name in policy_names(domain)
-        if name != TEST and not any((f / "card.json").is_file() for f in _folders(domain, name)[bundled_only:])
+        if name != TEST and not any((f / CARD).is_file() for f in _folders(domain, name)[bundled_only:])
     ]
 
 

@@ -167,7 +167,10 @@ def _making(recipe: Recipe, summary: Summary) -> str:
         ["probability of a random action", f"{metadata['epsilon']:g}"],
         ["seed", f"`numpy.random.default_rng({metadata['seed']})`"],
         ["versions", f"{', '.join(metadata['requirements'])}, {libraries}, Python {metadata['python']}"],
-        ["made by", f"`persim datasets build {recipe.dataset_id}`; the same versions and seed give the same hash"],
+        [
+            "made by",
+            f"`persim datasets build {recipe.dataset_id}`; equal versions on equal processors give an equal hash",
+        ],
         ["licence", metadata["license"]],
     ]
     return _table(["", ""], rows)
