@@ -47,6 +47,7 @@ def collect_episodes(
     """
     agents = len(domain.population)
     columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
+    rows = np.arange(agents)  # the agents whose physics still run; finished ones are dropped now and then
     physics = domain.physics(**columns)
     state = domain.initial_state(rng, agents)
     obs = domain.observe(state)
@@ -62,8 +63,9 @@ def collect_episodes(
             explore = rng.random(agents) < epsilon
             chosen = greedy(log["obs"][-1])
             action = np.where(explore.reshape(-1, *[1] * (action.ndim - 1)), action, chosen).astype(action.dtype)
-        state = physics(state, action)
-        next_obs = domain.observe(state)
+        state = physics(state, action[rows])
+        next_obs = obs.copy()
+        next_obs[rows] = domain.observe(state)
         log["action"].append(action)
         log["reward"].append(np.asarray(domain.task.reward(obs, action, next_obs), dtype=np.float64))
         log["terminated"].append(np.asarray(domain.task.terminated(next_obs)))
@@ -74,6 +76,9 @@ def collect_episodes(
         if not alive.any():
             steps.close()
             break
+        if 2 * alive.sum() < len(rows):
+            state, rows = state[alive[rows]], np.flatnonzero(alive)
+            physics = domain.physics(**{name: column[rows] for name, column in columns.items()})
     stacked = {name: np.stack(values, axis=1) for name, values in log.items()}  # [N, T(+1), ...]
     return [_episode(stacked, agent, int(length[agent]), domain.episode_steps) for agent in range(agents)]
 
