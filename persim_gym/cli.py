@@ -47,7 +47,7 @@ def demo(
     domain: Annotated[str, typer.Option(help="Domain: mountaincar or cartpole.")] = "mountaincar",
     agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0,1,2,3,4",
     episodes: Annotated[int, typer.Option(help="Episodes an agent and method.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="persim-out/DOMAIN")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. (default: persim-out/DOMAIN)")] = None,
     seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,
 ) -> None:
     """Run the main job: dataset, simulator, planning in it, returns in the true environment."""
@@ -57,26 +57,22 @@ def demo(
 
 
 @app.command()
-def envs() -> None:
+def envs(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+) -> None:
     """List the true environments and their covariates."""
+    from persim_gym.experiments.environment_page import actions_of, environment_page, range_of
+
+    if markdown:
+        typer.echo(environment_page(), nl=False)
+        return
     table = Table(header_style="bold")
     for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
         table.add_column(column)
     for domain in DOMAINS.values():
-        covariates = "\n".join(
-            f"{c.name} {c.low:g}–{c.high:g}{' ' + c.unit if c.unit else ''} (default {c.default:g})"
-            for c in domain.covariates
-        )
-        shape = domain.action_space.shape
-        actions = f"{shape[0]} continuous" if shape else f"{domain.action_space.n} discrete"  # type: ignore[union-attr]
-        table.add_row(
-            domain.env_id,
-            domain.summary,
-            covariates,
-            str(len(domain.observation_names)),
-            actions,
-            str(domain.episode_steps),
-        )
+        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
+        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
+        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
     console.print(table)
 
 
@@ -120,7 +116,7 @@ def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool)
 def datasets_build(
     dataset_ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0.", show_default="all that can be built"),
+        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0. (default: all that can be built)"),
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Build all of this domain.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Build all that can be built.")] = False,
@@ -140,10 +136,10 @@ def datasets_build(
 def datasets_card(
     dataset_ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Minari ids; built when they are missing.", show_default="all that are built"),
+        typer.Argument(help="Minari ids; built when they are missing. (default: all that are built)"),
     ] = None,
     domain: Annotated[str | None, typer.Option(help="All of this domain that are built.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the cards.", show_default="beside each dataset")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the cards. (default: beside each dataset)")] = None,
 ) -> None:
     """Write a card a dataset: Markdown and a histogram of returns, from the data, beside the thesis's figures."""
     from minari.storage import get_dataset_path
@@ -161,7 +157,7 @@ def datasets_card(
 @datasets_app.command("train-loggers")
 def datasets_train_loggers(
     domain: Annotated[str, typer.Option(help="Domain whose logging and test policies to train.")],
-    name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test.", show_default="all")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
 ) -> None:
     """Train the logging and test policies again; an interrupted training goes on."""
     from persim_gym.datasets.train_loggers import train_loggers
@@ -173,10 +169,10 @@ def datasets_train_loggers(
 def train(
     name: Annotated[str, typer.Argument(help="Simulator to train, <domain>/<policy>-v0, after its dataset.")],
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="by name under $PERSIM_HOME")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
     from persim_gym.datasets import load

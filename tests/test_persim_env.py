@@ -3,8 +3,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
 
 import gymnasium as gym
 import numpy as np
@@ -62,18 +60,6 @@ def test_both_checkers_accept_it_without_a_warning(simulator, keywords):
     env = gym.make("PersimEnv-v0", agent=17, simulator=simulator, **keywords).unwrapped
     gymnasium_check_env(env)
     sb3_check_env(env)
-
-
-def test_make_works_without_an_import():
-    code = """
-import gymnasium as gym
-env = gym.make("persim_gym:PersimEnv-v0", agent=17)
-env.reset(seed=0)
-obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
-print(env.unwrapped.agent, env.unwrapped.simulator.card.name, obs.shape, reward)
-"""
-    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
-    assert run.stdout == "17 mountaincar/random-v0 (2,) -1.0\n", run.stderr
 
 
 @both_bundled

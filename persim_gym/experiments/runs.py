@@ -2,7 +2,9 @@
 
 import csv
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -13,10 +15,18 @@ import torch
 from tqdm import tqdm
 
 
-def _one_thread() -> None:
-    """Two threads on two busy cores are slower than one; each worker gets one."""
+def _start_worker() -> None:
+    """One thread a worker: two on two busy cores are slower. A worker ends with the process that started it."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def available_cores() -> int:
@@ -39,15 +49,17 @@ class RowLog:
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    if all(row.get(c) not in (None, "") for c in columns):
-                        self._rows[tuple(row[k] for k in self.keys)] = row
+            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line without its end was cut off
+            for row in csv.DictReader(whole.splitlines()):
+                if all(row.get(c) not in (None, "") for c in columns):
+                    self._rows[tuple(row[k] for k in self.keys)] = row
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:  # drops what was cut off
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self._rows.values())
+        os.replace(partial, path)
 
     def get(self, key: Mapping[str, Any]) -> dict[str, str] | None:
         """The row of a job, or None if it has not finished."""
@@ -58,7 +70,7 @@ class RowLog:
         row = {k: str(v) for k, v in {**key, **values}.items()}
         self._rows[tuple(row[k] for k in self.keys)] = row
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, [*self.keys, *self.values]).writerow(row)
+            csv.DictWriter(file, [*self.keys, *self.values], extrasaction="ignore").writerow(row)
 
 
 def run_jobs(
@@ -94,7 +106,7 @@ def run_jobs(
         pool = ProcessPoolExecutor(
             min(workers or available_cores(), len(missing)),
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_one_thread,
+            initializer=_start_worker,
         )
         try:
             futures = {

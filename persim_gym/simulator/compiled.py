@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.kernels import train_epoch
-from persim_gym.simulator.model import AgentEncoder, DiscreteActionEncoder, EnsembleMLP, FactoredEnsemble
+from persim_gym.simulator.model import FactoredEnsemble
 
 
 class CompiledTraining:

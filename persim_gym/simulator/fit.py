@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.simulator.compiled import CompiledTraining
-from persim_gym.simulator.model import AgentEncoder, FactoredEnsemble, ModelShape
+from persim_gym.simulator.encoders import AgentEncoder
+from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.transitions import Transitions

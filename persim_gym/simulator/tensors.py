@@ -11,12 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.model import (
-    AgentEncoder,
-    DiscreteActionEncoder,
-    EnsembleMLP,
-    FactoredEnsemble,
-)
+from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
+from persim_gym.simulator.model import FactoredEnsemble
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
 

@@ -1,0 +1,53 @@
+"""The command line: lists, helps, and says a caller's mistake in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from persim_gym.cli import app
+from persim_gym.envs import DOMAINS
+
+ROOT = Path(__file__).parent.parent
+
+
+def persim(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "persim_gym.cli", *words], capture_output=True, text=True)
+
+
+def test_environment_page_is_what_the_command_makes():
+    made = CliRunner().invoke(app, ["envs", "--markdown"]).stdout
+    assert made == (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+
+
+def test_envs_lists_every_domain():
+    listed = CliRunner().invoke(app, ["envs"], env={"COLUMNS": "200"}).stdout
+    assert all(domain.env_id in listed for domain in DOMAINS.values())
+
+
+@pytest.mark.parametrize(
+    ("verb", "default"),
+    [(["demo"], "[default: 10]"), (["train"], "[default: cpu]"), (["evaluate"], "[default: 200]")],
+)
+def test_help_shows_defaults(verb, default):
+    shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "160"})
+    assert shown.exit_code == 0 and default in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evaluate", "nowhere/at-all-v0"), "known: "),
+        (("demo", "--domain", "halfcheetah"), "choose from mountaincar, cartpole"),
+        (("demo", "--agents", "one"), "write numbers with commas between"),
+        (("demo", "--agents", "612"), "agent 612 is not in the mountaincar population (500 agents: 0–499)"),
+        (("train", "mountaincar/sideways-v0"), "can be built: "),
+        (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_remedy(words, said):
+    done = persim(*words)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
