@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
+
+if TYPE_CHECKING:
+    from persim_gym.datasets import Recipe
 
 app = typer.Typer(
     name="persim",
@@ -19,9 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-datasets_app = typer.Typer(help="Minari datasets: list and build them.", no_args_is_help=True)
+datasets_app = typer.Typer(help="Minari datasets: list, build and describe them.", no_args_is_help=True)
 app.add_typer(datasets_app, name="datasets")
 console = Console()
+
+DATASET_COLUMNS: dict[str, JustifyMethod] = {
+    "dataset": "left",
+    "built": "left",
+    "transitions": "right",
+    "mean return": "right",
+    "hash": "left",
+}
 
 
 def _numbers(text: str) -> list[int]:
@@ -67,32 +78,80 @@ def envs(
 
 @datasets_app.command("list")
 def datasets_list() -> None:
-    """List the datasets that can be built, and whether they are."""
+    """List the datasets that can be built, and what those that are built hold."""
     import minari
 
     from persim_gym.datasets import RECIPES
 
-    local = minari.list_local_datasets()
-    table = Table(header_style="bold")
-    for column in ("dataset", "built", "episodes", "transitions"):
-        table.add_column(column)
-    for dataset_id in RECIPES:
+    local = minari.list_local_datasets(prefix="persim")
+    table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column, justify in DATASET_COLUMNS.items():
+        table.add_column(column, justify=justify, no_wrap=True)
+    for dataset_id, recipe in RECIPES.items():
         metadata = local.get(dataset_id)
-        sizes = ("", "") if metadata is None else (f"{metadata['total_episodes']:,}", f"{metadata['total_steps']:,}")
-        table.add_row(dataset_id, "no" if metadata is None else "yes", *sizes)
+        if metadata is None:
+            table.add_row(dataset_id, "needs loggers" if recipe.missing_loggers else "no")
+            continue
+        mean = f"{metadata['mean_return']:.1f}" if "mean_return" in metadata else "?"
+        table.add_row(
+            dataset_id, "yes", f"{metadata['total_steps']:,}", mean, str(metadata.get("content_hash", "?"))[:8]
+        )
     console.print(table)
+
+
+def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool) -> "dict[str, Recipe]":
+    """The recipes that a command's arguments name; all of a domain, or all, without ids."""
+    from persim_gym.datasets.recipes import RECIPES, recipe_of
+
+    if dataset_ids and (domain is not None or everything):
+        raise ValueError("give dataset ids, or --domain, or --all")
+    if domain is not None and domain not in DOMAINS:
+        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+    if dataset_ids:
+        return {dataset_id: recipe_of(dataset_id) for dataset_id in dataset_ids}
+    return {dataset_id: recipe for dataset_id, recipe in RECIPES.items() if domain in (None, recipe.domain.name)}
 
 
 @datasets_app.command("build")
 def datasets_build(
-    dataset_ids: Annotated[list[str], typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0.")],
+    dataset_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0. (default: all that can be built)"),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Build all of this domain.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Build all that can be built.")] = False,
 ) -> None:
-    """Build datasets into Minari's folder; those that exist are left alone."""
+    """Build datasets into Minari's folder; those that exist are left alone. Ctrl-C leaves no half dataset."""
     from persim_gym.datasets.collect import build
-    from persim_gym.datasets.recipes import recipe_of
 
-    for dataset_id in dataset_ids:
-        console.print(f"{dataset_id}: {build(recipe_of(dataset_id))}", soft_wrap=True, highlight=False)
+    for dataset_id, recipe in _chosen(dataset_ids, domain, everything).items():
+        if not dataset_ids and (missing := recipe.missing_loggers):
+            text = f"left out, needs {', '.join(missing)}: persim datasets train-loggers --domain {recipe.domain.name}"
+            console.print(f"{dataset_id}: {text}", soft_wrap=True, highlight=False)
+        else:
+            console.print(f"{dataset_id}: {build(recipe)}", soft_wrap=True, highlight=False)
+
+
+@datasets_app.command("card")
+def datasets_card(
+    dataset_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Minari ids; built when they are missing. (default: all that are built)"),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="All of this domain that are built.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the cards. (default: beside each dataset)")] = None,
+) -> None:
+    """Write a card a dataset: Markdown and a histogram of returns, from the data, beside the thesis's figures."""
+    from minari.storage import get_dataset_path
+
+    from persim_gym.experiments.dataset_cards import write_card
+
+    chosen = _chosen(dataset_ids, domain, everything=False)
+    wanted = [dataset_id for dataset_id in chosen if dataset_ids or get_dataset_path(dataset_id).exists()]
+    if not wanted:
+        raise ValueError("none of the datasets is built; run `persim datasets build`, or name those that you want")
+    for dataset_id in wanted:
+        console.print(f"{dataset_id}: {write_card(dataset_id, out)}", soft_wrap=True, highlight=False)
 
 
 @datasets_app.command("train-loggers")
@@ -193,9 +252,10 @@ def main() -> None:
     except (ValueError, KeyError) as error:
         Console(stderr=True).print(f"persim: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("persim: interrupted; the same command goes on where it stopped", style="red")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # how typer ends on Ctrl-C
+            Console(stderr=True).print("persim: interrupted; the same command goes on where it stopped", style="red")
+        raise
 
 
 if __name__ == "__main__":

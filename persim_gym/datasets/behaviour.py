@@ -202,7 +202,7 @@ def load_policy(domain: str, name: str) -> PolicyNetwork:
         ValueError: If there is no such policy, or its weights are not those its card describes.
     """
     policy_covariates(domain, name)  # a wrong name is not a missing policy
-    folders = [root / domain / name for root in (persim_home() / "policies", ASSETS / "policies")]
+    folders = _folders(domain, name)
     for folder in folders:
         if (folder / CARD).is_file():
             return _read(folder, domain)
@@ -210,6 +210,25 @@ def load_policy(domain: str, name: str) -> PolicyNetwork:
         f"policy {name} of {domain} has not been trained; run `persim datasets train-loggers --domain {domain} "
         f"--name {name}` (looked in {', '.join(map(str, folders))})"
     )
+
+
+def missing_loggers(domain: str, bundled_only: bool = False) -> list[str]:
+    """Names of the loggers that a domain's logged datasets need and that have not been trained.
+
+    Args:
+        domain: Name of the domain.
+        bundled_only: Whether the user's own policies do not count.
+    """
+    return [
+        name
+        for name in policy_names(domain)
+        if name != TEST and not any((f / CARD).is_file() for f in _folders(domain, name)[bundled_only:])
+    ]
+
+
+def _folders(domain: str, name: str) -> list[Path]:
+    """Where a policy may be: the user's own first, then the bundled one."""
+    return [root / domain / name for root in (persim_home() / "policies", ASSETS / "policies")]
 
 
 def _read(folder: Path, domain: str) -> PolicyNetwork:

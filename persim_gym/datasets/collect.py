@@ -1,9 +1,8 @@
 """Collects one logged episode an agent and writes it as a Minari dataset."""
 
 import platform
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.datasets.behaviour import closest_logger, load_policy
+from persim_gym.datasets.behaviour import PolicyNetwork, closest_logger, load_policy
 from persim_gym.datasets.recipes import NAMESPACE, Recipe
+from persim_gym.datasets.scratch import scratch_folder
 from persim_gym.envs import Domain
 from persim_gym.envs.spaces import random_actions
 from persim_gym.transitions import Transitions
@@ -47,6 +47,7 @@ def collect_episodes(
     """
     agents = len(domain.population)
     columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
+    rows = np.arange(agents)  # the agents whose physics still run; finished ones are dropped now and then
     physics = domain.physics(**columns)
     state = domain.initial_state(rng, agents)
     obs = domain.observe(state)
@@ -62,8 +63,9 @@ def collect_episodes(
             explore = rng.random(agents) < epsilon
             chosen = greedy(log["obs"][-1])
             action = np.where(explore.reshape(-1, *[1] * (action.ndim - 1)), action, chosen).astype(action.dtype)
-        state = physics(state, action)
-        next_obs = domain.observe(state)
+        state = physics(state, action[rows])
+        next_obs = obs.copy()
+        next_obs[rows] = domain.observe(state)
         log["action"].append(action)
         log["reward"].append(np.asarray(domain.task.reward(obs, action, next_obs), dtype=np.float64))
         log["terminated"].append(np.asarray(domain.task.terminated(next_obs)))
@@ -74,6 +76,9 @@ def collect_episodes(
         if not alive.any():
             steps.close()
             break
+        if 2 * alive.sum() < len(rows):
+            state, rows = state[alive[rows]], np.flatnonzero(alive)
+            physics = domain.physics(**{name: column[rows] for name, column in columns.items()})
     stacked = {name: np.stack(values, axis=1) for name, values in log.items()}  # [N, T(+1), ...]
     return [_episode(stacked, agent, int(length[agent]), domain.episode_steps) for agent in range(agents)]
 
@@ -93,7 +98,38 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
     )
 
 
-def closest_loggers(domain: Domain) -> Greedy:
+@dataclass(frozen=True, eq=False)
+class Loggers:
+    """The logging policies of a population.
+
+    Attributes:
+        closest: Index of each agent's policy, the one trained on the training agent closest to it, int64 [N].
+        policies: The policies that some agent needs, by index.
+    """
+
+    closest: NDArray[np.int64]
+    policies: dict[int, PolicyNetwork]
+
+    def greedy(self, obs: NDArray[np.float32]) -> NDArray[Any]:
+        """Actions of all agents' policies, [N] or [N, A], for the agents' observations, [N, D]."""
+        space = next(iter(self.policies.values())).action_space
+        actions = random_actions(space, np.random.default_rng(0), len(obs))  # for shape and dtype only
+        for index, policy in self.policies.items():
+            actions[self.closest == index] = policy.predict(obs[self.closest == index])[0]
+        return actions
+
+    def records(self) -> list[dict[str, Any]]:
+        """What a dataset's metadata keep of each policy; JSON-plain."""
+        kept = ("name", "algorithm", "covariates", "steps", "mean_return", "std_return", "episodes", "sha256")
+        records = []
+        for index, policy in self.policies.items():
+            assert policy.card is not None
+            card = asdict(policy.card)
+            records.append({key: card[key] for key in kept} | {"agents": int((self.closest == index).sum())})
+        return records
+
+
+def closest_loggers(domain: Domain) -> Loggers:
     """The logging policies of all agents: each acts as the one trained on the training agent closest to it.
 
     Raises:
@@ -103,15 +139,7 @@ def closest_loggers(domain: Domain) -> Greedy:
     """
     names = [c.name for c in domain.covariates]
     closest = np.array([closest_logger(domain.name, dict(zip(names, c, strict=True))) for c in domain.population])
-    policies = {int(i): load_policy(domain.name, f"logger-{i}") for i in np.unique(closest)}
-
-    def greedy(obs: NDArray[np.float32]) -> NDArray[Any]:
-        actions = random_actions(domain.action_space, np.random.default_rng(0), len(obs))  # for shape and dtype only
-        for index, policy in policies.items():
-            actions[closest == index] = policy.predict(obs[closest == index])[0]
-        return actions
-
-    return greedy
+    return Loggers(closest, {int(i): load_policy(domain.name, f"logger-{i}") for i in np.unique(closest)})
 
 
 def build(recipe: Recipe, progress: bool = True) -> Path:
@@ -133,13 +161,13 @@ def build(recipe: Recipe, progress: bool = True) -> Path:
     target: Path = get_dataset_path(recipe.dataset_id)
     if target.exists():
         return target
-    greedy = closest_loggers(recipe.domain) if recipe.epsilon < 1.0 else None
+    loggers = closest_loggers(recipe.domain) if recipe.epsilon < 1.0 else None
+    greedy = None if loggers is None else loggers.greedy
     episodes = collect_episodes(recipe.domain, recipe.epsilon, greedy, recipe.rng(), progress)
-    content_hash = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id).content_hash()
-    if f"{NAMESPACE}/{recipe.domain.name}" not in list_local_namespaces():
-        create_namespace(f"{NAMESPACE}/{recipe.domain.name}")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-", ignore_cleanup_errors=True) as temp:
-        folder = Path(temp) / "dataset"
+    metadata = _metadata(recipe, episodes, [] if loggers is None else loggers.records())
+    _make_namespace(f"{NAMESPACE}/{recipe.domain.name}")
+    with scratch_folder(target) as scratch:
+        folder = scratch / "dataset"
         folder.mkdir()
         storage = MinariStorage.new(
             folder / "data",
@@ -147,7 +175,7 @@ def build(recipe: Recipe, progress: bool = True) -> Path:
             action_space=recipe.domain.action_space,
             env_spec=gym.spec(recipe.domain.env_id),
         )
-        storage.update_metadata(_metadata(recipe, content_hash))
+        storage.update_metadata(metadata)
         storage.update_episodes(episodes)
         storage.update_episode_metadata([{"agent": e.id} for e in episodes], range(len(episodes)))
         try:
@@ -155,11 +183,21 @@ def build(recipe: Recipe, progress: bool = True) -> Path:
         except OSError:  # another process was faster; its dataset is the same
             if not target.exists():
                 raise
-            shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
-def _metadata(recipe: Recipe, content_hash: str) -> dict[str, Any]:
+def _make_namespace(name: str) -> None:
+    if name not in list_local_namespaces():
+        try:
+            create_namespace(name)
+        except ValueError:  # another process was faster
+            if name not in list_local_namespaces():
+                raise
+
+
+def _metadata(recipe: Recipe, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is recorded beside the episodes; JSON-plain, or Minari could not read the dataset."""
+    transitions = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id)
     policy = "uniformly random actions" if recipe.epsilon == 1.0 else f"the policy {recipe.policy}"
     return {
         "dataset_id": recipe.dataset_id,
@@ -171,7 +209,11 @@ def _metadata(recipe: Recipe, content_hash: str) -> dict[str, Any]:
             "episode metadata holds the agent."
         ),
         "requirements": [f"persim-gym=={__version__}"],
-        "content_hash": content_hash,
+        "content_hash": transitions.content_hash(),
+        "epsilon": recipe.epsilon,
+        "seed": recipe.seed,
+        "loggers": loggers,
+        "mean_return": float(np.mean([np.sum(e.rewards) for e in episodes])),
         "license": "MIT",
         "libraries": {name: version(name) for name in ("gymnasium", "minari", "mujoco", "numpy")},
         "python": platform.python_version(),

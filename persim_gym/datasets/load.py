@@ -5,7 +5,7 @@ from gymnasium import spaces
 from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.recipes import RECIPES
+from persim_gym.datasets.recipes import RECIPES, find_recipe
 from persim_gym.transitions import Transitions
 
 
@@ -54,10 +54,12 @@ def load(dataset_id: str, progress: bool = True) -> Transitions:
         progress: Whether a build shows a progress bar.
 
     Raises:
-        ValueError: If it neither exists nor can be built, or as `load_minari`.
+        MissingPolicyError: If it would have to be built by a logging policy that has not been trained.
+        ValueError: If it neither exists nor has a recipe, or as `load_minari`.
     """
-    if dataset_id in RECIPES:
-        build(RECIPES[dataset_id], progress=progress)
+    recipe = find_recipe(dataset_id)
+    if recipe is not None:
+        build(recipe, progress=progress)
     elif dataset_id not in minari.list_local_datasets():
         raise ValueError(
             f"no dataset {dataset_id!r} among Minari's local datasets, and no recipe for it; can be built: "

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from persim_gym.datasets.behaviour import missing_loggers
 from persim_gym.envs import DOMAINS, Domain
 
 NAMESPACE = "persim"
 DATASET_SEED = 2021
+
+THESIS_DOMAINS = ("mountaincar", "cartpole", "halfcheetah")
 
 EPSILONS = {"pure": 0.0, "random": 1.0, "pure-eps-20": 0.2, "pure-eps-40": 0.4}  # thesis section 5.1.2
 """Probability of a uniformly random action, by the name of the logging policy."""
@@ -41,24 +44,49 @@ class Recipe:
         """Probability of a uniformly random action."""
         return EPSILONS[self.policy]
 
+    @property
+    def seed(self) -> list[int]:
+        """Entropy of the dataset's own random stream: the same for every build."""
+        return [DATASET_SEED, zlib.crc32(self.dataset_id.encode())]
+
     def rng(self) -> np.random.Generator:
-        """The dataset's own random stream: the same for every build."""
-        return np.random.default_rng([DATASET_SEED, zlib.crc32(self.dataset_id.encode())])
+        """The random stream of `seed`, from its start."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def missing_loggers(self) -> list[str]:
+        """Names of the logging policies that have to be trained before it can be built."""
+        return missing_loggers(self.domain.name) if self.epsilon < 1.0 else []
+
+
+def _policies(domain: Domain) -> tuple[str, ...]:
+    """Names of the logging policies that a domain's listed datasets have."""
+    if domain.name in THESIS_DOMAINS:
+        return tuple(EPSILONS)
+    return ("random",) if missing_loggers(domain.name, bundled_only=True) else ("pure", "random")
 
 
 RECIPES: dict[str, Recipe] = {
     recipe.dataset_id: recipe
-    for recipe in (Recipe(domain, policy) for domain in DOMAINS.values() for policy in EPSILONS)
+    for recipe in (Recipe(domain, policy) for domain in DOMAINS.values() for policy in _policies(domain))
 }
-"""Every dataset that can be built, by Minari id."""
+"""The listed datasets by Minari id: all four of the thesis's domains; of the others random, and pure if their loggers
+are bundled."""
+
+
+def find_recipe(dataset_id: str) -> Recipe | None:
+    """The recipe of any domain and logging policy, listed or not; None if the id is not one of ours."""
+    every = (Recipe(domain, policy) for domain in DOMAINS.values() for policy in EPSILONS)
+    return next((recipe for recipe in every if recipe.dataset_id == dataset_id), None)
 
 
 def recipe_of(dataset_id: str) -> Recipe:
-    """Looks a recipe up.
+    """As `find_recipe`.
 
     Raises:
         ValueError: If there is none; lists those that exist.
     """
-    if dataset_id not in RECIPES:
+    recipe = find_recipe(dataset_id)
+    if recipe is None:
         raise ValueError(f"no recipe for dataset {dataset_id!r}; known: {', '.join(RECIPES)}")
-    return RECIPES[dataset_id]
+    return recipe

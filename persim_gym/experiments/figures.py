@@ -81,6 +81,44 @@ def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
     _save(figure, path)
 
 
+def returns_figure(
+    domain: Domain, returns: NDArray[np.float64], title: str, published: float | None, path: Path
+) -> None:
+    """Draws a histogram of the returns of a dataset's episodes, and the test agents in a strip below it.
+
+    Args:
+        domain: The domain.
+        returns: Return of each agent's episode, [N].
+        title: Of the figure.
+        published: Average in the thesis's Table A.1, or None.
+        path: PNG to write.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    counts, _, _ = ax.hist(returns, bins=40, color="#4c78a8", edgecolor="white", linewidth=0.4)
+    crowded = np.max(counts) > len(returns) / 2  # one bar would dwarf the others
+    if crowded:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.7)
+    ax.axvline(float(returns.mean()), color="0.1", linewidth=1.6, label=f"mean {returns.mean():.1f}")
+    if published is not None:
+        label = f"thesis, Table A.1: {published:.1f}"
+        ax.axvline(published, color="#e8590c", linewidth=1.6, linestyle="--", label=label)
+    agents = np.arange(len(domain.test_agents))
+    strip.plot(returns[agents], agents, "o", color="#2b8a3e", markersize=5)
+    strip.set_yticks(agents)
+    strip.tick_params(axis="y", labelsize=8)
+    strip.set_ylim(agents[-1] + 0.6, -0.6)
+    strip.set_ylabel("agent", fontsize=9)
+    strip.set_xlabel("return of the episode")
+    ax.set_ylabel("agents (log scale)" if crowded else "agents")
+    for panel in (ax, strip):
+        panel.grid(alpha=0.25)
+    ax.legend(fontsize=8)
+    ax.set_title(title, fontsize=11)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)

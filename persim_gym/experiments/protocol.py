@@ -55,3 +55,9 @@ def published_logging(domain: str, policy: str) -> tuple[float, float] | None:
     reward = _tables().get(("A.1", domain, policy, "logging policy", "all", "observed_reward"))
     length = _tables().get(("A.1", domain, policy, "logging policy", "all", "trajectory_length"))
     return None if reward is None or length is None else (reward, length)
+
+
+def published_logging_agents(domain: str, policy: str) -> tuple[float, ...] | None:
+    """Observed rewards of Table A.1's five test agents, ours 0–4, or None where the thesis has none."""
+    keys = [("A.1", domain, policy, "logging policy", str(agent + 1), "observed_reward") for agent in TEST_AGENTS]
+    return tuple(_tables()[key] for key in keys) if all(key in _tables() for key in keys) else None

@@ -1,0 +1,254 @@
+"""Dataset cards say what is in the data, beside the thesis's figures; so does the command line of datasets."""
+
+import json
+from pathlib import Path
+
+import minari
+import numpy as np
+import pytest
+from minari.storage import get_dataset_path
+from rich.console import Console
+from typer.testing import CliRunner
+
+from persim_gym import cli
+from persim_gym.datasets.behaviour import MissingPolicyError, load_policy
+from persim_gym.datasets.collect import build
+from persim_gym.datasets.recipes import RECIPES, recipe_of
+from persim_gym.experiments.dataset_cards import write_card
+from persim_gym.experiments.protocol import published_logging, published_logging_agents
+
+RANDOM = "persim/cartpole/random-v0"
+EPS = "persim/cartpole/pure-eps-20-v0"
+PENDULUM = "persim/pendulum/random-v0"
+CARDS = Path(__file__).parent.parent / "docs" / "datasets"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """Folder of Minari's datasets, with three in it; no policies but bundled ones."""
+    root = tmp_path_factory.mktemp("minari")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("PERSIM_HOME", str(root / "home"))
+        for dataset_id in (RANDOM, EPS, PENDULUM):
+            build(recipe_of(dataset_id), progress=False)
+        yield root
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder of Minari's datasets."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def no_policies(tmp_path, monkeypatch):
+    """No logging policy, not even a bundled one."""
+    monkeypatch.setattr("persim_gym.datasets.behaviour.ASSETS", tmp_path / "no assets")
+
+
+@pytest.fixture
+def persim(monkeypatch):
+    """`persim(*arguments)`: what the command prints."""
+    monkeypatch.setattr(cli, "console", Console(width=100))
+
+    def run(*arguments):
+        result = CliRunner().invoke(cli.app, list(arguments))
+        if result.exception is not None:
+            raise result.exception
+        return result.output
+
+    return run
+
+
+def rows(text):
+    """Cells of all table rows, by the first cell."""
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {cells[0]: cells[1:] for cells in table}
+
+
+@pytest.fixture(scope="module", params=[RANDOM, EPS])
+def card(request, tmp_path_factory, folder):
+    """(dataset id, path of its card)."""
+    return request.param, write_card(request.param, tmp_path_factory.mktemp("cards"))
+
+
+# --- the thesis ---------------------------------------------------------------------------------------------------
+
+
+def test_table_a1_of_single_agents():
+    assert published_logging_agents("cartpole", "random") == (59, 23, 10, 26, 17)
+    assert published_logging_agents("halfcheetah", "pure") == (522.40, 1246.32, 251.25, 2646.85, 1011.99)
+    assert published_logging_agents("pendulum", "random") is None
+
+
+# --- the card -----------------------------------------------------------------------------------------------------
+
+
+def test_rewards_and_lengths_are_the_datas_beside_the_thesis(card):
+    dataset_id, path = card
+    episodes = list(minari.load_dataset(dataset_id).iterate_episodes())
+    returns = np.array([e.rewards.sum() for e in episodes])
+    lengths = np.array([len(e.rewards) for e in episodes])
+    policy = recipe_of(dataset_id).policy
+    table = rows(path.read_text(encoding="utf-8"))
+    for agent, theirs in enumerate(published_logging_agents("cartpole", policy)):
+        assert table[str(agent)][1:] == [f"{returns[agent]:.2f}", f"{theirs:.2f}", str(lengths[agent]), "–"]
+    reward, length = published_logging("cartpole", policy)
+    mean = f"{returns.mean():.2f} ± {returns.std():.2f}"
+    assert table["all 500"][1:] == [mean, f"{reward:.2f}", f"{lengths.mean():.2f}", f"{length:.2f}"]
+    assert table["transitions"] == [f"{lengths.sum():,}"]
+    terminated = sum(bool(e.terminations[-1]) for e in episodes)
+    assert table["episodes"] == [f"500: {terminated} terminated, {500 - terminated} cut off by time"]
+
+
+def test_it_says_how_the_data_were_made(card):
+    dataset_id, path = card
+    metadata = minari.load_dataset(dataset_id).storage.metadata
+    table = rows(path.read_text(encoding="utf-8"))
+    assert table["probability of a random action"] == [f"{recipe_of(dataset_id).epsilon:g}"]
+    assert table["seed"] == [f"`numpy.random.default_rng({recipe_of(dataset_id).seed})`"]
+    assert table["SHA-256 of the transitions"] == [f"`{metadata['content_hash']}`"]
+    assert table["licence"] == ["MIT"]
+    assert all(f"{name} {number}" in table["versions"][0] for name, number in metadata["libraries"].items())
+    assert table["force"] == ["2", "18", "10", "N"] and table["length"] == ["0.15", "0.85", "0.5", "m"]
+
+
+def test_it_says_who_logged_and_what_they_earn(card):
+    dataset_id, path = card
+    table = rows(path.read_text(encoding="utf-8"))
+    loggers = [f"logger-{i}" for i in range(5)] if dataset_id == EPS else []
+    assert [name for name in table if name.startswith("logger-")] == loggers
+    for name in loggers:
+        known = load_policy("cartpole", name).card
+        trained_on = ", ".join(f"{c} {v:g}" for c, v in known.covariates.items())
+        earns = f"{known.mean_return:.1f} ± {known.std_return:.1f}"
+        assert table[name][0] == trained_on and table[name][2] == earns
+        assert table[name][-1] == f"`{known.sha256[:12]}`"
+
+
+def test_the_picture_is_beside_it(card):
+    dataset_id, path = card
+    assert path.name == f"{recipe_of(dataset_id).policy}-v0.md" and path.parent.name == "cartpole"
+    assert f"]({path.stem}.png)" in path.read_text(encoding="utf-8")
+    assert path.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_writing_it_again_changes_nothing(card):
+    dataset_id, path = card
+    before = path.read_bytes(), path.with_suffix(".png").read_bytes()
+    assert write_card(dataset_id, path.parent.parent) == path
+    assert (path.read_bytes(), path.with_suffix(".png").read_bytes()) == before
+
+
+def test_a_domain_beyond_the_thesis_has_no_figures_beside(tmp_path):
+    text = write_card(PENDULUM, tmp_path).read_text(encoding="utf-8")
+    assert rows(text)["0"][2] == rows(text)["all 500"][2] == "–"
+    assert "The thesis has no such dataset." in text
+
+
+def test_by_default_it_lies_in_the_datasets_folder():
+    path = write_card(RANDOM)
+    assert path == get_dataset_path(RANDOM) / "card.md" and path.with_suffix(".png").is_file()
+    assert RANDOM in minari.list_local_datasets()
+    assert minari.load_dataset(RANDOM).total_episodes == 500
+
+
+def test_a_dataset_of_an_older_version_is_refused_with_the_remedy(empty):
+    build(recipe_of(RANDOM), progress=False)
+    path = get_dataset_path(RANDOM) / "data" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    del metadata["seed"]
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+    with pytest.raises(ValueError, match="does not record seed.*remove .*random-v0 and build it again"):
+        write_card(RANDOM)
+
+
+@pytest.mark.parametrize("path", sorted(CARDS.glob("*/*.md")), ids=lambda p: p.relative_to(CARDS).as_posix())
+def test_the_committed_cards_are_of_the_bundled_logging_policies(path):
+    table = rows(path.read_text(encoding="utf-8"))
+    recipe = recipe_of(f"persim/{path.relative_to(CARDS).with_suffix('').as_posix()}")
+    assert table["seed"] == [f"`numpy.random.default_rng({recipe.seed})`"]
+    assert path.with_suffix(".png").is_file()
+    loggers = {name: cells[-1] for name, cells in table.items() if name.startswith("logger-")}
+    assert bool(loggers) == (recipe.epsilon < 1.0)
+    for name, sha256 in loggers.items():
+        assert sha256 == f"`{load_policy(recipe.domain.name, name).card.sha256[:12]}`", "write the card again"
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_list_says_what_is_built_and_what_it_holds(persim, no_policies):
+    lines = {line.split()[0]: line for line in persim("datasets", "list").splitlines() if line.startswith("persim/")}
+    assert set(lines) == set(RECIPES)
+    metadata = minari.load_dataset(RANDOM).storage.metadata
+    assert lines[RANDOM].split()[1:] == [
+        "yes",
+        f"{metadata['total_steps']:,}",
+        f"{metadata['mean_return']:.1f}",
+        metadata["content_hash"][:8],
+    ]
+    assert lines["persim/mountaincar/random-v0"].split()[1:] == ["no"]
+    assert lines["persim/mountaincar/pure-v0"].split()[1:] == ["needs", "loggers"]
+
+
+def test_build_of_a_domain_leaves_out_what_has_no_loggers(persim, empty, no_policies):
+    output = persim("datasets", "build", "--domain", "cartpole")
+    assert f"{RANDOM}: {get_dataset_path(RANDOM)}" in output
+    assert f"{EPS}: left out, needs logger-0, logger-1" in output
+    assert "persim datasets train-loggers --domain cartpole" in output
+    assert list(minari.list_local_datasets()) == [RANDOM]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--all"]])
+def test_build_without_ids_builds_all_that_can_be(persim, empty, monkeypatch, arguments):
+    few = {dataset_id: RECIPES[dataset_id] for dataset_id in (RANDOM, EPS)}
+    monkeypatch.setattr("persim_gym.datasets.recipes.RECIPES", few)
+    persim("datasets", "build", *arguments)
+    assert set(minari.list_local_datasets()) == {RANDOM, EPS}
+    before = {p: p.stat().st_mtime_ns for p in empty.rglob("*")}
+    persim("datasets", "build", *arguments)
+    assert {p: p.stat().st_mtime_ns for p in empty.rglob("*")} == before
+
+
+def test_a_dataset_named_without_its_loggers_is_an_error(persim, empty, no_policies):
+    with pytest.raises(MissingPolicyError, match="logger-0 of cartpole has not been trained"):
+        persim("datasets", "build", EPS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", RANDOM, "--all"], "give dataset ids, or --domain, or --all"),
+        (["build", "--domain", "carts"], "unknown domain 'carts'; known: mountaincar"),
+        (["build", "persim/cartpole/expert-v0"], "no recipe for dataset"),
+        (["card", "persim/cartpole/expert-v0"], "no recipe for dataset"),
+        (["card", "--domain", "hopper"], "none of the datasets is built"),
+    ],
+)
+def test_wrong_arguments_are_named(persim, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        persim("datasets", *arguments)
+
+
+def test_ctrl_c_says_that_the_command_goes_on(empty, monkeypatch, capsys):
+    def interrupt(recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("persim_gym.datasets.collect.build", interrupt)
+    monkeypatch.setattr("sys.argv", ["persim", "datasets", "build", RANDOM])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+
+
+def test_card_writes_those_of_all_built_datasets(persim, tmp_path):
+    output = persim("datasets", "card", "--out", str(tmp_path))
+    written = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.md"))
+    assert written == ["cartpole/pure-eps-20-v0.md", "cartpole/random-v0.md", "pendulum/random-v0.md"]
+    assert all(name in output for name in written)
+    persim("datasets", "card", PENDULUM)
+    assert (get_dataset_path(PENDULUM) / "card.md").read_text(encoding="utf-8")

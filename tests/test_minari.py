@@ -1,0 +1,207 @@
+"""Datasets are Minari's: plain Minari reads them, and a build is the same, whole and alone whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import minari
+import numpy as np
+import pytest
+from minari.storage import get_dataset_path
+
+from persim_gym.datasets import scratch
+from persim_gym.datasets.behaviour import load_policy, policy_names
+from persim_gym.datasets.collect import build
+from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, Recipe, find_recipe, recipe_of
+from persim_gym.envs import DOMAINS
+
+CARTPOLE = "persim/cartpole/random-v0"
+PURE = "persim/cartpole/pure-v0"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """Folder of Minari's datasets, with the random and pure ones of CartPole in it; no policies but bundled ones."""
+    root = tmp_path_factory.mktemp("minari")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("PERSIM_HOME", str(root / "home"))
+        for dataset_id in (CARTPOLE, PURE):
+            build(recipe_of(dataset_id), progress=False)
+        yield root
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder of Minari's datasets."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+def python(code, *arguments, **environment):
+    """Runs code in another process; UserWarnings, with which Minari reports what it misses, are errors."""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+# --- plain Minari -------------------------------------------------------------------------------------------------
+
+
+def test_plain_minari_reads_iterates_samples_filters_and_recovers():
+    run = python(f"""
+import sys
+import minari
+dataset = minari.load_dataset({CARTPOLE!r})
+episodes = list(dataset.iterate_episodes())
+assert len(episodes) == dataset.total_episodes == 500
+assert sum(len(e.rewards) for e in episodes) == dataset.total_steps
+assert all(e.observations.shape == (len(e.rewards) + 1, 4) for e in episodes)
+assert [int(m["agent"]) for m in dataset.storage.get_episode_metadata(range(500))] == list(range(500))
+dataset.set_seed(0)
+sampled = dataset.sample_episodes(7)
+assert len({{e.id for e in sampled}}) == 7
+long = dataset.filter_episodes(lambda e: len(e.rewards) > 30)
+assert long.total_episodes == sum(len(e.rewards) > 30 for e in episodes) > 0
+assert all(len(e.rewards) > 30 for e in long.iterate_episodes())
+assert "persim_gym" not in sys.modules
+env = dataset.recover_environment()
+obs, _ = env.reset(seed=0)
+assert env.observation_space == dataset.observation_space and env.action_space == dataset.action_space
+assert obs in env.observation_space and env.step(1)[1] == 1.0
+print(env.spec.id, env.spec.max_episode_steps)
+""")
+    assert run.stdout.split() == ["HeteroCartPole-v0", "200"], run.stderr
+
+
+def test_the_recovered_environment_becomes_any_agent():
+    run = python(f"""
+import minari
+env = minari.load_dataset({CARTPOLE!r}).recover_environment(agent=2)
+print(env.unwrapped.covariates)
+""")
+    assert run.stdout.strip() == str(DOMAINS["cartpole"].agent_covariates(2)), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"), [(["show", CARTPOLE], "HeteroCartPole-v0"), (["list", "local"], "500")]
+)
+def test_minaris_command_line_describes_it(command, expected):
+    run = python("from minari.cli import app; app()", *command, COLUMNS="200")
+    assert run.returncode == 0, run.stderr
+    assert CARTPOLE in run.stdout and expected in run.stdout
+
+
+# --- metadata -----------------------------------------------------------------------------------------------------
+
+
+def test_the_metadata_say_how_it_was_made():
+    metadata = minari.load_dataset(CARTPOLE).storage.metadata
+    assert (metadata["epsilon"], metadata["seed"]) == (1.0, recipe_of(CARTPOLE).seed)
+    assert metadata["loggers"] == []
+    assert {"gymnasium", "minari", "mujoco", "numpy"} == set(metadata["libraries"])
+    returns = [e.rewards.sum() for e in minari.load_dataset(CARTPOLE).iterate_episodes()]
+    assert metadata["mean_return"] == pytest.approx(np.mean(returns))
+
+
+def test_the_metadata_name_the_logging_policies():
+    loggers = minari.load_dataset(PURE).storage.metadata["loggers"]
+    assert [record["name"] for record in loggers] == policy_names("cartpole")[:-1]
+    for record in loggers:
+        card = load_policy("cartpole", record["name"]).card
+        assert (record["sha256"], record["mean_return"]) == (card.sha256, card.mean_return)
+        assert record["covariates"] == card.covariates
+    assert sum(record["agents"] for record in loggers) == 500
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset_id", [CARTPOLE, PURE])
+def test_another_process_builds_the_same_content(dataset_id, tmp_path):
+    run = python(
+        "import sys, minari; from persim_gym.datasets.collect import build, Recipe\n"
+        "from persim_gym.datasets.recipes import recipe_of\n"
+        "build(recipe_of(sys.argv[1]), progress=False)\n"
+        "print(minari.load_dataset(sys.argv[1]).storage.metadata['content_hash'])",
+        dataset_id,
+        MINARI_DATASETS_PATH=str(tmp_path),
+        PYTHONHASHSEED="7",
+    )
+    assert run.stdout.strip() == minari.load_dataset(dataset_id).storage.metadata["content_hash"], run.stderr
+
+
+def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(empty):
+    run = python(
+        "import os, signal; from minari.dataset._storages.hdf5_storage import HDF5Storage\n"
+        "from persim_gym.datasets.collect import build\n"
+        "from persim_gym.datasets.recipes import recipe_of\n"
+        "HDF5Storage.update_episode_metadata = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"build(recipe_of({CARTPOLE!r}), progress=False)"
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    parent = get_dataset_path(CARTPOLE).parent
+    (left,) = parent.glob(".random-v0-*")
+    assert list(left.rglob("*.hdf5"))
+    assert CARTPOLE not in minari.list_local_datasets()
+    build(recipe_of(CARTPOLE), progress=False)
+    assert sorted(p.name for p in parent.iterdir()) == ["namespace_metadata.json", "random-v0"]
+    assert minari.load_dataset(CARTPOLE).total_episodes == 500
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    with scratch.scratch_folder(tmp_path / "data") as mine:
+        with scratch.scratch_folder(tmp_path / "data") as other:
+            assert mine.is_dir() and other.is_dir() and mine != other
+        assert mine.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_folder_of_an_unknown_process_is_removed_when_it_is_old(tmp_path):
+    new, old = tmp_path / ".data-v0-new", tmp_path / ".data-v0-old"
+    for folder in (new, old):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    other = tmp_path / ".other-v0-old"
+    other.mkdir()
+    os.utime(other, (0, 0))
+    scratch.remove_left_behind(tmp_path / "data-v0")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".data-v0-new", ".other-v0-old"]
+
+
+def test_a_build_that_another_one_overtakes_keeps_the_others(empty, monkeypatch):
+    monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
+    recipe = Recipe(replace(DOMAINS["cartpole"], episode_steps=20), "random")
+    target = get_dataset_path(CARTPOLE)
+
+    def overtaken(path):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("persim_gym.datasets.collect.scratch_folder", scratch.scratch_folder)
+            build(recipe, progress=False)
+        return scratch.scratch_folder(path)
+
+    monkeypatch.setattr("persim_gym.datasets.collect.scratch_folder", overtaken)
+    assert build(recipe, progress=False) == target
+    assert minari.load_dataset(CARTPOLE).total_episodes == 8
+    assert not list(target.parent.glob(".*"))
+
+
+# --- recipes ------------------------------------------------------------------------------------------------------
+
+
+def test_only_datasets_that_make_sense_are_listed():
+    of = {name: [r.policy for r in RECIPES.values() if r.domain.name == name] for name in DOMAINS}
+    for name, policies in of.items():
+        if name in THESIS_DOMAINS:
+            assert policies == ["pure", "random", "pure-eps-20", "pure-eps-40"]
+        else:
+            pure = Recipe(DOMAINS[name], "pure")
+            assert "random" in policies and ("pure" in policies) <= (not pure.missing_loggers)
+
+
+def test_a_dataset_that_is_not_listed_can_be_built_once_its_loggers_are_there():
+    recipe = find_recipe("persim/hopper/pure-eps-20-v0")
+    assert recipe is not None and recipe.domain.name == "hopper"
+    assert recipe.missing_loggers == [] or recipe.missing_loggers[0].startswith("logger-")
+    assert find_recipe("mine/hopper/pure-v0") is None
