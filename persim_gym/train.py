@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gymnasium import spaces
 
-from persim_gym.envs import DOMAINS
+from persim_gym.envs.hetero import domain_of
 from persim_gym.home import persim_home
 from persim_gym.simulator.card import save_simulator
 from persim_gym.simulator.fit import fit
@@ -45,7 +45,7 @@ def train_simulator(
     Raises:
         ValueError: As `fit`.
     """
-    spec = DOMAINS[domain]
+    spec = domain_of(domain)
     discrete = isinstance(spec.action_space, spaces.Discrete)
     recipe = recipe_for(domain, recipe_name, continuous=not discrete)
     if epochs is not None:

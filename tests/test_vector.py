@@ -105,9 +105,9 @@ def test_vec_env_reports_ends_as_sb3_wants_them(env_id):
     env.seed(5)
     np.testing.assert_array_equal(first, env.reset())
     assert (env.reset() != first).any()  # a seed serves one reset
-    for step in range(3):
+    for _ in range(3):
         obs, reward, done, infos = env.step(np.array([2, 1, 0]))
-    assert done.all() and reward.dtype == np.float32 and step == 2
+    assert done.all() and reward.dtype == np.float32
     for row, info in enumerate(infos):
         assert info["TimeLimit.truncated"] and info["terminal_observation"].shape == (2,)
         assert obs[row, 1] == 0.0  # already the next episode

@@ -31,6 +31,8 @@ def predict(
     Returns:
         [M, C, D].
     """
+    obs = np.ascontiguousarray(obs)  # one layout, so that the kernel is compiled once
+    action = np.ascontiguousarray(action, dtype=np.int64)
     out = np.empty(obs.shape, dtype=np.float32)
     first, first_bias, last, last_bias, low, high = weights
     _predict(obs, action, which, first, first_bias, last, last_bias, low, high, silu, out)
