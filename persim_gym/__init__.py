@@ -20,4 +20,8 @@ for _domain in DOMAINS.values():
         max_episode_steps=_domain.episode_steps,
     )
 
-gymnasium.register(id="PersimEnv-v0", entry_point="persim_gym.persim_env.env:PersimEnv")
+gymnasium.register(
+    id="PersimEnv-v0",
+    entry_point="persim_gym.persim_env.env:PersimEnv",
+    vector_entry_point="persim_gym.persim_env.vector:PersimVectorEnv",
+)

@@ -20,6 +20,7 @@ FLOORS = {
     "evaluate": 2,
     "datasets": 3,
     "persim_env": 3,
+    "sb3": 3,
     "train": 4,
     "experiments": 5,
     "cli": 6,

@@ -209,7 +209,7 @@ def test_disagreement_is_the_spread_in_logged_standard_deviations():
     model = FactoredEnsemble(replace(DISCRETE, obs_dim=2, members=2))
     model.logged_std.copy_(torch.tensor([1.0, 10.0]))
     following = np.array([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 40.0], [1.0, 1.0]]])  # [M, B, D]
-    np.testing.assert_allclose(model.dynamics(0).disagreement(following), [math.sqrt((1 + 4) / 2), 0.0], rtol=1e-6)
+    np.testing.assert_allclose(model.disagreement(following), [math.sqrt((1 + 4) / 2), 0.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("agent", [500, 612, -1])

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode, domain_of
 from persim_gym.envs.spaces import checked_actions
+from persim_gym.persim_env.outcome import MEAN, step_rows
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
+from persim_gym.simulator.rows import RowsDynamics
 
 
 class PersimEnv(gym.Env[NDArray[np.float32], Any]):
@@ -53,18 +55,16 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self.simulator = load_simulator(simulator)
         self.domain = domain_of(self.simulator.card.domain)
         self.agent = agent
-        self._dynamics = self.simulator.dynamics(agent)
+        self._dynamics = RowsDynamics(self.simulator.model, [agent])
         self._member = checked_member(member, self._dynamics.members)
-        if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
-            raise ValueError(f"penalty={penalty} must be finite and at least 0, halt={halt} None or above 0")
-        self._penalty, self._halt = float(penalty), halt
+        self._penalty, self._halt = checked_trust(penalty, halt)
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
         self.observation_space = self.domain.observation_space  # type: ignore[assignment]
         self.action_space = self.domain.action_space
         self._obs: NDArray[np.float32] | None = None
         self._steps = 0
-        self._active: int | None = None
+        self._active = np.array([self._member if isinstance(self._member, int) else MEAN])
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,9 +83,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
                 raise ValueError(f"options['obs'] = {options['obs']!r} is not in {self.observation_space}")
         self._obs, self._steps = start, 0
         if self._member == "random":
-            self._active = int(self.np_random.integers(self._dynamics.members))
-        elif isinstance(self._member, int):
-            self._active = self._member
+            self._active[0] = self.np_random.integers(self._dynamics.members)
         if self.render_mode == "human":
             self.render()
         return start.copy(), {"disagreement": 0.0}
@@ -99,23 +97,27 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         action = checked_actions(self.action_space, action)
         if self._obs is None:
             raise ValueError("call reset() before step()")
-        obs = self._obs
-        each = self._dynamics(obs[None], np.asarray(action)[None])[:, 0]  # [M, D]
-        following = each.mean(axis=0) if self._active is None else each[self._active]
+        outcome = step_rows(
+            self._dynamics,
+            self.domain.task,
+            self._obs[None],
+            np.asarray(action)[None],
+            self._active,
+            self._penalty,
+            self._halt,
+        )
+        self._obs = outcome.obs[0]
         self._steps += 1
-        truncated = self._steps >= self.domain.episode_steps
-        if not np.isfinite(each).all():
-            return obs.copy(), 0.0, False, True, {"disagreement": float("inf"), "halt": "prediction is not finite"}
-        disagreement = float(self._dynamics.disagreement(each))
+        halted, disagreement = bool(outcome.halted[0]), float(outcome.disagreement[0])
         info: dict[str, Any] = {"disagreement": disagreement}
-        if self._halt is not None and disagreement > self._halt:
-            truncated, info["halt"] = True, f"disagreement {disagreement:.3g} > {self._halt}"
-        reward = float(self.domain.task.reward(obs, action, following)) - self._penalty * disagreement
-        terminated = bool(self.domain.task.terminated(following))
-        self._obs = np.ascontiguousarray(following, dtype=np.float32)
+        if halted:
+            finite = np.isfinite(disagreement)
+            info["halt"] = f"disagreement {disagreement:.3g} > {self._halt}" if finite else "prediction is not finite"
+        terminated = bool(outcome.terminated[0])
+        truncated = (halted or self._steps >= self.domain.episode_steps) and not terminated
         if self.render_mode == "human":
             self.render()
-        return self._obs.copy(), reward, terminated, truncated and not terminated, info
+        return self._obs.copy(), float(outcome.reward[0]), terminated, truncated, info
 
     def render(self) -> Any:
         """Draws the predicted state with the domain's renderer."""
@@ -147,3 +149,14 @@ def checked_member(member: str | int, members: int) -> str | int:
     if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
         return member
     raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')
+
+
+def checked_trust(penalty: float, halt: float | None) -> tuple[float, float | None]:
+    """Returns what disagreement costs and where it halts.
+
+    Raises:
+        ValueError: If the penalty is negative or not finite, or the halt is not above 0.
+    """
+    if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
+        raise ValueError(f"penalty={penalty} must be finite and at least 0, halt={halt} None or above 0")
+    return float(penalty), halt

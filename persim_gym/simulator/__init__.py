@@ -1,1 +1,16 @@
 """The learned simulator of all agents: model, training, files."""
+
+from persim_gym.simulator.card import Simulator, list_simulators, load_simulator
+from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+
+__all__ = [
+    "AgentDynamics",
+    "FactoredEnsemble",
+    "ModelShape",
+    "Simulator",
+    "TrainingRecipe",
+    "list_simulators",
+    "load_simulator",
+    "recipe_for",
+]

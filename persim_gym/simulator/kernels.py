@@ -14,16 +14,18 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
 def predict(
     obs: NDArray[np.float32],
     action: NDArray[np.int64],
+    which: NDArray[np.int64],
     weights: tuple[NDArray[np.float32], ...],
     silu: bool,
 ) -> NDArray[np.float32]:
-    """Next observations of one agent by every member, on one thread; run planners side by side in processes.
+    """Next observations by every member, on one thread; run planners side by side in processes.
 
     Args:
         obs: Observations, [M, C, D].
         action: Actions, [C].
-        weights: First layer [M, D, H] and [M, H], folded last layer [M, actions, D, H] and [M, actions, D], lowest and
-            highest observation [D].
+        which: Index of each row's agent among the G that are folded into the last layer, [C].
+        weights: First layer [M, D, H] and [M, H], folded last layer [G, M, actions, D, H] and [G, M, actions, D],
+            lowest and highest observation [D].
         silu: Whether hidden units are SiLU, not ReLU.
 
     Returns:
@@ -31,12 +33,12 @@ def predict(
     """
     out = np.empty(obs.shape, dtype=np.float32)
     first, first_bias, last, last_bias, low, high = weights
-    _predict(obs, action, first, first_bias, last, last_bias, low, high, silu, out)
+    _predict(obs, action, which, first, first_bias, last, last_bias, low, high, silu, out)
     return out
 
 
 @njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, error_model="numpy")  # NaN is not ruled out
-def _predict(obs, action, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
+def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
     d_size, hidden = w1.shape[1], w1.shape[2]
     candidates = obs.shape[1]
     half = np.float32(0.5)
@@ -46,7 +48,7 @@ def _predict(obs, action, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
         m = row // candidates
         c = row - m * candidates
         a = action[c]
-        bias, first, last = b1[m], w1[m], w2[m, a]
+        bias, first, last, last_bias = b1[m], w1[m], w2[which[c], m, a], b2[which[c], m, a]
         x = obs[m, c, 0]
         for h in range(hidden):
             act[h] = bias[h] + x * first[0, h]
@@ -63,7 +65,7 @@ def _predict(obs, action, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
             for h in range(hidden):
                 act[h] = np.float32(0.0) if act[h] < 0 else act[h]
         for d in range(d_size):
-            change = b2[m, a, d]
+            change = last_bias[d]
             for h in range(hidden):
                 change += act[h] * last[d, h]
             following = obs[m, c, d] + change

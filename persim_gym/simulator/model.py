@@ -158,6 +158,18 @@ class FactoredEnsemble(nn.Module):
         delta = self.scaled_delta(self.agent_encoder(agent), self.scale_obs(obs), action)
         return (obs + delta * self.delta_std + self.delta_mean).clamp(self.obs_low, self.obs_high)
 
+    def disagreement(self, following: Any) -> Any:
+        """Spread of the members' predictions, in standard deviations of the logged observations.
+
+        Args:
+            following: Predicted next observations, [M, ..., D], NumPy.
+
+        Returns:
+            Root mean square over dimensions of the standard deviation over members, [...].
+        """
+        variance = np.var(following / self.logged_std.cpu().numpy(), axis=0)
+        return np.sqrt(variance.mean(axis=-1))
+
     def dynamics(self, agent: int) -> "AgentDynamics":
         """The ensemble bound to one agent, its latent factor folded into the weights; what planners use.
 
@@ -209,33 +221,21 @@ class AgentDynamics:
             clips = bool(torch.isfinite(torch.cat([model.obs_low, model.obs_high])).any())
             self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
         self._activate = ACTIVATIONS_INPLACE[s.activation]
-        self._compiled = self._arrays() if s.small and not factor.is_cuda else None
+        self._compiled = self.arrays() if s.small and not factor.is_cuda else None
 
-    def _arrays(self) -> tuple[NDArray[np.float32], ...]:
+    def arrays(self) -> tuple[NDArray[np.float32], ...]:
         """Weights as the compiled kernel takes them."""
         s, model = self._shape, self._model
         (first, last), (first_bias, last_bias) = self._weights, self._biases
         parts = (
             first.transpose(1, 2),
             first_bias[..., 0],
-            last.unflatten(1, (s.n_actions, s.obs_dim)),
-            last_bias[..., 0].unflatten(1, (s.n_actions, s.obs_dim)),
+            last.unflatten(1, (s.n_actions, s.obs_dim))[None],
+            last_bias[..., 0].unflatten(1, (s.n_actions, s.obs_dim))[None],
             model.obs_low,
             model.obs_high,
         )
         return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
-
-    def disagreement(self, following: Any) -> Any:
-        """Spread of the members' predictions, in standard deviations of the logged observations.
-
-        Args:
-            following: Predicted next observations, [M, ..., D], NumPy.
-
-        Returns:
-            Root mean square over dimensions of the standard deviation over members, [...].
-        """
-        variance = np.var(following / self._model.logged_std.cpu().numpy(), axis=0)
-        return np.sqrt(variance.mean(axis=-1))
 
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
@@ -262,7 +262,8 @@ class AgentDynamics:
                     raise ValueError(  # the kernel reads whatever memory it is sent to
                         f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}"
                     )
-                return predict(each, action, self._compiled, self._shape.activation == "silu")
+                one = np.zeros(len(action), dtype=np.int64)
+                return predict(each, action, one, self._compiled, self._shape.activation == "silu")
             device = self.factor.device
             moved = torch.tensor(obs, dtype=torch.float32, device=device)
             kind = torch.int64 if self._shape.n_actions else torch.float32

@@ -1,0 +1,104 @@
+"""The learned simulators of many agents as one vector environment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from persim_gym.envs import DOMAINS
+from persim_gym.envs.vector import Advance, BatchedVectorEnv
+from persim_gym.persim_env.env import checked_member, checked_trust
+from persim_gym.persim_env.outcome import MEAN, step_rows
+from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
+from persim_gym.simulator.rows import RowsDynamics
+
+
+class PersimVectorEnv(BatchedVectorEnv):
+    """Many rows of `PersimEnv`, each with its own agent, predicted in one batched call.
+
+    A row equals the single environment to float32 rounding: matrix products round differently by batch size.
+    `info["disagreement"]` and `info["halt"]` hold one value a row.
+
+    Attributes:
+        simulator: The loaded simulator.
+        domain: Its domain.
+        agents: Agent of each row, [B].
+    """
+
+    metadata = {"render_modes": [], "render_fps": 30}
+
+    def __init__(
+        self,
+        num_envs: int,
+        agents: Sequence[int] | None = None,
+        agent: int = 0,
+        simulator: str = DEFAULT_SIMULATOR,
+        member: str | int = "mean",
+        penalty: float = 0.0,
+        halt: float | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: None = None,
+    ) -> None:
+        """Loads the simulator and binds each row to an agent.
+
+        Args:
+            num_envs: Number of rows B.
+            agents: Agent of each row, [B]; None for `agent` in all.
+            agent: See `agents`.
+            simulator: Name or path of a simulator.
+            member: "mean", "random" (one member an episode and row), or a member's index.
+            penalty: Reward taken off a unit of disagreement.
+            halt: Disagreement past which a row's episode is truncated; None for never.
+            max_episode_steps: Time limit; None for the domain's.
+            autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
+            render_mode: None; make a single environment to look at one.
+
+        Raises:
+            UnknownSimulatorError: If there is no such simulator.
+            ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
+        """
+        self.simulator = load_simulator(simulator)
+        self.domain = DOMAINS[self.simulator.card.domain]
+        self.agents = [agent] * num_envs if agents is None else [int(a) for a in agents]
+        if len(self.agents) != num_envs:
+            raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
+        super().__init__(
+            num_envs,
+            self.domain.observation_space,
+            self.domain.action_space,
+            max_episode_steps or self.domain.episode_steps,
+            autoreset_mode,
+        )
+        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
+        self.render_mode = render_mode
+        self._dynamics = RowsDynamics(self.simulator.model, self.agents)
+        self._member = checked_member(member, self._dynamics.members)
+        self._penalty, self._halt = checked_trust(penalty, halt)
+        self._active = np.full(num_envs, self._member if isinstance(self._member, int) else MEAN)
+        self._obs = np.zeros((num_envs, len(self.domain.observation_names)), dtype=np.float32)
+
+    def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
+        if rngs is None:
+            state = self.domain.initial_state(self.np_random, len(rows))
+        else:
+            state = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
+        self._obs[rows] = self.domain.observe(state)
+        if self._member == "random":
+            if rngs is None:
+                self._active[rows] = self.np_random.integers(self._dynamics.members, size=len(rows))
+            else:
+                self._active[rows] = [rng.integers(self._dynamics.members) for rng in rngs]
+
+    def _advance(self, actions: NDArray[Any]) -> Advance:
+        outcome = step_rows(
+            self._dynamics, self.domain.task, self._obs, actions, self._active, self._penalty, self._halt
+        )
+        self._obs = outcome.obs
+        info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
+        return Advance(outcome.reward, outcome.terminated, outcome.halted, info)
+
+    def _observation(self) -> NDArray[np.float32]:
+        return self._obs.copy()
