@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from persim_gym import cli
 from persim_gym.datasets.behaviour import MissingPolicyError, load_policy
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.recipes import RECIPES, recipe_of
+from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, recipe_of
 from persim_gym.experiments.dataset_cards import write_card
 from persim_gym.experiments.protocol import published_logging, published_logging_agents
 
@@ -175,6 +175,20 @@ def test_the_committed_cards_are_of_the_bundled_logging_policies(path):
     assert bool(loggers) == (recipe.epsilon < 1.0)
     for name, sha256 in loggers.items():
         assert sha256 == f"`{load_policy(recipe.domain.name, name).card.sha256[:12]}`", "write the card again"
+
+
+def carded_mean(domain, policy):
+    """Mean return of a committed card, or None."""
+    path = CARDS / domain / f"{policy}-v0.md"
+    return float(rows(path.read_text(encoding="utf-8"))["all 500"][1].split()[0]) if path.exists() else None
+
+
+@pytest.mark.parametrize("domain", THESIS_DOMAINS)
+def test_the_committed_cards_agree_with_table_a1(domain):
+    policies = ("pure", "pure-eps-20", "pure-eps-40", "random")
+    means = [mean for policy in policies if (mean := carded_mean(domain, policy)) is not None]
+    assert means == sorted(means, reverse=True), "less randomness must earn more"
+    assert means[-1] == pytest.approx(published_logging(domain, "random")[0], rel=0.1)
 
 
 # --- the command line ---------------------------------------------------------------------------------------------
