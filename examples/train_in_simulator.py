@@ -14,4 +14,4 @@ model = DQN(
 )  # fmt: skip
 model.learn(20_000)
 mean, std = evaluate_policy(model, truth, n_eval_episodes=20)
-print(f"return on the real agent 17: {mean:.1f} ± {std:.1f} (random: -500)")
+print(f"return on the real agent 17: {mean:.1f} ± {std:.1f}")
