@@ -79,6 +79,11 @@ _DEFAULT = TrainingRecipe(
     pull=0.003,
 )
 
+# Continuous actions: a starting point, not yet tuned by measurement.
+_DEFAULT_CONTINUOUS = replace(
+    _DEFAULT, rank=15, state_layers=(256,) * 4, epochs=8, batch=256, learning_rate=1e-3, pull=0.0
+)
+
 DEFAULT = {
     "mountaincar": replace(_DEFAULT, rank=3, activation="relu", epochs=60, pull=0.0),
     "cartpole": replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600),
@@ -101,5 +106,5 @@ def recipe_for(domain: str, kind: str = "default", continuous: bool = False) -> 
     if kind == "thesis":
         return THESIS.get(domain, _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE)
     if kind == "default":
-        return DEFAULT.get(domain, replace(_DEFAULT, rank=15, state_layers=(256,) * 4) if continuous else _DEFAULT)
+        return DEFAULT.get(domain, _DEFAULT_CONTINUOUS if continuous else _DEFAULT)
     raise ValueError(f"recipe {kind!r} is not one of {', '.join(RECIPES)}")
