@@ -195,11 +195,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         return self._state.copy()
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
-        if rngs is None:
-            start = self.domain.initial_state(self.np_random, len(rows))
-        else:
-            start = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
-        self._state[rows] = start
+        self._state[rows] = self._draw_states(self.domain, rows, rngs)
         self._obs = self.domain.observe(self._state)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:

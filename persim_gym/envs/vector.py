@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from persim_gym.envs.domain import Domain
 from persim_gym.envs.spaces import checked_actions
 
 
@@ -145,6 +146,14 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         else:
             self._done = done
         return self._observation(), reward, terminated, truncated, infos
+
+    def _draw_states(
+        self, domain: Domain, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None
+    ) -> NDArray[np.float64]:
+        """Initial states of `rows`, [rows, S], from this environment's stream, or row by row from `rngs`."""
+        if rngs is None:
+            return domain.initial_state(self.np_random, len(rows))
+        return np.concatenate([domain.initial_state(rng, 1) for rng in rngs])
 
     def _restart_rows(self, mask: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(mask)

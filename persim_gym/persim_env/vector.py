@@ -81,11 +81,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         self._obs = np.zeros((num_envs, len(self.domain.observation_names)), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
-        if rngs is None:
-            state = self.domain.initial_state(self.np_random, len(rows))
-        else:
-            state = np.concatenate([self.domain.initial_state(rng, 1) for rng in rngs])
-        self._obs[rows] = self.domain.observe(state)
+        self._obs[rows] = self.domain.observe(self._draw_states(self.domain, rows, rngs))
         if self._member == "random":
             if rngs is None:
                 self._active[rows] = self.np_random.integers(self._dynamics.members, size=len(rows))
