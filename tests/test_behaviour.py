@@ -286,3 +286,15 @@ def test_train_loggers_skips_what_is_there(home, monkeypatch):
     folder = save_policy(_network().layers, _card())
     monkeypatch.setattr(train_loggers, "train_policy", lambda *a: 1 / 0)
     assert train_loggers.train_loggers(["cartpole"], ["test"]) == [folder]
+
+
+def test_sac_goes_on_with_its_entropy_coefficient(tmp_path):
+    recipe = train_loggers.RECIPES["pendulum"]
+    covariates = policy_covariates("pendulum", "test")
+    learner = make_learner(recipe, "pendulum", covariates, seed=0)
+    learner.learn(520)  # a few updates past learning_starts
+    assert learner.log_ent_coef.item() != 0.0
+    train_loggers.save_checkpoint(learner, 1.0, tmp_path / "checkpoint.pt")
+    again = make_learner(recipe, "pendulum", covariates, seed=0)
+    train_loggers.load_checkpoint(again, 0, tmp_path / "checkpoint.pt")
+    assert again.log_ent_coef.item() == learner.log_ent_coef.item()

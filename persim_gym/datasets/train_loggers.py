@@ -204,6 +204,8 @@ def save_checkpoint(learner: Learner, seconds: float, path: Path) -> None:
         "counters": {name: getattr(learner, name, 0) for name in ("num_timesteps", "_n_updates", "_n_calls")},
         "seconds": seconds,
     }
+    if isinstance(learner, SAC) and learner.log_ent_coef is not None:  # no parameter in SB3's sense
+        state["log_ent_coef"] = learner.log_ent_coef.detach().clone()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
     torch.save(state, scratch)
@@ -230,6 +232,8 @@ def load_checkpoint(learner: Learner, seed: int, path: Path) -> float:
     buffer.pos, buffer.full = state["position"], state["full"]
     for name, value in state["counters"].items():
         setattr(learner, name, value)
+    if isinstance(learner, SAC) and learner.log_ent_coef is not None:
+        learner.log_ent_coef.data.copy_(state["log_ent_coef"])
     learner.set_random_seed(seed + learner.num_timesteps)
     return float(state["seconds"])
 
