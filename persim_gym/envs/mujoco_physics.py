@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
@@ -168,7 +169,13 @@ class RobotPhysics:
         """Simulations for rows of this shape; a forked process makes its own, for it inherits no threads."""
         key = os.getpid(), rows
         if key not in self._simulations:
-            from mujoco.batch import Batch
+            try:
+                from mujoco.batch import Batch
+            except ImportError as error:
+                raise ImportError(
+                    "robots are stepped by mujoco.batch, of mujoco 4.0 and newer, which needs Python 3.11 or newer; "
+                    f"installed is mujoco {version('mujoco')}"
+                ) from error
 
             if len(self._simulations) >= _KEPT_BATCHES:
                 del self._simulations[next(iter(self._simulations))]
