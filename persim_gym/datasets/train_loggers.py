@@ -150,7 +150,7 @@ RECIPES: dict[str, Recipe] = {
     "walker2d": Recipe(
         "SAC",
         _SAC | {"learning_starts": 5_000},
-        logger=(500.0, None),
+        logger=(300.0, None),
         test=(1_000.0, None),
         max_steps=500_000,
         evaluate_every=2_500,
