@@ -53,7 +53,7 @@ def test_bundled_policy_earns_what_its_card_says(domain, name):
     assert abs(returns.mean() - card.mean_return) < 4 * standard_error + 1.0
 
 
-@pytest.mark.parametrize("domain", ["mountaincar", "cartpole", "pendulum"])
+@pytest.mark.parametrize("domain", ["mountaincar", "cartpole", "halfcheetah", "pendulum"])
 def test_every_training_agent_has_its_logger(domain):
     assert {name for d, name in BUNDLED if d == domain} == set(policy_names(domain))
 
