@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs.hetero import domain_of
+from persim_gym.envs.spaces import random_actions
 from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
 
@@ -182,12 +183,9 @@ def with_random_actions(
 
     Source: thesis section 5.1.2, Pure-eps.
     """
+    drawn = random_actions(space, rng, len(actions))
     replaced = rng.random(len(actions)) < epsilon
-    if isinstance(space, spaces.Discrete):
-        drawn: NDArray[Any] = rng.integers(space.n, size=actions.shape) + space.start
-    else:
-        drawn, replaced = rng.uniform(space.low, space.high, size=actions.shape), replaced[:, None]
-    return np.where(replaced, drawn, actions).astype(actions.dtype)
+    return np.where(replaced.reshape(-1, *[1] * (actions.ndim - 1)), drawn, actions).astype(actions.dtype)
 
 
 def load_policy(domain: str, name: str) -> PolicyNetwork:

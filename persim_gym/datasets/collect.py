@@ -16,7 +16,7 @@ from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.datasets.behaviour import PolicyNetwork, closest_logger, load_policy
+from persim_gym.datasets.behaviour import PolicyNetwork, closest_logger, load_policy, with_random_actions
 from persim_gym.datasets.recipes import NAMESPACE, Recipe
 from persim_gym.datasets.scratch import scratch_folder
 from persim_gym.envs import Domain
@@ -56,13 +56,13 @@ def collect_episodes(
     log: dict[str, list[NDArray[Any]]] = {"obs": [obs.astype(np.float32)], "action": [], "reward": [], "terminated": []}
     steps = tqdm(range(domain.episode_steps), desc=f"{domain.name}: {agents} agents", unit="step", disable=not progress)
     for _ in steps:
-        action: NDArray[Any] = random_actions(domain.action_space, rng, agents)
-        if epsilon < 1.0:
-            if greedy is None:
-                raise ValueError("epsilon < 1 needs logging policies; pass greedy")
-            explore = rng.random(agents) < epsilon
-            chosen = greedy(log["obs"][-1])
-            action = np.where(explore.reshape(-1, *[1] * (action.ndim - 1)), action, chosen).astype(action.dtype)
+        action: NDArray[Any]
+        if epsilon == 1.0:
+            action = random_actions(domain.action_space, rng, agents)
+        elif greedy is None:
+            raise ValueError("epsilon < 1 needs logging policies; pass greedy")
+        else:
+            action = with_random_actions(greedy(log["obs"][-1]), domain.action_space, epsilon, rng)
         state = physics(state, action[rows])
         next_obs = obs.copy()
         next_obs[rows] = domain.observe(state)
@@ -113,7 +113,7 @@ class Loggers:
     def greedy(self, obs: NDArray[np.float32]) -> NDArray[Any]:
         """Actions of all agents' policies, [N] or [N, A], for the agents' observations, [N, D]."""
         space = next(iter(self.policies.values())).action_space
-        actions = random_actions(space, np.random.default_rng(0), len(obs))  # for shape and dtype only
+        actions = np.empty((len(obs), *(space.shape or ())), dtype=space.dtype)
         for index, policy in self.policies.items():
             actions[self.closest == index] = policy.predict(obs[self.closest == index])[0]
         return actions
