@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from persim_gym import cli
+from persim_gym.cli import data, shared
 from persim_gym.datasets.behaviour import MissingPolicyError, load_policy
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, recipe_of
@@ -51,7 +52,8 @@ def no_policies(tmp_path, monkeypatch):
 @pytest.fixture
 def persim(monkeypatch):
     """`persim(*arguments)`: what the command prints."""
-    monkeypatch.setattr(cli, "console", Console(width=100))
+    monkeypatch.setattr(shared, "console", Console(width=100))
+    monkeypatch.setattr(data, "console", shared.console)
 
     def run(*arguments):
         result = CliRunner().invoke(cli.app, list(arguments))

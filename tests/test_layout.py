@@ -52,7 +52,7 @@ def test_imports_come_from_lower_floors(path):
     assert not above, f"{path.name} on floor {FLOORS[home]} imports {above}"
 
 
-@pytest.mark.parametrize("package", ["envs", "simulator", "planning", "datasets", "persim_env", "experiments"])
+@pytest.mark.parametrize("package", ["envs", "simulator", "planning", "datasets", "persim_env", "experiments", "cli"])
 def test_siblings_do_not_import_in_a_circle(package):
     edges = {}
     for path in (ROOT / package).glob("*.py"):

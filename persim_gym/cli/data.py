@@ -1,0 +1,110 @@
+"""Verbs of `persim datasets`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import JustifyMethod
+
+from persim_gym.cli.shared import console, plain_table, say
+from persim_gym.envs import DOMAINS
+
+if TYPE_CHECKING:
+    from persim_gym.datasets import Recipe
+
+app = typer.Typer(help="Minari datasets: list, build and describe them.", no_args_is_help=True)
+
+COLUMNS: dict[str, JustifyMethod] = {
+    "dataset": "left",
+    "built": "left",
+    "transitions": "right",
+    "mean return": "right",
+    "hash": "left",
+}
+
+
+@app.command("list")
+def datasets_list() -> None:
+    """List the datasets that can be built, and what those that are built hold."""
+    import minari
+
+    from persim_gym.datasets import RECIPES
+
+    local = minari.list_local_datasets(prefix="persim")
+    table = plain_table(COLUMNS)
+    for dataset_id, recipe in RECIPES.items():
+        metadata = local.get(dataset_id)
+        if metadata is None:
+            table.add_row(dataset_id, "needs loggers" if recipe.missing_loggers else "no")
+            continue
+        mean = f"{metadata['mean_return']:.1f}" if "mean_return" in metadata else "?"
+        table.add_row(
+            dataset_id, "yes", f"{metadata['total_steps']:,}", mean, str(metadata.get("content_hash", "?"))[:8]
+        )
+    console.print(table)
+
+
+def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool) -> "dict[str, Recipe]":
+    """The recipes that a command's arguments name; all of a domain, or all, without ids."""
+    from persim_gym.datasets.recipes import RECIPES, recipe_of
+
+    if dataset_ids and (domain is not None or everything):
+        raise ValueError("give dataset ids, or --domain, or --all")
+    if domain is not None and domain not in DOMAINS:
+        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+    if dataset_ids:
+        return {dataset_id: recipe_of(dataset_id) for dataset_id in dataset_ids}
+    return {dataset_id: recipe for dataset_id, recipe in RECIPES.items() if domain in (None, recipe.domain.name)}
+
+
+@app.command("build")
+def datasets_build(
+    dataset_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0. (default: all that can be built)"),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Build all of this domain.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Build all that can be built.")] = False,
+) -> None:
+    """Build datasets into Minari's folder; those that exist are left alone. Ctrl-C leaves no half dataset."""
+    from persim_gym.datasets.collect import build
+
+    for dataset_id, recipe in _chosen(dataset_ids, domain, everything).items():
+        if not dataset_ids and (missing := recipe.missing_loggers):
+            text = f"left out, needs {', '.join(missing)}: persim datasets train-loggers --domain {recipe.domain.name}"
+            say(f"{dataset_id}: {text}")
+        else:
+            say(f"{dataset_id}: {build(recipe)}")
+
+
+@app.command("card")
+def datasets_card(
+    dataset_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Minari ids; built when they are missing. (default: all that are built)"),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="All of this domain that are built.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the cards. (default: beside each dataset)")] = None,
+) -> None:
+    """Write a card a dataset: Markdown and a histogram of returns, from the data, beside the thesis's figures."""
+    from minari.storage import get_dataset_path
+
+    from persim_gym.experiments.dataset_cards import write_card
+
+    chosen = _chosen(dataset_ids, domain, everything=False)
+    wanted = [dataset_id for dataset_id in chosen if dataset_ids or get_dataset_path(dataset_id).exists()]
+    if not wanted:
+        raise ValueError("none of the datasets is built; run `persim datasets build`, or name those that you want")
+    for dataset_id in wanted:
+        say(f"{dataset_id}: {write_card(dataset_id, out)}")
+
+
+@app.command("train-loggers")
+def datasets_train_loggers(
+    domain: Annotated[str, typer.Option(help="Domain whose logging and test policies to train.")],
+    name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
+) -> None:
+    """Train the logging and test policies again; an interrupted training goes on."""
+    from persim_gym.datasets.train_loggers import train_loggers
+
+    train_loggers([domain], name)

@@ -1,0 +1,70 @@
+"""Verbs that show: the demo, the environments, the installation."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from persim_gym.cli.shared import console, numbers
+from persim_gym.envs import DOMAINS
+from persim_gym.version import __version__
+
+
+def demo(
+    domain: Annotated[str, typer.Option(help="Domain: mountaincar or cartpole.")] = "mountaincar",
+    agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0,1,2,3,4",
+    episodes: Annotated[int, typer.Option(help="Episodes an agent and method.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. (default: persim-out/DOMAIN)")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,
+) -> None:
+    """Run the main job: dataset, simulator, planning in it, returns in the true environment."""
+    from persim_gym.experiments.demo import run_demo
+
+    run_demo(domain, numbers(agents), episodes, out or Path("persim-out") / domain, seed, console)
+
+
+def envs(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+) -> None:
+    """List the true environments and their covariates."""
+    from persim_gym.experiments.environment_page import actions_of, environment_page, range_of
+
+    if markdown:
+        typer.echo(environment_page(), nl=False)
+        return
+    table = Table(header_style="bold")
+    for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
+        table.add_column(column)
+    for domain in DOMAINS.values():
+        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
+        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
+        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
+    console.print(table)
+
+
+def doctor() -> None:
+    """Say what is installed, where files are kept and which simulators there are."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from minari.storage import get_dataset_path
+
+    from persim_gym.experiments.runs import available_cores
+    from persim_gym.home import persim_home
+    from persim_gym.simulator.card import list_simulators
+
+    table = Table(show_header=False)
+    table.add_row("persim_gym", __version__)
+    table.add_row("Python", sys.version.split()[0])
+    for package in ("gymnasium", "minari", "mujoco", "numba", "numpy", "stable-baselines3", "torch"):
+        try:
+            table.add_row(package, version(package))
+        except PackageNotFoundError:
+            table.add_row(package, "missing")
+    table.add_row("cores", str(available_cores()))
+    table.add_row("datasets", str(get_dataset_path()))
+    table.add_row("$PERSIM_HOME", str(persim_home()))
+    for name, folder in list_simulators().items():
+        table.add_row(f"simulator {name}", str(folder))
+    console.print(table)

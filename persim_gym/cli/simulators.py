@@ -1,0 +1,61 @@
+"""Verbs of simulators: train and evaluate them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from persim_gym.cli.shared import console, numbers, say
+from persim_gym.envs import DOMAINS
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="Simulator to train, <domain>/<policy>-v0, after its dataset.")],
+    recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
+) -> None:
+    """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
+    from persim_gym.datasets import load
+    from persim_gym.datasets.recipes import NAMESPACE
+    from persim_gym.train import train_simulator
+
+    domain = name.split("/")[0]
+    folder = train_simulator(
+        load(f"{NAMESPACE}/{name}"),
+        name=name,
+        domain=domain,
+        recipe_name=recipe,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        folder=out,
+    )
+    say(f"{folder}")
+
+
+def evaluate(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")] = "mountaincar/random-v0",
+    agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
+) -> None:
+    """Measure open-loop prediction error against the true environment, as the thesis does."""
+    from persim_gym.datasets.behaviour import TEST, load_policy
+    from persim_gym.evaluate import prediction_error
+    from persim_gym.experiments.figures import covariate_label
+    from persim_gym.simulator.card import load_simulator
+
+    loaded = load_simulator(simulator)
+    domain = DOMAINS[loaded.card.domain]
+    policy = load_policy(domain.name, TEST)
+    table = Table(title=f"{loaded.card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
+    for column in ("agent", "covariates", "mean RMSE", "median R²"):
+        table.add_column(column)
+    for agent in numbers(agents):
+        error = prediction_error(loaded.dynamics(agent), domain, agent, policy, episodes=episodes, seed=seed)
+        table.add_row(str(agent), covariate_label(domain, agent), f"{error.mean_rmse:.4f}", f"{error.median_r2:.3f}")
+    console.print(table)
