@@ -9,9 +9,9 @@ from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import rollout
+from persim_gym.planning import Plan, rollout
 from persim_gym.planning.policy import MPCPolicy
-from persim_gym.planning.rollout import best_candidate, rollout_returns
+from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.planning.shooting import RandomShooting
 from persim_gym.simulator.card import load_simulator
 from persim_gym.task import PeakBonus, Task
@@ -35,8 +35,12 @@ def drifting(obs, action):
     return np.stack([obs[..., 0] + share * action, 0.9 * obs[..., 1] - share * action], axis=-1)
 
 
-def plain_returns(dynamics, task, obs, actions, members, bonus=None):
+drifting.members = 3
+
+
+def plain_returns(dynamics, task, obs, actions, bonus=None):
     """The definition, one candidate and member at a time."""
+    members = getattr(dynamics, "members", 1)
     returns = np.zeros((members, len(actions)))
     for m, c in itertools.product(range(members), range(len(actions))):
         now, peak = obs, -np.inf
@@ -58,13 +62,13 @@ def plain_returns(dynamics, task, obs, actions, members, bonus=None):
 
 def test_the_terminating_reward_counts_and_nothing_after_it():
     actions = np.array([[1, 1, 1, 1], [0, 1, 0, 2], [0, 0, 0, 0]])
-    returns = rollout_returns(counter, ending_at(2), np.zeros(2), actions, 1)
+    returns = rollout_returns(counter, ending_at(2), np.zeros(2), actions)
     np.testing.assert_array_equal(returns, [1 + 2, 0 + 1 + 1 + 3, 0])
 
 
 def test_returns_do_not_depend_on_the_other_candidates():
     actions = np.array([[0, 0, 0, 3]] + [[5, 0, 0, 0]] * 20)  # all others end at once and are dropped
-    np.testing.assert_array_equal(rollout_returns(counter, ending_at(2), np.zeros(2), actions, 1), [3] + [5] * 20)
+    np.testing.assert_array_equal(rollout_returns(counter, ending_at(2), np.zeros(2), actions), [3] + [5] * 20)
 
 
 @pytest.mark.parametrize("bonus", [None, PeakBonus(0.1, lambda next_obs: next_obs[..., 1])], ids=["plain", "peak"])
@@ -74,20 +78,20 @@ def test_tiles_and_dropped_candidates_do_not_change_returns(monkeypatch, tile, l
     monkeypatch.setattr(rollout, "TILE", tile)
     actions = np.random.default_rng(0).integers(-1, 3, size=(40, 8))
     obs = np.array([0.2, 0.5])
-    expected = plain_returns(drifting, ending_at(limit), obs, actions, 3, bonus)
-    np.testing.assert_allclose(rollout_returns(drifting, ending_at(limit), obs, actions, 3, bonus), expected)
+    expected = plain_returns(drifting, ending_at(limit), obs, actions, bonus)
+    np.testing.assert_allclose(rollout_returns(drifting, ending_at(limit), obs, actions, Objective(bonus)), expected)
 
 
 def test_members_roll_out_separately_and_their_returns_are_averaged():
     actions = np.full((1, 3), 2)
     # First numbers reached: 1, 2, 3; 2, 4, 6; 3, 6, 9. The last two end at 4 and at 6.
-    returns = rollout_returns(drifting, ending_at(4), np.zeros(2), actions, 3)
+    returns = rollout_returns(drifting, ending_at(4), np.zeros(2), actions)
     np.testing.assert_allclose(returns, [((1 + 2 + 3) + (2 + 4) + (3 + 6)) / 3])
 
 
 def test_the_true_environment_pays_the_same_return():
     actions = np.random.default_rng(1).integers(2, size=(30, 60))
-    returns = rollout_returns(CARTPOLE.dynamics(0), CARTPOLE.task, np.zeros(4), actions, 1)
+    returns = rollout_returns(CARTPOLE.dynamics(0), CARTPOLE.task, np.zeros(4), actions)
     for sequence, expected in zip(actions, returns, strict=True):
         env = gym.make("persim_gym:HeteroCartPole-v0", agent=0)
         env.reset(options={"state": np.zeros(4)})
@@ -103,8 +107,8 @@ def test_the_true_environment_pays_the_same_return():
 def test_the_peak_bonus_is_the_weighted_highest_feature_before_the_end():
     bonus = PeakBonus(0.5, lambda next_obs: next_obs[..., 0])
     actions = np.array([[3, -3, 0, 0], [1, -1, 1, 0], [5, 9, 9, 9]])
-    plain = rollout_returns(counter, ending_at(4), np.zeros(2), actions, 1)
-    with_bonus = rollout_returns(counter, ending_at(4), np.zeros(2), actions, 1, bonus)
+    plain = rollout_returns(counter, ending_at(4), np.zeros(2), actions)
+    with_bonus = rollout_returns(counter, ending_at(4), np.zeros(2), actions, Objective(bonus))
     np.testing.assert_allclose(with_bonus - plain, 0.5 * 4 * np.array([3, 1, 5]))
 
 
@@ -118,21 +122,21 @@ def explodes_at_one(obs, action):
 def test_a_candidate_whose_prediction_is_not_finite_ranks_last():
     task = Task(lambda obs, action, next_obs: 10.0 + 0 * next_obs[..., 1], lambda next_obs: next_obs[..., 0] < -5)
     actions = np.array([[1, 1, 1], [0, 0, 0], [-9, 0, 0]])
-    returns = rollout_returns(explodes_at_one, task, np.zeros(2), actions, 1)
+    returns = rollout_returns(explodes_at_one, task, np.zeros(2), actions)
     np.testing.assert_array_equal(returns, [np.nan, 30, 10])
-    assert best_candidate(returns) == 1
+    assert best_first(returns, 2).tolist() == [1, 2]
 
 
 def test_a_prediction_that_is_not_finite_does_not_pay_even_where_the_reward_ignores_it():
     task = Task(lambda obs, action, next_obs: np.ones(next_obs.shape[:-1]), lambda next_obs: next_obs[..., 0] > 99)
-    returns = rollout_returns(explodes_at_one, task, np.zeros(2), np.array([[0, 0], [1, 1]]), 1)
+    returns = rollout_returns(explodes_at_one, task, np.zeros(2), np.array([[0, 0], [1, 1]]))
     np.testing.assert_array_equal(returns, [2, np.nan])
 
 
 def test_what_happens_after_the_end_cannot_spoil_a_candidate():
     task = Task(lambda obs, action, next_obs: next_obs[..., 0], lambda next_obs: next_obs[..., 0] == 1)
     actions = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])  # the first ends, then would explode
-    np.testing.assert_array_equal(rollout_returns(explodes_at_one, task, np.zeros(2), actions, 1), [1, 0, 1])
+    np.testing.assert_array_equal(rollout_returns(explodes_at_one, task, np.zeros(2), actions), [1, 0, 1])
 
 
 def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
@@ -141,18 +145,60 @@ def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
         following[2, following[2, :, 0] > 3] = np.inf
         return following
 
-    returns = rollout_returns(dynamics, ending_at(99), np.zeros(2), np.array([[0, 0], [2, 2]]), 3)
+    dynamics.members = 3
+    returns = rollout_returns(dynamics, ending_at(99), np.zeros(2), np.array([[0, 0], [2, 2]]))
     np.testing.assert_array_equal(np.isnan(returns), [False, True])
 
 
 def test_no_finite_candidate_at_all_is_an_error():
     with pytest.raises(ValueError, match="every candidate's prediction left the finite numbers"):
-        best_candidate(np.full(3, np.nan))
+        best_first(np.full(3, np.nan), 1)
 
 
-def test_returns_are_for_one_observation_only():
-    with pytest.raises(ValueError, match=r"one observation, \[D\], got shape \(2, 4\)"):
-        rollout_returns(counter, ending_at(1), np.zeros((2, 4)), np.zeros((3, 5)), 1)
+def test_observations_without_their_candidates_are_refused():
+    with pytest.raises(ValueError, match=r"obs must be \[D\] or \[E, D\] with candidates for each"):
+        rollout_returns(counter, ending_at(1), np.zeros((2, 4)), np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize("tile", [7, 1024])
+def test_rows_in_a_batch_earn_what_they_earn_alone(monkeypatch, tile):
+    monkeypatch.setattr(rollout, "TILE", tile)
+    rng = np.random.default_rng(2)
+    obs, actions = rng.normal(size=(4, 2)), rng.integers(-1, 3, size=(4, 10, 6))
+    together = rollout_returns(drifting, ending_at(2.0), obs, actions)
+    alone = [rollout_returns(drifting, ending_at(2.0), o, a) for o, a in zip(obs, actions, strict=True)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_each_row_moves_by_the_dynamics_of_its_own_agent():
+    agents = [0, 3, 0, 4]
+    models = {agent: CARTPOLE.dynamics(agent) for agent in set(agents)}
+    obs, actions = starts(4), np.random.default_rng(0).integers(2, size=(4, 20, 30))
+    together = rollout_returns([models[agent] for agent in agents], CARTPOLE.task, obs, actions)
+    for row, agent in enumerate(agents):
+        alone = rollout_returns(models[agent], CARTPOLE.task, obs[row], actions[row])
+        np.testing.assert_array_equal(together[row], alone)
+    with pytest.raises(ValueError, match="2 dynamics for 4 observations"):
+        rollout_returns([counter, drifting], CARTPOLE.task, obs, actions)
+
+
+def test_pessimism_subtracts_the_spread_over_members():
+    actions = np.array([[2, 0], [1, 1]])
+    each = np.array([[1 + 1, 2 + 2, 3 + 3], [0.5 + 1, 1 + 2, 1.5 + 3]])  # [C, M]
+    returns = rollout_returns(drifting, ending_at(99), np.zeros(2), actions, Objective(pessimism=1.5))
+    np.testing.assert_allclose(returns, each.mean(axis=1) - 1.5 * each.std(axis=1))
+
+
+def test_beyond_the_trust_horizon_nothing_counts():
+    actions = np.random.default_rng(0).integers(-1, 3, size=(10, 8))
+    cut = rollout_returns(drifting, ending_at(3), np.zeros(2), actions, Objective(trust=5))
+    np.testing.assert_array_equal(cut, rollout_returns(drifting, ending_at(3), np.zeros(2), actions[:, :5]))
+
+
+@pytest.mark.parametrize("impossible", [{"pessimism": -1.0}, {"trust": 0}])
+def test_impossible_objectives_are_refused(impossible):
+    with pytest.raises(ValueError, match="pessimism must not be negative and trust at least one step"):
+        Objective(**impossible)
 
 
 # --- random shooting ----------------------------------------------------------------------------------------------
@@ -160,7 +206,8 @@ def test_returns_are_for_one_observation_only():
 
 def plan(planner, dynamics, task, obs, actions=2, seed=0, **keywords):
     space = spaces.Discrete(actions)
-    return planner.plan(dynamics, task, obs, space, np.random.default_rng(seed), members=1, **keywords)
+    (only,) = planner.plan(dynamics, task, obs, space, np.random.default_rng(seed), **keywords)
+    return only.sequence
 
 
 def test_random_shooting_finds_the_best_of_all_sequences():
@@ -175,9 +222,9 @@ def test_random_shooting_finds_the_best_of_all_sequences():
 
     for room in range(5):
         every = np.array(list(itertools.product(range(2), repeat=6)))
-        returns = plain_returns(dynamics, task, np.array([float(room)]), every, 1)
+        returns = plain_returns(dynamics, task, np.array([float(room)]), every)
         best = plan(RandomShooting(candidates=1500, horizon=6), dynamics, task, np.array([float(room)]))
-        assert plain_returns(dynamics, task, np.array([float(room)]), best[None], 1) == returns.max()
+        assert plain_returns(dynamics, task, np.array([float(room)]), best[None]) == returns.max()
 
 
 def test_the_same_seed_draws_the_same_plan():
@@ -195,7 +242,7 @@ def test_the_last_plan_shifted_by_one_step_is_candidate_zero():
         return counter(obs, action)
 
     planner = RandomShooting(candidates=20, horizon=5)
-    plan(planner, recording, ending_at(99), np.zeros(2), previous=np.array([1, 2, 3, 4, 5]))
+    plan(planner, recording, ending_at(99), np.zeros(2), previous=Plan(np.array([1, 2, 3, 4, 5])))
     drawn = np.random.default_rng(0).integers(2, size=(20, 5))
     np.testing.assert_array_equal(np.stack(seen, axis=1)[0], [2, 3, 4, 5, drawn[0, -1]])
     np.testing.assert_array_equal(np.stack(seen, axis=1)[1:], drawn[1:])
@@ -203,22 +250,20 @@ def test_the_last_plan_shifted_by_one_step_is_candidate_zero():
 
 def test_a_good_plan_is_kept_by_the_warm_start():
     task = Task(lambda obs, action, next_obs: 1.0 * (action == 1), lambda next_obs: next_obs[..., 0] < 0)
-    best = plan(RandomShooting(10, 40), counter, task, np.zeros(2), previous=np.ones(40, dtype=int))
+    best = plan(RandomShooting(10, 40), counter, task, np.zeros(2), previous=Plan(np.ones(40, dtype=int)))
     assert best[:39].all()
 
 
 def test_random_shooting_refuses_continuous_actions():
     with pytest.raises(ValueError, match="random shooting draws discrete actions, not Box"):
-        RandomShooting().plan(
-            counter, ending_at(1), np.zeros(2), spaces.Box(-1, 1, (2,)), np.random.default_rng(0), members=1
-        )
+        RandomShooting().plan(counter, ending_at(1), np.zeros(2), spaces.Box(-1, 1, (2,)), np.random.default_rng(0))
 
 
 def test_actions_of_a_space_that_starts_elsewhere_are_drawn_from_it():
-    drawn = RandomShooting(50, 10).plan(
-        counter, ending_at(99), np.zeros(2), spaces.Discrete(2, start=3), np.random.default_rng(0), members=1
+    (drawn,) = RandomShooting(50, 10).plan(
+        counter, ending_at(99), np.zeros(2), spaces.Discrete(2, start=3), np.random.default_rng(0)
     )
-    assert set(drawn) <= {3, 4}
+    assert set(drawn.sequence) <= {3, 4}
 
 
 # --- MPCPolicy ----------------------------------------------------------------------------------------------------
@@ -281,10 +326,10 @@ def test_an_episode_start_forgets_the_plan_of_its_row_only():
     for row, previous in ((0, None), (1, state[1].plan)):
         rng = np.random.default_rng([0, row])
         rng.integers(2, size=(30, 15))  # what the first call drew
-        expected = fresh.plan(
-            policy.dynamics, policy.task, starts(2)[row], policy.action_space, rng, members=1, previous=previous
+        (expected,) = fresh.plan(
+            policy.dynamics, policy.task, starts(2)[row], policy.action_space, rng, previous=previous
         )
-        np.testing.assert_array_equal(after[row].plan, expected)
+        np.testing.assert_array_equal(after[row].plan.sequence, expected.sequence)
 
 
 def test_reset_starts_the_random_streams_anew():
@@ -303,8 +348,8 @@ def test_a_simulator_is_planned_in_with_all_its_members():
     dynamics = load_simulator("cartpole/random-v0").dynamics(3)
     policy = MPCPolicy(dynamics, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(50, 20))
     actions = np.random.default_rng([0, 0]).integers(2, size=(50, 20))
-    returns = rollout_returns(dynamics, CARTPOLE.task, starts(1)[0], actions, 5)
-    np.testing.assert_array_equal(policy.predict(starts(1))[1][0].plan, actions[returns.argmax()])
+    returns = rollout_returns(dynamics, CARTPOLE.task, starts(1)[0], actions)
+    np.testing.assert_array_equal(policy.predict(starts(1))[1][0].plan.sequence, actions[returns.argmax()])
 
 
 def test_mpc_balances_the_pole_in_evaluate_policy():
@@ -318,10 +363,10 @@ def test_the_domains_bonus_prefers_the_candidate_that_gets_furthest_right():
     """From the valley no 50 random steps reach the goal: every candidate earns -50."""
     obs, actions = np.array([-0.5, 0.0]), np.random.default_rng(0).integers(3, size=(100, 50))
     dynamics = MOUNTAINCAR.dynamics(3)
-    np.testing.assert_array_equal(rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions, 1), -50)
+    np.testing.assert_array_equal(rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions), -50)
     now, furthest = np.tile(obs, (100, 1)), np.full(100, -np.inf)
     for t in range(50):
         now = dynamics(now, actions[:, t])
         furthest = np.maximum(furthest, now[:, 0])
-    with_bonus = rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions, 1, MOUNTAINCAR.peak_bonus)
-    assert best_candidate(with_bonus) == furthest.argmax()
+    with_bonus = rollout_returns(dynamics, MOUNTAINCAR.task, obs, actions, Objective(MOUNTAINCAR.peak_bonus))
+    assert best_first(with_bonus, 1)[0] == furthest.argmax()

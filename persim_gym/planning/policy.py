@@ -1,11 +1,15 @@
 """Model predictive control behind Stable-Baselines3's `predict`."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.planning.cem import CEM
+from persim_gym.planning.plan import Plan, Planner
+from persim_gym.planning.rollout import Objective
 from persim_gym.planning.shooting import RandomShooting
 from persim_gym.task import Dynamics, PeakBonus, Task
 
@@ -14,12 +18,14 @@ class PlanState(NamedTuple):
     """What a row of MPC carries from one decision to the next.
 
     Attributes:
-        plan: The last plan, [H].
+        plan: The last plan.
         rng: The row's own random stream.
+        row: Number of the row when its stream began; says which dynamics are its own.
     """
 
-    plan: NDArray[Any] | None
+    plan: Plan | None
     rng: np.random.Generator
+    row: int
 
 
 class MPCPolicy:
@@ -30,39 +36,43 @@ class MPCPolicy:
     the policy goes on from its own last call.
 
     Attributes:
-        dynamics: Model bound to one agent, learned or true.
+        dynamics: Model bound to one agent, learned or true; or one for each row.
         task: Known reward and termination.
         action_space: Space of one action.
         planner: Draws and ranks candidates.
-        bonus: Planning objective added to returns.
+        objective: How members' returns become one number.
     """
 
     def __init__(
         self,
-        dynamics: Dynamics,
+        dynamics: Dynamics | Sequence[Dynamics],
         task: Task,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.Box,
         *,
-        planner: RandomShooting | None = None,
+        planner: Planner | None = None,
         bonus: PeakBonus | None = None,
+        pessimism: float = 0.0,
+        trust: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Binds a planner to one agent's dynamics.
+        """Binds a planner to one agent's dynamics, or to those of the agents of its rows.
 
         Args:
-            dynamics: Model bound to one agent; an ensemble says its size in `members`, anything else counts as 1.
+            dynamics: Model bound to one agent; an ensemble says its size in `members`, anything else counts as 1. Or
+                one for each row of a batch; all rows, of different agents then, are planned in one call.
             task: Known reward and termination.
             action_space: Space of one action.
-            planner: Planner; random shooting with the thesis's sizes by default.
+            planner: Planner; the thesis's by default: random shooting for discrete actions, CEM for continuous ones.
             bonus: Planning objective, `Domain.peak_bonus` for a domain's own.
+            pessimism: See `Objective`.
+            trust: See `Objective`.
             seed: Seeds the streams of all rows: row i draws the same candidates alone and in a batch.
         """
         self.dynamics = dynamics
         self.task = task
         self.action_space = action_space
-        self.planner = planner or RandomShooting()
-        self.bonus = bonus
-        self._members = int(getattr(dynamics, "members", 1))
+        self.planner: Planner = planner or (RandomShooting() if isinstance(action_space, spaces.Discrete) else CEM())
+        self.objective = Objective(bonus, pessimism, trust)
         self._seed = seed
         self._last: tuple[PlanState, ...] | None = None
 
@@ -82,7 +92,7 @@ class MPCPolicy:
             deterministic: Ignored; candidates are drawn either way.
 
         Returns:
-            Actions, [] or [B], and the state for the next call.
+            Actions, [] or [A], [B] or [B, A], and the state for the next call.
 
         Raises:
             ValueError: If an observation is not finite.
@@ -92,30 +102,25 @@ class MPCPolicy:
             raise ValueError(f"cannot plan from an observation that is not finite: {observation!r}")
         rows = state or self._last
         if rows is None or len(rows) != len(obs):
-            rows = tuple(PlanState(None, np.random.default_rng([self._seed, row])) for row in range(len(obs)))
+            rows = tuple(PlanState(None, np.random.default_rng([self._seed, row]), row) for row in range(len(obs)))
         if episode_start is not None:
             rows = tuple(
-                PlanState(None, r.rng) if start else r
+                r._replace(plan=None) if start else r
                 for r, start in zip(rows, np.atleast_1d(episode_start), strict=True)
             )
-        planned = tuple(self._plan(o, row) for o, row in zip(obs, rows, strict=True))
-        self._last = planned
-        actions = np.array([row.plan[0] for row in planned if row.plan is not None])
-        return (actions if np.ndim(observation) > 1 else actions[0]), planned
+        plans = self.planner.plan(
+            [self.dynamics[r.row] for r in rows] if isinstance(self.dynamics, Sequence) else self.dynamics,
+            self.task,
+            obs,
+            self.action_space,
+            [r.rng for r in rows],
+            previous=[r.plan for r in rows],
+            objective=self.objective,
+        )
+        self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
+        actions = np.stack([plan.sequence[0] for plan in plans])
+        return (actions if np.ndim(observation) > 1 else actions[0]), self._last
 
     def reset(self) -> None:
         """Forgets the last plans and starts the random streams anew."""
         self._last = None
-
-    def _plan(self, obs: NDArray[Any], row: PlanState) -> PlanState:
-        plan = self.planner.plan(
-            self.dynamics,
-            self.task,
-            obs,
-            self.action_space,
-            row.rng,
-            members=self._members,
-            previous=row.plan,
-            bonus=self.bonus,
-        )
-        return PlanState(plan, row.rng)

@@ -1,5 +1,7 @@
 """Returns of candidate action sequences: the hot path of every planner."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,89 +9,153 @@ from numpy.typing import NDArray
 
 from persim_gym.task import Dynamics, PeakBonus, Task
 
-TILE = 1024  # candidates rolled out together; larger tiles fall out of a core's cache
-COMPACT_BELOW = 0.8  # share of running candidates under which finished ones are dropped
+TILE = 1024  # rows rolled out together; larger tiles fall out of a core's cache
+CHUNK = 10  # steps that a fused rollout takes at once: between chunks, finished rows are dropped
+COMPACT_BELOW = 0.8  # share of running rows under which finished ones are dropped
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How the members' returns become one number a candidate.
+
+    Attributes:
+        bonus: Planning objective added to every member's return.
+        pessimism: Standard deviations over members that are subtracted from their mean: a lower confidence bound.
+            0, the thesis's plain mean, by default.
+        trust: Steps that predictions are trusted for; candidates are compared over no more. None for their length.
+    """
+
+    bonus: PeakBonus | None = None
+    pessimism: float = 0.0
+    trust: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        if self.pessimism < 0 or (self.trust is not None and self.trust < 1):
+            raise ValueError(f"pessimism must not be negative and trust at least one step, got {self}")
+
+
+PLAIN = Objective()
 
 
 def rollout_returns(
-    dynamics: Dynamics,
+    dynamics: Dynamics | Sequence[Dynamics],
     task: Task,
     obs: NDArray[Any],
     actions: NDArray[Any],
-    members: int,
-    bonus: PeakBonus | None = None,
+    objective: Objective = PLAIN,
 ) -> NDArray[np.float64]:
     """Mean return over ensemble members of each candidate action sequence.
 
-    Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not.
+    Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not, and
+    candidates that every member has finished cost nothing more.
 
     Args:
-        dynamics: Model bound to one agent; maps ([M, C, D], [C, ...]) to [M, C, D].
+        dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
+            [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
+            `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
+            [M, B, h, D].
         task: Known reward and termination.
-        obs: Current observation, [D], in the units of the domain's table.
-        actions: Candidate sequences, [C, H] (discrete) or [C, H, A].
-        members: Ensemble size M; 1 for the true environment.
-        bonus: Planning objective added to the return.
+        obs: Current observation, [D] or [E, D], in the units of the domain's table.
+        actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
+        objective: How members' returns become one number.
 
     Returns:
-        Undiscounted return of each candidate, [C]; NaN where a prediction was not finite.
+        Undiscounted return of each candidate, [C] or [E, C]; NaN where a prediction was not finite.
 
     Raises:
-        ValueError: If `obs` is not one-dimensional.
+        ValueError: If the numbers of observations, candidates and dynamics do not match.
 
     Source: thesis section 4.2.2, r^(i).
     """
-    if obs.ndim != 1:
-        raise ValueError(f"obs must be one observation, [D], got shape {obs.shape}; plan for one at a time")
-    tiles = [
-        _tile_returns(dynamics, task, obs, actions[i : i + TILE], members, bonus) for i in range(0, len(actions), TILE)
-    ]
-    return np.concatenate(tiles)
+    if obs.ndim == 1:
+        return rollout_returns(dynamics, task, obs[None], actions[None], objective)[0]  # type: ignore[no-any-return]
+    if obs.ndim != 2 or len(obs) != len(actions):
+        raise ValueError(f"obs must be [D] or [E, D] with candidates for each, got {obs.shape} and {actions.shape}")
+    actions = actions[:, :, : objective.trust]
+    candidates = actions.shape[1]
+    returns = np.empty((len(obs), candidates))
+    for model, rows in _by_dynamics(dynamics, len(obs)):
+        start = np.repeat(obs[rows], candidates, axis=0)  # [B, D], B = len(rows) * C
+        flat = actions[rows].reshape(-1, *actions.shape[2:])
+        tiles = [
+            _tile_returns(model, task, start[i : i + TILE], flat[i : i + TILE], objective)
+            for i in range(0, len(flat), TILE)
+        ]
+        returns[rows] = np.concatenate(tiles).reshape(len(rows), candidates)
+    return returns
+
+
+def members_of(dynamics: Dynamics) -> int:
+    """Ensemble size M that dynamics say they have; 1 if they say nothing."""
+    return int(getattr(dynamics, "members", 1))
+
+
+def _by_dynamics(dynamics: Dynamics | Sequence[Dynamics], rows: int) -> Iterator[tuple[Dynamics, NDArray[np.int64]]]:
+    """Each different dynamics with the rows that it moves."""
+    if not isinstance(dynamics, Sequence):
+        yield dynamics, np.arange(rows)
+        return
+    if len(dynamics) != rows:
+        raise ValueError(f"{len(dynamics)} dynamics for {rows} observations; give one, or one an observation")
+    which = np.array([id(model) for model in dynamics])
+    for first in sorted(np.unique(which, return_index=True)[1]):
+        yield dynamics[first], np.flatnonzero(which == which[first])
 
 
 def _tile_returns(
-    dynamics: Dynamics,
-    task: Task,
-    obs: NDArray[Any],
-    actions: NDArray[Any],
-    members: int,
-    bonus: PeakBonus | None,
+    dynamics: Dynamics, task: Task, obs: NDArray[Any], actions: NDArray[Any], objective: Objective
 ) -> NDArray[np.float64]:
-    candidates, horizon = actions.shape[:2]
-    now = np.broadcast_to(obs, (members, candidates, len(obs)))
-    total = np.zeros((members, candidates))
-    peak = np.full((members, candidates), -np.inf)
-    running = np.arange(candidates)  # candidates that `now`, `live` and `actions` still hold
-    live = np.ones((members, candidates), dtype=np.bool_)
-    for t in range(horizon):
-        action = actions[:, t]
-        following = dynamics(now, action)
-        reward = np.where(live, task.reward(now, action, following), 0.0)
-        reward[live & ~np.isfinite(following).all(axis=-1)] = np.nan
-        total[:, running] += reward
-        if bonus is not None:
-            peak[:, running] = np.maximum(peak[:, running], np.where(live, bonus.feature(following), -np.inf))
-        live = live & ~task.terminated(following)
+    """Returns of B rows, each with a start of its own, [B]."""
+    members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
+    fused, bonus = getattr(dynamics, "rollout", None), objective.bonus
+    totals, peaks = np.zeros((members, rows)), np.zeros((members, rows))
+    running = np.arange(rows)  # rows that everything below still holds
+    now = np.broadcast_to(obs, (members, *obs.shape))
+    total, peak = np.zeros((members, rows)), np.full((members, rows), -np.inf)
+    live = np.ones((members, rows), dtype=np.bool_)
+    span = CHUNK if fused else 1
+    for start in range(0, horizon, span):
+        part = actions[:, start : start + span]
+        ahead = fused(now, part) if fused else dynamics(now, part[:, 0])[..., None, :]  # [M, B, h, D]
+        finite = bool(np.isfinite(ahead).all())
+        for t in range(part.shape[1]):
+            following = ahead[:, :, t]
+            reward = np.asarray(task.reward(now, part[:, t], following), dtype=np.float64)
+            if not finite:
+                reward = np.where(np.isfinite(following).all(axis=-1), reward, np.nan)
+            total += np.where(live, reward, 0.0)
+            if bonus is not None:
+                peak = np.maximum(peak, np.where(live, bonus.feature(following), -np.inf))
+            live &= ~task.terminated(following)
+            now = following
         some = live.any(axis=0)
         if some.mean() < COMPACT_BELOW:  # finished candidates cost nothing more
-            if not some.any():
+            totals[:, running], peaks[:, running] = total, peak
+            running, actions, now = running[some], actions[some], now[:, some]
+            total, peak, live = total[:, some], peak[:, some], live[:, some]
+            if not len(running):
                 break
-            running, actions, live, following = running[some], actions[some], live[:, some], following[:, some]
-        now = following
+    totals[:, running], peaks[:, running] = total, peak
     if bonus is not None:
-        total += bonus.weight * horizon * peak
-    mean: NDArray[np.float64] = total.mean(axis=0)
-    return mean
+        totals += bonus.weight * horizon * peaks
+    mean: NDArray[np.float64] = totals.mean(axis=0)
+    return mean - objective.pessimism * totals.std(axis=0) if objective.pessimism else mean
 
 
-def best_candidate(returns: NDArray[np.float64]) -> int:
-    """Index of the largest return; NaN ranks last.
+def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest of [C] returns, best first; fewer where fewer are numbers: NaN ranks last.
 
     Raises:
         ValueError: If every return is NaN.
     """
-    if np.isnan(returns).all():
+    known = int((~np.isnan(returns)).sum())
+    if not known:
         raise ValueError(
             "every candidate's prediction left the finite numbers; the simulator cannot be planned in here"
         )
-    return int(np.nanargmax(returns))
+    return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end

@@ -1,5 +1,6 @@
-"""Random shooting for discrete actions."""
+"""Planners of discrete actions: random shooting, and the cross-entropy method over categorical distributions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.planning.rollout import best_candidate, rollout_returns
-from persim_gym.task import Dynamics, PeakBonus, Task
+from persim_gym.planning.plan import Plan, rows_of, shifted
+from persim_gym.planning.rollout import PLAIN, Objective, best_first
+from persim_gym.task import Dynamics, Task
 
 
 @dataclass(frozen=True)
@@ -25,38 +27,91 @@ class RandomShooting:
 
     def plan(
         self,
-        dynamics: Dynamics,
+        dynamics: Dynamics | Sequence[Dynamics],
         task: Task,
         obs: NDArray[Any],
-        action_space: spaces.Discrete,
-        rng: np.random.Generator,
+        action_space: Any,
+        rng: np.random.Generator | Sequence[np.random.Generator],
         *,
-        members: int,
-        previous: NDArray[np.int64] | None = None,
-        bonus: PeakBonus | None = None,
-    ) -> NDArray[np.int64]:
-        """Plans from one observation.
+        previous: Plan | Sequence[Plan | None] | None = None,
+        objective: Objective = PLAIN,
+    ) -> list[Plan]:
+        """Plans; arguments as `Planner.plan`. The last plan, shifted by one step, is candidate 0."""
+        space = _discrete(action_space, "random shooting")
+        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        actions = np.stack([self._draw(space, *row) for row in zip(rows.rngs, rows.previous, strict=True)])
+        returns = rows.score(actions)
+        return [Plan(row[best_first(r, 1)[0]]) for row, r in zip(actions, returns, strict=True)]
 
-        Args:
-            dynamics: Model bound to one agent.
-            task: Known reward and termination.
-            obs: Current observation, [D].
-            action_space: Discrete actions.
-            rng: Source of candidates.
-            members: Ensemble size M; 1 for the true environment.
-            previous: The plan of the decision before, [H]; shifted by one step it is candidate 0.
-            bonus: Planning objective added to the return.
-
-        Returns:
-            The best sequence, int64 [H]; execute its first action.
-
-        Raises:
-            ValueError: If actions are not discrete, or no candidate has a finite return.
-        """
-        if not isinstance(action_space, spaces.Discrete):
-            raise ValueError(f"random shooting draws discrete actions, not {action_space}")
-        actions = action_space.start + rng.integers(action_space.n, size=(self.candidates, self.horizon))
+    def _draw(self, space: spaces.Discrete, rng: np.random.Generator, previous: Plan | None) -> NDArray[np.int64]:
+        actions = space.start + rng.integers(space.n, size=(self.candidates, self.horizon))
         if previous is not None:
-            actions[0, :-1] = previous[1:]
-        returns = rollout_returns(dynamics, task, obs, actions, members, bonus)
-        return actions[best_candidate(returns)]  # type: ignore[no-any-return]
+            actions[0] = shifted(previous.sequence, actions[0, -1])
+        return actions
+
+
+@dataclass(frozen=True)
+class CategoricalCEM:
+    """Cross-entropy method for discrete actions: a categorical distribution a step, moved towards the elites.
+
+    With the defaults it rolls out as many sequences as random shooting.
+
+    Attributes:
+        candidates: Sequences C an iteration, the best one so far among them.
+        horizon: Planning steps H.
+        iterations: Rounds of drawing.
+        elites: Best sequences of a round that the distribution moves to.
+        smoothing: Share of the old distribution that is kept.
+
+    Source: Rubinstein and Kroese, The Cross-Entropy Method, 2004, section 4.
+    """
+
+    candidates: int = 200
+    horizon: int = 50
+    iterations: int = 5
+    elites: int = 20
+    smoothing: float = 0.1
+
+    def plan(
+        self,
+        dynamics: Dynamics | Sequence[Dynamics],
+        task: Task,
+        obs: NDArray[Any],
+        action_space: Any,
+        rng: np.random.Generator | Sequence[np.random.Generator],
+        *,
+        previous: Plan | Sequence[Plan | None] | None = None,
+        objective: Objective = PLAIN,
+    ) -> list[Plan]:
+        """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
+        space = _discrete(action_space, "categorical CEM")
+        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        chances = [np.full((self.horizon, space.n), 1.0 / space.n) for _ in rows.rngs]
+        best: list[NDArray[np.int64] | None] = [
+            None if before is None else shifted(before.sequence - space.start, stream.integers(space.n))
+            for before, stream in zip(rows.previous, rows.rngs, strict=True)
+        ]
+        for _ in range(self.iterations):
+            kinds = np.stack([self._draw(*row) for row in zip(chances, rows.rngs, best, strict=True)])  # [E, C, H]
+            returns = rows.score(space.start + kinds)
+            for row, (drawn, earned) in enumerate(zip(kinds, returns, strict=True)):
+                order = best_first(earned, self.elites)
+                best[row] = drawn[order[0]]
+                share = (drawn[order][..., None] == np.arange(space.n)).mean(axis=0)
+                chances[row] = self.smoothing * chances[row] + (1 - self.smoothing) * share
+        return [Plan(space.start + sequence) for sequence in best if sequence is not None]
+
+    def _draw(
+        self, chances: NDArray[np.float64], rng: np.random.Generator, best: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        edges = chances.cumsum(axis=-1)[:, :-1]  # the last edge is 1
+        kinds: NDArray[np.int64] = (rng.random((self.candidates, self.horizon, 1)) >= edges).sum(axis=-1)
+        if best is not None:
+            kinds[0] = best
+        return kinds
+
+
+def _discrete(action_space: Any, planner: str) -> spaces.Discrete:
+    if not isinstance(action_space, spaces.Discrete):
+        raise ValueError(f"{planner} draws discrete actions, not {action_space}")
+    return action_space

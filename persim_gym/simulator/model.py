@@ -16,6 +16,7 @@ from persim_gym.simulator.encoders import (
     EnsembleMLP,
 )
 from persim_gym.simulator.kernels import predict
+from persim_gym.simulator.lanes import interleave, rollout
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,10 @@ class AgentDynamics:
             self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
         self._activate = ACTIVATIONS_INPLACE[s.activation]
         self._compiled = self.arrays() if s.small and not factor.is_cuda else None
+        if self._compiled is not None:
+            self.rollout = self._rollout  # an optional method of a `Dynamics`: only where it is faster
+            first, first_bias, last, last_bias, low, high = self._compiled
+            self._records = interleave(first, first_bias, last[0]), last_bias[0], np.stack([low, high])
 
     def arrays(self) -> tuple[NDArray[np.float32], ...]:
         """Weights as the compiled kernel takes them."""
@@ -236,6 +241,32 @@ class AgentDynamics:
             model.obs_high,
         )
         return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
+
+    def _rollout(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
+        """Observations that follow h actions, as h calls one after the other, up to rounding.
+
+        Args:
+            obs: [M, C, D].
+            actions: int64 [C, h].
+
+        Returns:
+            [M, C, h, D].
+
+        Raises:
+            ValueError: If the shapes do not match or an action is not one of the model's.
+        """
+        s = self._shape
+        actions = np.asarray(actions)
+        if np.shape(obs) != (self.members, len(actions), s.obs_dim) or not self._known(actions):
+            raise ValueError(
+                f"expected observations [{self.members}, C, {s.obs_dim}] and actions of 0–{s.n_actions - 1}, [C, h], "
+                f"got {np.shape(obs)} and {actions!r}"
+            )
+        return rollout(obs, actions, *self._records, s.activation == "silu", torch.get_num_threads())
+
+    def _known(self, actions: NDArray[Any]) -> bool:
+        """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
+        return actions.size > 0 and 0 <= int(actions.min()) <= int(actions.max()) < self._shape.n_actions
 
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""

@@ -1,0 +1,250 @@
+"""All planners: analytic optima, the same draws alone and in a batch, and the refusal of what they cannot plan."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from persim_gym.envs import DOMAINS
+from persim_gym.planning import CEM, ICEM, MPPI, CategoricalCEM, MPCPolicy, RandomShooting, rollout_returns
+from persim_gym.planning.cem import _truncated
+from persim_gym.planning.icem import colored_noise
+from persim_gym.planning.plan import shifted
+from persim_gym.planning.rollout import Objective
+from persim_gym.task import Task, never
+
+BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
+CONTINUOUS = [CEM(40, 8, 3, 10), ICEM(40, 8, 3, 10), MPPI(40, 8)]
+DISCRETE = [RandomShooting(40, 8), CategoricalCEM(40, 8, 3, 10)]
+ALL = CONTINUOUS + DISCRETE
+
+
+def name(planner):
+    return type(planner).__name__
+
+
+def space_of(planner):
+    return BOX if planner in CONTINUOUS else spaces.Discrete(3)
+
+
+def walk(obs, action):
+    """Two numbers that the action pushes; a discrete action pushes the first."""
+    push = action if action.ndim > 1 else np.stack([action - 1.0, 0.0 * action], axis=-1)
+    return 0.9 * obs + 0.2 * push
+
+
+NEAR_ONE = Task(lambda obs, action, next_obs: -((next_obs - 1.0) ** 2).sum(axis=-1), never)
+
+
+def rngs(rows):
+    return [np.random.default_rng([7, row]) for row in rows]
+
+
+# --- analytic optima ----------------------------------------------------------------------------------------------
+
+A = np.array([[1.0, 0.1], [0.0, 1.0]])
+B = np.array([[0.1, 0.0], [0.5, 0.2]])
+Q, R = np.diag([1.0, 0.1]), np.diag([0.1, 0.2])
+LQR = Task(
+    lambda obs, action, next_obs: (
+        -np.einsum("...i,ij,...j", next_obs, Q, next_obs) - np.einsum("...i,ij,...j", action, R, action)
+    ),
+    never,
+)
+
+
+def lqr_optimum(start: np.ndarray, horizon: int) -> float:
+    """Best return by Riccati's recursion, with u = -K x; the box does not bind."""
+    value = np.zeros_like(Q)
+    gains = []
+    for _ in range(horizon):
+        ahead = Q + value  # the next observation is paid for, then valued
+        gain = np.linalg.solve(R + B.T @ ahead @ B, B.T @ ahead @ A)
+        value = A.T @ ahead @ (A - B @ gain)
+        gains.append(gain)
+    now = start
+    for gain in reversed(gains):
+        assert np.abs(gain @ now).max() < 1.0
+        now = (A - B @ gain) @ now
+    return -float(start @ value @ start)
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [CEM(500, 8, 15, 125), ICEM(500, 8, 20, 125, decay=1.0), MPPI(600, 8, 40, shrink=0.9, temperature=0.005)],
+    ids=name,
+)
+def test_continuous_planners_reach_the_riccati_optimum(planner):
+    def dynamics(obs, action):
+        return obs @ A.T + action @ B.T
+
+    for start in np.array([[0.5, -0.3], [-0.4, 0.6]]):
+        (plan,) = planner.plan(dynamics, LQR, start, BOX, np.random.default_rng(0))
+        earned = rollout_returns(dynamics, LQR, start, plan.sequence[None].astype(np.float64))[0]
+        optimum = lqr_optimum(start, 8)
+        idle = rollout_returns(dynamics, LQR, start, np.zeros((1, 8, 2)))[0]
+        assert idle < 1.2 * optimum  # doing nothing is far off
+        assert 1.01 * optimum <= earned <= optimum * (1 - 1e-6)
+
+
+REWARDS = np.array([0.0, -1.0, 4.0, 2.0, -3.0, 9.0, 1.0])
+RING = Task(lambda obs, action, next_obs: REWARDS[next_obs[..., 0].astype(int)], lambda next_obs: next_obs[..., 0] == 5)
+
+
+def ring(obs, action):
+    """A walk on a ring of seven rooms: one on, two back, or stay."""
+    return (obs + np.array([1, -2, 0])[action][..., None]) % 7
+
+
+@pytest.mark.parametrize("planner", [RandomShooting(6000, 6), CategoricalCEM(300, 6, 8, 30)], ids=name)
+@pytest.mark.parametrize("room", range(5))
+def test_discrete_planners_find_the_best_of_all_sequences(planner, room):
+    start = np.array([float(room)])
+    every = np.array(list(itertools.product(range(3), repeat=6)))
+    optimum = rollout_returns(ring, RING, start, every).max()
+    (plan,) = planner.plan(ring, RING, start, spaces.Discrete(3), np.random.default_rng(room))
+    assert rollout_returns(ring, RING, start, plan.sequence[None])[0] == optimum
+
+
+# --- what all planners have in common -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_a_row_planned_in_a_batch_is_planned_as_alone(planner):
+    obs = np.random.default_rng(1).normal(size=(4, 2))
+    before = planner.plan(walk, NEAR_ONE, obs, space_of(planner), rngs(range(4)))
+    together = planner.plan(walk, NEAR_ONE, obs, space_of(planner), rngs(range(4)), previous=[None, *before[1:]])
+    for row, whole in enumerate(together):
+        previous = before[row] if row else None
+        (alone,) = planner.plan(walk, NEAR_ONE, obs[row], space_of(planner), rngs([row])[0], previous=previous)
+        for one, other in zip(alone, whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_candidates_that_leave_the_finite_numbers_are_never_chosen(planner):
+    def explodes_to_the_right(obs, action):
+        following = walk(obs, action)
+        return np.where(following[..., :1] > 0.05, np.nan, following)
+
+    (plan,) = planner.plan(explodes_to_the_right, NEAR_ONE, np.zeros(2), space_of(planner), np.random.default_rng(0))
+    first = plan.sequence[0] if planner in DISCRETE else plan.sequence[0, 0]
+    assert np.isfinite(plan.sequence).all()
+    assert (first < 2) if planner in DISCRETE else (first <= 0.25)
+    with pytest.raises(ValueError, match="every candidate's prediction left the finite numbers"):
+        planner.plan(lambda o, a: walk(o, a) * np.nan, NEAR_ONE, np.zeros(2), space_of(planner), rngs([0])[0])
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_replanning_comes_to_the_goal_and_stays(planner):
+    policy = MPCPolicy(walk, NEAR_ONE, space_of(planner), planner=planner)
+    obs = np.array([[-1.0, 1.0], [2.0, 1.0]])
+    for _ in range(15):
+        action, _ = policy.predict(obs)
+        obs = walk(obs, action)
+    assert np.abs(obs[:, 0] - 1.0).max() < 0.25
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_planners_refuse_the_other_kind_of_action(planner):
+    other = spaces.Discrete(3) if planner in CONTINUOUS else BOX
+    with pytest.raises(ValueError, match="draws (discrete )?actions"):
+        planner.plan(walk, NEAR_ONE, np.zeros(2), other, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="2 observations, 1 random streams and 2 plans"):
+        planner.plan(walk, NEAR_ONE, np.zeros((2, 2)), space_of(planner), rngs([0]))
+
+
+@pytest.mark.parametrize("planner", CONTINUOUS, ids=name)
+def test_actions_keep_to_a_lopsided_box(planner):
+    box = spaces.Box(np.array([0.0, -3.0]), np.array([4.0, -2.0]), dtype=np.float64)
+    far = Task(lambda obs, action, next_obs: action.sum(axis=-1), never)
+    (plan,) = replace(planner, iterations=10).plan(walk, far, np.zeros(2), box, np.random.default_rng(0))
+    assert (plan.sequence >= box.low).all() and (plan.sequence <= box.high).all()
+    assert (plan.sequence.mean(axis=0) > [2.5, -2.4]).all()  # towards (4, -2)
+
+
+@pytest.mark.parametrize("planner", CONTINUOUS, ids=name)
+def test_unbounded_boxes_are_refused(planner):
+    with pytest.raises(ValueError, match="draws actions from a bounded Box"):
+        planner.plan(walk, NEAR_ONE, np.zeros(2), spaces.Box(-np.inf, np.inf, (2,)), np.random.default_rng(0))
+
+
+def test_pessimism_avoids_what_members_disagree_on():
+    def members(obs, action):
+        push = np.array([-1.0, 3.5])[:, None] * (action == 2) + 1.0 * (action == 1)
+        return obs + np.stack([push, 0 * push], axis=-1)
+
+    members.members = 2
+    right = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
+    for pessimism, expected in ((0.0, 2), (1.0, 1)):
+        (plan,) = CategoricalCEM(60, 3, 4, 10).plan(
+            members, right, np.zeros(2), spaces.Discrete(3), rngs([0])[0], objective=Objective(pessimism=pessimism)
+        )
+        assert plan.sequence[0] == expected
+
+
+# --- what is each planner's own -----------------------------------------------------------------------------------
+
+
+def test_shifting_drops_the_first_action():
+    np.testing.assert_array_equal(shifted(np.array([1, 2, 3]), 9), [2, 3, 9])
+    moved = shifted(np.arange(12.0).reshape(2, 3, 2), -1.0)
+    np.testing.assert_array_equal(moved[0], [[2, 3], [4, 5], [-1, -1]])
+
+
+def test_truncated_draws_follow_the_cut_normal_distribution():
+    drawn = _truncated(np.full((1, 1), 0.8), np.full((1, 1), 0.5), np.random.default_rng(0), 200_000).ravel()
+    assert np.abs(drawn).max() <= 1.0
+    grid = np.linspace(-1, 1, 20_001)
+    density = np.exp(-0.5 * ((grid - 0.8) / 0.5) ** 2)
+    density /= density.sum()
+    mean = (grid * density).sum()
+    assert drawn.mean() == pytest.approx(mean, abs=0.003)
+    assert drawn.std() == pytest.approx(np.sqrt((density * (grid - mean) ** 2).sum()), abs=0.003)
+
+
+@pytest.mark.parametrize("steps", [30, 31])
+@pytest.mark.parametrize("color", [0.0, 0.25, 2.0])
+def test_coloured_noise_has_unit_variance_and_the_spectrum_it_says(color, steps):
+    noise = colored_noise(color, (40_000,), steps, np.random.default_rng(0))
+    np.testing.assert_allclose(noise.var(axis=0), 1.0, atol=0.04)
+    power = (np.abs(np.fft.rfft(noise)) ** 2).mean(axis=0)
+    frequency = np.fft.rfftfreq(steps)
+    np.testing.assert_allclose(power[4] / power[1], (frequency[4] / frequency[1]) ** -color, rtol=0.05)
+
+
+def test_icem_considers_its_elites_again_and_draws_fewer():
+    counts = []
+
+    def counting(obs, action):
+        counts.append(len(action))
+        return walk(obs, action)
+
+    planner = ICEM(40, 4, 3, 10, decay=2.0, keep=0.3)
+    planner.plan(counting, NEAR_ONE, np.zeros(2), BOX, np.random.default_rng(0))
+    assert counts[::4] == [40 + 3, 20 + 3, 20 + 3]  # never fewer than two times the elites
+
+
+def test_the_planner_follows_from_the_action_space():
+    cheetah, car = DOMAINS["halfcheetah"], DOMAINS["mountaincar"]
+    assert MPCPolicy(walk, cheetah.task, cheetah.action_space).planner == CEM()
+    assert MPCPolicy(walk, car.task, car.action_space).planner == RandomShooting()
+
+
+def test_rows_of_different_agents_are_planned_as_each_agent_alone():
+    car, agents = DOMAINS["cartpole"], [3, 1, 3]
+    models = [car.dynamics(agent) for agent in agents]
+    obs = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 4))
+    many = MPCPolicy(models, car.task, car.action_space, planner=RandomShooting(50, 20))
+    first, state = many.predict(obs)
+    second, _ = many.predict(obs[[0, 2]], (state[0], state[2]))  # the middle row's episode has ended
+    for row, agent in enumerate(agents):
+        rng = np.random.default_rng([0, row])
+        planner = RandomShooting(50, 20)
+        (plan,) = planner.plan(car.dynamics(agent), car.task, obs[row], car.action_space, rng)
+        assert first[row] == plan.sequence[0]
+        if row != 1:
+            (plan,) = planner.plan(car.dynamics(agent), car.task, obs[row], car.action_space, rng, previous=plan)
+            assert second[row // 2] == plan.sequence[0]
