@@ -188,3 +188,26 @@ def test_a_window_without_a_display_is_a_clear_error(monkeypatch):
     env = gym.make("HeteroHalfCheetah-v0", render_mode="human")
     with pytest.raises(RuntimeError, match="there is no display"):
         env.reset(seed=0)
+
+
+# --- rollouts for planners ----------------------------------------------------------------------------------------
+
+
+@every_robot
+def test_a_rollout_equals_the_steps_of_the_environment(domain):
+    """Bit for bit on full states; on observations the contact solver starts where it stopped."""
+    rng = np.random.default_rng(3)
+    state = domain.initial_state(rng, 6)
+    actions = rng.uniform(domain.action_space.low, domain.action_space.high, (6, 12, *domain.action_space.shape))
+    physics = domain.physics(**domain.agent_covariates(2))
+    states = physics.rollout(state, actions)
+    now = state
+    for t in range(12):
+        now = physics(now, actions[:, t])
+        np.testing.assert_array_equal(states[:, t], now)
+    dynamics = domain.dynamics(2)
+    obs = domain.observe(state)
+    ahead = dynamics.rollout(obs[None], actions)
+    assert ahead.shape == (1, 6, 12, obs.shape[-1])
+    np.testing.assert_allclose(ahead[0, :, :4], domain.observe(states[:, :4]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ahead[0, :, 0], dynamics(obs, actions[:, 0]), rtol=1e-9, atol=1e-9)

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from persim_gym.cli import data, look, simulators
+from persim_gym.cli import data, look, planning, simulators
 
 app = typer.Typer(
     name="persim",
@@ -20,6 +20,7 @@ app.command()(look.envs)
 app.add_typer(data.app, name="datasets")
 app.command()(simulators.train)
 app.command()(simulators.evaluate)
+app.command()(planning.plan)
 app.command()(look.doctor)
 
 

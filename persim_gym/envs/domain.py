@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -176,12 +176,45 @@ class Domain:
         """True dynamics of one agent on observations, for planners; keywords as in the environment.
 
         Returns:
-            Maps (obs [..., D], action) to next_obs [..., D], in NumPy.
+            Maps (obs [..., D], action) to next_obs [..., D], in NumPy. Where the physics can roll out, so can they.
 
         Raises:
             ValueError: As `resolve_covariates`.
         """
-        return partial(self._predict, self.physics(**self.resolve_covariates(agent, covariates)))
+        step = self.physics(**self.resolve_covariates(agent, covariates))
+        kind = RollingDynamics if hasattr(step, "rollout") else TrueDynamics
+        return kind(step, self.observe, self.embed)
 
-    def _predict(self, step: Physics, obs: Array, action: Array) -> Array:
-        return self.observe(step(self.embed(obs), action))
+
+@dataclass(frozen=True)
+class TrueDynamics:
+    """A step function of full physical states as a `Dynamics` of observations.
+
+    Attributes:
+        step: Maps (state [..., S], action) to the next state.
+        observe: As the domain's.
+        embed: As the domain's.
+    """
+
+    step: Physics
+    observe: Callable[[Array], Array]
+    embed: Callable[[Array], Array]
+
+    def __call__(self, obs: Array, action: Array) -> Array:
+        """Next observations, [..., D]."""
+        return self.observe(self.step(self.embed(obs), action))
+
+
+class RollingDynamics(TrueDynamics):
+    """True dynamics whose physics keep the whole state from one step to the next."""
+
+    def rollout(self, obs: Array, actions: Array) -> Array:
+        """Observations that follow h actions, [..., h, D].
+
+        As h calls one after the other, up to the tolerance of the contact solver, which goes on from its last step.
+
+        Args:
+            obs: [..., D].
+            actions: [..., h, A].
+        """
+        return self.observe(self.step.rollout(self.embed(obs), actions))  # type: ignore[attr-defined]

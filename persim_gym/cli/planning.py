@@ -1,0 +1,70 @@
+"""The verb that plans."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.shared import console, numbers, say
+from persim_gym.envs import DOMAINS
+
+
+def plan(
+    simulator: Annotated[
+        str, typer.Argument(help="Name or path of a simulator; with --truth, the name of a domain.")
+    ] = "mountaincar/random-v0",
+    agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 20,
+    planner: Annotated[
+        str, typer.Option(help="shooting, categorical-cem, cem, icem or mppi. (default: the thesis's)")
+    ] = "",
+    candidates: Annotated[int | None, typer.Option(help="Sequences. (default: the planner's, as below)")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Planning steps.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Rounds of drawing.")] = None,
+    elites: Annotated[int | None, typer.Option(help="Best sequences of a round.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of mppi, in units of return.")] = None,
+    bonus: Annotated[bool, typer.Option(help="Add the domain's planning objective, where it has one.")] = True,
+    pessimism: Annotated[float, typer.Option(help="Standard deviations over members below their mean.")] = 0.0,
+    trust: Annotated[int, typer.Option(help="Steps that predictions are trusted for; 0 for the horizon.")] = 0,
+    truth: Annotated[bool, typer.Option("--truth", help="Plan in the true environment's own dynamics.")] = False,
+    out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(
+        "persim-out/plan.csv"
+    ),
+    video: Annotated[Path | None, typer.Option(help="Also film the first agent's first episode: a .gif file.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of starts and candidates.")] = 0,
+) -> None:
+    """Plan in a simulator, act in the true environment, print returns; Ctrl-C is safe, the same command goes on."""
+    from persim_gym.experiments.plan_runs import (
+        TRUE,
+        PlanSettings,
+        plan_returns,
+        planner_text,
+        returns_table,
+        write_video,
+    )
+    from persim_gym.simulator.card import find_simulator, load_simulator
+
+    if truth:
+        domain, dynamics, folder = simulator.split("/")[0], TRUE, ""
+        if domain not in DOMAINS:
+            raise ValueError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
+    else:
+        card = load_simulator(simulator).card
+        domain, dynamics, folder = card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
+    sizes = planner_text(
+        planner,
+        candidates=candidates,
+        horizon=horizon,
+        iterations=iterations,
+        elites=elites,
+        temperature=temperature,
+    )
+    bonus = bonus and DOMAINS[domain].peak_bonus is not None
+    settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust)
+    chosen = numbers(agents)
+    returns = plan_returns(settings, folder, chosen, episodes, out, seed)
+    title = f"{'true dynamics' if truth else simulator}, {sizes or 'planner of the thesis'}{', with bonus' * bonus}"
+    console.print(returns_table(title, domain, returns))
+    say(f"{out}  the return of every episode")
+    if video is not None:
+        say(f"{video}  return {write_video(settings, folder, chosen[0], video, seed):.1f}")

@@ -1,0 +1,219 @@
+"""Episodes of model predictive control in the true environment, and their table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from rich.table import Table
+
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import episode_returns
+from persim_gym.experiments.figures import covariate_label
+from persim_gym.experiments.intervals import mean_interval
+from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.planning import CEM, ICEM, MPPI, CategoricalCEM, MPCPolicy, Planner, RandomShooting
+from persim_gym.simulator.card import load_simulator
+
+PLANNERS: dict[str, Any] = {
+    "shooting": RandomShooting,
+    "categorical-cem": CategoricalCEM,
+    "cem": CEM,
+    "icem": ICEM,
+    "mppi": MPPI,
+}
+TRUE = "true"  # in place of a simulator: the true environment's own dynamics
+JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "agent", "seed", "episode")
+RESULT = ("return", "seconds")
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What is planned in, and how; every field identifies a run.
+
+    Attributes:
+        domain: Name of the domain.
+        dynamics: Hash of the simulator's weights, or `TRUE`.
+        planner: As `planner_text` writes it; empty for the thesis's.
+        bonus: Whether the domain's planning objective is added.
+        pessimism: See `Objective`.
+        trust: See `Objective`; 0 for none.
+    """
+
+    domain: str
+    dynamics: str
+    planner: str = ""
+    bonus: bool = True
+    pessimism: float = 0.0
+    trust: int = 0
+
+
+def planner_text(name: str, **sizes: int | float | None) -> str:
+    """Writes a planner as a name and its sizes, "cem candidates=100 horizon=20".
+
+    Args:
+        name: A key of `PLANNERS`, or empty for the thesis's of the domain.
+        **sizes: Fields of the planner; those that are None keep their default.
+
+    Raises:
+        ValueError: If the planner does not exist or has no such size.
+    """
+    given = {key: value for key, value in sizes.items() if value is not None}
+    if not name and not given:
+        return ""
+    if name not in PLANNERS:
+        raise ValueError(f"planner {name!r} is not one of {', '.join(PLANNERS)}; sizes need a planner's name")
+    known = {f.name for f in fields(PLANNERS[name])}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
+    return " ".join([name, *(f"{key}={value}" for key, value in given.items())])
+
+
+def planner_of(text: str) -> Planner | None:
+    """The planner that `planner_text` wrote; None for the thesis's."""
+    if not text:
+        return None
+    name, *sizes = text.split(" ")
+    planner: Planner = PLANNERS[name]()
+    values = dict(size.split("=") for size in sizes)
+    return replace(planner, **{k: type(getattr(planner, k))(float(v)) for k, v in values.items()})  # type: ignore
+
+
+def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPCPolicy:
+    """Model predictive control of one agent.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's; unused for the true dynamics.
+        agent: Agent of the population.
+        stream: Seeds the candidates.
+    """
+    domain = DOMAINS[settings.domain]
+    return MPCPolicy(
+        domain.dynamics(agent) if settings.dynamics == TRUE else load_simulator(folder).dynamics(agent),
+        domain.task,
+        domain.action_space,
+        planner=planner_of(settings.planner),
+        bonus=domain.peak_bonus if settings.bonus else None,
+        pessimism=settings.pessimism,
+        trust=settings.trust or None,
+        seed=stream,
+    )
+
+
+def stream_of(seed: int, agent: int, episode: int) -> int:
+    """Seed of an episode's start and candidates."""
+    return int(np.random.SeedSequence([seed, agent, episode]).generate_state(1)[0])
+
+
+def run_plan_episode(folder: str, agent: int, seed: int, episode: int, **settings: Any) -> dict[str, float]:
+    """Return and wall-clock seconds of one episode in the true environment; runs in a worker process."""
+    chosen, stream = PlanSettings(**settings), stream_of(seed, agent, episode)
+    policy = policy_of(chosen, folder, agent, stream)
+    began = perf_counter()
+    (earned,) = episode_returns(policy, DOMAINS[chosen.domain], agent, episodes=1, seed=stream)
+    return {"return": float(earned), "seconds": round(perf_counter() - began, 2)}
+
+
+def plan_returns(
+    settings: PlanSettings,
+    folder: str,
+    agents: Sequence[int],
+    episodes: int,
+    out: Path,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[int, np.ndarray]:
+    """Returns in the true environment of each agent, [E]; one CSV row an episode, rows that are there are kept.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's.
+        agents: Agents of the population.
+        episodes: Episodes an agent.
+        out: The CSV file.
+        seed: Seed of starts and candidates.
+        workers: Processes; None for one a core.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If an agent is unknown, or there is nothing to do.
+    """
+    if episodes < 1 or not agents:
+        raise ValueError("planning needs at least one agent and one episode")
+    for agent in agents:
+        policy_of(settings, folder, agent, 0)  # a mistake shows here, not in a worker
+    jobs = [
+        {**asdict(settings), "agent": agent, "seed": seed, "episode": episode}
+        for episode in range(episodes)
+        for agent in agents
+    ]
+    log = RowLog(out, JOB, RESULT)
+    constants = {"folder": folder}
+    rows = run_jobs(
+        run_plan_episode, jobs, log, description="episodes", constants=constants, workers=workers, progress=progress
+    )
+    returns: dict[int, list[float]] = {agent: [] for agent in agents}
+    for row in rows:
+        returns[int(row["agent"])].append(float(row["return"]))
+    return {agent: np.array(values) for agent, values in returns.items()}
+
+
+def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Table:
+    """One row an agent: mean return and its 95 % bootstrap interval."""
+    table = Table(title=title, header_style="bold")
+    for column in ("agent", "covariates", "episodes", "mean return", "95 % interval"):
+        table.add_column(column, justify="left" if column == "covariates" else "right")
+    for agent, values in returns.items():
+        mean, low, high = mean_interval(values)
+        table.add_row(
+            str(agent),
+            covariate_label(DOMAINS[domain], agent),
+            str(len(values)),
+            f"{mean:.1f}",
+            f"{low:.1f} to {high:.1f}",
+        )
+    return table
+
+
+def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, seed: int = 0) -> float:
+    """Plays episode 0 of an agent once more and writes what it looks like.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's.
+        agent: Agent of the population.
+        path: The file; its ending says the format: .gif, or .mp4 where imageio-ffmpeg is installed.
+        seed: Seed of the run.
+
+    Returns:
+        The episode's return.
+
+    Raises:
+        ImportError: If imageio is not installed.
+    """
+    try:
+        import imageio.v3 as iio
+    except ImportError as error:
+        raise ImportError("videos are written by imageio: pip install imageio") from error
+    domain, stream = DOMAINS[settings.domain], stream_of(seed, agent, 0)
+    policy = policy_of(settings, folder, agent, stream)
+    env = gym.make(f"persim_gym:{domain.env_id}", agent=agent, render_mode="rgb_array")
+    start = domain.initial_state(np.random.default_rng(stream), 1)[0]
+    obs, _ = env.reset(options={"state": start})
+    frames: list[Any] = [env.render()]
+    total, done = 0.0, False
+    while not done:
+        action, _ = policy.predict(obs)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        total, done = total + float(reward), terminated or truncated
+        frames.append(env.render())
+    env.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = {"duration": 1000 / domain.render_fps} if path.suffix == ".gif" else {"fps": domain.render_fps}
+    iio.imwrite(path, np.stack(frames), **rate)
+    return total
