@@ -6,8 +6,6 @@ therefore written in LLVM's own vector operations, which it fits to any processo
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from persim_gym.simulator.threads import Piece, run_pieces
+
 LANES = 16
 _CONTRACT = ("contract",)  # a product and a sum may become one operation; NaN is not ruled out
-_PIECES = 2  # pieces of work a member and thread: a late thread leaves the others something to take
+MOST = 512  # candidates rolled out together: their observations stay in a core's nearest cache
 
 
 def rollout(
@@ -29,7 +29,6 @@ def rollout(
     heads: NDArray[np.float32],
     bounds: NDArray[np.float32],
     silu: bool,
-    threads: int,
 ) -> NDArray[np.float32]:
     """Observations that follow, step by step, by every member.
 
@@ -41,7 +40,6 @@ def rollout(
         heads: Bias of the change, [M, actions, D].
         bounds: Lowest and highest observation, [2, D].
         silu: Whether hidden units are SiLU, not ReLU.
-        threads: Threads that share the work.
 
     Returns:
         [M, C, h, D], each component of each step contiguous in memory.
@@ -50,19 +48,13 @@ def rollout(
     out = np.empty((actions.shape[1], size, members, candidates), dtype=np.float32)
     actions = np.ascontiguousarray(actions, dtype=np.int64)  # one layout, so that the kernel is compiled once
     obs = np.ascontiguousarray(obs, dtype=np.float32)
-    step = max(LANES, -(-candidates // (threads * _PIECES if threads > 1 else 1)))
-    pieces = [(m, low, min(low + step, candidates)) for m in range(members) for low in range(0, candidates, step)]
     each = (0,) * size  # its length is the number of components, known to the compiler
 
-    def run(piece: tuple[int, int, int]) -> None:
-        m, low, high = piece
-        _roll(obs[m, low:high], actions[low:high], records[m], heads[m], bounds, silu, each, out[:, :, m, low:high])
+    def run(piece: Piece) -> None:
+        m, rows = piece
+        _roll(obs[m, rows], actions[rows], records[m], heads[m], bounds, silu, each, out[:, :, m, rows])
 
-    if threads > 1:
-        list(_pool(threads).map(run, pieces))
-    else:
-        for piece in pieces:
-            run(piece)
+    run_pieces(run, members, candidates, MOST)
     return out.transpose(2, 3, 0, 1)
 
 
@@ -80,11 +72,6 @@ def interleave(
     incoming = np.broadcast_to(first.transpose(0, 2, 1)[:, None], (*shape, first.shape[1]))
     bias = np.broadcast_to(first_bias[:, None, :, None], (*shape, 1))
     return np.ascontiguousarray(np.concatenate([incoming, bias, last.transpose(0, 1, 3, 2)], axis=-1))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="rollout")
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

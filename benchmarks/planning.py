@@ -1,0 +1,287 @@
+"""Time of one planning decision, beside pytorch-mppi and TorchRL: `python benchmarks/planning.py`.
+
+Needs the extra: pip install -c constraints.txt -e '.[benchmarks]'. Set OMP_NUM_THREADS to the number of cores.
+Everything is measured in one process, in turns, on the threads that torch has; the time is the median of the rounds.
+The peers plan in a plain multilayer perceptron with as many members; ours is PerSim's own network, which multiplies
+three encoders and is larger. Nothing terminates, so that every candidate is rolled out to the end.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from persim_gym.envs import DOMAINS
+from persim_gym.planning import CEM, MPCPolicy, RandomShooting
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.task import Task, never
+
+SMALL = ModelShape(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
+LARGE = ModelShape(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
+FORWARD = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
+
+
+def bound(shape: ModelShape) -> AgentDynamics:
+    return FactoredEnsemble(shape).requires_grad_(False).dynamics(3)
+
+
+def measure(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of a call of each, in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            call()
+            if turn:  # the first only warms up
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def matrix_peak(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product."""
+    a, b = torch.randn(2, 2048, 2048).to(dtype)
+    return 2 * 2048**3 / min(measure({"product": lambda: a @ b}, 1)["product"] for _ in range(5))
+
+
+def operations(shape: ModelShape, rollouts: int) -> float:
+    """Floating-point operations of PerSim's network in so many steps of candidates and members."""
+    head = shape.obs_dim if shape.n_actions else shape.obs_dim * shape.rank
+    layers = [(shape.obs_dim, *shape.state_layers, head)]
+    if not shape.n_actions:
+        layers.append((shape.action_dim, *shape.action_layers, shape.rank))
+    return 2.0 * rollouts * sum(i * o for sizes in layers for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+class PlainEnsemble(torch.nn.Module):
+    """What a user of the peers writes: an ensemble of multilayer perceptrons; rows hold every member's observation."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.members, self.size = shape.members, shape.obs_dim
+        actions = shape.action_dim or 1
+        sizes = (shape.obs_dim + actions, *shape.state_layers, shape.obs_dim)
+        self.weights = [torch.randn(self.members, i, o) / i**0.5 for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        self.biases = [torch.zeros(self.members, 1, o) for o in sizes[1:]]
+
+    def forward(self, rows: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Next rows, [..., M * D], of rows and actions, [..., A]."""
+        obs = rows.reshape(-1, self.members, self.size).transpose(0, 1)
+        x = torch.cat([obs, action.reshape(1, len(obs[0]), -1).expand(self.members, -1, -1)], dim=-1)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = torch.relu_(torch.baddbmm(bias, x, weight))
+        following = obs + 0.1 * torch.baddbmm(self.biases[-1], x, self.weights[-1])
+        return following.transpose(0, 1).reshape(rows.shape)
+
+    def reward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Mean over members of the first component, [...]."""
+        return rows.unflatten(-1, (self.members, self.size))[..., 0].mean(-1)
+
+
+def mppi_peer(shape: ModelShape, candidates: int, horizon: int, iterations: int) -> Callable[[], object]:
+    from pytorch_mppi import MPPI
+
+    model, actions = PlainEnsemble(shape), shape.action_dim or 1
+    planner = MPPI(
+        model,
+        lambda rows, action: -model.reward(rows),
+        shape.members * shape.obs_dim,
+        torch.eye(actions) * 0.3,
+        num_samples=candidates,
+        horizon=horizon,
+        u_min=-torch.ones(actions),
+        u_max=torch.ones(actions),
+    )
+    start = torch.zeros(shape.members * shape.obs_dim)
+
+    def decide() -> None:
+        for _ in range(iterations):
+            planner.command(start, shift_nominal_trajectory=False)
+
+    return torch.no_grad()(decide)
+
+
+def torchrl_peer(
+    shape: ModelShape, candidates: int, horizon: int, iterations: int, elites: int
+) -> Callable[[], object]:
+    from tensordict import TensorDict
+    from tensordict.nn import TensorDictModule
+    from torchrl.data import Bounded, Composite, Unbounded
+    from torchrl.envs.model_based import ModelBasedEnvBase
+    from torchrl.modules import CEMPlanner, WorldModelWrapper
+
+    model, actions = PlainEnsemble(shape), shape.action_dim or 1
+    size = shape.members * shape.obs_dim
+
+    class World(ModelBasedEnvBase):
+        def __init__(self, world: torch.nn.Module) -> None:
+            super().__init__(world, batch_size=[])
+            self.state_spec = Composite(observation=Unbounded((size,)))
+            self.observation_spec = Composite(observation=Unbounded((size,)))
+            self.action_spec = Bounded(-1.0, 1.0, (actions,))
+            self.reward_spec = Unbounded((1,))
+
+        def _reset(self, tensordict: TensorDict) -> TensorDict:
+            return TensorDict({"observation": torch.zeros(size)}, batch_size=[])
+
+    world = WorldModelWrapper(
+        TensorDictModule(model, in_keys=["observation", "action"], out_keys=["observation"]),
+        TensorDictModule(lambda rows: model.reward(rows)[..., None], in_keys=["observation"], out_keys=["reward"]),
+    )
+    env = World(world)
+    planner = CEMPlanner(env, horizon, iterations, candidates, elites)
+    start = TensorDict(
+        {
+            "observation": torch.zeros(size),
+            "done": torch.zeros(1, dtype=torch.bool),
+            "terminated": torch.zeros(1, dtype=torch.bool),
+        },
+        batch_size=[],
+    )
+    return torch.no_grad()(lambda: planner(start.clone()))
+
+
+def ours(shape: ModelShape, planner: RandomShooting | CEM, rows: int = 1) -> Callable[[], object]:
+    space = DOMAINS["cartpole" if shape.n_actions else "halfcheetah"].action_space
+    policy = MPCPolicy(bound(shape), FORWARD, space, planner=planner)
+    obs = np.zeros((rows, shape.obs_dim), dtype=np.float32)
+    return lambda: policy.predict(obs)
+
+
+def case(title: str, shape: ModelShape, planner: RandomShooting | CEM, rounds: int) -> None:
+    """One row a planner: milliseconds, ratio to the best peer, share of the matrix-product peaks."""
+    iterations = getattr(planner, "iterations", 1)
+    sizes = (planner.candidates, planner.horizon, iterations)
+    contenders = {
+        "pytorch-mppi": mppi_peer(shape, *sizes),
+        "TorchRL": torchrl_peer(shape, *sizes, max(1, planner.candidates // 4)),
+        "persim_gym": ours(shape, planner),
+    }
+    seconds = measure(contenders, rounds)
+    best = min(seconds[name] for name in list(contenders)[:2])
+    work = operations(shape, planner.candidates * planner.horizon * shape.members * iterations)
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"  {name:14s} {value * 1e3:8.1f} ms   best peer / this: {best / value:5.2f}")
+    rate = work / seconds["persim_gym"]
+    for dtype in (torch.float32, torch.bfloat16):
+        peak = matrix_peak(dtype)
+        kind = str(dtype).removeprefix("torch.")
+        print(f"  ours: {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the {kind} matrix peak {peak / 1e9:.0f}")
+
+
+def growth(rounds: int) -> None:
+    """Time a decision over C, H and M, and a row alone and among others."""
+    print("\ngrowth of case A: ms, and ms for a thousand steps of a candidate and member")
+    for name, values in (("C", (500, 1000, 2000, 4000)), ("H", (25, 50, 100, 200)), ("M", (2, 5, 10, 20))):
+        for value in values:
+            c, h, m = (value if name == one else usual for one, usual in (("C", 1000), ("H", 50), ("M", 5)))
+            shape = ModelShape(10, 4, 2, 0, 5, m, (256,))
+            seconds = measure({"": ours(shape, RandomShooting(c, h))}, rounds)[""]
+            print(f"  {name} = {value:4d}  {seconds * 1e3:7.1f} ms  {seconds * 1e6 / (c * h * m / 1e3) / 1e3:.4f}")
+    print("\n20 episodes")
+    planner = RandomShooting()
+    alone, together = ours(SMALL, planner), ours(SMALL, planner, rows=20)
+    seconds = measure({"alone": lambda: [alone() for _ in range(20)], "together": together}, max(3, rounds // 4))
+    for name, value in seconds.items():
+        print(f"  {name:9s} {value * 1e3:7.1f} ms")
+
+
+def true_robot(rounds: int) -> None:
+    """A CEM decision in the true HalfCheetah beside mujoco.rollout alone."""
+    import mujoco
+    from mujoco.rollout import Rollout
+
+    from persim_gym.envs.half_cheetah import ROBOT
+    from persim_gym.envs.mujoco_physics import load_model, thread_count
+
+    domain, threads = DOMAINS["halfcheetah"], thread_count()
+    planner = CEM(iterations=1)
+    policy = MPCPolicy(domain.dynamics(4), domain.task, domain.action_space, planner=planner)
+    obs = domain.observe(domain.initial_state(np.random.default_rng(0), 1))
+    model = load_model(ROBOT.xml)
+    datas = [mujoco.MjData(model) for _ in range(threads)]
+    start = np.zeros((planner.candidates, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
+    start[:, ROBOT.qpos] = model.qpos0
+    shape = (planner.candidates, planner.horizon, *domain.action_space.shape)
+    control = np.random.default_rng(0).uniform(-1, 1, shape).repeat(ROBOT.frame_skip, axis=1)
+    raw = Rollout(nthread=threads if threads > 1 else 0)
+    calls = {
+        "mujoco.rollout": lambda: raw.rollout([model] * planner.candidates, datas, start, control),
+        "persim_gym": lambda: policy.predict(obs, episode_start=np.array([True])),
+    }
+    seconds = measure(calls, rounds)
+    print(f"\ntrue HalfCheetah, {planner.candidates} x {planner.horizon}, {threads} threads")
+    for name, value in seconds.items():
+        rate = planner.candidates * planner.horizon / value
+        print(f"  {name:14s} {value * 1e3:7.1f} ms  {rate:8.0f} environment steps/s")
+    print(f"  share of the raw throughput: {seconds['mujoco.rollout'] / seconds['persim_gym']:.0%}")
+
+
+def agreement(name: str, agents: range) -> None:
+    """How far fused rollouts choose as the plain float32 `Dynamics` does, on a trained simulator."""
+    simulator = load_simulator(name)
+    domain = DOMAINS[simulator.card.domain]
+    planner = RandomShooting() if simulator.model.shape.n_actions else CEM()
+    overlap, same, gap = [], [], []
+    for agent in agents:
+        fused = simulator.dynamics(agent)
+
+        def plain(obs: np.ndarray, action: np.ndarray, model: AgentDynamics = fused) -> np.ndarray:
+            return model(obs, action)
+
+        plain.members = fused.members  # type: ignore[attr-defined]
+        from persim_gym.planning.rollout import Objective, best_first, rollout_returns
+
+        rng = np.random.default_rng(agent)
+        obs = domain.observe(domain.initial_state(rng, 1)[0]).astype(np.float32)
+        size = (planner.candidates, planner.horizon)
+        actions = (
+            rng.integers(simulator.model.shape.n_actions, size=size)
+            if simulator.model.shape.n_actions
+            else rng.uniform(-1, 1, (*size, simulator.model.shape.action_dim)).astype(np.float32)
+        )
+        objective = Objective(domain.peak_bonus)
+        reference, ours = (rollout_returns(d, domain.task, obs, actions, objective) for d in (plain, fused))
+        elites = getattr(planner, "elites", 20)
+        overlap.append(len(set(best_first(reference, elites)) & set(best_first(ours, elites))) / elites)
+        same.append(best_first(reference, 1)[0] == best_first(ours, 1)[0])
+        gap.append(np.abs(reference - ours).max() / (reference.std() + 1e-9))
+    print(f"\n{name}: fused against plain float32, {len(overlap)} agents")
+    print(f"  elites in common {np.mean(overlap):.1%}, same best {np.mean(same):.0%}, ", end="")
+    print(f"largest difference of a return {np.max(gap):.1e} of their standard deviation")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["a", "b", "growth", "true", "agreement"])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--simulators", nargs="*", default=["mountaincar/random-v0", "cartpole/random-v0"])
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")  # the peers'
+    torch.manual_seed(0)
+    print(f"{torch.get_num_threads()} threads")
+    if "a" in arguments.what:
+        for activation in ("relu", "silu"):
+            shape = ModelShape(10, 4, 2, 0, 5, 5, (256,), (), activation)
+            case(f"case A, {activation}: 1000 x 50 x 5 members", shape, RandomShooting(), arguments.rounds)
+    if "b" in arguments.what:
+        for activation in ("relu", "silu"):
+            shape = ModelShape(10, 18, 0, 6, 15, 5, (256,) * 4, (256, 256), activation)
+            title = f"case B, {activation}: 200 x 30 x 5 members x 5 iterations"
+            case(title, shape, CEM(iterations=5), max(3, arguments.rounds // 4))
+    if "growth" in arguments.what:
+        growth(arguments.rounds)
+    if "true" in arguments.what:
+        true_robot(arguments.rounds)
+    if "agreement" in arguments.what:
+        for name in arguments.simulators:
+            agreement(name, range(20))
+
+
+if __name__ == "__main__":
+    main()

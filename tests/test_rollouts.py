@@ -1,0 +1,143 @@
+"""Fused rollouts of learned dynamics: as the plain calls, one step after the other."""
+
+import numpy as np
+import pytest
+import torch
+
+from persim_gym.envs import DOMAINS
+from persim_gym.planning.rollout import Objective, best_first, rollout_returns
+from persim_gym.simulator import deep, model
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.threads import split
+
+SHAPES = {
+    "relu": ModelShape(4, 3, 2, 0, 3, 2, (20,)),
+    "silu": ModelShape(4, 4, 3, 0, 3, 2, (33,), (), "silu"),
+    "one component": ModelShape(4, 1, 5, 0, 2, 1, (7,), (), "silu"),
+    "deep, discrete": ModelShape(4, 3, 2, 0, 3, 2, (20, 20)),
+    "deep": ModelShape(4, 5, 0, 2, 3, 2, (24, 24), (16,), "silu"),
+    "deep, relu": ModelShape(4, 5, 0, 2, 3, 2, (24,), (16,)),
+}
+
+
+def drawn(shape, bounded=False):
+    """A model with scaling, and an agent's dynamics."""
+    ensemble = FactoredEnsemble(shape, seed=1).requires_grad_(False)
+    generator = torch.Generator().manual_seed(2)
+    for name in ("obs", "delta", "action"):
+        mean, std = getattr(ensemble, f"{name}_mean"), getattr(ensemble, f"{name}_std")
+        mean.copy_(0.1 * torch.randn(mean.shape, generator=generator))
+        std.copy_(0.5 + torch.rand(std.shape, generator=generator))
+    if bounded:
+        ensemble.obs_low.fill_(-0.3)
+        ensemble.obs_high.fill_(0.4)
+    return ensemble.dynamics(2)
+
+
+def inputs(shape, candidates=37, steps=6):
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(shape.members, candidates, shape.obs_dim)).astype(np.float32)
+    if shape.n_actions:
+        return obs, rng.integers(shape.n_actions, size=(candidates, steps))
+    return obs, rng.uniform(-1, 1, (candidates, steps, shape.action_dim)).astype(np.float32)
+
+
+def one_by_one(dynamics, obs, actions):
+    following = []
+    for t in range(actions.shape[1]):
+        obs = dynamics(obs, actions[:, t])
+        following.append(obs)
+    return np.stack(following, axis=2)
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    monkeypatch.setattr(model, "layer_type", lambda: torch.float32)
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_rollout_equals_the_calls(name, bounded, float32):
+    dynamics = drawn(SHAPES[name], bounded)
+    obs, actions = inputs(SHAPES[name])
+    expected = one_by_one(dynamics, obs, actions)
+    ahead = dynamics.rollout(obs, actions)
+    assert ahead.shape == expected.shape
+    np.testing.assert_allclose(ahead, expected, rtol=2e-5, atol=2e-5)
+    if bounded:
+        assert expected.min() == np.float32(-0.3) and expected.max() == np.float32(0.4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", ["silu", "deep"])
+def test_threads_do_not_change_a_rollout(name, threads, float32, monkeypatch):
+    dynamics = drawn(SHAPES[name])
+    obs, actions = inputs(SHAPES[name], 1100)
+    alone = dynamics.rollout(obs, actions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    np.testing.assert_allclose(dynamics.rollout(obs, actions), alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("members", "candidates", "threads"), [(5, 200, 2), (1, 7, 3), (3, 1000, 2), (5, 1, 2)])
+def test_pieces_are_everything_once_in_equal_shares(members, candidates, threads):
+    done = np.zeros((members, candidates))
+    for member, rows in split(members, candidates, threads, 150):
+        assert 0 < len(done[member, rows]) <= 150
+        done[member, rows] += 1
+    assert (done == 1).all()
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "deep"])
+def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, float32):
+    dynamics = drawn(SHAPES[name], bounded=True)
+    obs, actions = inputs(SHAPES[name])
+    clean = dynamics.rollout(obs, actions)
+    obs[0, 5, 0] = np.nan
+    spoiled = dynamics.rollout(obs, actions)
+    assert np.isnan(spoiled[0, 5]).all()
+    others = np.arange(len(actions)) != 5
+    np.testing.assert_allclose(spoiled[:, others], clean[:, others], rtol=1e-6, atol=1e-6)
+
+
+def test_bfloat16_moves_predictions_by_little():
+    shape = SHAPES["deep"]
+    obs, actions = inputs(shape, 200, 10)
+    dynamics = drawn(shape)
+    plain = one_by_one(dynamics, obs, actions)
+    layers = [(w.transpose(1, 2), b[..., 0]) for w, b in zip(dynamics._weights, dynamics._biases, strict=True)]
+    exact = dynamics._fused
+    rounded = deep.DeepRollout(layers, exact._action, exact._activate, exact._shift, None, torch.bfloat16)
+    error = np.abs(rounded(obs, actions) - plain).max(axis=(0, 1, 3))
+    assert 1e-6 < error[0] < 0.01 * plain.std()
+    assert error[-1] < 0.05 * plain.std()
+
+
+def test_rollouts_refuse_what_does_not_fit():
+    discrete, continuous = drawn(SHAPES["relu"]), drawn(SHAPES["deep"])
+    obs, actions = inputs(SHAPES["relu"])
+    with pytest.raises(ValueError, match="expected actions of 0–1"):
+        discrete.rollout(obs, actions + 1)
+    with pytest.raises(ValueError, match=r"observations \(2, 36, 3\) and actions \(37, 6\) do not fit"):
+        discrete.rollout(obs[:, 1:], actions)
+    with pytest.raises(ValueError, match="do not fit"):
+        continuous.rollout(inputs(SHAPES["deep"])[0], actions)
+
+
+@pytest.mark.parametrize("name", ["mountaincar", "cartpole"])
+def test_trained_simulators_rank_candidates_as_the_plain_calls_do(name):
+    domain, dynamics = DOMAINS[name], load_simulator(f"{name}/random-v0").dynamics(3)
+
+    def plain(obs, action):
+        return dynamics(obs, action)
+
+    plain.members = dynamics.members
+    rng = np.random.default_rng(0)
+    obs = domain.observe(domain.initial_state(rng, 3)).astype(np.float32)
+    actions = rng.integers(domain.action_space.n, size=(3, 300, 50))
+    objective = Objective(domain.peak_bonus)
+    fused = rollout_returns(dynamics, domain.task, obs, actions, objective)
+    reference = rollout_returns(plain, domain.task, obs, actions, objective)
+    for ours, theirs in zip(fused, reference, strict=True):
+        assert len(set(best_first(ours, 40)) & set(best_first(theirs, 40))) >= 38
+        assert np.isclose(ours, theirs, rtol=1e-4, atol=1e-4).mean() > 0.97  # the others end a step earlier or later
