@@ -29,7 +29,12 @@ def test_envs_lists_every_domain():
 
 @pytest.mark.parametrize(
     ("verb", "default"),
-    [(["demo"], "[default: 10]"), (["train"], "[default: cpu]"), (["evaluate"], "[default: 200]")],
+    [
+        (["demo"], "[default: 10]"),
+        (["train"], "[default: cpu]"),
+        (["evaluate"], "[default: 200]"),
+        (["plan"], "[default: 20]"),
+    ],
 )
 def test_help_shows_defaults(verb, default):
     shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "160"})
@@ -43,6 +48,7 @@ def test_help_shows_defaults(verb, default):
         (("demo", "--domain", "halfcheetah"), "choose from mountaincar, cartpole"),
         (("demo", "--agents", "one"), "write numbers with commas between"),
         (("demo", "--agents", "612"), "agent 612 is not in the mountaincar population (500 agents: 0–499)"),
+        (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
         (("train", "mountaincar/sideways-v0"), "can be built: "),
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
     ],

@@ -52,6 +52,7 @@ def plan(
         card = load_simulator(simulator).card
         domain, dynamics, folder = card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
     sizes = planner_text(
+        domain,
         planner,
         candidates=candidates,
         horizon=horizon,
@@ -63,7 +64,7 @@ def plan(
     settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust)
     chosen = numbers(agents)
     returns = plan_returns(settings, folder, chosen, episodes, out, seed)
-    title = f"{'true dynamics' if truth else simulator}, {sizes or 'planner of the thesis'}{', with bonus' * bonus}"
+    title = f"{'true dynamics' if truth else simulator}, {sizes}{', with bonus' * bonus}"
     console.print(returns_table(title, domain, returns))
     say(f"{out}  the return of every episode")
     if video is not None:

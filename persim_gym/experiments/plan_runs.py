@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from rich.table import Table
 
 from persim_gym.envs import DOMAINS
@@ -37,7 +38,7 @@ class PlanSettings:
     Attributes:
         domain: Name of the domain.
         dynamics: Hash of the simulator's weights, or `TRUE`.
-        planner: As `planner_text` writes it; empty for the thesis's.
+        planner: As `planner_text` writes it.
         bonus: Whether the domain's planning objective is added.
         pessimism: See `Objective`.
         trust: See `Objective`; 0 for none.
@@ -45,41 +46,40 @@ class PlanSettings:
 
     domain: str
     dynamics: str
-    planner: str = ""
+    planner: str
     bonus: bool = True
     pessimism: float = 0.0
     trust: int = 0
 
 
-def planner_text(name: str, **sizes: int | float | None) -> str:
+def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> str:
     """Writes a planner as a name and its sizes, "cem candidates=100 horizon=20".
 
     Args:
-        name: A key of `PLANNERS`, or empty for the thesis's of the domain.
+        domain: Name of the domain.
+        name: A key of `PLANNERS`, or empty for the thesis's in this domain.
         **sizes: Fields of the planner; those that are None keep their default.
 
     Raises:
         ValueError: If the planner does not exist or has no such size.
     """
-    given = {key: value for key, value in sizes.items() if value is not None}
-    if not name and not given:
-        return ""
+    name = name or ("shooting" if isinstance(DOMAINS[domain].action_space, spaces.Discrete) else "cem")
     if name not in PLANNERS:
-        raise ValueError(f"planner {name!r} is not one of {', '.join(PLANNERS)}; sizes need a planner's name")
+        raise ValueError(f"planner {name!r} is not one of {', '.join(PLANNERS)}")
+    given = {key: value for key, value in sizes.items() if value is not None}
     known = {f.name for f in fields(PLANNERS[name])}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
     return " ".join([name, *(f"{key}={value}" for key, value in given.items())])
 
 
-def planner_of(text: str) -> Planner | None:
-    """The planner that `planner_text` wrote; None for the thesis's."""
-    if not text:
-        return None
+def planner_of(text: str) -> Planner:
+    """The planner that `planner_text` wrote."""
     name, *sizes = text.split(" ")
-    planner: Planner = PLANNERS[name]()
+    planner = PLANNERS[name]()
     values = dict(size.split("=") for size in sizes)
-    return replace(planner, **{k: type(getattr(planner, k))(float(v)) for k, v in values.items()})  # type: ignore
+    chosen: Planner = replace(planner, **{k: type(getattr(planner, k))(float(v)) for k, v in values.items()})
+    return chosen
 
 
 def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPCPolicy:
