@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent / "persim_gym"
 FLOORS = {
     "task": 0,
     "transitions": 0,
+    "transition_file": 0,
     "files": 0,
     "home": 0,
     "version": 0,
