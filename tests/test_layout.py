@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent / "persim_gym"
 FLOORS = {
     "task": 0,
     "transitions": 0,
-    "transition_file": 0,
     "files": 0,
     "home": 0,
     "version": 0,

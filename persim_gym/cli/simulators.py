@@ -11,27 +11,39 @@ from persim_gym.envs import DOMAINS
 
 
 def train(
-    name: Annotated[str, typer.Argument(help="Simulator to train, <domain>/<policy>-v0, after its dataset.")],
+    name: Annotated[
+        str, typer.Argument(help="Simulator to train: <domain>/<policy>-v0 after its dataset, or any Minari id.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Minari id of the data. (default: after the name)")] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="Reward and termination: learned, or your own as module:name. (default: the domain's)"),
+    ] = "",
+    rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
+    variant: Annotated[str, typer.Option(help="factored, unfactorized or unpersonalized.")] = "factored",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    memory: Annotated[
+        float | None, typer.Option(help="GB that data may take; larger ones are read in parts. (default: half of all)")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
-    from persim_gym.datasets import load
-    from persim_gym.datasets.recipes import NAMESPACE
-    from persim_gym.train import train_simulator
+    from persim_gym.experiments.training import train_by_name
 
-    domain = name.split("/")[0]
-    folder = train_simulator(
-        load(f"{NAMESPACE}/{name}"),
-        name=name,
-        domain=domain,
+    folder = train_by_name(
+        name,
+        data=data,
+        task=task,
+        rank=rank,
         recipe_name=recipe,
+        variant=variant,
         epochs=epochs,
         seed=seed,
         device=device,
+        memory=memory,
         folder=out,
     )
     say(f"{folder}")

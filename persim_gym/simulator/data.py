@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.transition_file import BLOCK, TransitionFile
+from persim_gym.simulator.transition_file import BLOCK, TransitionFile
 from persim_gym.transitions import Transitions
 
 Logged: TypeAlias = Transitions | TransitionFile
@@ -47,8 +47,11 @@ def moments(data: Logged) -> Moments:
         known = {name: (torch.from_numpy(m), torch.from_numpy(s)) for name, (m, s) in data.moments().items()}
         return Moments(known["obs"], known["target"], known["action"] if data.columns.action_dim else None)
     obs, target, action = _tensors(data.obs, data.next_obs, data.reward, data.terminated, data.action, extra=True)
-    stats = [(x.double().mean(0), x.double().std(0)) for x in (obs, target)]
-    return Moments(*stats, (action.double().mean(0), action.double().std(0)) if action.ndim > 1 else None)
+    return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    return values.double().mean(0), values.double().std(0)
 
 
 def _tensors(

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from persim_gym.simulator.sparse import BETA1, BETA2, lazy_tables
+from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
 
 
 def predict(
@@ -127,11 +127,15 @@ def _member(  # type: ignore
     shared, g_shared = theta[o4:o5], grad[o4:o5]
     table, g_table = theta[o5:o6].reshape(n_actions, rank), grad[o5:o6].reshape(n_actions, rank)
     common, g_common = theta[o6:], grad[o6:]
-    touched = np.empty(batch, dtype=np.int64)  # agents of the batch, with `sparse`
-    slot = np.full(n_agents, -1, dtype=np.int32) if sparse else np.arange(n_agents).astype(np.int32)
-    g_factor = np.zeros((batch if sparse else n_agents, rank), dtype=np.float32)  # row slot[n] is agent n's
-    last = np.zeros(n_agents if sparse else 0, dtype=np.int32)  # the last step that each factor has seen
-    step_size, epsilon, tail, keep1, keep2, keep = lazy_tables(rates, count)
+    step_size, epsilon, tail, tail_epsilon, powers = lazy_tables(rates, count)
+    # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
+    where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
+    touched = np.empty(batch, dtype=np.int64)  # whose they are
+    memory = pack_rows(factor, factor_first, factor_second, tail, tail_epsilon) if sparse else factor
+    now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
+    now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
+    now_second = np.empty((batch, rank), dtype=np.float32) if sparse else factor_second
+    g_factor = np.zeros_like(now)
     one, half = np.float32(1.0), np.float32(0.5)
     act = np.empty(hidden, dtype=np.float32)
     slope = np.empty(hidden, dtype=np.float32)
@@ -146,26 +150,23 @@ def _member(  # type: ignore
     pull_scale = np.float32(2.0 * pull / batch)
     rows = np.empty((batch, data.shape[1]), dtype=np.float32)
     total = 0.0
+    different = 0
     for step in range(len(rates)):
         grad[:] = 0.0
         g_factor[:] = 0.0
         error = 0.0
-        different = 0
         for b in range(batch):  # all reads first: their cache misses then overlap
             rows[b] = data[order[step * batch + b]]
         if sparse:
+            different = fetch_rows(
+                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+            )
+        else:
             for b in range(batch):
-                n = int(rows[b, 0])
-                if slot[n] < 0:
-                    slot[n] = different
-                    touched[different] = n
-                    different += 1
-                    _catch_up(
-                        factor[n], factor_first[n], factor_second[n], last[n], step, epsilon, tail, keep1, keep2, keep
-                    )
+                where[b] = int(rows[b, 0])
         for b in range(batch):
             row = rows[b]
-            n, a = int(row[0]), int(row[1])
+            n, a = where[b], int(row[1])
             for h in range(hidden):
                 act[h] = b1[h]
             for d in range(d_size):
@@ -190,7 +191,7 @@ def _member(  # type: ignore
                     total_o += act[h] * w2[o, h]
                 v[o] = total_o
             for r in range(rank):
-                u[r] = factor[n, r] + shared[r]
+                u[r] = now[n, r] + shared[r]
                 w[r] = table[a, r] + common[r]
                 guw[r] = 0.0
             for d in range(o_size):
@@ -204,7 +205,7 @@ def _member(  # type: ignore
                     gv[d * rank + r] = residual * u[r] * w[r]
                     guw[r] += residual * v[d * rank + r]
             for r in range(rank):
-                g_factor[slot[n], r] += guw[r] * w[r] + pull_scale * factor[n, r]
+                g_factor[n, r] += guw[r] * w[r] + pull_scale * now[n, r]
                 g_shared[r] += guw[r] * w[r]
                 g_table[a, r] += guw[r] * u[r]
                 g_common[r] += guw[r] * u[r]
@@ -228,26 +229,18 @@ def _member(  # type: ignore
         total += error / batch
         size = step_size[step + 1]
         _adam(theta, grad, first, second, size, epsilon[step + 1])
+        _adam(
+            now.reshape(-1),
+            g_factor.reshape(-1),
+            now_first.reshape(-1),
+            now_second.reshape(-1),
+            size,
+            epsilon[step + 1],
+        )
         if sparse:
-            for i in range(different):
-                n = touched[i]
-                _adam(factor[n], g_factor[i], factor_first[n], factor_second[n], size, epsilon[step + 1])
-                last[n] = step + 1
-                slot[n] = -1
-        else:
-            _adam(
-                factor.reshape(-1),
-                g_factor.reshape(-1),
-                factor_first.reshape(-1),
-                factor_second.reshape(-1),
-                size,
-                epsilon[step + 1],
-            )
+            store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
     if sparse:
-        for n in range(n_agents):
-            _catch_up(
-                factor[n], factor_first[n], factor_second[n], last[n], len(rates), epsilon, tail, keep1, keep2, keep
-            )
+        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers)
     return total
 
 
@@ -261,21 +254,6 @@ def _adam(theta, grad, first, second, size, epsilon):  # type: ignore
         second[i] = keep2 * second[i] + add2 * grad[i] * grad[i]
     for i in range(len(theta)):
         theta[i] -= size * first[i] / (np.sqrt(second[i]) + epsilon)
-
-
-@njit(fastmath=True, cache=True, error_model="numpy")
-def _catch_up(theta, first, second, last, now, epsilon, tail, keep1, keep2, keep):  # type: ignore
-    """Gives one agent's factor the updates between steps `last` and `now`, in all of which its gradient is zero."""
-    gap = now - last
-    if gap == 0:
-        return
-    mass = np.float32(tail[last] - keep[gap] * tail[now])
-    for r in range(len(theta)):
-        theta[r] -= mass * first[r] / (np.sqrt(second[r]) + epsilon[last + 1])
-    for r in range(len(theta)):
-        first[r] *= keep1[gap]
-    for r in range(len(theta)):
-        second[r] *= keep2[gap]
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")

@@ -172,7 +172,7 @@ class TensorTraining:
         self._grad.zero_()
         model = self._model
         error = (model.scaled_delta(model.agent_encoder(agent), obs, action) - delta).square().sum() / agent.shape[1]
-        error.backward()  # type: ignore[no-untyped-call]
+        error.backward()
         return error.detach()
 
     def _action_factors(self, action: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -97,6 +97,10 @@ class TransitionFile:
         """Number of blocks of `BLOCK` rows, the last one shorter."""
         return -(-len(self) // BLOCK)
 
+    def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Agents [E] and first observations [E, D] of the episodes."""
+        return self.first_agent, self.first_obs
+
     def content_hash(self) -> str:
         """SHA-256 of the rows and the size of the population, taken when they were written."""
         return self._hash
@@ -227,6 +231,6 @@ class _Sums:
 
 
 def named_columns(piece: Transitions) -> dict[str, NDArray[Any]]:
-    """What a simulator is trained on: `obs` [K, D]; `target` (change, reward, terminated) [K, D + 2]; `action` [K, A]."""
+    """Trained on: `obs` [K, D]; `target` (change, reward, terminated) [K, D + 2]; `action` [K, A]."""
     target = np.column_stack([piece.next_obs - piece.obs, piece.reward, piece.terminated.astype(np.float32)])
     return {"obs": piece.obs, "target": target, "action": piece.action.reshape(len(piece), -1)}
