@@ -163,7 +163,8 @@ class Simulator:
         domains = import_module("persim_gym.envs").DOMAINS
         if self.card.domain not in domains:
             raise ValueError(
-                f"the card of {self.folder} names neither its spaces nor one of the domains {', '.join(domains)}"
+                f"unknown domain {self.card.domain!r}; known: {', '.join(domains)} ({self.folder / CARD} holds no "
+                "spaces of its own)"
             )
         return domains[self.card.domain]
 
