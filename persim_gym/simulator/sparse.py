@@ -98,11 +98,11 @@ def _catch_up(memory, n, now, now_first, now_second, i, step, tail_now, tail_eps
     if gap:
         mass = memory[n, 3 * rank + 1] - powers[1, short] * tail_now
         epsilon = (memory[n, 3 * rank + 2] - powers[2, short] * tail_epsilon_now) / mass if mass else EPSILON
-    mass, epsilon = np.float32(mass), np.float32(epsilon)
+    mass32, epsilon32 = np.float32(mass), np.float32(epsilon)
     keep_first, keep_second = np.float32(powers[0, short]), np.float32(np.exp(gap * LOG_BETA2))
     for r in range(rank):
         first, second = memory[n, rank + r], memory[n, 2 * rank + r]
-        now[i, r] = memory[n, r] - (mass * first / (np.sqrt(second) + epsilon) if gap else np.float32(0.0))
+        now[i, r] = memory[n, r] - (mass32 * first / (np.sqrt(second) + epsilon32) if gap else np.float32(0.0))
         now_first[i, r] = first * keep_first
         now_second[i, r] = second * keep_second
 

@@ -53,7 +53,7 @@ class Columns:
 
 
 class TransitionFile:
-    """Transitions in a folder: a table of float32 rows that is mapped into memory, and what is known about it.
+    """Transitions in a folder: a table of float32 rows, and what is known about it.
 
     Attributes:
         folder: The folder.
@@ -83,14 +83,16 @@ class TransitionFile:
             self._moments: dict[str, list[list[float]]] = header["moments"]
             self.episodes: NDArray[np.int64] = np.load(folder / EPISODES)
             first = np.load(folder / FIRST)
-            self._rows = np.memmap(folder / ROWS, np.float32, "r", shape=(int(self.episodes[-1]), self.columns.width))
+            stored, expected = (folder / ROWS).stat().st_size, 4 * int(self.episodes[-1]) * self.columns.width
+            if stored != expected:
+                raise ValueError(f"{ROWS} has {stored} bytes, not {expected}")
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{folder} cannot be read ({error}); delete it, and it is written again") from error
         self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
 
     def __len__(self) -> int:
         """Number of transitions K."""
-        return len(self._rows)
+        return int(self.episodes[-1])
 
     @property
     def blocks(self) -> int:
@@ -111,17 +113,28 @@ class TransitionFile:
 
     def read(self, blocks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """The transitions of some blocks, in the order of the file."""
-        parts = [self._rows[b * BLOCK : (b + 1) * BLOCK] for b in sorted(int(b) for b in blocks)]
-        return self.columns.split(np.concatenate(parts))
+        starts = np.sort(np.asarray(blocks, dtype=np.int64)) * BLOCK
+        return self.columns.split(self._read_rows([(s, min(s + BLOCK, len(self))) for s in starts.tolist()]))
 
     def sample(self, episodes: int, seed: int = 0) -> Transitions:
         """At most `episodes` whole episodes, drawn at random, in memory."""
         number = len(self.episodes) - 1
         chosen = np.sort(np.random.default_rng(seed).permutation(number)[:episodes])
         spans = [(int(self.episodes[e]), int(self.episodes[e + 1])) for e in chosen]
-        columns = self.columns.split(np.concatenate([self._rows[start:end] for start, end in spans]))
+        columns = self.columns.split(self._read_rows(spans))
         trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
         return Transitions(**columns, trajectory=trajectory, n_agents=self.n_agents, source=self.source)
+
+    def _read_rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """Rows of spans of the file, read and not mapped: mapped pages would count as this process's memory."""
+        rows = np.empty((sum(end - start for start, end in spans), self.columns.width), dtype=np.float32)
+        filled = 0
+        with (self.folder / ROWS).open("rb", buffering=0) as file:
+            for start, end in spans:
+                file.seek(4 * start * self.columns.width)
+                file.readinto(rows[filled : filled + end - start].data.cast("B"))
+                filled += end - start
+        return rows
 
 
 def write_transitions(
