@@ -377,6 +377,17 @@ def test_an_interface_without_a_key_is_refused(simulator, tmp_path, missing):
         load_simulator(str(folder))
 
 
+def test_the_command_line_trains_and_evaluates_it(tanks, home, capsys, monkeypatch):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    for arguments in (["train", tanks, "--epochs", "1"], ["evaluate", tanks]):
+        app(arguments, standalone_mode=False)
+    text = capsys.readouterr().out
+    assert str(home / "simulators" / "my" / "tanks-v0") in text
+    assert "reward, one step" in text and "50 open-loop steps" in text
+
+
 # --- the page -----------------------------------------------------------------------------------------------------
 
 

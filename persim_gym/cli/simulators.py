@@ -1,7 +1,7 @@
 """Verbs of simulators: train and evaluate them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -49,19 +49,39 @@ def train(
     say(f"{folder}")
 
 
+def logged_error_table(name: str, error: dict[str, Any]) -> Table:
+    """The error profile of a card."""
+    table = Table(title=f"{name}: error on its {error.get('data', 'data')}", header_style="bold")
+    for column in ("what", "RMSE", "R²"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for what, rmse, r2 in zip(
+        error.get("columns", []), error.get("one_step_rmse", []), error.get("one_step_r2", []), strict=True
+    ):
+        table.add_row(f"{what}, one step", f"{rmse:.4g}", "" if r2 is None else f"{r2:.4f}")
+    for step, rmse in zip(error.get("steps", []), error.get("open_loop", []), strict=True):
+        table.add_row(f"{step} open-loop steps (standard deviations)", f"{rmse:.4g}", "")
+    return table
+
+
 def evaluate(
     simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")] = "mountaincar/random-v0",
     agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
 ) -> None:
-    """Measure open-loop prediction error against the true environment, as the thesis does."""
+    """Measure open-loop prediction error against the true environment, as the thesis does.
+
+    A simulator of no domain of ours has no true environment: its card's error on logged data is shown instead.
+    """
     from persim_gym.datasets.behaviour import TEST, load_policy
     from persim_gym.evaluate import prediction_error
     from persim_gym.experiments.figures import covariate_label
     from persim_gym.simulator.card import load_simulator
 
     loaded = load_simulator(simulator)
+    if not loaded.card.domain:
+        console.print(logged_error_table(loaded.card.name, loaded.card.error))
+        return
     domain = DOMAINS[loaded.card.domain]
     policy = load_policy(domain.name, TEST)
     table = Table(title=f"{loaded.card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")

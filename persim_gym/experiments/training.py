@@ -86,7 +86,15 @@ def train_by_name(
             raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
         chosen = interface_of(source.domain, interface, task)
         recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs)
-        errors, log = rank_errors(source, recipe, task=task, variant=variant, seed=seed, device=device)
+        errors, log = rank_errors(
+            source,
+            recipe,
+            content_hash=transitions.content_hash(),
+            task=task,
+            variant=variant,
+            seed=seed,
+            device=device,
+        )
         number = best_rank(errors)
         plot = [rank_figure(errors, number, name, log.with_suffix(".png")), log]
     written = train_simulator(
@@ -113,6 +121,7 @@ def rank_errors(
     source: Source,
     recipe: TrainingRecipe,
     *,
+    content_hash: str,
     task: str = "",
     variant: str = "factored",
     seed: int = 0,
@@ -121,28 +130,34 @@ def rank_errors(
 ) -> tuple[dict[int, float], Path]:
     """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
 
+    Args:
+        source: The data.
+        recipe: How to train; its rank does not matter.
+        content_hash: Of the data, so that other data of that name are measured anew.
+        task: As `train_simulator`, as the next three.
+        variant: See there.
+        seed: See there.
+        device: See there.
+        ranks: Ranks to try.
+
     Returns:
         The errors by rank, and the CSV file that they are kept in.
 
     Source: thesis appendix A.1.
     """
-    options = json.dumps([source.dataset_id, replace(recipe, rank=1).to_json(), task, variant], sort_keys=True)
-    key = hashlib.sha256(options.encode()).hexdigest()[:12]
-    log = RowLog(
-        persim_home() / "training" / f"ranks-{source.dataset_id.replace('/', '-')}-{key}.csv",
-        ("rank", "seed"),
-        ("held_out_error",),
-    )
+    options = json.dumps([content_hash, replace(recipe, rank=1).to_json(), task, variant], sort_keys=True)
+    stem = f"ranks-{source.dataset_id.replace('/', '-')}-{hashlib.sha256(options.encode()).hexdigest()[:12]}"
+    log = RowLog(persim_home() / "training" / f"{stem}.csv", ("rank", "seed"), ("held_out_error",))
     jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
-    constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device}
+    constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device, "stem": stem}
     rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants)
     return {int(row["rank"]): float(row["held_out_error"]) for row in reversed(rows)}, log.path
 
 
 def held_out_error(
-    rank: int, seed: int, source: Source, recipe: TrainingRecipe, task: str, variant: str, device: str
+    rank: int, seed: int, source: Source, recipe: TrainingRecipe, task: str, variant: str, device: str, stem: str
 ) -> dict[str, float]:
-    """Trains on 80 % of the points and predicts the others; runs in a worker process.
+    """Trains on 80 % of the points and predicts the others; runs in a worker process, and resumes.
 
     Returns:
         `held_out_error`: root mean square error of the members' mean, in standard deviations of each predicted
@@ -151,6 +166,7 @@ def held_out_error(
     transitions, interface = source.load()
     assert isinstance(transitions, Transitions)
     interface = interface_of(source.domain, interface, task)
+    checkpoint = persim_home() / "training" / f"{stem}-{rank}-{seed}.safetensors"
     held_out = np.random.default_rng([seed, 20]).random(len(transitions)) < HELD_OUT
     model = fit(
         transitions.select(~held_out),
@@ -161,16 +177,12 @@ def held_out_error(
         variant=variant,
         seed=seed,
         device=device,
-        checkpoint=(checkpoint := _checkpoint(source, rank, seed)),
+        checkpoint=checkpoint,
         progress=False,
     )
     error = one_step_error(model, transitions.select(held_out))
     checkpoint.unlink(missing_ok=True)
     return {"held_out_error": error}
-
-
-def _checkpoint(source: Source, rank: int, seed: int) -> Path:
-    return persim_home() / "training" / f"rank-{rank}-{source.dataset_id.replace('/', '-')}-{seed}.safetensors"
 
 
 @torch.no_grad()
