@@ -18,7 +18,7 @@ from gymnasium.utils.env_checker import check_env
 from minari.data_collector import EpisodeBuffer
 
 from persim_gym.datasets.load import flat_rows, interface_of_dataset, load, load_for_training, open_dataset
-from persim_gym.experiments.training import train_by_name
+from persim_gym.experiments.simulators import train_by_name
 from persim_gym.files import CARD, README
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.sb3 import make_vec_env

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import TINY
 
-from persim_gym.experiments import training
+from persim_gym.experiments import simulators as training
 from persim_gym.experiments.figures import rank_figure
-from persim_gym.experiments.training import (
+from persim_gym.experiments.simulators import (
     Source,
     best_rank,
     held_out_error,

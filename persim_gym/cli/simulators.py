@@ -31,7 +31,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
-    from persim_gym.experiments.training import train_by_name
+    from persim_gym.experiments.simulators import train_by_name
 
     folder = train_by_name(
         name,
