@@ -3,9 +3,9 @@
     python benchmarks/scale.py
 
 One epoch of `fit` for N = 500 and N = 100,000 agents with the same number of transitions in all, from memory and from
-disk (Linux). CPU seconds of one thread, so that a busy machine changes little; every case is a process of its own, whose
-peak memory is counted above what imports and compiled code take. Times include scaling, shuffling, reading and the updates that rows
-without a gradient get at the end of each part; the best of `--repeats` runs counts.
+disk (Linux). CPU seconds of one thread, so that a busy machine changes little; every case is a process of its own,
+whose peak memory is counted above what imports and compiled code take. Times include scaling, shuffling, reading and
+the updates that rows without a gradient get at the end of each part; the best of `--repeats` runs counts.
 """
 
 import argparse
