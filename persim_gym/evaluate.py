@@ -127,7 +127,7 @@ def prediction_error(
     predicted = [observations[0].astype(np.float64)]
     for action in actions:
         current = dynamics(current, action)
-        predicted.append(current.mean(axis=0, dtype=np.float64))
+        predicted.append(current.mean(axis=0, dtype=np.float64)[:, : observations[0].shape[1]])
     true = np.stack(observations, axis=1).astype(np.float64)[keep]  # [E, T + 1, D]
     guess = np.stack(predicted, axis=1)[keep]
     mask = np.stack(scored, axis=1)[keep]  # [E, T]: whether the step happened

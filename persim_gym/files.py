@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,22 @@ from numpy.typing import NDArray
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+README = "README.md"
 
 
-def write_folder(folder: Path, card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+def write_folder(
+    folder: Path,
+    card: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    readme: Callable[[Mapping[str, Any]], str] | None = None,
+) -> None:
     """Writes a card and its weights; a folder of that name is replaced whole or not at all.
 
     Args:
         folder: Where they go.
         card: JSON-plain values; `sha256` of the weights is added.
         tensors: Weights by name.
+        readme: Maps the card as stored to a text for people, README.md beside it; None for none.
     """
     weights = safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
     stored = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
@@ -34,6 +41,8 @@ def write_folder(folder: Path, card: Mapping[str, Any], tensors: Mapping[str, ND
         new.mkdir()
         (new / WEIGHTS).write_bytes(weights)
         (new / CARD).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        if readme is not None:
+            (new / README).write_text(readme(stored), encoding="utf-8")
         if folder.exists():
             os.replace(folder, scratch / "old")
         os.replace(new, folder)

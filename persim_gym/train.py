@@ -3,65 +3,81 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-
-from gymnasium import spaces
+from typing import Any
 
 from persim_gym.envs.hetero import domain_of
 from persim_gym.home import persim_home
 from persim_gym.simulator.card import save_simulator
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.recipe import recipe_for
-from persim_gym.transitions import Transitions
+from persim_gym.simulator.data import Logged
+from persim_gym.simulator.fit import PART_ROWS, fit
+from persim_gym.simulator.interface import LEARNED, Interface, task_at
+from persim_gym.simulator.profile import EPISODES, error_profile
+from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.transition_file import TransitionFile
 
 
 def train_simulator(
-    transitions: Transitions,
+    transitions: Logged,
     *,
     name: str,
-    domain: str,
+    domain: str = "",
+    interface: Interface | None = None,
+    task: str = "",
     recipe_name: str = "default",
+    rank: int | None = None,
     epochs: int | None = None,
+    variant: str = "factored",
     seed: int = 0,
     device: str = "cpu",
     folder: Path | None = None,
+    part_rows: int = PART_ROWS,
     progress: bool = True,
 ) -> Path:
     """Trains a simulator and writes it; an interrupted training goes on where it stopped.
 
     Args:
-        transitions: The data.
+        transitions: The data, in memory or on disk.
         name: Name of the simulator, by convention `<domain>/<policy>-v0`.
-        domain: Name of the domain.
+        domain: Name of the domain; empty for data of no domain of ours.
+        interface: Spaces and time limit of data of no domain.
+        task: "learned" to learn reward and termination, or the user's own as `module:name`; empty for the domain's,
+            and for learned ones without a domain.
         recipe_name: "default" or "thesis".
+        rank: Rank instead of the recipe's.
         epochs: Passes over the data instead of the recipe's.
+        variant: "factored", or a variant of thesis section 5.3.
         seed: Source of all randomness.
         device: Torch device.
         folder: Where to; by default under the user's simulators, by name.
+        part_rows: As `fit`.
         progress: Whether to show a progress bar.
 
     Returns:
         The simulator's folder.
 
     Raises:
-        ValueError: As `fit`.
+        ValueError: If neither domain nor interface is given, the task cannot be imported, or as `fit`.
     """
-    spec = domain_of(domain)
-    discrete = isinstance(spec.action_space, spaces.Discrete)
-    recipe = recipe_for(domain, recipe_name, continuous=not discrete)
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs)
-    checkpoint = persim_home() / "training" / f"{name.replace('/', '-')}-{recipe_name}-{seed}.safetensors"
+    interface = interface_of(domain, interface, task)
+    recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs)
+    parts = (name.replace("/", "-"), recipe_name, variant, str(seed))
+    checkpoint = persim_home() / "training" / f"{'-'.join(p for p in parts if p != 'factored')}.safetensors"
     started = time.perf_counter()
     model = fit(
         transitions,
         recipe,
-        n_actions=int(spec.action_space.n) if isinstance(spec.action_space, spaces.Discrete) else 0,
-        bounds=(spec.observation_space.low, spec.observation_space.high) if spec.clips else None,
+        n_actions=interface.n_actions,
+        bounds=clipping(domain, interface),
+        learn_task=interface.task == LEARNED,
+        variant=variant,
         seed=seed,
         device=device,
         checkpoint=checkpoint,
+        part_rows=part_rows,
         progress=progress,
     )
+    seconds = time.perf_counter() - started
+    sample = transitions.sample(EPISODES) if isinstance(transitions, TransitionFile) else transitions
     written = save_simulator(
         model,
         name=name,
@@ -72,8 +88,46 @@ def train_simulator(
         recipe_name=recipe_name,
         recipe=recipe.to_json(),
         seed=seed,
-        training_seconds=time.perf_counter() - started,
+        training_seconds=seconds,
+        starts=transitions.starts(),
+        interface=interface if not domain or task else None,
+        error=error_profile(model, sample),
         folder=folder,
     )
     checkpoint.unlink(missing_ok=True)
     return written
+
+
+def interface_of(domain: str, interface: Interface | None, task: str) -> Interface:
+    """Spaces, time limit and task of a training.
+
+    Raises:
+        ValueError: As `train_simulator`.
+    """
+    if task not in ("", LEARNED):
+        task_at(task)  # fails before the training, not after it
+    if domain:
+        spec = domain_of(domain)
+        return Interface(spec.observation_space, spec.action_space, spec.episode_steps, task or "domain")
+    if interface is None:
+        raise ValueError("give a domain, or the interface of data that belong to none")
+    return replace(interface, task=task or interface.task)
+
+
+def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:
+    """Bounds that predictions are clipped to, [D] each, or None.
+
+    A domain says whether its physics clips; of other data it is known that every observation lies in the space, and
+    clipping to it never takes a prediction further from the truth.
+    """
+    if domain and not domain_of(domain).clips:
+        return None
+    return (interface.observation_space.low, interface.observation_space.high) if domain else interface.bounds
+
+
+def chosen_recipe(
+    domain: str, interface: Interface, recipe_name: str, rank: int | None, epochs: int | None
+) -> TrainingRecipe:
+    """The recipe of a domain, or the general one for its kind of actions, with the user's changes."""
+    recipe = recipe_for(domain, recipe_name, continuous=not interface.n_actions)
+    return replace(recipe, rank=rank or recipe.rank, epochs=epochs or recipe.epochs)

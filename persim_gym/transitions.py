@@ -100,6 +100,11 @@ class Transitions:
         picked = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("n_agents", "source")}
         return Transitions(**picked, n_agents=self.n_agents, source=self.source)
 
+    def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Agents [E] and first observations [E, D] of the episodes."""
+        first = np.flatnonzero(np.diff(self.trajectory, prepend=self.trajectory[0] - 1))
+        return self.agent[first], self.obs[first]
+
     def content_hash(self) -> str:
         """SHA-256 over all arrays: equal data, equal hash."""
         digest = hashlib.sha256()

@@ -523,7 +523,7 @@ def test_a_checkpoint_of_another_training_is_refused(cars, tmp_path, change):
     train(cars, replace(TINY, epochs=1), checkpoint=path)
     data = cars.select(cars.agent != 1) if change == "data" else cars
     recipe = replace(TINY, epochs=2 if change == "recipe" else 1)
-    with pytest.raises(ValueError, match="is of other data, recipe or seed; delete it"):
+    with pytest.raises(ValueError, match="is of other data, recipe, seed or options; delete it"):
         train(data, recipe, checkpoint=path, seed=int(change == "seed"))
 
 

@@ -1,7 +1,7 @@
 """Verbs of simulators: train and evaluate them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,30 +11,56 @@ from persim_gym.envs import DOMAINS
 
 
 def train(
-    name: Annotated[str, typer.Argument(help="Simulator to train, <domain>/<policy>-v0, after its dataset.")],
+    name: Annotated[
+        str, typer.Argument(help="Simulator to train: <domain>/<policy>-v0 after its dataset, or any Minari id.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Minari id of the data. (default: after the name)")] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="Reward and termination: learned, or your own as module:name. (default: the domain's)"),
+    ] = "",
+    rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
+    variant: Annotated[str, typer.Option(help="factored, unfactorized or unpersonalized.")] = "factored",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    memory: Annotated[
+        float | None, typer.Option(help="GB that data may take; larger ones are read in parts. (default: half of all)")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
-    from persim_gym.datasets import load
-    from persim_gym.datasets.recipes import NAMESPACE
-    from persim_gym.train import train_simulator
+    from persim_gym.experiments.simulators import train_by_name
 
-    domain = name.split("/")[0]
-    folder = train_simulator(
-        load(f"{NAMESPACE}/{name}"),
-        name=name,
-        domain=domain,
+    folder = train_by_name(
+        name,
+        data=data,
+        task=task,
+        rank=rank,
         recipe_name=recipe,
+        variant=variant,
         epochs=epochs,
         seed=seed,
         device=device,
+        memory=memory,
         folder=out,
     )
     say(f"{folder}")
+
+
+def logged_error_table(name: str, error: dict[str, Any]) -> Table:
+    """The error profile of a card."""
+    table = Table(title=f"{name}: error on its {error.get('data', 'data')}", header_style="bold")
+    for column in ("what", "RMSE", "R²"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for what, rmse, r2 in zip(
+        error.get("columns", []), error.get("one_step_rmse", []), error.get("one_step_r2", []), strict=True
+    ):
+        table.add_row(f"{what}, one step", f"{rmse:.4g}", "" if r2 is None else f"{r2:.4f}")
+    for step, rmse in zip(error.get("steps", []), error.get("open_loop", []), strict=True):
+        table.add_row(f"{step} open-loop steps (standard deviations)", f"{rmse:.4g}", "")
+    return table
 
 
 def evaluate(
@@ -43,13 +69,19 @@ def evaluate(
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
 ) -> None:
-    """Measure open-loop prediction error against the true environment, as the thesis does."""
+    """Measure open-loop prediction error against the true environment, as the thesis does.
+
+    A simulator of no domain of ours has no true environment: its card's error on logged data is shown instead.
+    """
     from persim_gym.datasets.behaviour import TEST, load_policy
     from persim_gym.evaluate import prediction_error
     from persim_gym.experiments.figures import covariate_label
     from persim_gym.simulator.card import load_simulator
 
     loaded = load_simulator(simulator)
+    if not loaded.card.domain:
+        console.print(logged_error_table(loaded.card.name, loaded.card.error))
+        return
     domain = DOMAINS[loaded.card.domain]
     policy = load_policy(domain.name, TEST)
     table = Table(title=f"{loaded.card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")

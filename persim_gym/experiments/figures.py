@@ -122,3 +122,23 @@ def returns_figure(
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
+
+
+def rank_figure(errors: dict[int, float], chosen: int, name: str, path: Path) -> Path:
+    """Draws the held-out error of each rank, the chosen one marked.
+
+    Args:
+        errors: Error by rank.
+        chosen: The rank that is used.
+        name: Name of the simulator.
+        path: PNG to write; returned.
+    """
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    ax = figure.subplots()
+    ranks = [str(rank) for rank in errors]
+    ax.plot(ranks, list(errors.values()), "o-", color="0.1")
+    ax.plot([str(chosen)], [errors[chosen]], "o", color="#e8590c", markersize=11, label=f"rank {chosen} is used")
+    ax.set(xlabel="rank", ylabel="held-out RMSE (standard deviations of the change)", title=name, yscale="log")
+    ax.legend(frameon=False)
+    figure.savefig(path, dpi=DPI)
+    return path

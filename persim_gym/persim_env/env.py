@@ -6,10 +6,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Renderer
-from persim_gym.envs.hetero import checked_render_mode, domain_of
+from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions
 from persim_gym.persim_env.outcome import MEAN, step_rows
+from persim_gym.persim_env.starts import draw_starts, widened
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.rows import RowsDynamics
 
@@ -23,7 +25,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
 
     Attributes:
         simulator: The loaded simulator.
-        domain: Its domain.
+        domain: Its domain; None for data of no domain, whose episodes start as logged ones and are not rendered.
         agent: The agent.
     """
 
@@ -53,15 +55,18 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             ValueError: If the agent, the member, the penalty or the render mode does not exist.
         """
         self.simulator = load_simulator(simulator)
-        self.domain = domain_of(self.simulator.card.domain)
+        self.domain = DOMAINS.get(self.simulator.card.domain)
         self.agent = agent
         self._dynamics = RowsDynamics(self.simulator.model, [agent])
         self._member = checked_member(member, self._dynamics.members)
         self._penalty, self._halt = checked_trust(penalty, halt)
-        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
-        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
-        self.action_space = self.domain.action_space
+        modes = self.metadata["render_modes"] if self.domain is not None else []
+        fps = self.domain.render_fps if self.domain is not None else self.metadata["render_fps"]
+        self.metadata = {"render_modes": modes, "render_fps": fps}
+        self.render_mode = checked_render_mode(render_mode, modes)
+        self.observation_space = self.simulator.observation_space  # type: ignore[assignment]
+        self.action_space = self.simulator.action_space
+        self._size = self.simulator.model.shape.obs_dim
         self._obs: NDArray[np.float32] | None = None
         self._steps = 0
         self._active = np.array([self._member if isinstance(self._member, int) else MEAN])
@@ -74,14 +79,17 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts an episode in the domain's reset distribution; `options["obs"]`, [D], sets the observation instead."""
+        """Starts an episode in the domain's reset distribution, or without a domain as the agent's logged ones.
+
+        `options["obs"]`, [D], sets the first observation instead.
+        """
         super().reset(seed=seed)
-        start = self.domain.observe(self.domain.initial_state(self.np_random, 1)[0]).astype(np.float32)
+        start = draw_starts(self.simulator, self.domain, [self.agent], [self.np_random])[0]
         if options and "obs" in options:
             start = np.array(options["obs"], dtype=np.float32)
             if not self.observation_space.contains(start):
                 raise ValueError(f"options['obs'] = {options['obs']!r} is not in {self.observation_space}")
-        self._obs, self._steps = start, 0
+        self._obs, self._steps = widened(start, self.simulator.model.shape), 0
         if self._member == "random":
             self._active[0] = self.np_random.integers(self._dynamics.members)
         if self.render_mode == "human":
@@ -99,7 +107,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             raise ValueError("call reset() before step()")
         outcome = step_rows(
             self._dynamics,
-            self.domain.task,
+            self.simulator.task,
             self._obs[None],
             np.asarray(action)[None],
             self._active,
@@ -114,10 +122,10 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             finite = np.isfinite(disagreement)
             info["halt"] = f"disagreement {disagreement:.3g} > {self._halt}" if finite else "prediction is not finite"
         terminated = bool(outcome.terminated[0])
-        truncated = (halted or self._steps >= self.domain.episode_steps) and not terminated
+        truncated = (halted or self._steps >= self.simulator.episode_steps) and not terminated
         if self.render_mode == "human":
             self.render()
-        return self._obs.copy(), float(outcome.reward[0]), terminated, truncated, info
+        return self._obs[: self._size].copy(), float(outcome.reward[0]), terminated, truncated, info
 
     def render(self) -> Any:
         """Draws the predicted state with the domain's renderer."""
@@ -126,12 +134,13 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             return None
         if self._obs is None:
             raise ValueError("call reset() before render()")
+        assert self.domain is not None  # or render_mode would be None
         if self._renderer is None:
             known = self.agent < len(self.domain.population)
             self._renderer = self.domain.make_renderer(
                 self.render_mode, self.domain.resolve_covariates(self.agent if known else None, {})
             )
-        return self._renderer.render(self.domain.embed(self._obs.astype(np.float64)))
+        return self._renderer.render(self.domain.embed(self._obs[: self._size].astype(np.float64)))
 
     def close(self) -> None:
         """Closes the window."""

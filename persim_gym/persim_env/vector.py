@@ -11,6 +11,7 @@ from persim_gym.envs import DOMAINS
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
 from persim_gym.persim_env.env import checked_member, checked_trust
 from persim_gym.persim_env.outcome import MEAN, step_rows
+from persim_gym.persim_env.starts import draw_starts
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.rows import RowsDynamics
 
@@ -23,7 +24,7 @@ class PersimVectorEnv(BatchedVectorEnv):
 
     Attributes:
         simulator: The loaded simulator.
-        domain: Its domain.
+        domain: Its domain; None for data of no domain, whose episodes start as logged ones.
         agents: Agent of each row, [B].
     """
 
@@ -61,27 +62,31 @@ class PersimVectorEnv(BatchedVectorEnv):
             ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
         """
         self.simulator = load_simulator(simulator)
-        self.domain = DOMAINS[self.simulator.card.domain]
+        self.domain = DOMAINS.get(self.simulator.card.domain)
         self.agents = [agent] * num_envs if agents is None else [int(a) for a in agents]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
         super().__init__(
             num_envs,
-            self.domain.observation_space,
-            self.domain.action_space,
-            max_episode_steps or self.domain.episode_steps,
+            self.simulator.observation_space,
+            self.simulator.action_space,
+            max_episode_steps or self.simulator.episode_steps,
             autoreset_mode,
         )
-        self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
+        if self.domain is not None:
+            self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = render_mode
         self._dynamics = RowsDynamics(self.simulator.model, self.agents)
         self._member = checked_member(member, self._dynamics.members)
         self._penalty, self._halt = checked_trust(penalty, halt)
         self._active = np.full(num_envs, self._member if isinstance(self._member, int) else MEAN)
-        self._obs = np.zeros((num_envs, len(self.domain.observation_names)), dtype=np.float32)
+        self._size = self.simulator.model.shape.obs_dim
+        self._obs = np.zeros((num_envs, self.simulator.model.shape.out_dim), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
-        self._obs[rows] = self.domain.observe(self._draw_states(self.domain, rows, rngs))
+        streams = self.np_random if rngs is None else rngs
+        agents = [self.agents[row] for row in rows]
+        self._obs[rows, : self._size] = draw_starts(self.simulator, self.domain, agents, streams)
         if self._member == "random":
             if rngs is None:
                 self._active[rows] = self.np_random.integers(self._dynamics.members, size=len(rows))
@@ -90,11 +95,11 @@ class PersimVectorEnv(BatchedVectorEnv):
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
         outcome = step_rows(
-            self._dynamics, self.domain.task, self._obs, actions, self._active, self._penalty, self._halt
+            self._dynamics, self.simulator.task, self._obs, actions, self._active, self._penalty, self._halt
         )
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
         return Advance(outcome.reward, outcome.terminated, outcome.halted, info)
 
     def _observation(self) -> NDArray[np.float32]:
-        return self._obs.copy()
+        return self._obs[:, : self._size].copy()

@@ -1,21 +1,30 @@
 """Simulators on disk: card.json and weights.safetensors, by name or by path."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cached_property, lru_cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
 
 from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
-from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
+from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.readme import readme
+from persim_gym.simulator.variants import model_of
+from persim_gym.task import Task
 from persim_gym.version import __version__
 
 FORMAT = 1
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
+START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # beside the model's own tensors; older files lack them
 _LIBRARIES = ("gymnasium", "numpy", "torch")
 
 
@@ -33,7 +42,7 @@ class SimulatorCard:
 
     Attributes:
         name: `<domain>/<policy>-v0` after its dataset.
-        domain: Name of the domain whose task and spaces it has.
+        domain: Name of the domain whose task and spaces it has; empty for data of no domain of ours.
         dataset: Minari id of its data.
         dataset_hash: Content hash of its data.
         transitions: Number of transitions it was trained on.
@@ -43,6 +52,8 @@ class SimulatorCard:
         training_seconds: Wall-clock time of the training.
         shape: Sizes of the model.
         libraries: Versions that trained it.
+        interface: Spaces, time limit and task where they are not the domain's (see `Interface`); else empty.
+        error: Prediction error on its data (see `persim_gym.simulator.profile`).
         license: Licence of the weights.
         format: Version of this card.
         sha256: Of the weights; filled in when written.
@@ -59,6 +70,8 @@ class SimulatorCard:
     training_seconds: float
     shape: dict[str, Any]
     libraries: dict[str, str]
+    interface: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
     license: str = "MIT"
     format: int = FORMAT
     sha256: str = ""
@@ -72,6 +85,8 @@ class SimulatorCard:
         """
         expected = {f.name: f.type for f in fields(cls)}
         types = {"str": str, "int": int, "float": (int, float)}
+        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
+        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
         wrong = sorted(set(stored) ^ set(expected)) or [
             name
             for name, kind in expected.items()
@@ -93,13 +108,67 @@ class Simulator:
         card: What it is.
         model: The factored ensemble.
         folder: Where it was read from.
+        start_agents: Agent of each logged first observation, sorted, int64 [E]; empty where none were kept.
+        start_obs: Logged first observations, float32 [E, D].
     """
 
     card: SimulatorCard
     model: FactoredEnsemble
     folder: Path
+    start_agents: NDArray[np.int64]
+    start_obs: NDArray[np.float32]
 
-    def dynamics(self, agent: int) -> AgentDynamics:
+    @cached_property
+    def interface(self) -> Interface:
+        """Its spaces, time limit and kind of task: the card's, else its domain's.
+
+        Raises:
+            ValueError: If the card has neither.
+        """
+        if self.card.interface:
+            return Interface.from_json(self.card.interface)
+        domain = self._domain()
+        return Interface(domain.observation_space, domain.action_space, domain.episode_steps, DOMAIN)
+
+    @cached_property
+    def task(self) -> Task:
+        """Its reward and termination: the domain's, learned, or the user's own.
+
+        Raises:
+            ValueError: If the user's task cannot be imported.
+        """
+        kind = self.interface.task
+        if kind == LEARNED:
+            return learned_task(self.model.shape.obs_dim)
+        known: Task = self._domain().task if kind == DOMAIN else task_at(kind)
+        return known
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Space of one observation, [D]."""
+        return self.interface.observation_space
+
+    @property
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """Space of one action: Discrete, or Box [A]."""
+        return self.interface.action_space
+
+    @property
+    def episode_steps(self) -> int:
+        """Time limit."""
+        return self.interface.episode_steps
+
+    def _domain(self) -> Any:
+        """The domain that the card names; environments are looked up, not imported: they lie beside this package."""
+        domains = import_module("persim_gym.envs").DOMAINS
+        if self.card.domain not in domains:
+            raise ValueError(
+                f"unknown domain {self.card.domain!r}; known: {', '.join(domains)} ({self.folder / CARD} holds no "
+                "spaces of its own)"
+            )
+        return domains[self.card.domain]
+
+    def dynamics(self, agent: int) -> Any:
         """The simulator bound to one agent.
 
         Raises:
@@ -126,6 +195,9 @@ def save_simulator(
     seed: int,
     training_seconds: float,
     folder: Path | None = None,
+    starts: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
+    interface: Interface | None = None,
+    error: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a simulator; one of that name is replaced whole or not at all.
 
@@ -141,6 +213,9 @@ def save_simulator(
         seed: See there.
         training_seconds: See there.
         folder: Where to; by default under the user's simulators, by name.
+        starts: Agents [E] and first observations [E, D] of the logged episodes, for environments that start there.
+        interface: Spaces, time limit and task where they are not the domain's.
+        error: See `SimulatorCard`.
 
     Returns:
         The folder.
@@ -157,9 +232,15 @@ def save_simulator(
         training_seconds=round(training_seconds, 1),
         shape=model.shape.to_json(),
         libraries={library: version(library) for library in _LIBRARIES} | {"persim_gym": __version__},
+        interface={} if interface is None else interface.to_json(),
+        error=error or {},
     )
     folder = folder or simulators_root() / name
-    write_folder(folder, asdict(card), {key: value.numpy() for key, value in model.state_dict().items()})
+    tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+    if starts is not None:
+        order = np.argsort(starts[0], kind="stable")
+        tensors |= {START_AGENTS: starts[0][order], START_OBS: starts[1][order]}
+    write_folder(folder, asdict(card), tensors, readme)
     return folder
 
 
@@ -167,7 +248,7 @@ def list_simulators() -> dict[str, Path]:
     """Every simulator that a name stands for: the user's own, then bundled ones that they do not hide."""
     found: dict[str, Path] = {}
     for root in (simulators_root(), ASSETS / "simulators"):
-        for card in sorted(root.glob(f"*/*/{CARD}")):
+        for card in sorted(root.rglob(CARD)):
             name = card.parent.relative_to(root).as_posix()
             if not any(part.startswith(".") for part in card.parent.relative_to(root).parts):
                 found.setdefault(name, card.parent)
@@ -210,11 +291,29 @@ def _load(folder: Path, modified: int) -> Simulator:
     stored, tensors = read_folder(folder)
     card = SimulatorCard.from_json(stored, folder)
     shape = dict(card.shape)
+    start_agents = tensors.pop(START_AGENTS, np.empty(0, dtype=np.int64))
+    start_obs = tensors.pop(START_OBS, np.empty((0, int(shape.get("obs_dim", 0))), dtype=np.float32))
     try:
         for name in ("state_layers", "action_layers"):
             shape[name] = tuple(shape[name])
-        model = FactoredEnsemble(ModelShape(**shape))
+        model = model_of(ModelShape(**shape))
         model.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
-    return Simulator(card, model.eval().requires_grad_(False), folder)
+    simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs)
+    _check_interface(simulator)
+    return simulator
+
+
+def _check_interface(simulator: Simulator) -> None:
+    """Refuses a card whose spaces are not those of its model."""
+    if not simulator.card.interface:
+        return
+    try:
+        interface, shape = simulator.interface, simulator.model.shape
+    except ValueError as error:
+        raise ValueError(f"{simulator.folder / CARD}: {error}; train the simulator again") from error
+    action_dim = 0 if interface.n_actions else (interface.action_space.shape or (0,))[0]
+    wanted = (*interface.observation_space.shape, interface.n_actions, action_dim, 2 * (interface.task == LEARNED))
+    if wanted != (shape.obs_dim, shape.n_actions, shape.action_dim, shape.extra_dim):
+        raise ValueError(f"{simulator.folder / CARD}: its spaces and task do not fit its model; train it again")

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.kernels import train_epoch
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.sparse import is_sparse
 
 
 class CompiledTraining:
     """Epochs of Adam on all members of a small factored ensemble.
 
     Attributes:
-        moments: Adam's first and second moments, float32 [2, M, P].
         count: Number of updates made.
     """
 
@@ -31,25 +31,43 @@ class CompiledTraining:
         action: NDArray[np.int64],
         delta: NDArray[np.float32],
         pull: float,
+        sparse: bool | None = None,
     ) -> None:
-        """Binds the data.
+        """Binds the model and the data.
 
         Args:
             model: The ensemble; updated in place after each epoch.
             agent: Agents, [K].
             obs: Scaled observations, [K, D].
             action: Actions, [K].
-            delta: Scaled changes of the observation, [K, D].
+            delta: Scaled changes of the observation, and extra quantities, [K, D + E].
             pull: Weight of the squared distance of an agent's latent factor to the shared one.
+            sparse: Whether updates of latent factors are row-wise; None for what is faster.
         """
-        self._model, self._pull = model, pull
+        self._model, self._pull, self._sparse = model, pull, sparse
         if max(model.shape.n_agents, model.shape.n_actions) > 2**24:
             raise ValueError("agents and actions are kept as float32, which counts exactly to 16,777,216 only")
-        # One row a transition, so that a shuffled read costs one cache miss.
-        self._data = np.column_stack([agent, action, obs, delta]).astype(np.float32)
-        self._theta = self._gather()
-        self.moments = np.zeros((2, *self._theta.shape), dtype=np.float32)
+        assert isinstance(model.agent_encoder, AgentEncoder)
+        self._factor = model.agent_encoder.factor.detach().numpy()  # [M, N, R], the model's own memory
+        self._factor_moments = np.zeros((2, *self._factor.shape), dtype=np.float32)
+        self._theta = self._gather()  # [M, P], all other parameters
+        self._moments = np.zeros((2, *self._theta.shape), dtype=np.float32)
         self.count = 0
+        self.bind(agent, obs, action, delta)
+
+    def bind(
+        self,
+        agent: NDArray[np.int64],
+        obs: NDArray[np.float32],
+        action: NDArray[np.int64],
+        delta: NDArray[np.float32],
+    ) -> None:
+        """Goes on with other data, arguments as the constructor's."""
+        # One row a transition, so that a shuffled read costs one cache miss.
+        columns = 2 + obs.shape[1]
+        self._data = np.empty((len(agent), columns + delta.shape[1]), dtype=np.float32)
+        self._data[:, 0], self._data[:, 1] = agent, action
+        self._data[:, 2:columns], self._data[:, columns:] = obs, delta
 
     def epoch(self, order: NDArray[np.int64], learning_rates: NDArray[np.float64], batch: int) -> float:
         """Takes one step a learning rate.
@@ -65,24 +83,32 @@ class CompiledTraining:
         s = self._model.shape
         self._theta = self._gather()  # the model may have been loaded since
         losses = np.zeros(s.members)
+        sizes = (s.obs_dim, s.extra_dim, s.state_layers[0], s.rank, s.n_agents, s.n_actions, batch, self.count)
         train_epoch(
             self._theta,
-            self.moments[0],
-            self.moments[1],
+            self._moments,
+            self._factor,
+            self._factor_moments,
             losses,
             order,
             learning_rates,
             self._data,
-            np.array([s.obs_dim, s.state_layers[0], s.rank, s.n_agents, s.n_actions, batch, self.count]),
+            np.array(sizes),
             np.float32(self._pull),
             s.activation == "silu",
+            is_sparse(s.n_agents, batch) if self._sparse is None else self._sparse,
         )
         self.count += len(learning_rates)
         self._scatter()
         return float(losses.mean() / len(learning_rates))
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """What training goes on from beside the model; shares memory."""
+        moments = {"moments": self._moments, "factor_moments": self._factor_moments}
+        return {name: torch.from_numpy(values) for name, values in moments.items()}
+
     def _parts(self) -> list[tuple[torch.Tensor, bool]]:
-        """The model's parameters in the kernel's order, and whether the kernel keeps them transposed."""
+        """Parameters but the agents' in the kernel's order, and whether the kernel keeps them transposed."""
         agents, states, actions = self._model.agent_encoder, self._model.state_encoder, self._model.action_encoder
         assert isinstance(agents, AgentEncoder)
         assert isinstance(states, EnsembleMLP)
@@ -94,7 +120,6 @@ class CompiledTraining:
             (layers[1], False),
             (layers[2], True),
             (layers[3], False),
-            (agents.factor, False),
             (agents.bias, False),
             (actions.factor, False),
             (actions.bias, False),

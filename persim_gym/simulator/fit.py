@@ -5,7 +5,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.simulator.compiled import CompiledTraining
+from persim_gym.simulator.data import Batchable, Logged, Parts, moments, sizes
 from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.transitions import Transitions
+from persim_gym.simulator.variants import model_of, population_of_one, shared_by_all
 
 CHECKPOINT_SECONDS = 20.0
+PART_ROWS = 4_000_000
+
+Engine: TypeAlias = TensorTraining | CompiledTraining
 
 
 class TrainingDiverged(ValueError):
@@ -30,15 +34,18 @@ class TrainingDiverged(ValueError):
 
 
 def fit(
-    transitions: Transitions,
+    transitions: Logged,
     recipe: TrainingRecipe,
     *,
     n_actions: int = 0,
     bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    learn_task: bool = False,
+    variant: str = "factored",
     seed: int = 0,
     device: str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    part_rows: int = PART_ROWS,
     progress: bool = True,
 ) -> FactoredEnsemble:
     """Trains a factored ensemble on logged transitions, thesis algorithm 1.
@@ -47,15 +54,18 @@ def fit(
     interrupted run that goes on from its checkpoint ends with the same weights, bit for bit on one machine.
 
     Args:
-        transitions: The data.
+        transitions: The data, in memory or on disk.
         recipe: Model and training.
         n_actions: Number of discrete actions; 0 when actions are continuous.
         bounds: Lowest and highest observations, [D] each, where the physics clips to them; None where it does not.
+        learn_task: Whether reward and termination are learned too, as two more outputs.
+        variant: "factored", or a variant of thesis section 5.3.
         seed: Source of all randomness.
         device: Torch device.
         checkpoint: File that training state is kept in every `checkpoint_seconds`, on Ctrl-C too, and resumed from;
             removed by the caller once the result is safe.
-        checkpoint_seconds: See `checkpoint`; 0 saves after each epoch.
+        checkpoint_seconds: See `checkpoint`; 0 saves after each epoch, or part of one for data on disk.
+        part_rows: Transitions on disk that are held in memory at once, about.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -63,101 +73,119 @@ def fit(
 
     Raises:
         TrainingDiverged: If the loss or a weight is not finite.
-        ValueError: If a checkpoint belongs to other data or another recipe.
+        ValueError: If a checkpoint belongs to other data, another recipe or other options.
     """
-    model = _model_for(transitions, recipe, n_actions, seed)
+    model = _model_for(transitions, recipe, n_actions, seed, learn_task, variant)
     if bounds is not None:
-        model.obs_low.copy_(torch.as_tensor(bounds[0]))
-        model.obs_high.copy_(torch.as_tensor(bounds[1]))
+        size = model.shape.obs_dim
+        model.obs_low[:size].copy_(torch.as_tensor(bounds[0]))
+        model.obs_high[:size].copy_(torch.as_tensor(bounds[1]))
     model.to(device)
-    data = _scaled(model, transitions, device)
-    batch = min(recipe.batch, len(transitions))
-    steps = len(transitions) // batch  # a step needs a full batch; shuffling gives every transition its turn
-    engine: TensorTraining | CompiledTraining
-    if device == "cpu" and model.shape.small:
-        agent, obs, action, delta = (values.numpy() for values in data)
-        engine = CompiledTraining(model, agent, obs, action, delta, recipe.pull)
-    else:
-        engine = TensorTraining(model, *data, recipe.pull)
-    identity = _identity(transitions, recipe, seed)
-    epoch = _resume(checkpoint, model, engine, identity) if checkpoint else 0
-    saved_at, saved_epoch = time.monotonic(), epoch
-    kept: tuple[int, dict[str, Tensor]] = (epoch, {})  # the last whole epoch: a cut-off one leaves half of its updates
-    bar = tqdm(total=recipe.epochs, initial=epoch, desc="training", unit="epoch", disable=not progress)
+    parts = Parts(transitions, seed, part_rows)
+    engine = _engine(model, parts.read(model, 0, 0), recipe, device)
+    identity = _identity(transitions, recipe, seed, model, n_actions, parts.number)
+    unit = _resume(checkpoint, model, engine, identity) if checkpoint else 0  # parts of epochs done
+    bound = 0
+    saved_at, saved = time.monotonic(), unit
+    kept: tuple[int, dict[str, Tensor]] = (unit, {})  # the last whole part: a cut-off one leaves half of its updates
+    units = recipe.epochs * parts.number
+    kind = "epoch" if parts.number == 1 else "part"
+    bar = tqdm(total=units, initial=unit, desc="training", unit=kind, disable=not progress)
     try:
-        while epoch < recipe.epochs:
-            rates = np.array([learning_rate(recipe, epoch, i, steps) for i in range(steps)])
-            loss = engine.epoch(_order(len(transitions), recipe.members, seed, epoch), rates, batch)
+        while unit < units:
+            epoch, part = divmod(unit, parts.number)
+            if unit != bound and parts.number > 1:
+                engine.bind(*_for_engine(engine, parts.read(model, epoch, part)))
+            bound = unit
+            loss = _train_part(engine, recipe, parts, epoch, part)
             if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
                 raise TrainingDiverged(
                     f"training diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss}); lower learning_rate "
                     f"({recipe.learning_rate}), or set standardize=True if the data span many magnitudes"
                 )
-            epoch += 1
+            unit += 1
             bar.update()
-            bar.set_postfix(loss=f"{loss:.2e}")
+            bar.set_postfix(loss=f"{loss:.4g}")
             if checkpoint:
-                kept = (epoch, _state(model, engine))
-                if time.monotonic() - saved_at >= checkpoint_seconds:
+                kept = (unit, _state(model, engine))
+                if unit == units or time.monotonic() - saved_at >= checkpoint_seconds:
                     _save(checkpoint, *kept, identity)
-                    saved_at, saved_epoch = time.monotonic(), epoch
+                    saved_at, saved = time.monotonic(), unit
     finally:  # on Ctrl-C and divergence too
         bar.close()
-        if checkpoint and saved_epoch < kept[0]:
+        if checkpoint and saved < kept[0]:
             _save(checkpoint, *kept, identity)
-    return model.cpu().eval()
+    model.cpu()
+    if variant == "unpersonalized":
+        model = shared_by_all(model, transitions.n_agents)
+    return model.eval()
 
 
-def _model_for(transitions: Transitions, recipe: TrainingRecipe, n_actions: int, seed: int) -> FactoredEnsemble:
+def _train_part(engine: Engine, recipe: TrainingRecipe, parts: Parts, epoch: int, part: int) -> float:
+    """Takes the steps of one part of an epoch; returns their mean loss."""
+    lengths = parts.lengths(epoch)
+    batch = min(recipe.batch, max(lengths))
+    steps = [length // batch for length in lengths]  # a step needs a full batch; shuffling gives every row its turn
+    if not steps[part]:
+        return 0.0
+    before, total = sum(steps[:part]), sum(steps)
+    rates = np.array([learning_rate(recipe, epoch, before + i, total) for i in range(steps[part])])
+    return engine.epoch(parts.order(recipe.members, epoch, part, lengths[part]), rates, batch)
+
+
+def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, device: str) -> Engine:
+    if device == "cpu" and model.shape.small:
+        agent, obs, action, target = (values.numpy() for values in data)
+        return CompiledTraining(model, agent, obs, action, target, recipe.pull)
+    return TensorTraining(model, *data, recipe.pull, recipe.batch)
+
+
+def _for_engine(engine: Engine, data: Batchable) -> tuple[Any, ...]:
+    return tuple(values.numpy() for values in data) if isinstance(engine, CompiledTraining) else data
+
+
+def _model_for(
+    transitions: Logged, recipe: TrainingRecipe, n_actions: int, seed: int, learn_task: bool, variant: str
+) -> FactoredEnsemble:
+    obs_dim, action_dim = sizes(transitions)
     shape = ModelShape(
         n_agents=transitions.n_agents,
-        obs_dim=transitions.obs.shape[1],
+        obs_dim=obs_dim,
         n_actions=n_actions,
-        action_dim=0 if n_actions else transitions.action.shape[1],
+        action_dim=action_dim,
         rank=recipe.rank,
         members=recipe.members,
         state_layers=recipe.state_layers,
         action_layers=() if n_actions else recipe.action_layers,
         activation=recipe.activation,
+        extra_dim=2 if learn_task else 0,
+        variant=variant,
     )
-    model = FactoredEnsemble(shape, seed)
+    model = model_of(population_of_one(shape) if variant == "unpersonalized" else shape, seed)
     encoder = model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
-        if recipe.agent_mean is not None:
-            encoder.bias.fill_(recipe.agent_mean)
-        if recipe.agent_std is not None:
-            generator = torch.Generator().manual_seed(seed + 1)
-            encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)
-        model.logged_std.copy_(torch.from_numpy(transitions.obs).double().std(0).clamp_min(1e-8))
+        if model.head is None:
+            _start_agents(encoder, recipe, seed)
+        scales = moments(transitions)
+        model.logged_std.copy_(scales.obs[1].clamp_min(1e-8))
         if recipe.standardize:
-            for name, values in _raw(transitions).items():
-                if name in ("obs", "delta") or (name == "action" and not n_actions):
-                    getattr(model, f"{name}_mean").copy_(values.double().mean(0))
-                    getattr(model, f"{name}_std").copy_(values.double().std(0).clamp_min(1e-8))
+            pairs = {"obs": scales.obs, "delta": scales.target}
+            if scales.action is not None:
+                pairs["action"] = scales.action
+            for name, (mean, std) in pairs.items():
+                size = getattr(model, f"{name}_mean").numel()
+                getattr(model, f"{name}_mean").copy_(mean[:size])
+                getattr(model, f"{name}_std").copy_(std[:size].clamp_min(1e-8))
     return model
 
 
-def _raw(transitions: Transitions) -> dict[str, Tensor]:
-    obs, next_obs = torch.from_numpy(transitions.obs), torch.from_numpy(transitions.next_obs)
-    return {"obs": obs, "delta": next_obs - obs, "action": torch.from_numpy(transitions.action)}
-
-
-def _scaled(model: FactoredEnsemble, transitions: Transitions, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training data in scaled units: agent [K], obs [K, D], action [K] or [K, A], delta [K, D]."""
-    raw = {name: values.to(device) for name, values in _raw(transitions).items()}
-    return (
-        torch.from_numpy(transitions.agent).to(device),
-        model.scale_obs(raw["obs"]),
-        model.scale_action(raw["action"]),
-        (raw["delta"] - model.delta_mean) / model.delta_std,
-    )
-
-
-def _order(k: int, members: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Each member's own order of the data, [M, K], anew in each epoch and the same in each run."""
-    rng = np.random.default_rng([seed, epoch])
-    return np.stack([rng.permutation(k) for _ in range(members)])
+def _start_agents(encoder: AgentEncoder, recipe: TrainingRecipe, seed: int) -> None:
+    if recipe.agent_mean is not None:
+        encoder.bias.fill_(recipe.agent_mean)
+    if recipe.agent_std is not None:
+        generator = torch.Generator().manual_seed(seed + 1)
+        encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)
 
 
 def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> float:
@@ -176,14 +204,31 @@ def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> 
     return end + (recipe.learning_rate - end) * (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
 
 
-def _identity(transitions: Transitions, recipe: TrainingRecipe, seed: int) -> str:
-    return json.dumps({"data": transitions.content_hash(), "recipe": recipe.to_json(), "seed": seed}, sort_keys=True)
+def _identity(
+    transitions: Logged, recipe: TrainingRecipe, seed: int, model: FactoredEnsemble, n_actions: int, parts: int
+) -> str:
+    """What a checkpoint must agree in with the training that goes on from it."""
+    return json.dumps(
+        {
+            "data": transitions.content_hash(),
+            "n_agents": transitions.n_agents,
+            "recipe": recipe.to_json(),
+            "seed": seed,
+            "n_actions": n_actions,
+            "bounds": [model.obs_low.tolist(), model.obs_high.tolist()],
+            "learn_task": model.shape.extra_dim > 0,
+            "variant": model.shape.variant,
+            "parts": parts,
+        },
+        sort_keys=True,
+    )
 
 
-def _state(model: FactoredEnsemble, engine: TensorTraining | CompiledTraining) -> dict[str, Tensor]:
+def _state(model: FactoredEnsemble, engine: Engine) -> dict[str, Tensor]:
     """A copy of all that training goes on from."""
     tensors = {f"model/{name}": value.contiguous().clone() for name, value in model.state_dict().items()}
-    return tensors | {"moments": torch.as_tensor(engine.moments).clone(), "count": torch.tensor(engine.count)}
+    kept = {f"engine/{name}": value.clone() for name, value in engine.state().items()}
+    return tensors | kept | {"count": torch.tensor(engine.count)}
 
 
 def _save(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
@@ -193,7 +238,7 @@ def _save(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> 
     os.replace(partial, path)
 
 
-def _resume(path: Path, model: FactoredEnsemble, engine: TensorTraining | CompiledTraining, identity: str) -> int:
+def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) -> int:
     """Loads a checkpoint where there is one; returns the number of epochs done."""
     if not path.exists():
         return 0
@@ -203,9 +248,10 @@ def _resume(path: Path, model: FactoredEnsemble, engine: TensorTraining | Compil
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
     if metadata.get("identity") != identity:
-        raise ValueError(f"checkpoint {path} is of other data, recipe or seed; delete it to start anew")
+        raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
     model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    torch.as_tensor(engine.moments).copy_(tensors["moments"])
+    for name, values in engine.state().items():
+        values.copy_(tensors[f"engine/{name}"])
     engine.count = int(tensors["count"])
     return int(metadata["epoch"])
 

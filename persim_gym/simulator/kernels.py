@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
 
 
 def predict(
@@ -21,20 +21,20 @@ def predict(
     """Next observations by every member, on one thread; run planners side by side in processes.
 
     Args:
-        obs: Observations, [M, C, D].
+        obs: Observations, [M, C, D]; columns past D are ignored.
         action: Actions, [C].
         which: Index of each row's agent among the G that are folded into the last layer, [C].
-        weights: First layer [M, D, H] and [M, H], folded last layer [G, M, actions, D, H] and [G, M, actions, D],
-            lowest and highest observation [D].
+        weights: First layer [M, D, H] and [M, H], folded last layer [G, M, actions, D + E, H] and
+            [G, M, actions, D + E], lowest and highest prediction [D + E].
         silu: Whether hidden units are SiLU, not ReLU.
 
     Returns:
-        [M, C, D].
+        [M, C, D + E].
     """
     obs = np.ascontiguousarray(obs)  # one layout, so that the kernel is compiled once
     action = np.ascontiguousarray(action, dtype=np.int64)
-    out = np.empty(obs.shape, dtype=np.float32)
     first, first_bias, last, last_bias, low, high = weights
+    out = np.empty((*obs.shape[:2], len(low)), dtype=np.float32)
     _predict(obs, action, which, first, first_bias, last, last_bias, low, high, silu, out)
     return out
 
@@ -42,6 +42,7 @@ def predict(
 @njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, error_model="numpy")  # NaN is not ruled out
 def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
     d_size, hidden = w1.shape[1], w1.shape[2]
+    outs = out.shape[2]
     candidates = obs.shape[1]
     half = np.float32(0.5)
     act = np.empty(hidden, dtype=np.float32)
@@ -66,11 +67,12 @@ def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type:
         else:
             for h in range(hidden):
                 act[h] = np.float32(0.0) if act[h] < 0 else act[h]
-        for d in range(d_size):
-            change = last_bias[d]
+        for d in range(outs):
+            following = last_bias[d]
             for h in range(hidden):
-                change += act[h] * last[d, h]
-            following = obs[m, c, d] + change
+                following += act[h] * last[d, h]
+            if d < d_size:
+                following += obs[m, c, d]
             # Written so that a NaN stays one: both comparisons with it are false.
             if following < low[d]:
                 following = low[d]
@@ -80,33 +82,60 @@ def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type:
 
 
 @njit(parallel=True, fastmath=True, cache=True, error_model="numpy")
-def train_epoch(theta, first, second, losses, order, rates, data, sizes, pull, silu):  # type: ignore
-    """One epoch of every member; see `CompiledTraining.epoch` for the arguments."""
+def train_epoch(theta, moments, factor, factor_moments, losses, order, rates, data, sizes, pull, silu, sparse):  # type: ignore
+    """Some steps of every member; see `CompiledTraining.epoch` for the arguments."""
     for m in prange(theta.shape[0]):
-        losses[m] = _member(theta[m], first[m], second[m], order[m], rates, data, sizes, pull, silu)
+        losses[m] = _member(
+            theta[m],
+            moments[0, m],
+            moments[1, m],
+            factor[m],
+            factor_moments[0, m],
+            factor_moments[1, m],
+            order[m],
+            rates,
+            data,
+            sizes,
+            pull,
+            silu,
+            sparse,
+        )
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def _member(theta, first, second, order, rates, data, sizes, pull, silu):  # type: ignore
-    """One member's epoch; returns its summed loss. Every row is carried forward and back before the next."""
-    d_size, hidden, rank, n_agents, n_actions, batch, count = sizes
-    outs = d_size * rank
+def _member(  # type: ignore
+    theta, first, second, factor, factor_first, factor_second, order, rates, data, sizes, pull, silu, sparse
+):
+    """One member's steps; returns its summed loss. Every row is carried forward and back before the next.
+
+    With `sparse`, a step touches the latent factors of its batch's agents only, as `sparse.py` explains.
+    """
+    d_size, e_size, hidden, rank, n_agents, n_actions, batch, count = sizes
+    o_size = d_size + e_size
+    outs = o_size * rank
     o1 = d_size * hidden
     o2 = o1 + hidden
     o3 = o2 + outs * hidden
     o4 = o3 + outs
-    o5 = o4 + n_agents * rank
-    o6 = o5 + rank
-    o7 = o6 + n_actions * rank
+    o5 = o4 + rank
+    o6 = o5 + n_actions * rank
     grad = np.zeros_like(theta)
     w1, gw1 = theta[:o1].reshape(d_size, hidden), grad[:o1].reshape(d_size, hidden)
     b1, gb1 = theta[o1:o2], grad[o1:o2]
     w2, gw2 = theta[o2:o3].reshape(outs, hidden), grad[o2:o3].reshape(outs, hidden)
     b2, gb2 = theta[o3:o4], grad[o3:o4]
-    factor, g_factor = theta[o4:o5].reshape(n_agents, rank), grad[o4:o5].reshape(n_agents, rank)
-    shared, g_shared = theta[o5:o6], grad[o5:o6]
-    table, g_table = theta[o6:o7].reshape(n_actions, rank), grad[o6:o7].reshape(n_actions, rank)
-    common, g_common = theta[o7:], grad[o7:]
+    shared, g_shared = theta[o4:o5], grad[o4:o5]
+    table, g_table = theta[o5:o6].reshape(n_actions, rank), grad[o5:o6].reshape(n_actions, rank)
+    common, g_common = theta[o6:], grad[o6:]
+    step_size, epsilon, tail, tail_epsilon, powers = lazy_tables(rates, count)
+    # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
+    where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
+    touched = np.empty(batch, dtype=np.int64)  # whose they are
+    memory = pack_rows(factor, factor_first, factor_second, tail, tail_epsilon) if sparse else factor
+    now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
+    now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
+    now_second = np.empty((batch, rank), dtype=np.float32) if sparse else factor_second
+    g_factor = np.zeros_like(now)
     one, half = np.float32(1.0), np.float32(0.5)
     act = np.empty(hidden, dtype=np.float32)
     slope = np.empty(hidden, dtype=np.float32)
@@ -121,14 +150,23 @@ def _member(theta, first, second, order, rates, data, sizes, pull, silu):  # typ
     pull_scale = np.float32(2.0 * pull / batch)
     rows = np.empty((batch, data.shape[1]), dtype=np.float32)
     total = 0.0
+    different = 0
     for step in range(len(rates)):
         grad[:] = 0.0
+        g_factor[:] = 0.0
         error = 0.0
         for b in range(batch):  # all reads first: their cache misses then overlap
             rows[b] = data[order[step * batch + b]]
+        if sparse:
+            different = fetch_rows(
+                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+            )
+        else:
+            for b in range(batch):
+                where[b] = int(rows[b, 0])
         for b in range(batch):
             row = rows[b]
-            n, a = int(row[0]), int(row[1])
+            n, a = where[b], int(row[1])
             for h in range(hidden):
                 act[h] = b1[h]
             for d in range(d_size):
@@ -153,10 +191,10 @@ def _member(theta, first, second, order, rates, data, sizes, pull, silu):  # typ
                     total_o += act[h] * w2[o, h]
                 v[o] = total_o
             for r in range(rank):
-                u[r] = factor[n, r] + shared[r]
+                u[r] = now[n, r] + shared[r]
                 w[r] = table[a, r] + common[r]
                 guw[r] = 0.0
-            for d in range(d_size):
+            for d in range(o_size):
                 predicted = np.float32(0.0)
                 for r in range(rank):
                     predicted += v[d * rank + r] * u[r] * w[r]
@@ -167,7 +205,7 @@ def _member(theta, first, second, order, rates, data, sizes, pull, silu):  # typ
                     gv[d * rank + r] = residual * u[r] * w[r]
                     guw[r] += residual * v[d * rank + r]
             for r in range(rank):
-                g_factor[n, r] += guw[r] * w[r] + pull_scale * factor[n, r]
+                g_factor[n, r] += guw[r] * w[r] + pull_scale * now[n, r]
                 g_shared[r] += guw[r] * w[r]
                 g_table[a, r] += guw[r] * u[r]
                 g_common[r] += guw[r] * u[r]
@@ -189,15 +227,25 @@ def _member(theta, first, second, order, rates, data, sizes, pull, silu):  # typ
                 for h in range(hidden):
                     gw1[d, h] += x * back[h]
         total += error / batch
-        _adam(theta, grad, first, second, rates[step], count + step + 1)
+        size = step_size[step + 1]
+        _adam(theta, grad, first, second, size, epsilon[step + 1])
+        _adam(
+            now.reshape(-1),
+            g_factor.reshape(-1),
+            now_first.reshape(-1),
+            now_second.reshape(-1),
+            size,
+            epsilon[step + 1],
+        )
+        if sparse:
+            store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
+    if sparse:
+        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers)
     return total
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def _adam(theta, grad, first, second, rate, count):  # type: ignore
-    debias = np.sqrt(1.0 - BETA2**count)
-    size = np.float32(rate * debias / (1.0 - BETA1**count))
-    epsilon = np.float32(EPSILON * debias)
+def _adam(theta, grad, first, second, size, epsilon):  # type: ignore
     keep1, add1 = np.float32(BETA1), np.float32(1.0 - BETA1)
     keep2, add2 = np.float32(BETA2), np.float32(1.0 - BETA2)
     for i in range(len(theta)):

@@ -21,6 +21,8 @@ from persim_gym.simulator.encoders import (
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import interleave, rollout
 
+VARIANTS = ("factored", "unfactorized", "unpersonalized")
+
 
 @dataclass(frozen=True)
 class ModelShape:
@@ -36,6 +38,8 @@ class ModelShape:
         state_layers: Hidden widths of the state encoder.
         action_layers: Hidden widths of the action encoder; () for discrete actions.
         activation: "relu" or "silu".
+        extra_dim: Quantities E predicted beside the next observation: 2 where reward and termination are learned.
+        variant: "factored", or a variant of thesis section 5.3, see `persim_gym.simulator.variants`.
     """
 
     n_agents: int
@@ -47,6 +51,8 @@ class ModelShape:
     state_layers: tuple[int, ...] = (256,)
     action_layers: tuple[int, ...] = ()
     activation: str = "relu"
+    extra_dim: int = 0
+    variant: str = "factored"
 
     def __post_init__(self) -> None:
         """Checks that the sizes describe a model.
@@ -55,15 +61,23 @@ class ModelShape:
             ValueError: If they do not.
         """
         sizes = (self.n_agents, self.obs_dim, self.rank, self.members, *self.state_layers, *self.action_layers)
-        if min(sizes) < 1 or (self.n_actions > 0) == (self.action_dim > 0) or not self.state_layers:
+        either = (self.n_actions > 0) != (self.action_dim > 0)
+        if min(sizes) < 1 or not either or not self.state_layers or self.extra_dim < 0:
             raise ValueError(f"impossible model sizes {self}: all positive, and either n_actions or action_dim is 0")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant {self.variant!r} is not one of {', '.join(VARIANTS)}")
+
+    @property
+    def out_dim(self) -> int:
+        """Size D + E of a prediction."""
+        return self.obs_dim + self.extra_dim
 
     @property
     def small(self) -> bool:
-        """Whether compiled kernels serve this model: one hidden layer and discrete actions."""
-        return len(self.state_layers) == 1 and self.n_actions > 0
+        """Whether compiled kernels serve this model: factored, one hidden layer and discrete actions."""
+        return len(self.state_layers) == 1 and self.n_actions > 0 and self.variant != "unfactorized"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -74,14 +88,16 @@ class FactoredEnsemble(nn.Module):
     """Personalized simulator of all agents: M members, each a product of three encoders.
 
     The standardised change of the observation is the sum over l of u_l(agent) v_l(obs, d) w_l(action), thesis
-    section 4.2.1; each encoder is a module that can be exchanged.
+    section 4.2.1; each encoder is a module that can be exchanged. Where reward and termination are learned, they are
+    two more outputs of the same product, predicted as they are and not as changes.
 
     Attributes:
         shape: Sizes.
         agent_encoder: Maps agents [B] or [M, B] to u, [M, B, R].
-        state_encoder: Maps scaled observations [M, B, D] to v, [M, B, D * R].
+        state_encoder: Maps scaled observations [M, B, D] to v, [M, B, (D + E) * R].
         action_encoder: Maps actions to w, [M, B, R].
-        obs_low: Bounds that the physics clips observations to, [D]; infinite where it does not.
+        head: None, or what takes the place of the product: maps u + v + w, [M, B, R], to [M, B, D + E].
+        obs_low: Bounds that the physics clips observations to, [D + E]; infinite where it does not.
         obs_high: Likewise.
         logged_std: Standard deviation of the logged observations, [D]; the unit of disagreement.
     """
@@ -103,30 +119,33 @@ class FactoredEnsemble(nn.Module):
         s = self.shape = shape
         self.agent_encoder: nn.Module = AgentEncoder(s.members, s.n_agents, s.rank, generator)
         self.state_encoder: nn.Module = EnsembleMLP(
-            s.members, (s.obs_dim, *s.state_layers, s.obs_dim * s.rank), s.activation, generator
+            s.members, (s.obs_dim, *s.state_layers, s.out_dim * s.rank), s.activation, generator
         )
         self.action_encoder: nn.Module = (
             DiscreteActionEncoder(s.members, s.n_actions, s.rank, generator)
             if s.n_actions
             else EnsembleMLP(s.members, (s.action_dim, *s.action_layers, s.rank), s.activation, generator)
         )
-        for name, size in (("obs", s.obs_dim), ("delta", s.obs_dim), ("action", s.action_dim)):
+        self.head: nn.Module | None = None
+        for name, size in (("obs", s.obs_dim), ("delta", s.out_dim), ("action", s.action_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
-        self.register_buffer("obs_low", torch.full((s.obs_dim,), -torch.inf))
-        self.register_buffer("obs_high", torch.full((s.obs_dim,), torch.inf))
+        self.register_buffer("obs_low", torch.full((s.out_dim,), -torch.inf))
+        self.register_buffer("obs_high", torch.full((s.out_dim,), torch.inf))
         self.register_buffer("logged_std", torch.ones(s.obs_dim))
 
     def scaled_delta(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """Predicted change of the observation in scaled units, [M, B, D].
+        """Predicted change of the observation, and extra quantities, in scaled units, [M, B, D + E].
 
         Args:
             u: Latent factors of the rows' agents, [M, B, R].
             obs: Scaled observations, [M, B, D].
             action: Discrete [B] or [M, B], or scaled continuous [M, B, A].
         """
-        v = self.state_encoder(obs).unflatten(-1, (self.shape.obs_dim, self.shape.rank))  # [M, B, D, R]
         w = self.action_encoder(action)  # [M, B, R]
+        if self.head is not None:
+            return self.head(u + self.state_encoder(obs) + w)
+        v = self.state_encoder(obs).unflatten(-1, (self.shape.out_dim, self.shape.rank))  # [M, B, D + E, R]
         return ((u * w).unsqueeze(-2) * v).sum(-1)  # thesis eq. of section 4.2.1; einsum("mbr,mbdr,mbr->mbd")
 
     def scale_obs(self, obs: Tensor) -> Tensor:
@@ -142,11 +161,11 @@ class FactoredEnsemble(nn.Module):
 
         Args:
             agent: Agents, int64 [B].
-            obs: Observations, [M, B, D], or [B, D] for all members the same.
+            obs: Observations, [M, B, D], or [B, D] for all members the same; columns past D are ignored.
             action: Actions, int64 [B] or float32 [B, A].
 
         Returns:
-            [M, B, D], in the units of the observations.
+            [M, B, D + E], in the units of the observations.
 
         Raises:
             ValueError: If an agent is unknown.
@@ -155,27 +174,29 @@ class FactoredEnsemble(nn.Module):
             if not 0 <= extreme < self.shape.n_agents:
                 raise unknown_agent(int(extreme), self.shape.n_agents)
         members = self.shape.members
+        obs = obs[..., : self.shape.obs_dim]
         obs = obs.expand(members, *obs.shape[-2:])
         action = self.scale_action(action)
         if not self.shape.n_actions:
             action = action.expand(members, *action.shape[-2:])
         delta = self.scaled_delta(self.agent_encoder(agent), self.scale_obs(obs), action)
-        return (obs + delta * self.delta_std + self.delta_mean).clamp(self.obs_low, self.obs_high)
+        change = delta * self.delta_std + self.delta_mean
+        return (with_extra(obs, self.shape.extra_dim) + change).clamp(self.obs_low, self.obs_high)
 
     def disagreement(self, following: Any) -> Any:
         """Spread of the members' predictions, in standard deviations of the logged observations.
 
         Args:
-            following: Predicted next observations, [M, ..., D], NumPy.
+            following: Predicted next observations, [M, ..., D] or [M, ..., D + E], NumPy.
 
         Returns:
             Root mean square over dimensions of the standard deviation over members, [...].
         """
-        variance = np.var(following / self.logged_std.cpu().numpy(), axis=0)
+        variance = np.var(following[..., : self.shape.obs_dim] / self.logged_std.cpu().numpy(), axis=0)
         return np.sqrt(variance.mean(axis=-1))
 
-    def dynamics(self, agent: int) -> "AgentDynamics":
-        """The ensemble bound to one agent, its latent factor folded into the weights; what planners use.
+    def dynamics(self, agent: int) -> Any:
+        """The ensemble bound to one agent, what planners use: an `AgentDynamics`, or the same of a variant.
 
         Raises:
             ValueError: If the agent is unknown.
@@ -183,13 +204,18 @@ class FactoredEnsemble(nn.Module):
         whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
         if not whole or not 0 <= agent < self.shape.n_agents:
             raise unknown_agent(agent, self.shape.n_agents)
+        if self.head is not None:
+            return self.head.dynamics(self, agent)  # type: ignore[operator]
         with torch.no_grad():
             factor = self.agent_encoder(torch.tensor([agent], device=self.obs_mean.device))[:, 0]
         return AgentDynamics(self, factor)
 
 
 class AgentDynamics:
-    """A `Dynamics` of one agent: maps ([M, C, D] or [C, D], [C] or [C, A]) to next observations, [M, C, D].
+    """A `Dynamics` of one agent: maps ([M, C, D] or [C, D], [C] or [C, A]) to next observations, [M, C, D + E].
+
+    Where reward and termination are learned, E = 2 columns follow the next observation; columns past D of what goes in
+    are ignored, so that a prediction can go in again as it is.
 
     Scaling is folded into the first layer of the state encoder; u(agent) and, for discrete actions, every w(action)
     into its last one, whose outputs then are the changes under each action. NumPy arrays in, NumPy arrays out; torch
@@ -254,8 +280,8 @@ class AgentDynamics:
         parts = (
             first.transpose(1, 2),
             first_bias[..., 0],
-            last.unflatten(1, (s.n_actions, s.obs_dim))[None],
-            last_bias[..., 0].unflatten(1, (s.n_actions, s.obs_dim))[None],
+            last.unflatten(1, (s.n_actions, s.out_dim))[None],
+            last_bias[..., 0].unflatten(1, (s.n_actions, s.out_dim))[None],
             model.obs_low,
             model.obs_high,
         )
@@ -299,7 +325,7 @@ class AgentDynamics:
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
         s, model = self._shape, self._model
-        head = part.unflatten(-1, (s.obs_dim, s.rank)) * model.delta_std[:, None]  # [M, H or 1, D, R]
+        head = part.unflatten(-1, (s.out_dim, s.rank)) * model.delta_std[:, None]  # [M, H or 1, D + E, R]
         if not s.n_actions:
             return (head * self.factor[:, None, None]).flatten(2)
         w = model.action_encoder(torch.arange(s.n_actions, device=part.device))  # [M, actions, R]
@@ -307,10 +333,10 @@ class AgentDynamics:
 
     @torch.no_grad()
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D].
+        """Next observations, [M, C, D + E].
 
         Args:
-            obs: [M, C, D], or [C, D] for all members the same.
+            obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
             action: int64 [C] or float32 [C, A]; the same for all members.
         """
         if not isinstance(obs, Tensor):
@@ -329,22 +355,31 @@ class AgentDynamics:
             result: NDArray[np.float32] = self(moved, torch.as_tensor(action, dtype=kind, device=device)).cpu().numpy()
             return result
         s = self._shape
-        now = obs.expand(self.members, *obs.shape[-2:]).transpose(1, 2)  # [M, D, C]
-        x = now
+        now = obs[..., : s.obs_dim]
+        now = x = now.expand(self.members, *now.shape[-2:]).transpose(1, 2)  # [M, D, C]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             x = self._activate(torch.baddbmm(bias, weight, x))
         out = torch.baddbmm(self._biases[-1], self._weights[-1], x)
         if s.n_actions:
-            each = out.unflatten(1, (s.n_actions, s.obs_dim))  # [M, actions, D, C]
-            change = each.gather(1, action.expand(self.members, 1, s.obs_dim, -1))[:, 0]
+            each = out.unflatten(1, (s.n_actions, s.out_dim))  # [M, actions, D + E, C]
+            change = each.gather(1, action.expand(self.members, 1, s.out_dim, -1))[:, 0]
         else:
             w = self._model.action_encoder(self._model.scale_action(action).expand(self.members, *action.shape))
-            change = (out.unflatten(1, (s.obs_dim, s.rank)) * w.transpose(1, 2)[:, None]).sum(2)
+            change = (out.unflatten(1, (s.out_dim, s.rank)) * w.transpose(1, 2)[:, None]).sum(2)
             change = change + self._model.delta_mean[:, None]
-        following = now + change
+        following = with_extra(now, s.extra_dim, axis=1) + change
         if self._bounds is not None:
             following = following.clamp_(*self._bounds)
         return following.transpose(1, 2)
+
+
+def with_extra(obs: Tensor, extra_dim: int, axis: int = -1) -> Tensor:
+    """Observations with `extra_dim` zeros behind them: what a predicted change is added to."""
+    if not extra_dim:
+        return obs
+    shape = list(obs.shape)
+    shape[axis] = extra_dim
+    return torch.cat([obs, obs.new_zeros(shape)], dim=axis)
 
 
 def unknown_agent(agent: object, n_agents: int) -> ValueError:

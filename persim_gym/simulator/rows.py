@@ -40,10 +40,10 @@ class RowsDynamics:
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
-        """Next observations, [M, B, D].
+        """Next observations, [M, B, D + E].
 
         Args:
-            obs: [B, D].
+            obs: [B, D]; columns past D are ignored.
             action: int64 [B] or float32 [B, A], inside the action space.
         """
         if self._weights is not None:
@@ -54,7 +54,7 @@ class RowsDynamics:
         return result
 
     def disagreement(self, following: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Spread of predictions [M, B, D] over members, as `FactoredEnsemble.disagreement`, [B]."""
+        """Spread of predictions [M, B, D + E] over members, as `FactoredEnsemble.disagreement`, [B]."""
         result: NDArray[np.float32] = self._model.disagreement(following)
         return result
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+from persim_gym.simulator.sparse import BETA1, BETA2, EPSILON, RowAdam, is_sparse
 
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": torch.nn.functional.silu}
 _ACTIVATE_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -27,12 +26,19 @@ class TensorTraining:
     """Epochs of Adam on all members; the model's parameters become views of one flat vector.
 
     Attributes:
-        moments: Adam's first and second moments, [2, P].
         count: Number of updates made.
     """
 
     def __init__(
-        self, model: FactoredEnsemble, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor, pull: float
+        self,
+        model: FactoredEnsemble,
+        agent: Tensor,
+        obs: Tensor,
+        action: Tensor,
+        delta: Tensor,
+        pull: float,
+        batch: int = 0,
+        sparse: bool | None = None,
     ) -> None:
         """Lays the model's parameters and their gradients out in two flat vectors, and binds the data.
 
@@ -41,27 +47,42 @@ class TensorTraining:
             agent: Agents, int64 [K].
             obs: Scaled observations, [K, D].
             action: int64 [K], or scaled [K, A].
-            delta: Scaled changes of the observation, [K, D].
+            delta: Scaled changes of the observation, and extra quantities, [K, D + E].
             pull: Weight of the squared distance of an agent's latent factor to the shared one.
+            batch: Transitions a step and member, to choose `sparse` by.
+            sparse: Whether updates of latent factors are row-wise, and those factors left out of the flat vectors; None
+                for what is faster.
         """
         assert isinstance(model.agent_encoder, AgentEncoder)
         assert isinstance(model.state_encoder, EnsembleMLP)
         self._model, self._pull = model, pull
         self._data = (agent, obs, action, delta)
-        parameters = list(model.parameters())
+        factor = model.agent_encoder.factor.requires_grad_(False)
+        if sparse is None:
+            sparse = model.head is None and batch > 0 and is_sparse(model.shape.n_agents, batch)
+        self._rows = RowAdam(factor.data.view(-1, model.shape.rank)) if sparse else None
+        parameters = [p for p in model.parameters() if not (sparse and p is factor)]
         self._flat = torch.cat([p.detach().reshape(-1) for p in parameters])
         self._grad = torch.zeros_like(self._flat)
         start = 0
         for p in parameters:
-            p.requires_grad_(False)
+            p.requires_grad_(model.head is not None)
             p.data = self._flat[start : start + p.numel()].view(p.shape)
             p.grad = self._grad[start : start + p.numel()].view(p.shape)
             start += p.numel()
-        self.moments = torch.zeros(2, start, device=self._flat.device)
+        self._moments = torch.zeros(2, start, device=self._flat.device)
         self.count = 0
         self._buffer = torch.empty_like(self._flat)
-        members, n_agents, _ = model.agent_encoder.factor.shape
+        members, n_agents, _ = factor.shape
         self._agent_rows = n_agents * torch.arange(members, device=self._flat.device)[:, None]
+
+    def bind(self, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor) -> None:
+        """Goes on with other data, arguments as the constructor's."""
+        self._data = (agent, obs, action, delta)
+
+    def state(self) -> dict[str, Tensor]:
+        """What training goes on from beside the model; shares memory."""
+        return {"moments": self._moments} | ({} if self._rows is None else {"factor_moments": self._rows.moments})
 
     @torch.no_grad()
     def epoch(self, order: NDArray[np.int64], learning_rates: NDArray[np.float64], batch: int) -> float:
@@ -77,16 +98,20 @@ class TensorTraining:
         """
         use = torch.from_numpy(order).to(self._flat.device)
         total = torch.zeros((), device=self._flat.device)
+        if self._rows is not None:
+            self._rows.start(learning_rates, self.count)
         for i, rate in enumerate(learning_rates):
             rows = use[:, i * batch : (i + 1) * batch]
             total += self.gradient(*(values[rows] for values in self._data))
             self._update(float(rate))
+        if self._rows is not None:
+            self._rows.finish()
         return float(total) / (len(learning_rates) * self._model.shape.members)
 
     def _update(self, learning_rate: float) -> None:
         """One step of Adam."""
         self.count += 1
-        m, v = self.moments
+        m, v = self._moments
         m.lerp_(self._grad, 1 - BETA1)
         v.mul_(BETA2).addcmul_(self._grad, self._grad, value=1 - BETA2)
         scale = (1 - BETA2**self.count) ** 0.5
@@ -101,26 +126,31 @@ class TensorTraining:
             agent: Agents, int64 [M, B].
             obs: Scaled observations, [M, B, D].
             action: int64 [M, B], or scaled [M, B, A].
-            delta: Scaled changes of the observation, [M, B, D].
+            delta: Scaled changes of the observation, and extra quantities, [M, B, D + E].
 
         Returns:
             Mean squared error over the batch, summed over dimensions and members, [].
         """
         model, shape = self._model, self._model.shape
+        if model.head is not None:
+            return self._autograd(agent, obs, action, delta)
         encoder, state_encoder = model.agent_encoder, model.state_encoder
         assert isinstance(encoder, AgentEncoder) and isinstance(state_encoder, EnsembleMLP)
         batch = agent.shape[1]
         rows = (agent + self._agent_rows).reshape(-1)
-        offset = encoder.factor.view(-1, shape.rank).index_select(0, rows).view(shape.members, batch, shape.rank)
+        known = (
+            encoder.factor.view(-1, shape.rank).index_select(0, rows) if self._rows is None else self._rows.fetch(rows)
+        )
+        offset = known.view(shape.members, batch, shape.rank)
         u = (offset + encoder.bias).transpose(1, 2)  # [M, R, B]
         w, action_inputs = self._action_factors(action)  # [M, R, B]
         state_inputs = _forward(state_encoder, obs.transpose(1, 2), shape.activation)
-        v = state_inputs[-1].unflatten(1, (shape.obs_dim, shape.rank))  # [M, D, R, B]
+        v = state_inputs[-1].unflatten(1, (shape.out_dim, shape.rank))  # [M, D + E, R, B]
         uw = (u * w).unsqueeze(1)  # [M, 1, R, B]
-        residual = (v * uw).sum(2).sub_(delta.transpose(1, 2))  # [M, D, B]
+        residual = (v * uw).sum(2).sub_(delta.transpose(1, 2))  # [M, D + E, B]
         error = residual.square().sum() / batch
 
-        residual = residual.mul_(2 / batch).unsqueeze(2)  # gradient of the error, [M, D, 1, B]
+        residual = residual.mul_(2 / batch).unsqueeze(2)  # gradient of the error, [M, D + E, 1, B]
         _backward(state_encoder, state_inputs, (residual * uw).flatten(1, 2), shape.activation)
         grad_uw = (residual * v).sum(1)  # [M, R, B]
         grad_u = (grad_uw * w).transpose(1, 2)  # [M, B, R]
@@ -129,9 +159,21 @@ class TensorTraining:
             torch.sum((grad_uw * w), 2, out=_column(encoder.bias))
         else:
             torch.sum(grad_u, 1, out=_column(encoder.bias))
-        _grad(encoder.factor).zero_().view(-1, shape.rank).index_add_(0, rows, grad_u.reshape(-1, shape.rank))
+        if self._rows is not None:
+            self._rows.update(rows, grad_u.reshape(-1, shape.rank))
+        else:
+            _grad(encoder.factor).zero_().view(-1, shape.rank).index_add_(0, rows, grad_u.reshape(-1, shape.rank))
         self._action_backward(action, action_inputs, grad_uw * u)
         return error
+
+    @torch.enable_grad()
+    def _autograd(self, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor) -> Tensor:
+        """As `gradient`, for variants whose gradients are not written by hand; they have no pull."""
+        self._grad.zero_()
+        model = self._model
+        error = (model.scaled_delta(model.agent_encoder(agent), obs, action) - delta).square().sum() / agent.shape[1]
+        error.backward()
+        return error.detach()
 
     def _action_factors(self, action: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Latent factors of actions, [M, R, B], and what the backward pass needs."""

@@ -1,0 +1,210 @@
+"""`persim train`: which data, which rank, and then a simulator on disk."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from persim_gym.datasets.load import interface_of_dataset, load_for_training, open_dataset
+from persim_gym.datasets.recipes import NAMESPACE, find_recipe
+from persim_gym.experiments.figures import rank_figure
+from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.home import persim_home
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.interface import LEARNED, Interface
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.transition_file import TransitionFile
+from persim_gym.train import chosen_recipe, clipping, interface_of, train_simulator
+from persim_gym.transitions import Transitions
+
+RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
+HELD_OUT = 0.2  # thesis appendix A.1
+CHUNK = 8192  # rows predicted together
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data to train on.
+
+    Attributes:
+        dataset_id: Minari id.
+        domain: Name of the domain; empty for data of none.
+        memory: GB that the data may take in memory; None for half of the machine's.
+    """
+
+    dataset_id: str
+    domain: str
+    memory: float | None = None
+
+    @classmethod
+    def named(cls, name: str, data: str | None, memory: float | None) -> "Source":
+        """The data of a simulator: those given, else those it is named after, ours or any of Minari's."""
+        ours = find_recipe(f"{NAMESPACE}/{name}") if data is None else find_recipe(data)
+        if ours is not None:
+            return cls(ours.dataset_id, ours.domain.name, memory)
+        return cls(data or name, "", memory)
+
+    def load(self) -> tuple[Transitions | TransitionFile, Interface | None]:
+        """The transitions, and spaces and time limit where they belong to no domain."""
+        dataset = open_dataset(self.dataset_id)
+        memory = None if self.memory is None else self.memory * 1e9
+        return load_for_training(dataset, memory), None if self.domain else interface_of_dataset(dataset)
+
+
+def train_by_name(
+    name: str,
+    *,
+    data: str | None = None,
+    task: str = "",
+    rank: str = "",
+    recipe_name: str = "default",
+    variant: str = "factored",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    memory: float | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Trains the simulator of a name; keywords as `train_simulator` and `persim train`.
+
+    Raises:
+        ValueError: If the rank is neither a positive number nor "auto", or as `train_simulator`.
+    """
+    if rank not in ("", "auto") and not (rank.isdigit() and int(rank)):
+        raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
+    source = Source.named(name, data, memory)
+    transitions, interface = source.load()
+    number, plot = (int(rank) if rank.isdigit() else None), []
+    if rank == "auto":
+        if isinstance(transitions, TransitionFile):
+            raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
+        chosen = interface_of(source.domain, interface, task)
+        recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs)
+        errors, log = rank_errors(
+            source,
+            recipe,
+            content_hash=transitions.content_hash(),
+            task=task,
+            variant=variant,
+            seed=seed,
+            device=device,
+        )
+        number = best_rank(errors)
+        plot = [rank_figure(errors, number, name, log.with_suffix(".png")), log]
+    written = train_simulator(
+        transitions,
+        name=name,
+        domain=source.domain,
+        interface=interface,
+        task=task,
+        recipe_name=recipe_name,
+        rank=number,
+        epochs=epochs,
+        variant=variant,
+        seed=seed,
+        device=device,
+        folder=folder,
+        progress=progress,
+    )
+    for path in plot:
+        shutil.copy(path, written / f"ranks{path.suffix}")
+    return written
+
+
+def rank_errors(
+    source: Source,
+    recipe: TrainingRecipe,
+    *,
+    content_hash: str,
+    task: str = "",
+    variant: str = "factored",
+    seed: int = 0,
+    device: str = "cpu",
+    ranks: tuple[int, ...] = RANKS,
+) -> tuple[dict[int, float], Path]:
+    """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
+
+    Args:
+        source: The data.
+        recipe: How to train; its rank does not matter.
+        content_hash: Of the data, so that other data of that name are measured anew.
+        task: As `train_simulator`, as the next three.
+        variant: See there.
+        seed: See there.
+        device: See there.
+        ranks: Ranks to try.
+
+    Returns:
+        The errors by rank, and the CSV file that they are kept in.
+
+    Source: thesis appendix A.1.
+    """
+    options = json.dumps([content_hash, replace(recipe, rank=1).to_json(), task, variant], sort_keys=True)
+    stem = f"ranks-{source.dataset_id.replace('/', '-')}-{hashlib.sha256(options.encode()).hexdigest()[:12]}"
+    log = RowLog(persim_home() / "training" / f"{stem}.csv", ("rank", "seed"), ("held_out_error",))
+    jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
+    constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device, "stem": stem}
+    rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants)
+    return {int(row["rank"]): float(row["held_out_error"]) for row in reversed(rows)}, log.path
+
+
+def held_out_error(
+    rank: int, seed: int, source: Source, recipe: TrainingRecipe, task: str, variant: str, device: str, stem: str
+) -> dict[str, float]:
+    """Trains on 80 % of the points and predicts the others; runs in a worker process, and resumes.
+
+    Returns:
+        `held_out_error`: root mean square error of the members' mean, in standard deviations of each predicted
+        quantity's change.
+    """
+    transitions, interface = source.load()
+    assert isinstance(transitions, Transitions)
+    interface = interface_of(source.domain, interface, task)
+    checkpoint = persim_home() / "training" / f"{stem}-{rank}-{seed}.safetensors"
+    held_out = np.random.default_rng([seed, 20]).random(len(transitions)) < HELD_OUT
+    model = fit(
+        transitions.select(~held_out),
+        replace(recipe, rank=rank),
+        n_actions=interface.n_actions,
+        bounds=clipping(source.domain, interface),
+        learn_task=interface.task == LEARNED,
+        variant=variant,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        progress=False,
+    )
+    error = one_step_error(model, transitions.select(held_out))
+    checkpoint.unlink(missing_ok=True)
+    return {"held_out_error": error}
+
+
+@torch.no_grad()
+def one_step_error(model: FactoredEnsemble, data: Transitions) -> float:
+    """Root mean square error of the members' mean, in standard deviations of each predicted quantity's change."""
+    target = np.column_stack([data.next_obs, data.reward, data.terminated])[:, : model.shape.out_dim]
+    base = np.zeros_like(target)
+    base[:, : model.shape.obs_dim] = data.obs
+    columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
+    chunks = zip(*(torch.split(c, CHUNK) for c in columns), strict=True)
+    predicted = np.concatenate([model.predict(*rows).double().mean(dim=0).numpy() for rows in chunks])
+    unit = np.maximum((target - base).std(axis=0, dtype=np.float64), 1e-8)
+    return float(np.sqrt(np.square((predicted - target) / unit).mean()))
+
+
+def best_rank(errors: dict[int, float]) -> int:
+    """The rank of the smallest error; of equal ones the smallest.
+
+    Raises:
+        ValueError: If no error is finite.
+    """
+    finite = {rank: error for rank, error in sorted(errors.items()) if np.isfinite(error)}
+    if not finite:
+        raise ValueError("no rank has a finite error on held-out points; lower the recipe's learning_rate")
+    return min(finite, key=lambda rank: finite[rank])

@@ -1,0 +1,85 @@
+"""The error profile of a simulator on logged transitions: one step ahead, and open loop along the logged actions."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.transitions import Transitions
+
+EPISODES = 200
+CHUNK = 4096  # rows predicted together
+STEPS = (1, 5, 10, 20, 50)
+
+
+def error_profile(model: FactoredEnsemble, logged: Transitions, data: str = "training data") -> dict[str, Any]:
+    """Measures the error of the ensemble's mean.
+
+    Args:
+        model: The ensemble.
+        logged: Whole episodes; at most the first `EPISODES` are used.
+        data: What the transitions are, for the card.
+
+    Returns:
+        JSON-plain: `one_step_rmse` in raw units and `one_step_r2` (of the change; None where nothing changes) of each
+        of `columns`; `open_loop`, the root mean square over episodes and dimensions of the error after each of
+        `steps`, in standard deviations of the logged observations.
+    """
+    logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:EPISODES]))
+    target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.shape.out_dim]
+    base = np.zeros_like(target)
+    base[:, : model.shape.obs_dim] = logged.obs
+    error = _one_step(model, logged) - target
+    spread = (target - base).std(axis=0, dtype=np.float64)
+    rmse = np.sqrt(np.square(error).mean(axis=0))
+    names = [f"observation {d}" for d in range(model.shape.obs_dim)] + ["reward", "terminated"]
+    steps, open_loop = _open_loop(model, logged)
+    return {
+        "data": data,
+        "transitions": len(logged),
+        "columns": names[: model.shape.out_dim],
+        "one_step_rmse": [_round(x) for x in rmse],
+        "one_step_r2": [_round(1 - (r / s) ** 2) if s > 1e-8 else None for r, s in zip(rmse, spread, strict=True)],
+        "steps": steps,
+        "open_loop": open_loop,
+    }
+
+
+@torch.no_grad()
+def _one_step(model: FactoredEnsemble, logged: Transitions) -> NDArray[np.float64]:
+    """Mean over members of the predictions, [K, D + E]."""
+    columns = [torch.from_numpy(values) for values in (logged.agent, logged.obs, logged.action)]
+    predicted = [
+        model.predict(*rows).double().mean(dim=0) for rows in zip(*(c.split(CHUNK) for c in columns), strict=True)
+    ]
+    result: NDArray[np.float64] = torch.cat(predicted).numpy()
+    return result
+
+
+def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float]]:
+    """Errors after `STEPS` steps from the first observation of each episode that is so long."""
+    first = np.flatnonzero(np.diff(logged.trajectory, prepend=logged.trajectory[0] - 1))
+    length = np.diff(np.append(first, len(logged)))
+    unit = np.maximum(model.logged_std.double().numpy(), 1e-6)
+    steps, errors = [], []
+    bound = [model.dynamics(int(agent)) for agent in logged.agent[first]]
+    now = [np.broadcast_to(logged.obs[i], (model.shape.members, 1, model.shape.obs_dim)) for i in first]
+    for step in range(1, max(STEPS) + 1):
+        running = np.flatnonzero(length >= step)
+        if not len(running):
+            break
+        for row in running:
+            now[row] = bound[row](now[row], logged.action[first[row] + step - 1][None])
+        if step in STEPS:
+            following = np.stack([now[row][:, 0, : model.shape.obs_dim].mean(axis=0) for row in running])
+            error = (following - logged.next_obs[first[running] + step - 1]) / unit
+            steps.append(step)
+            errors.append(_round(np.sqrt(np.square(error.astype(np.float64)).mean())))
+    return steps, errors
+
+
+def _round(value: Any) -> float:
+    """Five digits: a card is read by people."""
+    return float(f"{float(value):.5g}")

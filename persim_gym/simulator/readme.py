@@ -1,0 +1,63 @@
+"""The card of a simulator for people: README.md beside card.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def readme(card: Mapping[str, Any]) -> str:
+    """Markdown of a card's plain values."""
+    shape, recipe = card["shape"], card["recipe"]
+    actions = f"{shape['n_actions']} discrete" if shape["n_actions"] else f"{shape['action_dim']} continuous"
+    rows = {
+        "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
+        "agents": f"{shape['n_agents']:,}",
+        "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
+        "reward and termination": _task(card),
+        "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
+        "layers": f"state encoder {shape['state_layers']}, action encoder {shape['action_layers'] or 'a table'}",
+        "recipe": f"{card['recipe_name']}: {recipe.get('epochs')} epochs, batch {recipe.get('batch')}, "
+        f"learning rate {recipe.get('learning_rate')} ({recipe.get('schedule')}), seed {card['seed']}",
+        "trained": f"{card['training_seconds']:.0f} s with "
+        + ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
+        "weights": f"`weights.safetensors`, SHA-256 `{card['sha256'][:16]}…`",
+        "licence": card["license"],
+    }
+    lines = [f"# Simulator {card['name']}", "", "A personalized simulator of many agents, trained by persim_gym.", ""]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+    lines += [*_error(card.get("error", {})), *_trust(card.get("trust", {}))]
+    lines += [
+        "```python",
+        "import gymnasium as gym",
+        "",
+        f'env = gym.make("persim_gym:PersimEnv-v0", agent=0, simulator="{card["name"]}")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _task(card: Mapping[str, Any]) -> str:
+    task = card.get("interface", {}).get("task", "domain")
+    if task == "domain":
+        return f"those of the domain {card['domain']}"
+    return "learned" if task == "learned" else f"`{task}`"
+
+
+def _error(error: Mapping[str, Any]) -> list[str]:
+    """The error profile as two tables."""
+    if not error:
+        return []
+    lines = [f"## Prediction error ({error['data']})", "", "One step ahead:", "", "| | RMSE | R² |", "|---|---|---|"]
+    for name, rmse, r2 in zip(error["columns"], error["one_step_rmse"], error["one_step_r2"], strict=True):
+        lines.append(f"| {name} | {rmse:.4g} | {'' if r2 is None else f'{r2:.4f}'} |")
+    lines += ["", "Open loop, in standard deviations of the logged observations:", "", "| steps | RMSE |", "|---|---|"]
+    lines += [f"| {step} | {value:.4g} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)]
+    return [*lines, ""]
+
+
+def _trust(trust: Mapping[str, Any]) -> list[str]:
+    """Every plain value that was measured of what to trust."""
+    plain = {name: value for name, value in trust.items() if isinstance(value, str | int | float)}
+    if not plain:
+        return []
+    return ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in plain.items()), ""]

@@ -1,0 +1,195 @@
+"""Adam on a large table of which a step touches few rows: cost independent of the table's size.
+
+Dense Adam moves every row at every step: without a gradient the first moment decays by BETA1, the root of the second
+by sqrt(BETA2), and the row still moves by their quotient. The moves over k steps without a gradient have a closed form,
+`first / (sqrt(second) + e) * sum_j size_j keep^j` with keep = BETA1 / sqrt(BETA2), whose sum is a difference of two
+tails; e is the mean of Adam's epsilon over the decaying root, weighted as the sum is. So a row is brought up to date
+when a batch next needs it, and all rows at the end of an epoch. The result is that of dense Adam to rounding and to
+first order in epsilon.
+"""
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+LOG_BETA2 = float(np.log(BETA2))
+FORGOTTEN = 400  # steps after which a first moment is zero: 0.9^400 is 5e-19
+
+
+def is_sparse(n_agents: int, batch: int) -> bool:
+    """Whether the table of agents is large enough, for the batch, that row-wise updates are the cheaper ones."""
+    return n_agents > 32 * batch
+
+
+@njit(cache=True)
+def lazy_tables(rates, count):  # type: ignore
+    """What steps 1..S need, after `count` steps before them.
+
+    Returns:
+        Adam's step sizes and epsilons with bias correction, float32 [S + 1]; tails, float64 [S + 1]: sums over j >= 1
+        of size[i + j] keep^j, and of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j; and the powers of BETA1, of keep and
+        of BETA1 / BETA2, float64 [FORGOTTEN + 1].
+    """
+    steps = len(rates)
+    size, epsilon = np.zeros(steps + 1, dtype=np.float32), np.zeros(steps + 1, dtype=np.float32)
+    tail, tail_epsilon = np.zeros(steps + 1), np.zeros(steps + 1)
+    powers = np.zeros((3, FORGOTTEN + 1))
+    ratio, ratio_epsilon = BETA1 / np.sqrt(BETA2), BETA1 / BETA2
+    for i in range(1, steps + 1):
+        debias = np.sqrt(1.0 - BETA2 ** (count + i))
+        size[i] = rates[i - 1] * debias / (1.0 - BETA1 ** (count + i))
+        epsilon[i] = EPSILON * debias
+    for i in range(steps, 0, -1):
+        tail[i - 1] = ratio * (size[i] + tail[i])
+        tail_epsilon[i - 1] = ratio_epsilon * (np.float64(size[i]) * epsilon[i] + tail_epsilon[i])
+    for k in range(FORGOTTEN):  # the last power is zero: a longer gap forgets all
+        powers[0, k], powers[1, k], powers[2, k] = BETA1**k, ratio**k, ratio_epsilon**k
+    return size, epsilon, tail, tail_epsilon, powers
+
+
+@njit(cache=True)
+def pack_rows(table, first, second, tail, tail_epsilon):  # type: ignore
+    """One row an agent, so that a random read costs few cache misses.
+
+    Columns: values, first moments, second moments [R each], last step, the two tails there, place in the batch.
+    """
+    agents, rank = table.shape
+    memory = np.zeros((agents, 3 * rank + 4), dtype=np.float32)
+    for n in range(agents):
+        for r in range(rank):
+            memory[n, r], memory[n, rank + r], memory[n, 2 * rank + r] = table[n, r], first[n, r], second[n, r]
+        memory[n, 3 * rank + 1], memory[n, 3 * rank + 2] = tail[0], tail_epsilon[0]
+    return memory
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def fetch_rows(  # type: ignore
+    memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+):
+    """Brings the agents of a batch up to date after `step` steps, without repeats; returns their number.
+
+    Fills where [B] with each transition's place among them, touched with the agents, and the rest with their rows.
+    """
+    rank = now.shape[1]
+    place = 3 * rank + 3
+    different = 0
+    for b in range(len(rows)):
+        n = int(rows[b, 0])
+        if memory[n, place] == 0:
+            touched[different] = n
+            different += 1
+            memory[n, place] = different
+        where[b] = int(memory[n, place]) - 1
+    for i in range(different):
+        _catch_up(memory, touched[i], now, now_first, now_second, i, step, tail[step], tail_epsilon[step], powers)
+    return different
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _catch_up(memory, n, now, now_first, now_second, i, step, tail_now, tail_epsilon_now, powers):  # type: ignore
+    """Writes agent n's row, after the steps without a gradient up to `step`, into row i."""
+    rank = now.shape[1]
+    gap = step - int(memory[n, 3 * rank])
+    short = min(gap, FORGOTTEN)
+    mass, epsilon = 0.0, 0.0
+    if gap:
+        mass = memory[n, 3 * rank + 1] - powers[1, short] * tail_now
+        epsilon = (memory[n, 3 * rank + 2] - powers[2, short] * tail_epsilon_now) / mass if mass else EPSILON
+    mass32, epsilon32 = np.float32(mass), np.float32(epsilon)
+    keep_first, keep_second = np.float32(powers[0, short]), np.float32(np.exp(gap * LOG_BETA2))
+    for r in range(rank):
+        first, second = memory[n, rank + r], memory[n, 2 * rank + r]
+        now[i, r] = memory[n, r] - (mass32 * first / (np.sqrt(second) + epsilon32) if gap else np.float32(0.0))
+        now_first[i, r] = first * keep_first
+        now_second[i, r] = second * keep_second
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def store_rows(memory, touched, different, now, now_first, now_second, step, tail, tail_epsilon):  # type: ignore
+    """Writes the rows back that were fetched, as they are after `step` steps."""
+    rank = now.shape[1]
+    for i in range(different):
+        n = touched[i]
+        for r in range(rank):
+            memory[n, r], memory[n, rank + r], memory[n, 2 * rank + r] = now[i, r], now_first[i, r], now_second[i, r]
+        memory[n, 3 * rank] = step
+        memory[n, 3 * rank + 1] = tail[step]
+        memory[n, 3 * rank + 2] = tail_epsilon[step]
+        memory[n, 3 * rank + 3] = 0
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def unpack_rows(memory, table, first, second, step, tail, tail_epsilon, powers):  # type: ignore
+    """Brings every agent up to date after `step` steps, and lays values and moments out as they were."""
+    for n in range(len(table)):
+        _catch_up(memory, n, table, first, second, n, step, tail[step], tail_epsilon[step], powers)
+
+
+class RowAdam:
+    """Adam on the rows of a table, in tensor operations.
+
+    Attributes:
+        moments: First and second moments, [2, rows, R].
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        """Binds a table, [rows, R], updated in place."""
+        self._table = table
+        self.moments = torch.zeros(2, *table.shape, device=table.device)
+        self._grad = torch.zeros_like(table)
+        self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        self._tables: list[Tensor] = []
+        self._step = 0
+        self._now: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def start(self, rates: NDArray[np.float64], count: int) -> None:
+        """Begins an epoch with these learning rates, [S], after `count` steps before it."""
+        self._tables = [torch.from_numpy(t).to(self._table.device) for t in lazy_tables(rates, count)]
+        self._step = 0
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """Values of the rows, which may repeat, before the coming step, [len(rows), R]."""
+        self._now = self._caught_up(rows)
+        return self._now[0]
+
+    def update(self, rows: Tensor, grad: Tensor) -> None:
+        """One step with the gradient of each of the rows last fetched, [len(rows), R]; those of equal rows add up."""
+        assert self._now is not None
+        value, first, second = self._now
+        self._step += 1
+        self._grad.index_add_(0, rows, grad)
+        total = self._grad.index_select(0, rows)
+        self._grad.index_fill_(0, rows, 0.0)
+        first = first * BETA1 + total * (1 - BETA1)
+        second = second * BETA2 + total.square() * (1 - BETA2)
+        size, epsilon = self._tables[0][self._step], self._tables[1][self._step]
+        self._write(rows, value - size * first / (second.sqrt() + epsilon), first, second)
+
+    def finish(self) -> None:
+        """Brings every row up to date."""
+        rows = torch.arange(len(self._table), device=self._table.device)
+        self._write(rows, *self._caught_up(rows))
+        self._last.zero_()
+
+    def _caught_up(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        _, _, tail, tail_epsilon, powers = self._tables
+        last = self._last[rows]
+        gap = self._step - last
+        first_power, power, power_epsilon = powers[:, gap.clamp(max=FORGOTTEN)]
+        mass = tail[last] - power * tail[self._step]
+        epsilon = ((tail_epsilon[last] - power_epsilon * tail_epsilon[self._step]) / mass).nan_to_num(EPSILON)
+        kind = self._table.dtype
+        value, (first, second) = self._table[rows], self.moments[:, rows]
+        value = value - mass.to(kind)[:, None] * first / (second.sqrt() + epsilon.to(kind)[:, None])
+        second_power = torch.exp(gap * LOG_BETA2)
+        return value, first * first_power.to(kind)[:, None], second * second_power.to(kind)[:, None]
+
+    def _write(self, rows: Tensor, value: Tensor, first: Tensor, second: Tensor) -> None:
+        """Equal rows hold equal values, so that the order of writing does not matter."""
+        self._table.index_copy_(0, rows, value)
+        self.moments[0].index_copy_(0, rows, first)
+        self.moments[1].index_copy_(0, rows, second)
+        self._last.index_fill_(0, rows, self._step)

@@ -1,0 +1,403 @@
+"""A simulator of anyone's data: learned or imported tasks, spaces on the card, and the page that explains it."""
+
+import json
+import pickle
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from minari.data_collector import EpisodeBuffer
+
+from persim_gym.datasets.load import flat_rows, interface_of_dataset, load, load_for_training, open_dataset
+from persim_gym.experiments.simulators import train_by_name
+from persim_gym.files import CARD, README
+from persim_gym.planning import MPCPolicy, RandomShooting
+from persim_gym.sb3 import make_vec_env
+from persim_gym.simulator import load_simulator
+from persim_gym.simulator import recipe as recipes
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.interface import Interface, learned_task, task_at
+from persim_gym.task import Task
+
+# Minari advises to record an author, a description and the like.
+pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
+
+PAGE = Path(__file__).parent.parent / "docs" / "your-data.md"
+AGENTS = 8
+QUICK = replace(TINY, epochs=40, learning_rate=1e-2, schedule="one-cycle", state_layers=(32,))
+
+
+def tank_logs(seed: int = 0, steps: int = 60) -> list[dict[str, np.ndarray]]:
+    """Tanks that fill or drain; agents differ in their pump. Reward: distance to level 1; ends above level 2."""
+    rng = np.random.default_rng(seed)
+    logs = []
+    for agent in range(AGENTS):
+        obs = [np.array([rng.uniform(0, 1.5), 0.0])]
+        action = rng.integers(2, size=steps)
+        for a in action:
+            level, flow = obs[-1]
+            flow = 0.8 * flow + (0.02 + 0.01 * agent) * (1 if a else -1)
+            obs.append(np.array([level + flow, flow]))
+        observations = np.array(obs, dtype=np.float32)
+        over = np.abs(observations[1:, 0]) > 2
+        length = int(np.argmax(over)) + 1 if over.any() else steps
+        terminations = over[:length]
+        truncations = np.zeros(length, dtype=bool)
+        truncations[-1] = not terminations[-1]
+        logs.append(
+            {
+                "observations": observations[: length + 1],
+                "actions": action[:length],
+                "rewards": -np.abs(observations[1 : length + 1, 0] - 1),
+                "terminations": terminations,
+                "truncations": truncations,
+            }
+        )
+    return logs
+
+
+def all_logs() -> list[dict[str, np.ndarray]]:
+    """Five episodes an agent."""
+    return [log for seed in range(1, 6) for log in tank_logs(seed)]
+
+
+tank_task = Task(
+    reward=lambda obs, action, next_obs: -abs(next_obs[..., 0] - 1.0),
+    terminated=lambda next_obs: abs(next_obs[..., 0]) > 2.0,
+)
+
+
+@pytest.fixture(scope="module")
+def tanks():
+    """A Minari dataset of no environment, and quick general recipes."""
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    name = "my/tanks-v0"
+    buffers = [EpisodeBuffer(**log, options={"agent": n % AGENTS}) for n, log in enumerate(all_logs())]
+    minari.create_dataset_from_buffers(name, buffers, observation_space=box, action_space=spaces.Discrete(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "_DEFAULT", QUICK)
+        patch.setattr(recipes, "_DEFAULT_CONTINUOUS", replace(QUICK, action_layers=(16,), epochs=5))
+        yield name
+
+
+@pytest.fixture(scope="module")
+def simulator(tanks, tmp_path_factory):
+    """Its simulator, reward and end of episode learned."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
+        return load_simulator(str(train_by_name(tanks, progress=False)))
+
+
+# --- learned reward and termination -------------------------------------------------------------------------------
+
+
+def test_reward_and_termination_are_two_more_columns_of_a_prediction(simulator, tanks):
+    data = load(tanks)
+    shape = simulator.model.shape
+    assert (shape.obs_dim, shape.extra_dim, simulator.interface.task) == (2, 2, "learned")
+    first = data.agent == 5
+    predicted = simulator.dynamics(5)(data.obs[first], data.action[first])
+    assert predicted.shape == (shape.members, first.sum(), 4)
+    again = simulator.dynamics(5)(predicted, data.action[first])  # a prediction goes in as it came out
+    np.testing.assert_array_equal(again, simulator.dynamics(5)(predicted[..., :2].copy(), data.action[first]))
+    reward = simulator.task.reward(data.obs[first], data.action[first], predicted.mean(axis=0))
+    assert np.corrcoef(reward, data.reward[first])[0, 1] > 0.95
+
+
+def test_a_learned_end_of_episode_is_where_the_logged_one_is(simulator, tanks):
+    data = load(tanks)
+    ends, spared = [], []
+    for agent in range(AGENTS):
+        rows = data.agent == agent
+        following = simulator.dynamics(agent)(data.obs[rows], data.action[rows]).mean(axis=0)
+        ended = simulator.task.terminated(following)
+        ends += ended[data.terminated[rows]].tolist()
+        spared += (~ended[~data.terminated[rows]]).tolist()
+    assert len(ends) >= 5 and np.mean(ends) > 0.5
+    assert np.mean(spared) > 0.95
+
+
+@pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
+def test_learned_columns_are_those_of_the_general_model(cars, layers):
+    model = fit(cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False)
+    inputs = [torch.from_numpy(values) for values in (np.full(600, 2), cars.obs, cars.action)]
+    with torch.no_grad():
+        expected = model.predict(*inputs)
+    assert expected.shape == (3, 600, 4)
+    np.testing.assert_allclose(model.dynamics(2)(cars.obs, cars.action), expected, atol=5e-6)
+    np.testing.assert_allclose(model.disagreement(expected.numpy()), model.disagreement(expected.numpy()[..., :2]))
+
+
+def test_a_learned_task_reads_its_two_columns_of_arrays_and_tensors():
+    task = pickle.loads(pickle.dumps(learned_task(2)))
+    for rows in (np.array([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]]), torch.tensor([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]])):
+        assert list(task.reward(None, None, rows)) == [-3.0, 7.0]
+        assert list(task.terminated(rows)) == [False, True]
+
+
+# --- as an environment and in a planner ---------------------------------------------------------------------------
+
+
+def make(simulator, **keywords):
+    return gym.make("persim_gym:PersimEnv-v0", simulator=str(simulator.folder), **keywords)
+
+
+def test_the_environment_of_a_simulator_without_domain_passes_gymnasiums_checker(simulator):
+    env = make(simulator, agent=3).unwrapped
+    assert env.domain is None and env.observation_space.shape == (2,)
+    check_env(env, skip_render_check=True)
+
+
+def test_episodes_start_as_the_agents_logged_ones(simulator, tanks):
+    data = load(tanks)
+    agents, first = data.starts()
+    env = make(simulator, agent=3)
+    drawn = {env.reset(seed=seed)[0].tobytes() for seed in range(60)}
+    assert drawn == {obs.tobytes() for obs in first[agents == 3]}
+
+
+def test_an_episode_earns_the_learned_reward_and_ends_by_the_learned_end(simulator):
+    env = make(simulator, agent=AGENTS - 1)
+    obs, _ = env.reset(seed=0, options={"obs": [1.0, 0.0]})
+    rewards, terminated = [], False
+    for _ in range(simulator.episode_steps):
+        obs, reward, terminated, truncated, _ = env.step(1)
+        rewards.append(reward)
+        assert obs.shape == (2,)
+        if terminated or truncated:
+            break
+    assert terminated and len(rewards) < 20  # the strongest pump overflows soon
+    assert rewards[0] == pytest.approx(-0.1, abs=0.15) and rewards[-1] < -0.5
+
+
+def test_a_vector_row_equals_the_single_environment(simulator):
+    batch = gym.make_vec("persim_gym:PersimEnv-v0", num_envs=2, agents=[1, 6], simulator=str(simulator.folder))
+    singles = [make(simulator, agent=agent) for agent in (1, 6)]
+    obs, _ = batch.reset(seed=[3, 4])
+    alone = [env.reset(seed=seed)[0] for env, seed in zip(singles, (3, 4), strict=True)]
+    np.testing.assert_array_equal(obs, alone)
+    for action in (1, 0, 1):
+        obs, reward, *_ = batch.step(np.array([action, 1 - action]))
+        each = [env.step(a) for env, a in zip(singles, (action, 1 - action), strict=True)]
+        np.testing.assert_allclose(obs, [e[0] for e in each], atol=1e-6)
+        np.testing.assert_allclose(reward, [e[1] for e in each], atol=1e-6)
+
+
+def test_stable_baselines3_sees_observations_alone(simulator):
+    env = make_vec_env(simulator=str(simulator.folder), agent=2, n_envs=3)
+    assert env.observation_space.shape == (2,) and env.reset().shape == (3, 2)
+    assert env.step(np.array([0, 1, 1]))[0].shape == (3, 2)
+
+
+def test_a_planner_uses_the_learned_reward(simulator):
+    """From above level 1 the tank has to be drained, from below filled."""
+    planner = RandomShooting(candidates=64, horizon=8)
+    policy = MPCPolicy(simulator.dynamics(5), simulator.task, simulator.action_space, planner=planner)
+    assert [int(policy.predict(np.array([level, 0.0]))[0]) for level in (1.5, 0.3)] == [0, 1]
+
+
+# --- the user's own task ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_task(monkeypatch):
+    """This module's task by reference."""
+    monkeypatch.setitem(sys.modules, "my_tasks", sys.modules[__name__])
+    return "my_tasks:tank_task"
+
+
+def test_a_users_own_task_is_kept_by_reference_and_imported(tanks, own_task, home):
+    simulator = load_simulator(str(train_by_name("mine/tanks-v1", data=tanks, task=own_task, epochs=1, progress=False)))
+    assert simulator.task is tank_task and simulator.model.shape.extra_dim == 0
+    assert (simulator.card.name, simulator.card.interface["task"]) == ("mine/tanks-v1", own_task)
+    obs, reward, *_ = (env := make(simulator, agent=1), env.reset(seed=0), env.step(1))[2]
+    assert reward == pytest.approx(-abs(obs[0] - 1))
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("my_tasks", "names no task"),
+        ("no_such_module:task", "No module named 'no_such_module'"),
+        ("math:task", "has no attribute 'task'"),
+        ("math:pi", "is a float, not a persim_gym.task.Task"),
+    ],
+)
+def test_a_task_that_cannot_be_imported_says_why_before_training(tanks, reference, why):
+    with pytest.raises(ValueError, match=f"{why}.*write module:name"):
+        train_by_name(tanks, task=reference, progress=False)
+    with pytest.raises(ValueError, match=why):
+        task_at(reference)
+
+
+def test_a_known_domain_can_have_its_task_learned(cars, home):
+    from persim_gym.train import train_simulator
+
+    folder = train_simulator(
+        cars, name="mountaincar/learned-v0", domain="mountaincar", task="learned", epochs=1, progress=False
+    )
+    simulator = load_simulator(str(folder))
+    assert simulator.model.shape.extra_dim == 2
+    env = gym.make("persim_gym:PersimEnv-v0", simulator=str(folder), agent=1, render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.step(1)[0].shape == (2,) and env.render().ndim == 3
+    env.close()
+
+
+# --- any Minari dataset -------------------------------------------------------------------------------------------
+
+
+def test_the_interface_is_the_datasets(tanks):
+    interface = interface_of_dataset(minari.load_dataset(tanks))
+    longest = max(len(log["actions"]) for log in all_logs())
+    assert (interface.n_actions, interface.episode_steps, interface.bounds) == (2, longest, None)
+    assert Interface.from_json(json.loads(json.dumps(interface.to_json()))) == interface
+
+
+def test_observations_are_flattened_as_gymnasium_flattens_them():
+    space = spaces.Dict(
+        {
+            "goal": spaces.Box(-1, 1, (2,), np.float32),
+            "both": spaces.Tuple([spaces.Discrete(3), spaces.Box(0, 1, (2, 2), np.float32)]),
+        }
+    )
+    samples = [(space.seed(i), space.sample())[1] for i in range(4)]
+    rows = {
+        "goal": np.stack([s["goal"] for s in samples]),
+        "both": tuple(np.stack([s["both"][i] for s in samples]) for i in range(2)),
+    }
+    np.testing.assert_array_equal(flat_rows(space, rows), [spaces.flatten(space, s) for s in samples])
+
+
+def test_a_dataset_with_dict_observations_and_bounded_actions_trains(tanks, home):
+    space = spaces.Dict({"a": spaces.Box(0, 1, (2,), np.float32), "b": spaces.Box(-1, 1, (1,), np.float32)})
+    rng = np.random.default_rng(0)
+    buffers = [
+        EpisodeBuffer(
+            observations={"a": rng.random((21, 2)).astype("f"), "b": rng.uniform(-1, 1, (21, 1)).astype("f")},
+            actions=rng.uniform(-1, 1, (20, 1, 2)).astype("f"),
+            rewards=rng.random(20),
+            terminations=np.zeros(20, dtype=bool),
+            truncations=np.arange(20) == 19,
+            options={"agent": n},
+        )
+        for n in range(3)
+    ]
+    action = spaces.Box(-1, 1, (1, 2), np.float32)
+    minari.create_dataset_from_buffers("boxes-v0", buffers, observation_space=space, action_space=action)
+    simulator = load_simulator(str(train_by_name("boxes-v0", progress=False)))
+    assert simulator.observation_space == spaces.Box(np.array([0, 0, -1], "f"), np.array([1, 1, 1], "f"))
+    assert simulator.action_space == spaces.Box(-1, 1, (2,), np.float32)
+    far = simulator.dynamics(0)(np.full((1, 3), 50.0), np.zeros((1, 2)))[..., :3]
+    assert simulator.observation_space.contains(far[0, 0])  # the truth lies in the space, so predictions may
+    assert "boxes-v0" in load_simulator("boxes-v0").card.dataset
+    check_env(make(simulator).unwrapped, skip_render_check=True)
+
+
+def test_an_agent_that_is_no_number_is_refused_with_its_episode(tanks):
+    buffers = [EpisodeBuffer(**tank_logs()[0], options={"agent": "pump"})]
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    minari.create_dataset_from_buffers("named-v0", buffers, observation_space=box, action_space=spaces.Discrete(2))
+    with pytest.raises(ValueError, match="named-v0: agent 'pump' of episode 0 is no whole number; number them from 0"):
+        load("named-v0")
+
+
+def test_actions_that_do_not_count_from_zero_are_refused(tanks):
+    with pytest.raises(ValueError, match="must count from 0, not 1; subtract it"):
+        Interface(spaces.Box(-1, 1, (2,)), spaces.Discrete(3, start=1), 5)
+
+
+def test_data_that_do_not_fit_into_memory_give_the_same_dataset_on_disk(tanks, home):
+    dataset = open_dataset(tanks)
+    in_memory, on_disk = load_for_training(dataset), load_for_training(dataset, memory=1.0)
+    everything = on_disk.sample(10**6)
+    for name in ("agent", "obs", "action", "reward", "next_obs", "terminated", "trajectory"):
+        np.testing.assert_array_equal(getattr(everything, name), getattr(in_memory, name), err_msg=name)
+    before = (on_disk.folder / "rows.f32").stat().st_mtime_ns
+    assert load_for_training(dataset, memory=1.0).content_hash() == on_disk.content_hash()
+    assert (on_disk.folder / "rows.f32").stat().st_mtime_ns == before  # written once
+
+
+# --- the card -----------------------------------------------------------------------------------------------------
+
+
+def test_the_card_for_people_says_what_the_card_says(simulator):
+    text = (simulator.folder / README).read_text()
+    card = simulator.card
+    for part in ("# Simulator my/tanks-v0", "| agents | 8 |", "learned", card.sha256[:16], "| licence | MIT |"):
+        assert part in text
+    assert f"| reward | {card.error['one_step_rmse'][2]:.4g} |" in text
+
+
+def test_the_error_profile_is_the_models_error(simulator, tanks):
+    data = load(tanks)
+    columns = [torch.from_numpy(v) for v in (data.agent, data.obs, data.action)]
+    predicted = simulator.model.predict(*columns).double().mean(dim=0).numpy()
+    target = np.column_stack([data.next_obs, data.reward, data.terminated])
+    profile = simulator.card.error
+    rmse = np.sqrt(np.square(predicted - target).mean(axis=0))
+    np.testing.assert_allclose(profile["one_step_rmse"], rmse, rtol=1e-3)
+    assert profile["columns"] == ["observation 0", "observation 1", "reward", "terminated"]
+    assert profile["steps"] == [1, 5, 10, 20, 50] and profile["open_loop"][0] < profile["open_loop"][-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"action": {"n": 3}}, {"task": "math:pi"}, {"observation": {"low": [0], "high": [1], "shape": [1]}}],
+    ids=str,
+)
+def test_an_interface_that_does_not_fit_the_model_is_refused(simulator, tmp_path, change):
+    import shutil
+
+    folder = shutil.copytree(simulator.folder, tmp_path / "copy")
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "interface": card["interface"] | change}))
+    with pytest.raises(ValueError, match="do not fit its model; train it again"):
+        load_simulator(str(folder))
+
+
+@pytest.mark.parametrize("missing", ["action", "episode_steps", "task"])
+def test_an_interface_without_a_key_is_refused(simulator, tmp_path, missing):
+    import shutil
+
+    folder = shutil.copytree(simulator.folder, tmp_path / "copy")
+    card = json.loads((folder / CARD).read_text())
+    del card["interface"][missing]
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="interface on the card is not one of this version"):
+        load_simulator(str(folder))
+
+
+def test_the_command_line_trains_and_evaluates_it(tanks, home, capsys, monkeypatch):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    for arguments in (["train", tanks, "--epochs", "1"], ["evaluate", tanks]):
+        app(arguments, standalone_mode=False)
+    text = capsys.readouterr().out
+    assert str(home / "simulators" / "my" / "tanks-v0") in text
+    assert "reward, one step" in text and "50 open-loop steps" in text
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_the_ten_lines_of_the_page_run(tanks, home, monkeypatch, tmp_path):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)[0]
+    statements = [line for line in code.splitlines() if line and not line.startswith((" ", ")", "import", "from"))]
+    assert len(statements) <= 10
+    names = {"my_logs": tank_logs()}
+    exec(code, names)
+    obs, _ = names["env"].reset(seed=0)
+    assert names["env"].unwrapped.agent == 3 and obs.shape == (2,)
+    assert np.isfinite(names["env"].step(1)[1])

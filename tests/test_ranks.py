@@ -1,0 +1,139 @@
+"""`persim train`: the data that a name stands for, and the rank by cross-validation."""
+
+import csv
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from persim_gym.experiments import simulators as training
+from persim_gym.experiments.figures import rank_figure
+from persim_gym.experiments.simulators import (
+    Source,
+    best_rank,
+    held_out_error,
+    one_step_error,
+    rank_errors,
+    train_by_name,
+)
+from persim_gym.simulator import load_simulator
+from persim_gym.simulator import recipe as recipes
+
+RECIPE = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle", members=2)
+
+
+@pytest.fixture
+def source(cars, monkeypatch):
+    """The small MountainCar data under a name."""
+    monkeypatch.setattr(Source, "load", lambda self: (cars, None))
+    return Source("persim/mountaincar/tiny-v0", "mountaincar")
+
+
+def error_of(rank, source, recipe=RECIPE):
+    return held_out_error(rank, 0, source, recipe, task="", variant="factored", device="cpu", stem="ranks")[
+        "held_out_error"
+    ]
+
+
+def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_one(source, home):
+    errors = {rank: error_of(rank, source) for rank in (1, 3)}
+    assert errors[3] < 0.7 * errors[1] < 0.7
+    assert best_rank(errors) == 3
+
+
+def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, home, monkeypatch):
+    seen = {}
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda data, *a, **k: seen.update(trained=data) or fit(data, *a, **k))
+    monkeypatch.setattr(
+        training, "one_step_error", lambda model, data: seen.update(held_out=data) or one_step_error(model, data)
+    )
+    error_of(1, source, replace(RECIPE, epochs=1))
+    rows = [{row.tobytes() for row in np.column_stack([d.agent, d.obs])} for d in (seen["trained"], seen["held_out"])]
+    assert 0.15 * len(cars) < len(seen["held_out"]) < 0.25 * len(cars)
+    assert len(seen["trained"]) + len(seen["held_out"]) == len(cars) and not rows[0] & rows[1]
+
+
+def test_the_held_out_error_is_one_for_a_model_that_predicts_the_mean_change(cars, car_model):
+    class MeanChange:
+        shape = car_model.shape
+
+        def predict(self, agent, obs, action):
+            return (obs + torch.from_numpy((cars.next_obs - cars.obs).mean(axis=0)))[None]
+
+    assert one_step_error(MeanChange(), cars) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_the_best_rank_has_the_smallest_finite_error_and_is_the_smallest_of_equals():
+    assert best_rank({10: 0.2, 5: 0.1, 3: 0.1, 15: np.nan}) == 3
+    with pytest.raises(ValueError, match="no rank has a finite error.*learning_rate"):
+        best_rank({3: np.nan})
+
+
+def test_the_figure_is_a_picture(tmp_path):
+    path = rank_figure({3: 0.5, 5: 0.1, 10: 0.12}, 5, "mountaincar/tiny-v0", tmp_path / "ranks.png")
+    assert matplotlib.image.imread(path).shape[1] > 400
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs jobs here, and counts them."""
+    done = []
+
+    def run_jobs(function, jobs, log, *, description, constants):
+        for job in jobs:
+            if log.get(job) is None:
+                done.append(job["rank"])
+                log.add(job, function(**constants, **job))
+        return [log.get(job) for job in jobs]
+
+    monkeypatch.setattr(training, "run_jobs", run_jobs)
+    return done
+
+
+def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(source, in_process, home, monkeypatch):
+    monkeypatch.setattr(training, "RANKS", (1, 3))
+    monkeypatch.setattr(rank_errors, "__kwdefaults__", {**rank_errors.__kwdefaults__, "ranks": (1, 3)})
+    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", RECIPE)
+    folder = train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
+    assert load_simulator(str(folder)).model.shape.rank == 3
+    rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))
+    assert {row["rank"] for row in rows} == {"1", "3"} and matplotlib.image.imread(folder / "ranks.png").shape[1] > 400
+    train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
+    assert in_process == [3, 1]
+
+
+@pytest.mark.parametrize("rank", ["0", "-3", "best", "2.5"])
+def test_a_rank_that_is_none_is_refused(source, rank):
+    with pytest.raises(ValueError, match='is neither a positive number nor "auto"'):
+        train_by_name("mountaincar/random-v0", rank=rank)
+
+
+def test_a_given_rank_is_used(source, home, monkeypatch):
+    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=1))
+    assert load_simulator(str(train_by_name("mountaincar/random-v0", rank="2", progress=False))).model.shape.rank == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("cartpole/pure-v0", None, ("persim/cartpole/pure-v0", "cartpole")),
+        ("mine/better-v0", "persim/cartpole/pure-v0", ("persim/cartpole/pure-v0", "cartpole")),
+        ("my/tanks-v0", None, ("my/tanks-v0", "")),
+        ("my/tanks-v1", "my/tanks-v0", ("my/tanks-v0", "")),
+    ],
+)
+def test_a_name_stands_for_data(name, data, expected):
+    source = Source.named(name, data, None)
+    assert (source.dataset_id, source.domain) == expected
+
+
+@pytest.mark.slow
+def test_ranks_are_measured_side_by_side_in_processes(home):
+    source = Source("persim/cartpole/random-v0", "cartpole")
+    errors, log = rank_errors(source, replace(RECIPE, epochs=2), content_hash="", ranks=(1, 3))
+    assert sorted(errors) == [1, 3] and all(np.isfinite(e) for e in errors.values())
+    assert len(log.read_text().splitlines()) == 3
