@@ -24,6 +24,7 @@ def train_simulator(
     interface: Interface | None = None,
     task: str = "",
     recipe_name: str = "default",
+    recipe: TrainingRecipe | None = None,
     rank: int | None = None,
     epochs: int | None = None,
     variant: str = "factored",
@@ -42,7 +43,8 @@ def train_simulator(
         interface: Spaces and time limit of data of no domain.
         task: "learned" to learn reward and termination, or the user's own as `module:name`; empty for the domain's,
             and for learned ones without a domain.
-        recipe_name: "default" or "thesis".
+        recipe_name: "default" or "thesis"; with `recipe`, what the card calls that one.
+        recipe: A recipe of your own.
         rank: Rank instead of the recipe's.
         epochs: Passes over the data instead of the recipe's.
         variant: "factored", or a variant of thesis section 5.3.
@@ -59,8 +61,8 @@ def train_simulator(
         ValueError: If neither domain nor interface is given, the task cannot be imported, or as `fit`.
     """
     interface = interface_of(domain, interface, task)
-    recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs)
-    parts = (name.replace("/", "-"), recipe_name, variant, str(seed))
+    recipe = recipe or chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source)
+    parts = (name.replace("/", "-"), recipe_name.replace(" ", "-"), variant, str(seed))
     checkpoint = persim_home() / "training" / f"{'-'.join(p for p in parts if p != 'factored')}.safetensors"
     started = time.perf_counter()
     model = fit(
@@ -126,8 +128,12 @@ def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:
 
 
 def chosen_recipe(
-    domain: str, interface: Interface, recipe_name: str, rank: int | None, epochs: int | None
+    domain: str, interface: Interface, recipe_name: str, rank: int | None, epochs: int | None, dataset: str = ""
 ) -> TrainingRecipe:
-    """The recipe of a domain, or the general one for its kind of actions, with the user's changes."""
-    recipe = recipe_for(domain, recipe_name, continuous=not interface.n_actions)
-    return replace(recipe, rank=rank or recipe.rank, epochs=epochs or recipe.epochs)
+    """The recipe of a domain's dataset, or the general one for its kind of actions, with the user's changes."""
+    name = dataset.partition("/")[2]  # ours are persim/<domain>/<policy>-v0
+    name = name if domain and name.startswith(f"{domain}/") else domain
+    recipe = recipe_for(name, recipe_name, continuous=not interface.n_actions)
+    if epochs:
+        recipe = replace(recipe, epochs=epochs, samples=0)
+    return replace(recipe, rank=rank or recipe.rank)

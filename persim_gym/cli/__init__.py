@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from persim_gym.cli import data, look, planning, simulators
+from persim_gym.cli import accuracy, data, look, planning, simulators
 
 app = typer.Typer(
     name="persim",
@@ -21,6 +21,7 @@ app.add_typer(data.app, name="datasets")
 app.command()(simulators.train)
 app.command()(simulators.evaluate)
 app.command()(planning.plan)
+app.command()(accuracy.accuracy)
 app.command()(look.doctor)
 
 

@@ -85,7 +85,7 @@ def train_by_name(
         if isinstance(transitions, TransitionFile):
             raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
         chosen = interface_of(source.domain, interface, task)
-        recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs)
+        recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id)
         errors, log = rank_errors(
             source,
             recipe,

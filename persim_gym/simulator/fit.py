@@ -75,6 +75,7 @@ def fit(
         TrainingDiverged: If the loss or a weight is not finite.
         ValueError: If a checkpoint belongs to other data, another recipe or other options.
     """
+    recipe = recipe.for_data(len(transitions))
     model = _model_for(transitions, recipe, n_actions, seed, learn_task, variant)
     if bounds is not None:
         size = model.shape.obs_dim
@@ -82,7 +83,7 @@ def fit(
         model.obs_high[:size].copy_(torch.as_tensor(bounds[1]))
     model.to(device)
     parts = Parts(transitions, seed, part_rows)
-    engine = _engine(model, parts.read(model, 0, 0), recipe, device)
+    engine = _engine(model, parts.read(model, 0, 0), recipe, device, seed)
     identity = _identity(transitions, recipe, seed, model, n_actions, parts.number)
     unit = _resume(checkpoint, model, engine, identity) if checkpoint else 0  # parts of epochs done
     bound = 0
@@ -133,11 +134,13 @@ def _train_part(engine: Engine, recipe: TrainingRecipe, parts: Parts, epoch: int
     return engine.epoch(parts.order(recipe.members, epoch, part, lengths[part]), rates, batch)
 
 
-def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, device: str) -> Engine:
-    if device == "cpu" and model.shape.small:
+def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, device: str, seed: int) -> Engine:
+    if device == "cpu" and model.shape.small and not recipe.noise and not recipe.weight_decay:
         agent, obs, action, target = (values.numpy() for values in data)
         return CompiledTraining(model, agent, obs, action, target, recipe.pull)
-    return TensorTraining(model, *data, recipe.pull, recipe.batch)
+    return TensorTraining(
+        model, *data, recipe.pull, recipe.batch, noise=recipe.noise, weight_decay=recipe.weight_decay, seed=seed
+    )
 
 
 def _for_engine(engine: Engine, data: Batchable) -> tuple[Any, ...]:

@@ -23,6 +23,10 @@ class TrainingRecipe:
         schedule: "one-cycle", or "halving" every `halve_every` epochs.
         halve_every: See `schedule`.
         pull: Weight of the squared distance of an agent's latent factor to the shared one, per transition.
+        samples: Transitions that each member sees in place of `epochs`, so that small data get more passes; 0 for
+            `epochs` as they are.
+        noise: Standard deviation of Gaussian noise on scaled observations while training.
+        weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
     """
 
     rank: int = 5
@@ -39,6 +43,9 @@ class TrainingRecipe:
     schedule: str = "halving"
     halve_every: int = 150
     pull: float = 0.0
+    samples: int = 0
+    noise: float = 0.0
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the values that the model does not.
@@ -50,8 +57,16 @@ class TrainingRecipe:
             raise ValueError(
                 f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}"
             )
+        if min(self.samples, self.noise, self.weight_decay) < 0:
+            raise ValueError(f"impossible recipe: samples, noise and weight_decay must not be negative: {self}")
         if self.schedule not in ("one-cycle", "halving"):
             raise ValueError(f"schedule {self.schedule!r} is not one of one-cycle, halving")
+
+    def for_data(self, transitions: int) -> "TrainingRecipe":
+        """The recipe with `samples` turned into passes over that many transitions."""
+        if not self.samples:
+            return self
+        return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -92,19 +107,20 @@ DEFAULT = {
 RECIPES = ("default", "thesis")
 
 
-def recipe_for(domain: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
-    """Looks a recipe up; domains without one of their own share a general one.
+def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
+    """Looks a recipe up: that of a dataset, else that of its domain, else a general one.
 
     Args:
-        domain: Name of the domain, or any other name.
+        name: Name of a domain, of a dataset (`<domain>/<policy>-v0`), or any other.
         kind: "default" or "thesis".
         continuous: Whether actions are continuous, for domains that have no recipe of their own.
 
     Raises:
         ValueError: If the kind is unknown.
     """
+    domain = name.split("/")[0]
     if kind == "thesis":
         return THESIS.get(domain, _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE)
     if kind == "default":
-        return DEFAULT.get(domain, _DEFAULT_CONTINUOUS if continuous else _DEFAULT)
+        return DEFAULT.get(name) or DEFAULT.get(domain) or (_DEFAULT_CONTINUOUS if continuous else _DEFAULT)
     raise ValueError(f"recipe {kind!r} is not one of {', '.join(RECIPES)}")

@@ -39,6 +39,9 @@ class TensorTraining:
         pull: float,
         batch: int = 0,
         sparse: bool | None = None,
+        noise: float = 0.0,
+        weight_decay: float = 0.0,
+        seed: int = 0,
     ) -> None:
         """Lays the model's parameters and their gradients out in two flat vectors, and binds the data.
 
@@ -52,10 +55,14 @@ class TensorTraining:
             batch: Transitions a step and member, to choose `sparse` by.
             sparse: Whether updates of latent factors are row-wise, and those factors left out of the flat vectors; None
                 for what is faster.
+            noise: Standard deviation of Gaussian noise on the scaled observations.
+            weight_decay: Decoupled weight decay of everything but the agents' own latent factors.
+            seed: Of the noise.
         """
         assert isinstance(model.agent_encoder, AgentEncoder)
         assert isinstance(model.state_encoder, EnsembleMLP)
         self._model, self._pull = model, pull
+        self._noise, self._weight_decay, self._seed = noise, weight_decay, seed
         self._data = (agent, obs, action, delta)
         factor = model.agent_encoder.factor.requires_grad_(False)
         if sparse is None:
@@ -64,6 +71,9 @@ class TensorTraining:
         parameters = [p for p in model.parameters() if not (sparse and p is factor)]
         self._flat = torch.cat([p.detach().reshape(-1) for p in parameters])
         self._grad = torch.zeros_like(self._flat)
+        start = 0 if sparse else factor.numel()  # the agents' own factors come first
+        assert sparse or parameters[0] is factor
+        self._decayed = self._flat[start:]
         start = 0
         for p in parameters:
             p.requires_grad_(model.head is not None)
@@ -100,9 +110,14 @@ class TensorTraining:
         total = torch.zeros((), device=self._flat.device)
         if self._rows is not None:
             self._rows.start(learning_rates, self.count)
+        generator = torch.Generator(self._flat.device).manual_seed(self._seed * 1_000_003 + self.count)
         for i, rate in enumerate(learning_rates):
             rows = use[:, i * batch : (i + 1) * batch]
-            total += self.gradient(*(values[rows] for values in self._data))
+            agent, obs, action, delta = (values[rows] for values in self._data)
+            if self._noise:
+                noise = torch.randn(obs.shape, generator=generator, device=obs.device)
+                obs = obs.add_(noise, alpha=self._noise)
+            total += self.gradient(agent, obs, action, delta)
             self._update(float(rate))
         if self._rows is not None:
             self._rows.finish()
@@ -111,6 +126,8 @@ class TensorTraining:
     def _update(self, learning_rate: float) -> None:
         """One step of Adam."""
         self.count += 1
+        if self._weight_decay:
+            self._decayed.mul_(1 - learning_rate * self._weight_decay)
         m, v = self._moments
         m.lerp_(self._grad, 1 - BETA1)
         v.mul_(BETA2).addcmul_(self._grad, self._grad, value=1 - BETA2)

@@ -1,0 +1,37 @@
+"""`persim accuracy`: prediction errors beside the thesis's."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.shared import say
+
+
+def accuracy(
+    domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: mountaincar and cartpole)")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Logging policies. (default: all four)")] = None,
+    variation: Annotated[
+        list[str] | None,
+        typer.Option(help="default, thesis, a named change of the default recipe, or all. (default: default)"),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the trainings.")] = "0",
+    out: Annotated[Path, typer.Option(help="Folder of accuracy.csv and the simulators.")] = Path("persim-out/accuracy"),
+    workers: Annotated[int | None, typer.Option(help="Trainings at a time. (default: one a core)")] = None,
+) -> None:
+    """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
+    from persim_gym.cli.shared import numbers
+    from persim_gym.experiments.accuracy import POLICIES, ablation_tables, error_tables, read_rows, run_accuracy
+
+    run_accuracy(
+        domain or ["mountaincar", "cartpole"],
+        policy or POLICIES,
+        out,
+        variations=variation or ["default"],
+        seeds=numbers(seeds),
+        workers=workers,
+    )
+    rows = read_rows(out / "accuracy.csv")
+    say(error_tables(rows))
+    if any(row["variation"] != "default" for row in rows):
+        say(ablation_tables(rows))

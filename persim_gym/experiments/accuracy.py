@@ -1,0 +1,224 @@
+"""Prediction error of trained simulators beside the thesis's Tables B.1–B.3, and what each part of a recipe brings."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from persim_gym.datasets import load
+from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.recipes import EPSILONS, NAMESPACE, THESIS_DOMAINS
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import prediction_error
+from persim_gym.experiments.figures import covariate_label
+from persim_gym.experiments.protocol import ERROR_TABLE, TEST_AGENTS, published_error
+from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.files import CARD
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.train import train_simulator
+
+DEFAULT = "default"
+POLICIES = tuple(EPSILONS)
+JOB = ("domain", "policy", "variation", "seed")
+MEASURES = ("rmse", "r2")
+COLUMNS = tuple(f"{measure}_{agent}" for measure in MEASURES for agent in TEST_AGENTS)
+
+CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("mountaincar", "random"): {
+        "no standardisation": {"standardize": False, "learning_rate": 1e-3},
+        "SiLU": {"activation": "silu"},
+        "rank 5": {"rank": 5},
+        "64 wide": {"state_layers": (64,)},
+        "batch 512": {"batch": 512},
+        "agents started at N(1, 0.05)": {"agent_std": 0.05},
+        "agents and actions started as PyTorch does": {"agent_mean": None, "agent_std": None},
+        "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
+        "weight decay 0.1": {"weight_decay": 0.1, "samples": 3_000_000},
+    },
+    ("mountaincar", "pure"): {
+        "standardised": {"standardize": True, "learning_rate": 3e-3},
+        "no pull": {"pull": 0.0},
+        "ten times the pull": {"pull": 3e-5},
+        "agents started at N(1, 0.3)": {"agent_std": 0.3},
+        "rank 5": {"rank": 5},
+        "SiLU": {"activation": "silu"},
+        "three times the samples": {"samples": 14_000_000},
+    },
+    ("cartpole", "random"): {
+        "ReLU": {"activation": "relu"},
+        "no standardisation": {"standardize": False},
+        "no pull": {"pull": 0.0},
+        "ten times the pull": {"pull": 0.03},
+        "agents started at N(1, 0.03)": {"agent_std": 0.03},
+        "batch 256": {"batch": 256},
+        "rank 8": {"rank": 8},
+        "256 wide": {"state_layers": (256,)},
+        "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
+    },
+}
+"""What an ablation changes in the default recipe of a dataset, by (domain, policy) and name."""
+
+
+def recipe_of(domain: str, policy: str, variation: str) -> TrainingRecipe:
+    """The recipe of a variation: "default", "thesis", or a key of `CHANGES`.
+
+    Raises:
+        ValueError: If there is no such variation.
+    """
+    name = f"{domain}/{policy}-v0"
+    continuous = domain == "halfcheetah"
+    if variation in (DEFAULT, "thesis"):
+        return recipe_for(name, variation, continuous)
+    changes = CHANGES.get((domain, policy), {})
+    if variation not in changes:
+        raise ValueError(f"no variation {variation!r} of {name}; known: default, thesis, {', '.join(changes)}")
+    return replace(recipe_for(name, DEFAULT, continuous), **changes[variation])
+
+
+def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
+    """Trains one simulator and measures it; runs in a worker process.
+
+    Args:
+        domain: Name of the domain.
+        policy: Logging policy of the dataset.
+        variation: As `recipe_of`.
+        seed: Of the training.
+        out: Folder of the simulators.
+
+    Returns:
+        Mean RMSE and median R² of each test agent, and the seconds of the training.
+    """
+    folder = Path(out) / domain / f"{policy}-v0" / f"{variation.replace(' ', '-')}-{seed}"
+    recipe = recipe_of(domain, policy, variation)
+    transitions = load(f"{NAMESPACE}/{domain}/{policy}-v0", progress=False)
+    known = (folder / CARD).is_file() and load_simulator(str(folder)).card
+    if not known or (known.dataset_hash, known.recipe) != (transitions.content_hash(), plain(recipe)):
+        train_simulator(
+            transitions,
+            name=f"{domain}/{policy}-v0",
+            domain=domain,
+            recipe=recipe,
+            recipe_name=variation,
+            seed=seed,
+            folder=folder,
+            progress=False,
+        )
+    simulator = load_simulator(str(folder))
+    test = load_policy(domain, TEST)
+    row = {"seconds": simulator.card.training_seconds}
+    for agent in TEST_AGENTS:
+        error = prediction_error(simulator.dynamics(agent), DOMAINS[domain], agent, test, seed=seed)
+        row |= {f"rmse_{agent}": error.mean_rmse, f"r2_{agent}": error.median_r2}
+    return row
+
+
+def plain(recipe: TrainingRecipe) -> dict[str, Any]:
+    """A recipe as a card that was read back holds it."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.to_json().items()}
+
+
+def run_accuracy(
+    domains: Sequence[str],
+    policies: Sequence[str],
+    out: Path,
+    *,
+    variations: Sequence[str] = (DEFAULT,),
+    seeds: Sequence[int] = (0,),
+    workers: int | None = None,
+) -> list[dict[str, str]]:
+    """Trains and measures all combinations; what is in `out` already is not done again.
+
+    Args:
+        domains: Names of domains.
+        policies: Logging policies.
+        out: Folder of `accuracy.csv` and of the simulators.
+        variations: As `recipe_of`; "all" stands for every one that a dataset has.
+        seeds: Of the trainings.
+        workers: Trainings at a time; None for one a core.
+
+    Raises:
+        ValueError: If a domain, a policy or a variation is unknown.
+    """
+    jobs = [
+        {"domain": domain, "policy": policy, "variation": variation, "seed": seed}
+        for domain in domains
+        for policy in policies
+        for variation in _named(domain, policy, variations)
+        for seed in seeds
+    ]
+    for job in jobs:
+        if job["domain"] not in THESIS_DOMAINS or job["policy"] not in POLICIES:
+            known = f"domains {', '.join(THESIS_DOMAINS)}; policies {', '.join(POLICIES)}"
+            raise ValueError(f"the thesis has no errors of {job['domain']}/{job['policy']}; known: {known}")
+        recipe_of(str(job["domain"]), str(job["policy"]), str(job["variation"]))
+    log = RowLog(out / "accuracy.csv", JOB, (*COLUMNS, "seconds"))
+    simulators = {"out": str((out / "simulators").resolve())}
+    return run_jobs(accuracy, jobs, log, description="simulators", constants=simulators, workers=workers)
+
+
+def _named(domain: str, policy: str, variations: Iterable[str]) -> list[str]:
+    every = [DEFAULT, *CHANGES.get((domain, policy), {})]
+    return [name for v in variations for name in (every if v == "all" else [v])]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of an `accuracy.csv`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"no {path}; run `persim accuracy` first")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def error_tables(rows: Sequence[Mapping[str, str]]) -> str:
+    """Markdown: Tables B.1–B.3, ours / thesis, of the default recipes, and how many cells are at or below."""
+    parts = []
+    for domain in THESIS_DOMAINS:
+        ours = [row for row in rows if (row["domain"], row["variation"]) == (domain, DEFAULT)]
+        if not ours:
+            continue
+        labels = [covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS]
+        lines = [
+            f"### {DOMAINS[domain].title} (Table {ERROR_TABLE[domain]})\n",
+            f"| data | seed | {' | '.join(labels)} | training, s |",
+            f"|---|---|{'---|' * len(labels)}---|",
+        ]
+        below = third = cells = 0
+        for row in sorted(ours, key=lambda r: (POLICIES.index(r["policy"]), int(r["seed"]))):
+            shown = []
+            for agent in TEST_AGENTS:
+                value, known = float(row[f"rmse_{agent}"]), published_error(domain, row["policy"], agent)
+                assert known is not None
+                at_most, at_third = round(value, 3) <= known[0], value <= known[0] / 3
+                cells, below, third = cells + 1, below + at_most, third + at_third
+                text = f"{value:.4f} / {known[0]:.3f}"
+                shown.append(f"**{text}**" if at_most else text)
+            lines.append(f"| {row['policy']} | {row['seed']} | {' | '.join(shown)} | {float(row['seconds']):.0f} |")
+        lines.append(f"\nAt or below the thesis's: {below} of {cells} cells; at or below a third of it: {third}.")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def ablation_tables(rows: Sequence[Mapping[str, str]]) -> str:
+    """Markdown: one table a dataset, the default recipe first."""
+    parts = []
+    for (domain, policy), changes in CHANGES.items():
+        chosen = {r["variation"]: r for r in rows if (r["domain"], r["policy"], r["seed"]) == (domain, policy, "0")}
+        if not set(chosen) & set(changes):
+            continue
+        lines = [
+            f"### {domain}/{policy}-v0\n",
+            f"| change | {' | '.join(f'agent {a}' for a in TEST_AGENTS)} | training, s |",
+            f"|---|{'---|' * len(TEST_AGENTS)}---|",
+        ]
+        for name in ("thesis", DEFAULT, *changes):
+            if row := chosen.get(name):
+                cells = " | ".join(f"{float(row[f'rmse_{agent}']):.4f}" for agent in TEST_AGENTS)
+                lines.append(f"| {name} | {cells} | {float(row['seconds']):.0f} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
