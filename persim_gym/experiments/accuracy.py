@@ -35,7 +35,6 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "agents started at N(1, 0.05)": {"agent_std": 0.05},
         "agents and actions started as PyTorch does": {"agent_mean": None, "agent_std": None},
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
-        "weight decay 0.1": {"weight_decay": 0.1, "samples": 3_000_000},
     },
     ("mountaincar", "pure"): {
         "standardised": {"standardize": True, "learning_rate": 3e-3},
@@ -56,6 +55,16 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "rank 8": {"rank": 8},
         "256 wide": {"state_layers": (256,)},
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
+    },
+    ("halfcheetah", "random"): {
+        "one member": {"members": 1},
+        "one member, no noise": {"members": 1, "noise": 0.0},
+        "one member, no weight decay": {"members": 1, "weight_decay": 0.0},
+        "one member, rank 15": {"members": 1, "rank": 15},
+        "one member, linear actions": {"members": 1, "action_layers": ()},
+        "one member, ReLU": {"members": 1, "activation": "relu"},
+        "one member, four layers of 256": {"members": 1, "state_layers": (256,) * 4},
+        "one member, two layers of 512": {"members": 1, "state_layers": (512, 512)},
     },
 }
 """What an ablation changes in the default recipe of a dataset, by (domain, policy) and name."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Batchable, Logged, Parts, moments, sizes
 from persim_gym.simulator.encoders import AgentEncoder
+from persim_gym.simulator.members import MemberTraining
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.tensors import TensorTraining
@@ -26,7 +27,7 @@ from persim_gym.simulator.variants import model_of, population_of_one, shared_by
 CHECKPOINT_SECONDS = 20.0
 PART_ROWS = 4_000_000
 
-Engine: TypeAlias = TensorTraining | CompiledTraining
+Engine: TypeAlias = TensorTraining | CompiledTraining | MemberTraining
 
 
 class TrainingDiverged(ValueError):
@@ -138,7 +139,8 @@ def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, de
     if device == "cpu" and model.shape.small and not recipe.noise and not recipe.weight_decay:
         agent, obs, action, target = (values.numpy() for values in data)
         return CompiledTraining(model, agent, obs, action, target, recipe.pull)
-    return TensorTraining(
+    training = MemberTraining if device == "cpu" and model.head is None else TensorTraining
+    return training(
         model, *data, recipe.pull, recipe.batch, noise=recipe.noise, weight_decay=recipe.weight_decay, seed=seed
     )
 

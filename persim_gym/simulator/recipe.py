@@ -100,7 +100,7 @@ _DEFAULT_CONTINUOUS = replace(
     _DEFAULT,
     rank=30,
     state_layers=(256, 256),
-    epochs=4,
+    epochs=3,
     batch=256,
     learning_rate=1e-3,
     pull=0.0,
