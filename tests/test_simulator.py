@@ -7,6 +7,7 @@ import signal
 from copy import deepcopy
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
+from persim_gym.simulator.members import MemberTraining
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 from persim_gym.simulator.tensors import TensorTraining
@@ -453,6 +455,46 @@ def test_continuous_actions_are_learned(pushes):
     assert (predicted - following).square().mean() < 0.2 * (following - obs).square().mean()
 
 
+REGULARISED = replace(TINY, noise=0.1, weight_decay=0.5)
+
+
+def test_noise_and_weight_decay_change_the_weights_and_repeat(pushes):
+    fitted = [fit(pushes, r, progress=False) for r in (REGULARISED, REGULARISED, replace(REGULARISED, noise=0.0), TINY)]
+    assert_same_weights(*fitted[:2])
+    weights = [model.state_encoder.layers[0].weight for model in fitted]
+    assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[2], weights[3])
+    assert weights[2].square().sum() < weights[3].square().sum()
+
+
+def test_weight_decay_spares_the_agents_own_factors(pushes):
+    # One step with a learning rate too small for a gradient to count: what moves, moves by decay alone.
+    recipe = replace(TINY, epochs=1, batch=len(pushes), learning_rate=1e-9, weight_decay=1e7, schedule="halving")
+    trained, fresh = fit(pushes, recipe, progress=False), fit(pushes, replace(recipe, weight_decay=0.0), progress=False)
+    assert torch.allclose(trained.agent_encoder.factor, fresh.agent_encoder.factor, atol=1e-7)
+    for name in ("agent_encoder.bias", "state_encoder.layers.0.weight", "action_encoder.layers.0.weight"):
+        assert torch.allclose(trained.get_parameter(name), 0.99 * fresh.get_parameter(name), atol=1e-6), name
+
+
+def test_members_do_not_depend_on_the_number_of_threads(pushes):
+    threads = numba.get_num_threads()
+    models = []
+    try:
+        for number in {1, threads}:
+            numba.set_num_threads(number)
+            models.append(fit(pushes, REGULARISED, progress=False))
+    finally:
+        numba.set_num_threads(threads)
+    assert_same_weights(models[0], models[-1])
+
+
+def test_samples_stand_for_passes_over_the_data():
+    recipe = replace(TINY, samples=1000)
+    assert recipe.for_data(300).epochs == 3 and recipe.for_data(5000).epochs == 1
+    assert TINY.for_data(300) == TINY
+    with pytest.raises(ValueError, match="must not be negative"):
+        replace(TINY, noise=-1.0)
+
+
 def test_fewer_transitions_than_a_batch_train_too(cars):
     few = cars.select(np.arange(len(cars)) % 50 == 0)
     start, trained = (train(few, replace(TINY, epochs=e, batch=512, learning_rate=1e-2)) for e in (1, 9))
@@ -462,7 +504,7 @@ def test_fewer_transitions_than_a_batch_train_too(cars):
 def interrupt_after(monkeypatch, epochs: int, error: type[BaseException]) -> None:
     """Raises inside the epoch that follows `epochs` whole ones, half of its updates done."""
     done = iter(range(epochs + 1))
-    for engine in (CompiledTraining, TensorTraining):
+    for engine in (CompiledTraining, MemberTraining):
 
         def epoch(self, order, rates, batch, original=engine.epoch):
             if next(done) < epochs:

@@ -98,7 +98,13 @@ class MemberTraining:
 
         threads = min(numba.get_num_threads(), len(self._engines))
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            losses = list(pool.map(train, range(len(self._engines))))
+            futures = [pool.submit(train, m) for m in range(len(self._engines))]
+            try:
+                losses = [future.result() for future in futures]
+            except BaseException:  # Ctrl-C: an epoch may take minutes
+                for engine in self._engines:
+                    engine.stop = True
+                raise
         for m, part in enumerate(self._parts):
             for own, whole in zip(part.parameters(), self._model.parameters(), strict=True):
                 whole[m : m + 1].copy_(own)

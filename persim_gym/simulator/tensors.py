@@ -27,6 +27,7 @@ class TensorTraining:
 
     Attributes:
         count: Number of updates made.
+        stop: Set from another thread to leave an epoch early.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TensorTraining:
         assert isinstance(model.agent_encoder, AgentEncoder)
         assert isinstance(model.state_encoder, EnsembleMLP)
         self._model, self._pull = model, pull
+        self.stop = False
         self._noise, self._weight_decay, self._seed = noise, weight_decay, seed
         self._data = (agent, obs, action, delta)
         factor = model.agent_encoder.factor.requires_grad_(False)
@@ -112,6 +114,8 @@ class TensorTraining:
             self._rows.start(learning_rates, self.count)
         generator = torch.Generator(self._flat.device).manual_seed(self._seed * 1_000_003 + self.count)
         for i, rate in enumerate(learning_rates):
+            if self.stop:
+                break
             rows = use[:, i * batch : (i + 1) * batch]
             agent, obs, action, delta = (values[rows] for values in self._data)
             if self._noise:
