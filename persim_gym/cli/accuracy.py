@@ -17,11 +17,19 @@ def accuracy(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the trainings.")] = "0",
     out: Annotated[Path, typer.Option(help="Folder of accuracy.csv and the simulators.")] = Path("persim-out/accuracy"),
+    page: Annotated[Path | None, typer.Option(help="Write docs/accuracy.md there, from all rows so far.")] = None,
     workers: Annotated[int | None, typer.Option(help="Trainings at a time. (default: one a core)")] = None,
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
     from persim_gym.cli.shared import numbers
-    from persim_gym.experiments.accuracy import POLICIES, ablation_tables, error_tables, read_rows, run_accuracy
+    from persim_gym.experiments.accuracy import (
+        POLICIES,
+        ablation_tables,
+        accuracy_page,
+        error_tables,
+        read_rows,
+        run_accuracy,
+    )
 
     run_accuracy(
         domain or ["mountaincar", "cartpole"],
@@ -35,3 +43,5 @@ def accuracy(
     say(error_tables(rows))
     if any(row["variation"] != "default" for row in rows):
         say(ablation_tables(rows))
+    if page is not None:
+        page.write_text(accuracy_page(rows), encoding="utf-8")
