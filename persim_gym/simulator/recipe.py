@@ -27,6 +27,7 @@ class TrainingRecipe:
             `epochs` as they are.
         noise: Standard deviation of Gaussian noise on scaled observations while training.
         weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
+        polish: Whether agents' factors are replaced by their posterior means in closed form after training.
     """
 
     rank: int = 5
@@ -46,6 +47,7 @@ class TrainingRecipe:
     samples: int = 0
     noise: float = 0.0
     weight_decay: float = 0.0
+    polish: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values that the model does not.
@@ -92,6 +94,7 @@ _DEFAULT = TrainingRecipe(
     learning_rate=3e-3,
     schedule="one-cycle",
     pull=0.003,
+    polish=True,
 )
 
 # Continuous actions, as measured on HalfCheetah's random data: two layers, noise and weight decay leave the data's
