@@ -1,12 +1,20 @@
 """New agents in closed form: against brute force, against synthetic truth, and as files and environments."""
 
+import warnings
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from minari.data_collector import EpisodeBuffer
+from typer.testing import CliRunner
 
+from persim_gym.cli import app
+from persim_gym.envs import DOMAINS
+from persim_gym.planning import MPCPolicy, RandomShooting
+from persim_gym.planning.online import OnlinePolicy
 from persim_gym.simulator.beliefs import (
     BANDWIDTHS,
     Evidence,
@@ -17,6 +25,7 @@ from persim_gym.simulator.beliefs import (
     to_tensors,
 )
 from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
 from persim_gym.simulator.personalize import (
     features,
@@ -26,6 +35,7 @@ from persim_gym.simulator.personalize import (
     residual_variance,
     with_factors,
 )
+from persim_gym.simulator.rows import RowsDynamics
 from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
 
@@ -167,11 +177,11 @@ def test_samples_have_the_posterior_s_mean_and_covariance():
     prior = prior_of(model, 0.3**2)
     posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, alone(logged(model, [7], 2, noise=0.3))))
     rng = np.random.default_rng(0)
-    draws = torch.stack([posterior.sample(0, rng) for _ in range(4000)])[:, 1].numpy()
+    draws = torch.stack([posterior.sample(0, rng) for _ in range(1200)])[:, 1].numpy()
     covariance = posterior.covariance(0)[1].numpy()
     error = np.sqrt(covariance.diagonal() / len(draws))
     assert (np.abs(draws.mean(0) - posterior.mean[1, 0].numpy()) < 4 * error).all()
-    np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.12 * covariance.diagonal().max())
+    np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.15 * covariance.diagonal().max())
 
 
 def test_credible_ellipsoids_cover_synthetic_agents():
@@ -317,8 +327,6 @@ def test_a_simulator_without_a_prior_says_so(simulator, cars):
 
 
 def test_the_polish_lowers_the_error_of_one_step(cars):
-    from persim_gym.simulator.fit import fit
-
     model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     beliefs = learned_beliefs(model, cars)
     better = polished(model, beliefs)
@@ -329,8 +337,6 @@ def test_the_polish_lowers_the_error_of_one_step(cars):
 
 
 def test_agents_without_transitions_get_the_population_average(cars):
-    from persim_gym.simulator.fit import fit
-
     data = replace(cars.select(cars.agent > 0), n_agents=8)
     model = fit(data, TINY, n_actions=3, progress=False).requires_grad_(False)
     beliefs = learned_beliefs(model, data)
@@ -338,3 +344,141 @@ def test_agents_without_transitions_get_the_population_average(cars):
         factors = polished(model, beliefs, every).agent_encoder(torch.arange(8))
         for nobody in (0, 6, 7):
             np.testing.assert_allclose(factors[:, nobody], beliefs.prior.mean, rtol=1e-5, atol=1e-6)
+
+
+# --- planning and environments --------------------------------------------------------------------------------------
+
+
+def test_an_online_policy_learns_from_every_step_but_not_across_episodes(simulator):
+    domain = DOMAINS["mountaincar"]
+    online = simulator.online()
+    planner = MPCPolicy(
+        online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3), seed=1
+    )
+    policy = OnlinePolicy(planner, online)
+    state, memory = np.array([-0.5, 0.0]), None
+    physics = domain.dynamics(4)
+    for t in range(12):
+        action, memory = policy.predict(state, memory, episode_start=np.array([t % 6 == 0]))
+        state = physics(state, action)
+    assert int(online.posterior.evidence.seen[0]) == 10  # of 12 steps, two start an episode
+    with pytest.raises(ValueError, match="one policy a row"):
+        policy.predict(np.zeros((2, 2)))
+
+
+def test_an_online_policy_can_plan_in_draws_of_the_posterior(simulator):
+    domain = DOMAINS["mountaincar"]
+    online = simulator.online()
+    planner = MPCPolicy(online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3))
+    policy = OnlinePolicy(planner, online, sample=3)
+    factors = []
+    for _ in range(2):
+        policy.predict(np.array([-0.5, 0.0]), episode_start=np.array([True]))
+        factors.append(planner.dynamics.factor)
+    assert not torch.equal(*factors)
+
+
+def test_an_environment_learns_about_its_agent(simulator, cars):
+    folder = str(simulator.folder)
+    data = stranger_of(cars)
+    env, same = (gym.make("persim_gym:PersimEnv-v0", agent=2, simulator=folder) for _ in range(2))
+    start = {"obs": np.array([-0.5, 0.01], dtype=np.float32)}
+    env.unwrapped.learn(data.obs, data.action, data.next_obs)
+    expected = simulator.online(2)
+    expected.update(data.obs, data.action, data.next_obs)
+    for e in (env, same):
+        e.reset(seed=0, options=start)
+    learned, untouched = env.step(2)[0], same.step(2)[0]
+    np.testing.assert_allclose(learned, expected(start["obs"][None], [2]).mean(0)[0], rtol=1e-5)
+    assert not np.allclose(learned, untouched, rtol=1e-6)
+
+
+def test_an_environment_of_an_agent_that_was_just_added(simulator, cars, tmp_path):
+    bigger, _ = simulator.personalize(stranger_of(cars))
+    bigger.save(tmp_path / "bigger")
+    env = gym.make("persim_gym:PersimEnv-v0", agent=5, simulator=str(tmp_path / "bigger"))
+    obs, _ = env.reset(seed=0)
+    np.testing.assert_allclose(env.step(0)[0], bigger.dynamics(5)(obs[None], [0]).mean(0)[0], rtol=1e-5)
+
+
+def test_drawn_factors_change_with_episodes_and_repeat_with_seeds(simulator):
+    folder = str(simulator.folder)
+    obs = {"obs": np.array([-0.5, 0.01], dtype=np.float32)}
+    env = gym.make("persim_gym:PersimEnv-v0", agent=2, simulator=folder, factor="sample")
+
+    def step(seed=None):
+        env.reset(seed=seed, options=obs)
+        return env.step(2)[0]
+
+    first, second, again = step(seed=1), step(), step(seed=1)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, again)
+    with pytest.raises(ValueError, match='use "mean" or "sample"'):
+        gym.make("persim_gym:PersimEnv-v0", simulator=folder, factor="median")
+
+
+def test_rows_draw_their_factors_apart(simulator):
+    batched = gym.make_vec(
+        "persim_gym:PersimEnv-v0",
+        num_envs=3,
+        vectorization_mode="vector_entry_point",
+        agents=[2, 2, 4],
+        simulator=str(simulator.folder),
+        factor="sample",
+    )
+    batched.reset(seed=[7, 8, 7])
+    single = gym.make("persim_gym:PersimEnv-v0", agent=2, simulator=str(simulator.folder), factor="sample")
+    single.reset(seed=7)
+    obs = batched.step(np.array([2, 2, 2]))[0]
+    np.testing.assert_allclose(obs[0], single.step(2)[0], rtol=1e-5)
+    assert not np.allclose(obs[0], obs[1])
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_rows_of_a_large_model_can_be_rebound(apart):
+    model = population(CONTINUOUS)
+    rows = RowsDynamics(model, [3, 3, 9], apart=apart)
+    obs, action = np.ones((3, 3), dtype=np.float32), np.full((3, 2), 0.5, dtype=np.float32)
+    before = rows(obs, action)
+    rows.rebind(1, model.dynamics(9).factor)
+    after = rows(obs, action)
+    np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
+    np.testing.assert_allclose(after[:, 1], after[:, 2], rtol=1e-6)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_adds_a_dataset_s_agents(simulator, home, tmp_path):
+    import minari
+
+    steps = np.linspace(-0.5, -0.4, 6, dtype=np.float32)
+    observations = np.stack([steps, np.full(6, 0.02, dtype=np.float32)], axis=1)
+    flags = np.zeros(5, dtype=np.bool_)
+    buffers = [
+        EpisodeBuffer(
+            observations=observations,
+            actions=np.full(5, 1),
+            rewards=np.full(5, -1.0),
+            terminations=flags,
+            truncations=flags,
+            options={"agent": number},
+        )
+        for number in (812, 640)
+    ]
+    domain = DOMAINS["mountaincar"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its author and code, which it has not
+        minari.create_dataset_from_buffers(
+            "fleet/new-v0",
+            buffer=buffers,
+            observation_space=domain.observation_space,
+            action_space=domain.action_space,
+        )
+    done = CliRunner().invoke(
+        app, ["personalize", str(simulator.folder), "--data", "fleet/new-v0", "--out", str(tmp_path / "new")]
+    )
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    assert ["5", "640", "5"] in [line[:3] for line in lines] and ["6", "812", "5"] in [line[:3] for line in lines]
+    assert load_simulator(str(tmp_path / "new")).model.shape.n_agents == 7
