@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
     folder = out / domain / ("held-out" if held_out else "all")
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
-        wanted = (data.content_hash(), {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.to_json().items()})
-        if (simulator.card.dataset_hash, simulator.card.recipe) == wanted:
+        trained = simulator.card.dataset_hash, TrainingRecipe.from_json(simulator.card.recipe)
+        if trained == (data.content_hash(), recipe):
             return simulator
     label = f"{domain}/{LOGGING}-{'held-out' if held_out else 'all'}"
     train_simulator(data, name=label, domain=domain, recipe_name=name, recipe=recipe, folder=folder)
@@ -70,13 +71,18 @@ def drawn(domain: str, agent: int, count: str, draw: int) -> Transitions | None:
     """Transitions of a test agent drawn at random from its logged trajectory, as those of a new agent 0."""
     if count == "0":
         return None
+    whole = _trajectory(domain, agent)
+    if count == "trajectory":
+        return whole
+    keep = np.zeros(len(whole), dtype=np.bool_)
+    keep[np.random.default_rng([agent, draw]).permutation(len(whole))[: int(count)]] = True
+    return whole.select(keep)
+
+
+@lru_cache(maxsize=16)
+def _trajectory(domain: str, agent: int) -> Transitions:
     data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
-    rows = np.flatnonzero(data.agent == agent)
-    if count != "trajectory":
-        rows = np.random.default_rng([agent, draw]).permutation(rows)[: int(count)]
-    keep = np.zeros(len(data), dtype=np.bool_)
-    keep[rows] = True
-    chosen = data.select(keep)
+    chosen = data.select(data.agent == agent)
     return replace(chosen, agent=np.zeros_like(chosen.agent), n_agents=1)
 
 

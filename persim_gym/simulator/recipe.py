@@ -1,6 +1,7 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
@@ -69,6 +70,19 @@ class TrainingRecipe:
         if not self.samples:
             return self
         return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
+        """Reads what `to_json` made and JSON kept, from this version or an earlier one.
+
+        Raises:
+            ValueError: If a field is unknown.
+        """
+        unknown = sorted(set(stored) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
+        return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""

@@ -52,11 +52,11 @@ class RowsDynamics:
         """Next observations, [M, B, D + E].
 
         Args:
-            obs: [B, D]; columns past D are ignored.
+            obs: [B, D], or [M, B, D] where every member has its own; columns past D are ignored.
             action: int64 [B] or float32 [B, A], inside the action space.
         """
         if self._weights is not None:
-            each = np.broadcast_to(obs, (self.members, *obs.shape))
+            each = np.broadcast_to(obs, (self.members, *obs.shape[-2:]))
             return predict(each, action, self._which, self._weights, self._model.shape.activation == "silu")
         following = self._model.predict_with(self._factors, torch.from_numpy(obs), torch.from_numpy(action))
         result: NDArray[np.float32] = following.numpy()
