@@ -7,6 +7,7 @@ import pytest
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
+from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.trust import (
@@ -130,7 +131,11 @@ def test_windows_end_with_their_trajectory(fleet):
 def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
     model = fit(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
     windows = cut_windows(fleet, np.array([130, 3]), steps=3)
-    errors, spreads = open_loop(model, windows)
+    known = learned_beliefs(model, fleet)
+    sums = known.evidence
+    certain = FactorPosterior(known.prior, replace(sums, information=sums.information * 1e9, vector=sums.vector * 1e9))
+    model = polished(model, certain)
+    errors, spreads = open_loop(model, certain, windows)
     for row, agent in enumerate((2, 0)):
         dynamics = model.dynamics(agent)
         now = np.repeat(windows.obs[row][None, None], 3, axis=0)
@@ -153,7 +158,21 @@ def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     with pytest.raises(ValueError, match="12 agents are too few to calibrate on for level 0.9"):
         calibrate(model, recipe, fleet, level=0.9, progress=False)
     model = polished(model, learned_beliefs(model, fleet))
-    horizons, lengths = agent_horizons(model, trust, fleet, agent=17)
+    known = learned_beliefs(model, fleet)
+    horizons, lengths = agent_horizons(model, known, trust, fleet, agent=17)
     assert len(horizons) == 100 and (horizons <= lengths).all() and lengths.max() == 20
-    stricter, _ = agent_horizons(model, replace(trust, scale=10 * trust.scale), fleet, agent=17)
+    stricter, _ = agent_horizons(model, known, replace(trust, scale=10 * trust.scale), fleet, agent=17)
     assert (stricter <= horizons).all() and stricter.sum() < horizons.sum()
+
+
+def test_an_agent_without_data_is_trusted_less(fleet):
+    """Its ensemble agrees on the population average; only the belief about its factor knows better."""
+    data = fleet.select(fleet.agent != 7)
+    model = fit(data, replace(TINY, epochs=120), n_actions=3, progress=False).requires_grad_(False)
+    beliefs = learned_beliefs(model, data)
+    model = polished(model, beliefs)
+    windows = cut_windows(fleet, np.flatnonzero(fleet.agent == 7)[:40:5], steps=10)
+    errors, spreads = open_loop(model, beliefs, windows)
+    _, of_known = open_loop(model, beliefs, replace(windows, agent=np.full(8, 9)))
+    assert np.median(spreads[:, -1]) > 1.5 * np.median(of_known[:, -1])
+    assert np.median(errors[:, -1] / spreads[:, -1]) < 3

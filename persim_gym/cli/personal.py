@@ -54,9 +54,7 @@ def calibrate(
     transitions = load(loaded.card.dataset)
     trust = measure(loaded.model, recipe, transitions, bound=bound, level=level, agents=agents, steps=steps, seed=seed)
     replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(out or loaded.folder)
-    say(
-        f"error stays below {trust.scale:.3g} x spread in {level:.0%} of trajectories ({trust.band_coverage:.1%} measured)"
-    )
+    say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
     say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations")
     say(f"{out or loaded.folder}")
 
@@ -75,15 +73,15 @@ def print_agent(simulator: str, agent: int) -> None:
     ratios = beliefs.determination(agent).mean(axis=0)
     say(f"{loaded.card.name}, agent {agent}")
     say(f"transitions seen            {int(beliefs.evidence.seen[agent])}")
-    say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank} (data tell less than the prior)")
+    say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank}: data say less than the prior")
     say(f"data over prior             {', '.join(f'{ratio:.2g}' for ratio in ratios)} by direction")
     trust = Trust.from_json(loaded.card.trust)
-    horizons, lengths = agent_horizons(loaded.model, trust, load(loaded.card.dataset), agent)
+    horizons, lengths = agent_horizons(loaded.model, beliefs, trust, load(loaded.card.dataset), agent)
     low, middle, high = np.quantile(horizons, (0.1, 0.5, 0.9))
     whole = (horizons == lengths).mean()
     say(
-        f"trust horizon               {middle:.0f} steps (10-90 %: {low:.0f}-{high:.0f}; {whole:.0%} of {len(horizons)} "
-        "logged action sequences in full)"
+        f"trust horizon               {middle:.0f} steps (10-90 %: {low:.0f}-{high:.0f}; {whole:.0%} of "
+        f"{len(horizons)} logged action sequences in full)"
     )
     say(
         f"                            = error within {trust.bound} standard deviations of logged observations, in "

@@ -1,10 +1,11 @@
 """How far a simulator can be trusted: its errors on logged data that it has not seen, and what its spread says of them.
 
 Errors and spreads are root mean squares over dimensions in standard deviations of the logged observations, of open-loop
-rollouts in which every member goes its own way. The *trust horizon* of a rollout is the number of steps before
-`scale * spread` passes a stated bound. `scale` is calibrated by split conformal prediction: on a new trajectory that is
-exchangeable with the calibration ones (an agent of the population, the logging policy), the true error stays within the
-bound for the whole trust horizon with at least the stated probability, whatever the model.
+rollouts in which every member goes its own way; spreads count what is not known of the agent's factor too. The *trust
+horizon* of a rollout is the number of steps before `scale * spread` passes a stated bound. `scale` is calibrated by
+split conformal prediction: on a new trajectory that is exchangeable with the calibration ones (an agent of the
+population, the logging policy), the true error stays within the bound for the whole trust horizon with at least the
+stated probability, whatever the model.
 """
 
 from collections.abc import Mapping
@@ -112,23 +113,38 @@ def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int)
     return Windows(transitions.agent[starts], transitions.obs[starts], transitions.action[rows], following)
 
 
-def open_loop(model: FactoredEnsemble, windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rolls every member out along the windows' actions.
+def open_loop(
+    model: FactoredEnsemble, beliefs: FactorPosterior, windows: Windows, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rolls every member out along the windows' actions, with its factor and with a draw of its belief.
+
+    The squared spread is the variance over members plus their mean squared distance to the rollout of their draw: what
+    the ensemble does not know of the dynamics, and what it does not know of the agent.
+
+    Args:
+        model: The ensemble.
+        beliefs: Of its agents' factors.
+        windows: Starts and actions; of B agents that may repeat.
+        seed: Of the draws.
 
     Returns:
-        Errors of the members' mean and spreads over members, each [B, T]; errors are NaN where nothing was logged.
+        Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
     """
-    dynamics = RowsDynamics(model, windows.agent.tolist())
+    rng, agents = np.random.default_rng(seed), windows.agent.tolist()
+    settled, drawn = RowsDynamics(model, agents), RowsDynamics(model, agents, apart=True)
+    for row, agent in enumerate(agents):
+        drawn.rebind(row, beliefs.sample(agent, rng).float())
     scale = model.logged_std.numpy()
-    members = model.shape.members
-    now = np.repeat(windows.obs[None], members, axis=0)
+    now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
     errors, spreads = [], []
     for t in range(windows.actions.shape[1]):
-        now = dynamics(now, np.ascontiguousarray(windows.actions[:, t]))  # [M, B, D]
+        action = np.ascontiguousarray(windows.actions[:, t])
+        now, other = settled(now, action), drawn(other, action)  # [M, B, D]
         with np.errstate(invalid="ignore", over="ignore"):
             apart = (now.mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
             errors.append(np.sqrt(np.square(apart).mean(axis=1)))
-            spreads.append(np.asarray(dynamics.disagreement(now), dtype=np.float64))
+            unknown = np.square((other - now) / scale).mean(axis=(0, 2), dtype=np.float64)
+            spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
     error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
     return error, np.where(np.isfinite(spread), spread, np.inf)
@@ -259,10 +275,10 @@ def calibrate(
     beliefs: FactorPosterior = learned_beliefs(sibling, transitions.select(~held), seed)
     sibling = polished(sibling, beliefs, every=recipe.polish)
     early, starts = _first_halves(transitions, chosen, steps, rng)
-    bigger, _, _ = personalized(sibling, beliefs, transitions.select(early))
+    bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
     new = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
-    return summary(*open_loop(bigger, new), bound=bound, level=level, seed=seed)
+    return summary(*open_loop(bigger, everyone, new, seed), bound=bound, level=level, seed=seed)
 
 
 def summary(
@@ -286,12 +302,19 @@ def summary(
 
 
 def agent_horizons(
-    model: FactoredEnsemble, trust: Trust, transitions: Transitions, agent: int, rollouts: int = 100, seed: int = 0
+    model: FactoredEnsemble,
+    beliefs: FactorPosterior,
+    trust: Trust,
+    transitions: Transitions,
+    agent: int,
+    rollouts: int = 100,
+    seed: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Trust horizons of one agent where the population's data start, under logged actions.
 
     Args:
         model: The ensemble.
+        beliefs: Of its agents' factors.
         trust: Its measured limits.
         transitions: Its data; any agents': starts and actions are taken from them, not what followed.
         agent: The agent.
@@ -307,7 +330,7 @@ def agent_horizons(
     starts = np.random.default_rng(seed).integers(len(transitions), size=rollouts)
     windows = cut_windows(transitions, starts, trust.steps)
     lengths = windows.logged.sum(axis=1)
-    _, spreads = open_loop(model, replace(windows, agent=np.full(rollouts, agent)))
+    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed)
     return np.minimum(trust_horizons(spreads, trust.scale, trust.bound), lengths), lengths
 
 
