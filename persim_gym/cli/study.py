@@ -26,3 +26,30 @@ def personalize(
     results = {d: run_study(d, out, draws, episodes, workers) for d in domains.split(",")}
     console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
     personalize_figure(results, figure or out / "personalize.png")
+
+
+@app.command()
+def trust(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a calibrated simulator.")],
+    held_out: Annotated[str | None, typer.Option(help="Path of one trained without agents 0-4.")] = None,
+) -> None:
+    """Measure whether trust horizons keep their promise under a policy and for agents they were not calibrated on."""
+    from persim_gym.experiments.trust_study import run_trust_study, trust_table
+    from persim_gym.simulator.card import load_simulator
+    from persim_gym.simulator.trust import Trust
+
+    rows = run_trust_study(simulator, held_out)
+    limits = Trust.from_json(load_simulator(simulator).card.trust)
+    console.print(trust_table(rows, limits), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def polish(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator trained without the polish.")],
+    agents: Annotated[int, typer.Option(help="Agents of the population, from 0.")] = 45,
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 100,
+) -> None:
+    """Measure what the closed-form polish of learned factors does to the open-loop error."""
+    from persim_gym.experiments.polish_study import measure_polish
+
+    console.print(measure_polish(simulator, agents, episodes), markup=False, highlight=False, soft_wrap=True)
