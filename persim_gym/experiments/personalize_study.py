@@ -148,7 +148,7 @@ def jobs(domain: str, version: str, draws: int, kind: str) -> Iterable[dict[str,
 
     Args:
         domain: The domain.
-        version: Of the simulators.
+        version: Of the simulator.
         draws: Random draws of transitions (and episodes, for returns) an agent and count.
         kind: "error" or "return".
     """
@@ -187,23 +187,25 @@ def run_study(
     Returns:
         Rows of errors and of returns.
     """
-    held, whole = study_simulator(domain, True, out), study_simulator(domain, False, out)
-    version = f"{held.card.sha256[:8]}-{whole.card.sha256[:8]}"
-    common: dict[str, Any] = {"constants": {"out": str(out.resolve())}, "drop": ("version",), "workers": workers}
-    errors = run_jobs(
-        error_job,
-        jobs(domain, version, draws, "error"),
-        RowLog(out / "errors.csv", JOB, ERROR),
-        description=f"{domain}: errors",
-        **common,
-    )
-    if not episodes or not isinstance(DOMAINS[domain].action_space, spaces.Discrete):
-        return errors, []
-    rows = run_jobs(
-        return_job,
-        jobs(domain, version, episodes, "return"),
-        RowLog(out / "returns.csv", JOB, RETURN),
-        description=f"{domain}: returns",
-        **common,
-    )
-    return errors, rows
+    measured: list[list[dict[str, str]]] = [[], []]
+    kinds = [("error", error_job, draws, ERROR)]
+    if episodes and isinstance(DOMAINS[domain].action_space, spaces.Discrete):
+        kinds.append(("return", return_job, episodes, RETURN))  # type: ignore[arg-type]
+    for held_out in (True, False):  # what needs only the first of two trainings comes first
+        simulator = study_simulator(domain, held_out, out)
+        for rows, (kind, function, number, columns) in zip(measured, kinds, strict=False):
+            chosen = [
+                job
+                for job in jobs(domain, simulator.card.sha256[:8], number, kind)
+                if (job["method"] == "retrained") != held_out
+            ]
+            rows += run_jobs(
+                function,
+                chosen,
+                RowLog(out / f"{kind}s.csv", JOB, columns),
+                description=f"{domain}: {kind}s, {'unseen' if held_out else 'trained'} agents",
+                constants={"out": str(out.resolve())},
+                drop=("version",),
+                workers=workers,
+            )
+    return measured[0], measured[1]

@@ -126,18 +126,21 @@ def with_factors(model: FactoredEnsemble, factors: Tensor) -> FactoredEnsemble:
     return changed.eval().requires_grad_(False)
 
 
+@torch.no_grad()
 def polished(model: FactoredEnsemble, beliefs: FactorPosterior, every: bool = True) -> FactoredEnsemble:
     """The model with posterior means for factors; agents without transitions get the population average.
 
     Args:
         model: A trained ensemble.
         beliefs: Of its agents.
-        every: Whether agents with transitions change too.
+        every: Whether agents with transitions change too; if not, the model is changed in place.
     """
     if every:
         return with_factors(model, beliefs.mean)
-    own = model.agent_encoder(torch.arange(model.shape.n_agents)).detach().double()
-    return with_factors(model, torch.where((beliefs.evidence.seen > 0)[:, None], own, beliefs.prior.mean[:, None]))
+    encoder, unseen = model.agent_encoder, beliefs.evidence.seen == 0
+    assert isinstance(encoder, AgentEncoder)
+    encoder.factor[:, unseen] = (beliefs.prior.mean[:, None] - encoder.bias.double()).float()
+    return model
 
 
 def personalized(
