@@ -50,6 +50,7 @@ def calibrate(
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)
+    loaded.known_beliefs()  # a simulator without is an error before anything is trained
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
     transitions = load(loaded.card.dataset)
     trust = measure(loaded.model, recipe, transitions, bound=bound, level=level, agents=agents, steps=steps, seed=seed)

@@ -96,7 +96,8 @@ def dynamics_for(simulator: Simulator, method: str, transitions: Transitions | N
         agent: The test agent, for "retrained".
     """
     if method == "retrained":
-        return simulator.dynamics(agent)
+        known: AgentDynamics = simulator.dynamics(agent)
+        return known
     prior = simulator.known_beliefs().prior
     factor = prior.mean
     if transitions is not None and method == "gaussian":

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
+from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
-from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
 from persim_gym.simulator.online import OnlineDynamics
 from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.readme import readme

@@ -1,21 +1,25 @@
 """Latent factors in closed form: of agents that training never saw, and a last polish of those that it did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from persim_gym.simulator.beliefs import Evidence, FactorPosterior, FactorPrior
+from persim_gym.simulator.data import Logged
 from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.transition_file import TransitionFile
 from persim_gym.transitions import Transitions
 
 CHUNK = 2048  # transitions whose features are held at once
 NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
 NOISE_FLOOR = 1e-10  # of the scaled changes' unit variance; float32 observations are no finer
 CENTRES = 500  # learned agents that the prior keeps
+EPISODES = 2000  # of data on disk, that the prior is learned from
 
 
 def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
@@ -30,7 +34,8 @@ def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
     scaled = model.scale_action(action)
     if not s.n_actions:
         scaled = scaled.expand(s.members, *action.shape)
-    v = model.state_encoder(model.scale_obs(obs).expand(s.members, *obs.shape)).unflatten(-1, (s.obs_dim, s.rank))
+    v = model.state_encoder(model.scale_obs(obs).expand(s.members, *obs.shape)).unflatten(-1, (s.out_dim, s.rank))
+    v = v[..., : s.obs_dim, :]  # the change of the observation; a learned reward follows the same factor
     w = model.action_encoder(scaled)  # [M, K, R]
     result: Tensor = v.double() * w.double().unsqueeze(-2)
     return result
@@ -41,18 +46,19 @@ def targets(model: FactoredEnsemble, obs: Tensor, next_obs: Tensor) -> tuple[Ten
 
     Physics clips some observations: a value at its bound says only that the unclipped one is beyond.
     """
-    change = (next_obs.double() - obs.double() - model.delta_mean.double()) / model.delta_std.double()
-    return change, (next_obs > model.obs_low) & (next_obs < model.obs_high)
+    d = model.shape.obs_dim
+    change = (next_obs.double() - obs.double() - model.delta_mean[:d].double()) / model.delta_std[:d].double()
+    return change, (next_obs > model.obs_low[:d]) & (next_obs < model.obs_high[:d])
 
 
 @torch.no_grad()
-def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Transitions) -> Evidence:
+def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged) -> Evidence:
     """What transitions say about the factors of their N agents.
 
     Args:
         model: The ensemble, on the CPU; its encoders count, its agents do not.
         noise: Residual variance, [M, D].
-        transitions: The data.
+        transitions: The data, in memory or on disk.
     """
     s = model.shape
     total = Evidence.none(s.members, transitions.n_agents, s.rank)
@@ -102,7 +108,7 @@ def residual_variance(model: FactoredEnsemble, transitions: Transitions) -> Tens
     return (total / count.clamp_min(1)).clamp_min(NOISE_FLOOR)
 
 
-def learned_beliefs(model: FactoredEnsemble, transitions: Transitions, seed: int = 0) -> FactorPosterior:
+def learned_beliefs(model: FactoredEnsemble, transitions: Logged, seed: int = 0) -> FactorPosterior:
     """Posterior of every agent of a trained model, from the data that it was trained on.
 
     Args:
@@ -110,7 +116,8 @@ def learned_beliefs(model: FactoredEnsemble, transitions: Transitions, seed: int
         transitions: What it was trained on.
         seed: As `learned_prior`.
     """
-    prior = learned_prior(model, transitions, seed)
+    sample = transitions.sample(EPISODES, seed) if isinstance(transitions, TransitionFile) else transitions
+    prior = learned_prior(model, sample, seed)
     return FactorPosterior(prior, gather_evidence(model, prior.noise, transitions))
 
 
@@ -189,7 +196,14 @@ def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:
         raise ValueError(f"{transitions.source}: actions are not those of the simulator, {wanted}")
 
 
-def _chunks(transitions: Transitions) -> Iterator[tuple[Tensor, ...]]:
-    arrays = (transitions.agent, transitions.obs, transitions.action, transitions.next_obs)
-    for start in range(0, len(transitions), CHUNK):
-        yield tuple(torch.from_numpy(values[start : start + CHUNK]) for values in arrays)
+def _chunks(transitions: Logged) -> Iterator[tuple[Tensor, ...]]:
+    """Agents, observations, actions and next observations of at most `CHUNK` rows at once."""
+    names = ("agent", "obs", "action", "next_obs")
+    parts: Iterable[dict[str, Any]] = (
+        (transitions.read([block]) for block in range(transitions.blocks))
+        if isinstance(transitions, TransitionFile)
+        else [{name: getattr(transitions, name) for name in names}]
+    )
+    for part in parts:
+        for start in range(0, len(part["agent"]), CHUNK):
+            yield tuple(torch.from_numpy(np.ascontiguousarray(part[name][start : start + CHUNK])) for name in names)

@@ -134,16 +134,16 @@ def open_loop(
     settled, drawn = RowsDynamics(model, agents), RowsDynamics(model, agents, apart=True)
     for row, agent in enumerate(agents):
         drawn.rebind(row, beliefs.sample(agent, rng).float())
-    scale = model.logged_std.numpy()
+    scale, size = model.logged_std.numpy(), model.shape.obs_dim
     now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
     errors, spreads = [], []
     for t in range(windows.actions.shape[1]):
         action = np.ascontiguousarray(windows.actions[:, t])
         now, other = settled(now, action), drawn(other, action)  # [M, B, D]
         with np.errstate(invalid="ignore", over="ignore"):
-            apart = (now.mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
+            apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
             errors.append(np.sqrt(np.square(apart).mean(axis=1)))
-            unknown = np.square((other - now) / scale).mean(axis=(0, 2), dtype=np.float64)
+            unknown = np.square((other - now)[..., :size] / scale).mean(axis=(0, 2), dtype=np.float64)
             spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
     error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
@@ -268,7 +268,8 @@ def calibrate(
         transitions.select(~held),
         recipe,
         n_actions=model.shape.n_actions,
-        bounds=(model.obs_low.numpy(), model.obs_high.numpy()),
+        bounds=(model.obs_low[: model.shape.obs_dim].numpy(), model.obs_high[: model.shape.obs_dim].numpy()),
+        learn_task=model.shape.extra_dim > 0,
         seed=seed,
         progress=progress,
     )
