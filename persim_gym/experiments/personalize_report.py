@@ -48,7 +48,8 @@ def _error_table(rows: Rows) -> list[str]:
             if all(len(x) for x in found):
                 lines.append(f"| {label} |" + "".join(f" {_spread(x)} |" for x in found))
     found = [values(rows, "rmse", "retrained", "trajectory", agent) for agent in TEST_AGENTS]
-    lines.append("| trained with them |" + "".join(f" {np.median(x):.4f} |" for x in found))
+    if all(len(x) for x in found):
+        lines.append("| trained with them |" + "".join(f" {np.median(x):.4f} |" for x in found))
     times = [float(r["milliseconds"]) for r in rows if r["method"] == "personalized" and r["count"] == "20"]
     return [*lines, "", f"A factor from 20 transitions takes {np.median(times):.1f} ms (median)."]
 
@@ -59,7 +60,8 @@ def _return_table(rows: Rows) -> list[str]:
     cases += [("online", "0", "0, learned while it acts"), ("retrained", "trajectory", "trained with them")]
     for method, count, label in cases:
         found = [values(rows, "return", method, count, agent) for agent in TEST_AGENTS]
-        lines.append(f"| {label} |" + "".join(f" {x.mean():.1f} |" for x in found))
+        if all(len(x) for x in found):
+            lines.append(f"| {label} |" + "".join(f" {x.mean():.1f} |" for x in found))
     return lines
 
 
@@ -105,8 +107,9 @@ def _curves(ax: Axes, rows: Rows, column: str) -> None:
         found = [values(rows, column, "personalized", count, agent) for count in COUNTS]
         ax.plot(x, [middle(v) for v in found], "o-", color=colour, markersize=4, label=f"agent {agent}")
         ax.fill_between(x, [v.min() for v in found], [v.max() for v in found], color=colour, alpha=0.12, linewidth=0)
-        known = float(middle(values(rows, column, "retrained", "trajectory", agent)))
-        ax.axhline(known, color=colour, linestyle="--", linewidth=0.9, alpha=0.8)
+        known = values(rows, column, "retrained", "trajectory", agent)
+        if len(known):
+            ax.axhline(float(middle(known)), color=colour, linestyle="--", linewidth=0.9, alpha=0.8)
     ax.set_xticks(x, ["0", "1", "5", "20", "100", "all"])
     ax.set_xlabel("transitions of the new agent")
     ax.grid(alpha=0.25)
