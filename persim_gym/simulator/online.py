@@ -95,6 +95,10 @@ class OnlineDynamics:
         """Next observations, [M, C, D]; as `AgentDynamics`."""
         return self._now()(obs, action)
 
+    def rollout(self, obs: Any, actions: Any) -> Any:
+        """Observations along whole sequences of actions; as `AgentDynamics.rollout`."""
+        return self._now().rollout(obs, actions)
+
     def _now(self) -> AgentDynamics:
         if self._bound is None:
             self._bound = AgentDynamics(self._model, self._posterior.mean[:, 0].float())
