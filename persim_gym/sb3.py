@@ -124,7 +124,7 @@ def make_vec_env(
         agents: Agent of each row, [B], instead of `agent`.
         seed: Seed of the first reset.
         wrapper: Wraps the result, e.g. `VecMonitor`.
-        **kwargs: Further keywords of the environment: `simulator`, `member`, `penalty`, `halt`; covariates.
+        **kwargs: Further keywords of the environment: `simulator`, `member`, `penalty`, `halt`, `factor`; covariates.
 
     Raises:
         ValueError: If both `agent` and `agents` are given, or as the environment.

@@ -11,6 +11,7 @@ from persim_gym.simulator.card import save_simulator
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.fit import PART_ROWS, fit
 from persim_gym.simulator.interface import LEARNED, Interface, task_at
+from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.profile import EPISODES, error_profile
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 from persim_gym.simulator.transition_file import TransitionFile
@@ -78,6 +79,9 @@ def train_simulator(
         part_rows=part_rows,
         progress=progress,
     )
+    beliefs = learned_beliefs(model, transitions, seed) if variant == "factored" else None
+    if beliefs is not None:
+        model = polished(model, beliefs, every=recipe.polish)
     seconds = time.perf_counter() - started
     sample = transitions.sample(EPISODES) if isinstance(transitions, TransitionFile) else transitions
     written = save_simulator(
@@ -95,6 +99,7 @@ def train_simulator(
         interface=interface if not domain or task else None,
         error=error_profile(model, sample),
         folder=folder,
+        beliefs=beliefs,
     )
     checkpoint.unlink(missing_ok=True)
     return written

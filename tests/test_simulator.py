@@ -615,7 +615,8 @@ def test_weights_that_are_not_finite_are_never_returned(cars, recipe, monkeypatc
 
 
 def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
-    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "epochs": 3, "progress": False}
+    plain = replace(recipe_for("mountaincar"), polish=False, epochs=3, samples=0)
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "progress": False, "recipe": plain}
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 2, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -631,7 +632,7 @@ def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
         simulator.model,
         train(
             cars,
-            replace(recipe_for("mountaincar"), epochs=3),
+            plain,
             bounds=(DOMAINS["mountaincar"].observation_space.low, DOMAINS["mountaincar"].observation_space.high),
         ),
     )

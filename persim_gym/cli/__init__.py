@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from persim_gym.cli import accuracy, data, look, planning, simulators
+from persim_gym.cli import accuracy, data, look, personal, planning, simulators, study
 
 app = typer.Typer(
     name="persim",
@@ -18,7 +18,10 @@ app = typer.Typer(
 app.command()(look.demo)
 app.command()(look.envs)
 app.add_typer(data.app, name="datasets")
+app.add_typer(study.app, name="study")
 app.command()(simulators.train)
+app.command()(personal.personalize)
+app.command()(personal.calibrate)
 app.command()(simulators.evaluate)
 app.command()(planning.plan)
 app.command()(accuracy.accuracy)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from persim_gym.cli.personal import print_agent
 from persim_gym.cli.shared import console, numbers, say
 from persim_gym.envs import DOMAINS
 
@@ -66,13 +67,17 @@ def logged_error_table(name: str, error: dict[str, Any]) -> Table:
 def evaluate(
     simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")] = "mountaincar/random-v0",
     agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
+    agent: Annotated[int | None, typer.Option(help="One agent: what the simulator knows of it, without truth.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
 ) -> None:
-    """Measure open-loop prediction error against the true environment, as the thesis does.
+    """Measure open-loop prediction error against the true environment, as the thesis does; or say what is known.
 
     A simulator of no domain of ours has no true environment: its card's error on logged data is shown instead.
     """
+    if agent is not None:
+        print_agent(simulator, agent)
+        return
     from persim_gym.datasets.behaviour import TEST, load_policy
     from persim_gym.evaluate import prediction_error
     from persim_gym.experiments.figures import covariate_label

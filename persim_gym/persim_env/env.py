@@ -39,6 +39,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         render_mode: str | None = None,
         penalty: float = 0.0,
         halt: float | None = None,
+        factor: str = "mean",
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -49,17 +50,21 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             render_mode: None, "human" or "rgb_array".
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which the episode is truncated; None for never.
+            factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
-            ValueError: If the agent, the member, the penalty or the render mode does not exist.
+            ValueError: If the agent, the member, the factor, the penalty or the render mode does not exist, or the
+                simulator holds no beliefs to draw from.
         """
         self.simulator = load_simulator(simulator)
         self.domain = DOMAINS.get(self.simulator.card.domain)
         self.agent = agent
-        self._dynamics = RowsDynamics(self.simulator.model, [agent])
+        self._dynamics = RowsDynamics(self.simulator.model, [agent], apart=True)
         self._member = checked_member(member, self._dynamics.members)
         self._penalty, self._halt = checked_trust(penalty, halt)
+        self._sampled = checked_factor(factor)
+        self._online = self.simulator.online(agent) if self._sampled else None
         modes = self.metadata["render_modes"] if self.domain is not None else []
         fps = self.domain.render_fps if self.domain is not None else self.metadata["render_fps"]
         self.metadata = {"render_modes": modes, "render_fps": fps}
@@ -92,9 +97,30 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self._obs, self._steps = widened(start, self.simulator.model.shape), 0
         if self._member == "random":
             self._active[0] = self.np_random.integers(self._dynamics.members)
+        if self._sampled and self._online is not None:
+            self._dynamics.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
         return start.copy(), {"disagreement": 0.0}
+
+    def learn(self, obs: Any, action: Any, next_obs: Any) -> None:
+        """Learns about its agent from transitions of the true environment; they count from the next step on.
+
+        With `factor="sample"` they count from the next reset on. The simulator's files do not change.
+
+        Args:
+            obs: Observation before the action, [D] or [K, D].
+            action: Action, one or K.
+            next_obs: Observation after the action, as `obs`.
+
+        Raises:
+            ValueError: If a value is not finite, or the simulator holds no prior.
+        """
+        if self._online is None:
+            self._online = self.simulator.online(self.agent)
+        self._online.update(obs, action, next_obs)
+        if not self._sampled:
+            self._dynamics.rebind(0, self._online.factor)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Predicts the next observation.
@@ -158,6 +184,17 @@ def checked_member(member: str | int, members: int) -> str | int:
     if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
         return member
     raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')
+
+
+def checked_factor(factor: str) -> bool:
+    """Returns whether latent factors are drawn.
+
+    Raises:
+        ValueError: If it is neither "mean" nor "sample".
+    """
+    if factor not in ("mean", "sample"):
+        raise ValueError(f'factor={factor!r}; use "mean" or "sample"')
+    return factor == "sample"
 
 
 def checked_trust(penalty: float, halt: float | None) -> tuple[float, float | None]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
-from persim_gym.persim_env.env import checked_member, checked_trust
+from persim_gym.persim_env.env import checked_factor, checked_member, checked_trust
 from persim_gym.persim_env.outcome import MEAN, step_rows
 from persim_gym.persim_env.starts import draw_starts
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
@@ -42,6 +42,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: None = None,
+        factor: str = "mean",
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -56,6 +57,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             max_episode_steps: Time limit; None for the domain's.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None; make a single environment to look at one.
+            factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -76,7 +78,8 @@ class PersimVectorEnv(BatchedVectorEnv):
         if self.domain is not None:
             self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = render_mode
-        self._dynamics = RowsDynamics(self.simulator.model, self.agents)
+        self._beliefs = self.simulator.known_beliefs() if checked_factor(factor) else None
+        self._dynamics = RowsDynamics(self.simulator.model, self.agents, apart=self._beliefs is not None)
         self._member = checked_member(member, self._dynamics.members)
         self._penalty, self._halt = checked_trust(penalty, halt)
         self._active = np.full(num_envs, self._member if isinstance(self._member, int) else MEAN)
@@ -92,6 +95,10 @@ class PersimVectorEnv(BatchedVectorEnv):
                 self._active[rows] = self.np_random.integers(self._dynamics.members, size=len(rows))
             else:
                 self._active[rows] = [rng.integers(self._dynamics.members) for rng in rngs]
+        if self._beliefs is not None:
+            for i, row in enumerate(rows):
+                rng = self.np_random if rngs is None else rngs[i]
+                self._dynamics.rebind(int(row), self._beliefs.sample(self.agents[row], rng).float())
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
         outcome = step_rows(

@@ -1,7 +1,7 @@
 """Simulators on disk: card.json and weights.safetensors, by name or by path."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -15,16 +15,21 @@ from numpy.typing import NDArray
 
 from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
+from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.online import OnlineDynamics
+from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.readme import readme
 from persim_gym.simulator.variants import model_of
 from persim_gym.task import Task
+from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
 FORMAT = 1
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # beside the model's own tensors; older files lack them
+_BELIEFS = "beliefs."  # prefix of what is believed of the agents, among the weights
 _LIBRARIES = ("gymnasium", "numpy", "torch")
 
 
@@ -54,6 +59,7 @@ class SimulatorCard:
         libraries: Versions that trained it.
         interface: Spaces, time limit and task where they are not the domain's (see `Interface`); else empty.
         error: Prediction error on its data (see `persim_gym.simulator.profile`).
+        trust: Measured limits of its predictions (see `persim_gym.simulator.trust`); empty when not measured.
         license: Licence of the weights.
         format: Version of this card.
         sha256: Of the weights; filled in when written.
@@ -72,6 +78,7 @@ class SimulatorCard:
     libraries: dict[str, str]
     interface: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] = field(default_factory=dict)
+    trust: dict[str, Any] = field(default_factory=dict)
     license: str = "MIT"
     format: int = FORMAT
     sha256: str = ""
@@ -110,6 +117,7 @@ class Simulator:
         folder: Where it was read from.
         start_agents: Agent of each logged first observation, sorted, int64 [E]; empty where none were kept.
         start_obs: Logged first observations, float32 [E, D].
+        beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
     """
 
     card: SimulatorCard
@@ -117,6 +125,7 @@ class Simulator:
     folder: Path
     start_agents: NDArray[np.int64]
     start_obs: NDArray[np.float32]
+    beliefs: FactorPosterior | None = None
 
     @cached_property
     def interface(self) -> Interface:
@@ -176,6 +185,54 @@ class Simulator:
         """
         return self.model.dynamics(agent)
 
+    def known_beliefs(self) -> FactorPosterior:
+        """What is believed of its agents' factors.
+
+        Raises:
+            ValueError: If it was trained without.
+        """
+        if self.beliefs is None:
+            raise ValueError(
+                f"simulator {self.card.name} holds no prior over agents; train it again: persim train {self.card.name}"
+            )
+        return self.beliefs
+
+    def personalize(self, transitions: Transitions) -> tuple["Simulator", FactorPosterior]:
+        """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
+
+        Args:
+            transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, …
+
+        Returns:
+            A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
+
+        Raises:
+            ValueError: If observations or actions are not this simulator's, or it holds no prior.
+        """
+        model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
+        return replace(self, card=replace(self.card, shape=model.shape.to_json()), model=model, beliefs=beliefs), new
+
+    def online(self, agent: int | None = None) -> OnlineDynamics:
+        """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
+
+        Args:
+            agent: Whose beliefs to start from; None for an agent that nothing is known of yet.
+
+        Raises:
+            ValueError: If the agent is unknown, or the simulator holds no prior.
+        """
+        return OnlineDynamics(self.model, self.known_beliefs(), agent)
+
+    def save(self, folder: Path) -> None:
+        """Writes it; a folder of that name is replaced whole or not at all."""
+        tensors = dict(self.model.state_dict())
+        if self.beliefs is not None:
+            tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        if len(self.start_agents):
+            arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
+        write_folder(folder, asdict(self.card), arrays, readme)
+
 
 def simulators_root() -> Path:
     """Folder of the user's own simulators."""
@@ -198,6 +255,8 @@ def save_simulator(
     starts: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
     interface: Interface | None = None,
     error: dict[str, Any] | None = None,
+    beliefs: FactorPosterior | None = None,
+    trust: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a simulator; one of that name is replaced whole or not at all.
 
@@ -216,6 +275,8 @@ def save_simulator(
         starts: Agents [E] and first observations [E, D] of the logged episodes, for environments that start there.
         interface: Spaces, time limit and task where they are not the domain's.
         error: See `SimulatorCard`.
+        beliefs: See `Simulator`.
+        trust: See `SimulatorCard`.
 
     Returns:
         The folder.
@@ -234,13 +295,12 @@ def save_simulator(
         libraries={library: version(library) for library in _LIBRARIES} | {"persim_gym": __version__},
         interface={} if interface is None else interface.to_json(),
         error=error or {},
+        trust=trust or {},
     )
     folder = folder or simulators_root() / name
-    tensors = {key: value.numpy() for key, value in model.state_dict().items()}
-    if starts is not None:
-        order = np.argsort(starts[0], kind="stable")
-        tensors |= {START_AGENTS: starts[0][order], START_OBS: starts[1][order]}
-    write_folder(folder, asdict(card), tensors, readme)
+    agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.shape.obs_dim), dtype=np.float32))
+    order = np.argsort(agents, kind="stable")
+    Simulator(card, model, folder, agents[order], obs[order], beliefs).save(folder)
     return folder
 
 
@@ -297,10 +357,13 @@ def _load(folder: Path, modified: int) -> Simulator:
         for name in ("state_layers", "action_layers"):
             shape[name] = tuple(shape[name])
         model = model_of(ModelShape(**shape))
-        model.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
+        parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
+        model.load_state_dict(parts)
+        beliefs = from_tensors(believed) if believed else None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
-    simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs)
+    simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)
     _check_interface(simulator)
     return simulator
 

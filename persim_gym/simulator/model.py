@@ -173,13 +173,17 @@ class FactoredEnsemble(nn.Module):
         for extreme in (agent.min(), agent.max()) if agent.numel() else ():
             if not 0 <= extreme < self.shape.n_agents:
                 raise unknown_agent(int(extreme), self.shape.n_agents)
+        return self.predict_with(self.agent_encoder(agent), obs, action)
+
+    def predict_with(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
+        """Next observation by each member under given latent factors, [M, B, R]; otherwise as `predict`."""
         members = self.shape.members
         obs = obs[..., : self.shape.obs_dim]
         obs = obs.expand(members, *obs.shape[-2:])
         action = self.scale_action(action)
         if not self.shape.n_actions:
             action = action.expand(members, *action.shape[-2:])
-        delta = self.scaled_delta(self.agent_encoder(agent), self.scale_obs(obs), action)
+        delta = self.scaled_delta(u, self.scale_obs(obs), action)
         change = delta * self.delta_std + self.delta_mean
         return (with_extra(obs, self.shape.extra_dim) + change).clamp(self.obs_low, self.obs_high)
 

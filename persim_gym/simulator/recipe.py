@@ -1,6 +1,7 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
@@ -27,6 +28,7 @@ class TrainingRecipe:
             `epochs` as they are.
         noise: Standard deviation of Gaussian noise on scaled observations while training.
         weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
+        polish: Whether agents' factors are replaced by their posterior means in closed form after training.
     """
 
     rank: int = 5
@@ -46,6 +48,7 @@ class TrainingRecipe:
     samples: int = 0
     noise: float = 0.0
     weight_decay: float = 0.0
+    polish: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values that the model does not.
@@ -67,6 +70,19 @@ class TrainingRecipe:
         if not self.samples:
             return self
         return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
+        """Reads what `to_json` made and JSON kept, from this version or an earlier one.
+
+        Raises:
+            ValueError: If a field is unknown.
+        """
+        unknown = sorted(set(stored) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
+        return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -92,6 +108,7 @@ _DEFAULT = TrainingRecipe(
     learning_rate=3e-3,
     schedule="one-cycle",
     pull=0.003,
+    polish=True,
 )
 
 # Continuous actions, as measured on HalfCheetah's random data: two layers, noise and weight decay leave the data's

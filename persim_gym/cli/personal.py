@@ -1,0 +1,96 @@
+"""Verbs of what a simulator knows of its agents: new ones, and how far to trust it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.shared import console, plain_table, say
+
+
+def personalize(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")],
+    data: Annotated[str, typer.Option(help="Minari dataset of new agents; a few transitions of each are enough.")],
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: <name>-personalized under $PERSIM_HOME)")] = None,
+) -> None:
+    """Add agents that training never saw to a simulator, in closed form: no training."""
+    import numpy as np
+
+    from persim_gym.datasets import load
+    from persim_gym.simulator.card import load_simulator, simulators_root
+
+    loaded = load_simulator(simulator)
+    transitions = load(data)
+    bigger, posterior = loaded.personalize(transitions)
+    name = f"{loaded.card.name}-personalized"
+    folder = out or simulators_root() / name
+    replace(bigger, card=replace(bigger.card, name=name)).save(folder)
+    table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
+    for i, number in enumerate(np.unique(transitions.agent)):
+        left = f"{posterior.undetermined(i):.1f} of {bigger.model.shape.rank}"
+        table.add_row(str(loaded.model.shape.n_agents + i), str(number), str(int(posterior.evidence.seen[i])), left)
+    console.print(table)
+    say(f"{folder}")
+
+
+def calibrate(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator; its card is rewritten.")],
+    bound: Annotated[float, typer.Option(help="Error not to be passed, in standard deviations of logged data.")] = 0.1,
+    level: Annotated[float, typer.Option(help="Probability that it is not.")] = 0.9,
+    agents: Annotated[int, typer.Option(help="Agents set aside; at most a fifth of all.")] = 100,
+    steps: Annotated[int, typer.Option(help="Longest rollout.")] = 50,
+    seed: Annotated[int, typer.Option(help="Chooses the agents and what they are rolled out on.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: the simulator's own)")] = None,
+) -> None:
+    """Measure how far a simulator can be trusted, on logged agents that a sibling of it has not seen."""
+    from persim_gym.datasets import load
+    from persim_gym.simulator.card import load_simulator
+    from persim_gym.simulator.recipe import TrainingRecipe
+    from persim_gym.simulator.trust import calibrate as measure
+
+    loaded = load_simulator(simulator)
+    loaded.known_beliefs()  # a simulator without is an error before anything is trained
+    recipe = TrainingRecipe.from_json(loaded.card.recipe)
+    transitions = load(loaded.card.dataset)
+    trust = measure(loaded.model, recipe, transitions, bound=bound, level=level, agents=agents, steps=steps, seed=seed)
+    replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(out or loaded.folder)
+    say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
+    say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations")
+    say(f"{out or loaded.folder}")
+
+
+def print_agent(simulator: str, agent: int) -> None:
+    """Prints what a simulator knows of one agent, and how far its predictions of it can be trusted."""
+    import numpy as np
+
+    from persim_gym.datasets import load
+    from persim_gym.simulator.card import load_simulator
+    from persim_gym.simulator.trust import Trust, agent_horizons
+
+    loaded = load_simulator(simulator)
+    beliefs, rank = loaded.known_beliefs(), loaded.model.shape.rank
+    loaded.dynamics(agent)  # an unknown agent is an error
+    ratios = beliefs.determination(agent).mean(axis=0)
+    say(f"{loaded.card.name}, agent {agent}")
+    say(f"transitions seen            {int(beliefs.evidence.seen[agent])}")
+    say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank}: data say less than the prior")
+    say(f"data over prior             {', '.join(f'{ratio:.2g}' for ratio in ratios)} by direction")
+    trust = Trust.from_json(loaded.card.trust)
+    horizons, lengths = agent_horizons(loaded.model, beliefs, trust, load(loaded.card.dataset), agent)
+    low, middle, high = np.quantile(horizons, (0.1, 0.5, 0.9))
+    whole = (horizons == lengths).mean()
+    say(
+        f"trust horizon               {middle:.0f} steps (10-90 %: {low:.0f}-{high:.0f}; {whole:.0%} of "
+        f"{len(horizons)} logged action sequences in full)"
+    )
+    say(
+        f"                            = error within {trust.bound} standard deviations of logged observations, in "
+        f"{trust.level:.0%} of trajectories"
+    )
+    say(
+        f"calibration                 error < {trust.scale:.3g} x ensemble spread; held on {trust.band_coverage:.1%}, "
+        f"horizon on {trust.coverage:.1%} of unseen logged trajectories ({trust.agents} agents)"
+    )
+    profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
+    say(f"error by step, median (90 %) {profile}")

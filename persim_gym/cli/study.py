@@ -1,0 +1,55 @@
+"""Verbs of studies: measurements of the project's own claims, beyond the thesis's tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.shared import console
+
+app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
+
+
+@app.command()
+def personalize(
+    domains: Annotated[str, typer.Option(help="Domains.")] = "cartpole,mountaincar,halfcheetah",
+    draws: Annotated[int, typer.Option(help="Random draws of transitions an agent and number of them.")] = 5,
+    episodes: Annotated[int, typer.Option(help="Episodes of MPC, likewise, where actions are discrete.")] = 5,
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of simulators and results.")] = Path("personalize-study"),
+    figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
+) -> None:
+    """Simulate and steer agents that training never saw, by the number of their transitions."""
+    from persim_gym.experiments.personalize_report import personalize_figure, personalize_tables
+    from persim_gym.experiments.personalize_study import run_study
+
+    results = {d: run_study(d, out, draws, episodes, workers) for d in domains.split(",")}
+    console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
+    personalize_figure(results, figure or out / "personalize.png")
+
+
+@app.command()
+def trust(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a calibrated simulator.")],
+    held_out: Annotated[str | None, typer.Option(help="Path of one trained without agents 0-4.")] = None,
+) -> None:
+    """Measure whether trust horizons keep their promise under a policy and for agents they were not calibrated on."""
+    from persim_gym.experiments.trust_study import run_trust_study, trust_table
+    from persim_gym.simulator.card import load_simulator
+    from persim_gym.simulator.trust import Trust
+
+    rows = run_trust_study(simulator, held_out)
+    limits = Trust.from_json(load_simulator(simulator).card.trust)
+    console.print(trust_table(rows, limits), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def polish(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator trained without the polish.")],
+    agents: Annotated[int, typer.Option(help="Agents of the population, from 0.")] = 45,
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 100,
+) -> None:
+    """Measure what the closed-form polish of learned factors does to the open-loop error."""
+    from persim_gym.experiments.polish_study import measure_polish
+
+    console.print(measure_polish(simulator, agents, episodes), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,212 @@
+"""How well agents that training never saw are simulated and steered, by the number of their transitions."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from persim_gym.datasets import load
+from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import Policy, episode_returns, prediction_error
+from persim_gym.experiments.protocol import PREDICTION_EPISODES, TEST_AGENTS
+from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.files import CARD
+from persim_gym.planning.online import OnlinePolicy
+from persim_gym.planning.policy import MPCPolicy
+from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.card import Simulator, load_simulator
+from persim_gym.simulator.model import AgentDynamics
+from persim_gym.simulator.personalize import gather_evidence
+from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.task import Dynamics
+from persim_gym.train import train_simulator
+from persim_gym.transitions import Transitions
+
+COUNTS = ("0", "1", "5", "20", "100", "trajectory")
+METHODS = {
+    "personalized": "closed form, mixture prior",
+    "gaussian": "closed form, one Gaussian prior",
+    "retrained": "in the training data",
+    "online": "learned while it acts",
+}
+LOGGING = "random"  # policy of the dataset
+JOB = ("domain", "version", "method", "agent", "count", "draw")
+ERROR, RETURN = ("rmse", "r2", "milliseconds"), ("return",)
+EPISODES = {"halfcheetah": 50}  # of the prediction error, where the thesis's 200 take minutes
+
+
+def study_recipe(domain: str) -> tuple[str, TrainingRecipe]:
+    """Name and recipe of the study's simulators: the domain's default; reduced for HalfCheetah."""
+    if domain != "halfcheetah":
+        return "default", recipe_for(domain)
+    full = recipe_for(domain, continuous=True)
+    return "reduced", replace(full, activation="relu", epochs=4, batch=1024, learning_rate=2e-3)
+
+
+def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
+    """Trains a simulator with or without the test agents, or loads it where an earlier run left it."""
+    data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
+    if held_out:
+        data = data.select(~np.isin(data.agent, TEST_AGENTS))
+    name, recipe = study_recipe(domain)
+    folder = out / domain / ("held-out" if held_out else "all")
+    if (folder / CARD).is_file():
+        simulator = load_simulator(str(folder))
+        trained = simulator.card.dataset_hash, TrainingRecipe.from_json(simulator.card.recipe)
+        if trained == (data.content_hash(), recipe):
+            return simulator
+    label = f"{domain}/{LOGGING}-{'held-out' if held_out else 'all'}"
+    train_simulator(data, name=label, domain=domain, recipe_name=name, recipe=recipe, folder=folder)
+    return load_simulator(str(folder))
+
+
+def drawn(domain: str, agent: int, count: str, draw: int) -> Transitions | None:
+    """Transitions of a test agent drawn at random from its logged trajectory, as those of a new agent 0."""
+    if count == "0":
+        return None
+    whole = _trajectory(domain, agent)
+    if count == "trajectory":
+        return whole
+    keep = np.zeros(len(whole), dtype=np.bool_)
+    keep[np.random.default_rng([agent, draw]).permutation(len(whole))[: int(count)]] = True
+    return whole.select(keep)
+
+
+@lru_cache(maxsize=16)
+def _trajectory(domain: str, agent: int) -> Transitions:
+    data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
+    chosen = data.select(data.agent == agent)
+    return replace(chosen, agent=np.zeros_like(chosen.agent), n_agents=1)
+
+
+def dynamics_for(simulator: Simulator, method: str, transitions: Transitions | None, agent: int) -> AgentDynamics:
+    """The simulator bound to a test agent, as a method knows it.
+
+    Args:
+        simulator: Without the test agents; with them for "retrained".
+        method: A key of `METHODS`.
+        transitions: What is known of the agent; None for nothing.
+        agent: The test agent, for "retrained".
+    """
+    if method == "retrained":
+        known: AgentDynamics = simulator.dynamics(agent)
+        return known
+    prior = simulator.known_beliefs().prior
+    factor = prior.mean
+    if transitions is not None and method == "gaussian":
+        evidence = gather_evidence(simulator.model, prior.noise, transitions)
+        right = (prior.precision @ prior.mean[..., None])[..., 0] + evidence.vector[:, 0]
+        factor = torch.linalg.solve(prior.precision + evidence.information[:, 0], right)
+    elif transitions is not None:
+        factor = FactorPosterior(prior, gather_evidence(simulator.model, prior.noise, transitions)).mean[:, 0]
+    return AgentDynamics(simulator.model, factor.float())
+
+
+def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
+    """Prediction error of one test agent, and the time that its factor took; runs in a worker process."""
+    simulator, transitions = _ready(out, domain, method, agent, count, draw)
+    dynamics_for(simulator, method, transitions, agent)  # once for the caches
+    started = time.perf_counter()
+    dynamics = dynamics_for(simulator, method, transitions, agent)
+    took = 1000 * (time.perf_counter() - started)
+    error = prediction_error(
+        dynamics, DOMAINS[domain], agent, load_policy(domain, TEST), episodes=EPISODES.get(domain, PREDICTION_EPISODES)
+    )
+    return {"rmse": error.mean_rmse, "r2": error.median_r2, "milliseconds": took}
+
+
+def return_job(out: str, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
+    """Return of one episode of MPC in the true environment; runs in a worker process."""
+    simulator, transitions = _ready(out, domain, method, agent, count, draw)
+    spec = DOMAINS[domain]
+    assert isinstance(spec.action_space, spaces.Discrete)
+    stream = int(np.random.SeedSequence([agent, draw]).generate_state(1)[0])
+    dynamics: Dynamics = (
+        simulator.online() if method == "online" else dynamics_for(simulator, method, transitions, agent)
+    )
+    planner = MPCPolicy(dynamics, spec.task, spec.action_space, bonus=spec.peak_bonus, seed=stream)
+    policy: Policy = OnlinePolicy(planner, dynamics) if method == "online" else planner  # type: ignore[arg-type]
+    return {"return": float(episode_returns(policy, spec, agent, episodes=1, seed=stream)[0])}
+
+
+def _ready(
+    out: str, domain: str, method: str, agent: int, count: str, draw: int
+) -> tuple[Simulator, Transitions | None]:
+    folder = Path(out) / domain / ("all" if method == "retrained" else "held-out")
+    known = method in ("personalized", "gaussian")
+    return load_simulator(str(folder)), drawn(domain, agent, count, draw) if known else None
+
+
+def jobs(domain: str, version: str, draws: int, kind: str) -> Iterable[dict[str, Any]]:
+    """The study's jobs; a count that leaves nothing to chance is measured once, but for returns.
+
+    Args:
+        domain: The domain.
+        version: Of the simulator.
+        draws: Random draws of transitions (and episodes, for returns) an agent and count.
+        kind: "error" or "return".
+    """
+    for draw in range(draws):
+        for agent in reversed(TEST_AGENTS):
+            for count in COUNTS:
+                chance = kind == "return" or count not in ("0", "trajectory")
+                methods = ("personalized",)
+                if kind == "error" and count in ("1", "5", "20"):
+                    methods += ("gaussian",)  # type: ignore[assignment]
+                for method in methods:
+                    if draw == 0 or chance:
+                        yield _job(domain, version, method, agent, count, draw)
+            if kind == "return" or draw == 0:
+                yield _job(domain, version, "retrained", agent, "trajectory", draw)
+            if kind == "return":
+                yield _job(domain, version, "online", agent, "0", draw)
+
+
+def _job(domain: str, version: str, method: str, agent: int, count: str, draw: int) -> dict[str, Any]:
+    return {"domain": domain, "version": version, "method": method, "agent": agent, "count": count, "draw": draw}
+
+
+def run_study(
+    domain: str, out: Path, draws: int = 5, episodes: int = 5, workers: int | None = None
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Measures one domain; what is in `out` already is not done again.
+
+    Args:
+        domain: A domain with test agents and a test policy.
+        out: Folder of simulators and results.
+        draws: Random draws of transitions an agent and count, for errors.
+        episodes: Episodes of MPC, each after a draw of its own; 0 for none. None either where actions are continuous.
+        workers: Processes; None for one a core.
+
+    Returns:
+        Rows of errors and of returns.
+    """
+    measured: list[list[dict[str, str]]] = [[], []]
+    kinds = [("error", error_job, draws, ERROR)]
+    if episodes and isinstance(DOMAINS[domain].action_space, spaces.Discrete):
+        kinds.append(("return", return_job, episodes, RETURN))  # type: ignore[arg-type]
+    for held_out in (True, False):  # what needs only the first of two trainings comes first
+        simulator = study_simulator(domain, held_out, out)
+        for rows, (kind, function, number, columns) in zip(measured, kinds, strict=False):
+            chosen = [
+                job
+                for job in jobs(domain, simulator.card.sha256[:8], number, kind)
+                if (job["method"] == "retrained") != held_out
+            ]
+            rows += run_jobs(
+                function,
+                chosen,
+                RowLog(out / f"{kind}s.csv", JOB, columns),
+                description=f"{domain}: {kind}s, {'unseen' if held_out else 'trained'} agents",
+                constants={"out": str(out.resolve())},
+                drop=("version",),
+                workers=workers,
+            )
+    return measured[0], measured[1]

@@ -1,0 +1,110 @@
+"""Whether trust horizons keep their promise where they were not calibrated: under another policy, with little data."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import Policy
+from persim_gym.experiments.personalize_study import drawn
+from persim_gym.experiments.protocol import PREDICTION_WARMUP, TEST_AGENTS
+from persim_gym.simulator.card import Simulator, load_simulator
+from persim_gym.simulator.trust import Trust, Windows, first_failures, open_loop, trust_horizons
+
+COUNTS = ("0", "1", "5", "20")  # transitions of agents that training never saw
+OTHERS = tuple(range(5, 50))
+EPISODES = 20  # rollouts an agent
+
+
+def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: int, seed: int = 0) -> Windows:
+    """Pieces of true trajectories under a policy, after the protocol's warm-up; NaN behind a termination."""
+    spec = DOMAINS[domain]
+    physics = spec.physics(**spec.agent_covariates(agent))
+    state = spec.initial_state(np.random.default_rng([seed, agent]), episodes)
+    alive, memory = np.ones(episodes, dtype=np.bool_), None
+    start, kept, actions, following = None, alive, [], []
+    for t in range(PREDICTION_WARMUP + steps):
+        obs = spec.observe(state).astype(np.float32)
+        action, memory = policy.predict(obs, memory, np.full(episodes, t == 0), deterministic=True)
+        if t == PREDICTION_WARMUP:
+            start, kept = obs, alive.copy()
+        state = physics(state, action)
+        if start is not None:
+            actions.append(action)
+            following.append(np.where(alive[:, None], spec.observe(state), np.nan).astype(np.float32))
+        alive &= ~np.asarray(spec.task.terminated(spec.observe(state)))
+    assert start is not None
+    cut = np.full(int(kept.sum()), agent), start[kept]
+    return Windows(*cut, np.stack(actions, axis=1)[kept], np.stack(following, axis=1)[kept])
+
+
+def measure(simulator: Simulator, trust: Trust, windows: Sequence[Windows]) -> dict[str, float]:
+    """Shares of rollouts that keep the promise, and how long they are trusted."""
+    results = [open_loop(simulator.model, simulator.known_beliefs(), part) for part in windows]
+    errors, spreads = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    failures, horizons = first_failures(errors, trust.bound), trust_horizons(spreads, trust.scale, trust.bound)
+    return {
+        "rollouts": len(errors),
+        "kept": float((horizons <= failures).mean()),
+        "trusted": float(np.median(horizons)),
+        "possible": float(np.median(failures)),
+    }
+
+
+def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[str, Any]]:
+    """Measures a calibrated simulator under the test policy in the true environment.
+
+    Args:
+        simulator: Name or path of a calibrated simulator of one of the thesis's domains.
+        held_out: Path of one trained without the test agents, for agents with few transitions; None to leave them out.
+
+    Returns:
+        One row a case: what it is, rollouts, share of promises kept, median trusted and possible steps.
+
+    Raises:
+        ValueError: If the simulator is not calibrated.
+    """
+    loaded = load_simulator(simulator)
+    trust, domain = Trust.from_json(loaded.card.trust), loaded.card.domain
+    policy = load_policy(domain, TEST)
+    rows: list[dict[str, Any]] = [
+        {"case": "logged trajectories of unseen agents", "rollouts": trust.agents, "kept": trust.coverage}
+    ]
+    windows = {a: true_windows(domain, a, policy, EPISODES, trust.steps) for a in (*TEST_AGENTS, *OTHERS)}
+    for case, agents in (("test policy, agents 0-4", TEST_AGENTS), ("test policy, agents 5-49", OTHERS)):
+        rows.append({"case": case} | measure(loaded, trust, [windows[a] for a in agents]))
+    for count in COUNTS if held_out is not None else ():
+        stranger = load_simulator(str(Path(str(held_out))))
+        parts = []
+        for agent in TEST_AGENTS:
+            transitions = drawn(domain, agent, count, draw=0)
+            known, number = stranger, agent  # without transitions: the number that training never saw
+            if transitions is not None:
+                known, _ = stranger.personalize(transitions)
+                number = known.model.shape.n_agents - 1
+            window = windows[agent]
+            parts.append((known, replace(window, agent=np.full(len(window.agent), number))))
+        measured = [measure(known, trust, [window]) for known, window in parts]
+        mean = {name: float(np.mean([m[name] for m in measured])) for name in ("kept", "trusted", "possible")}
+        total = sum(int(m["rollouts"]) for m in measured)
+        rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions", "rollouts": total} | mean)
+    return rows
+
+
+def trust_table(rows: Sequence[dict[str, Any]], trust: Trust) -> str:
+    """Markdown table of `run_trust_study`'s rows."""
+    lines = [
+        f"Bound {trust.bound}, level {trust.level:.0%}, scale {trust.scale:.3g}, {trust.steps} steps; error below "
+        f"scale x spread on {trust.band_coverage:.1%} of unseen logged trajectories.",
+        "",
+        "| case | rollouts | promise kept | steps trusted (median) | steps within the bound (median) |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        ends = [f"{row[name]:.0f}" if name in row else "" for name in ("trusted", "possible")]
+        lines.append(f"| {row['case']} | {row['rollouts']} | {row['kept']:.1%} | {ends[0]} | {ends[1]} |")
+    return "\n".join(lines)

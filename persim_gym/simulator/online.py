@@ -1,0 +1,105 @@
+"""The simulator of one agent, updated with every transition."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from persim_gym.simulator.beliefs import Evidence, FactorPosterior
+from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, unknown_agent
+from persim_gym.simulator.personalize import features, targets
+
+
+class OnlineDynamics:
+    """A `Dynamics` of one agent that learns: call `update` after each step, and predictions use the posterior mean.
+
+    An update adds a matrix of rank D to the evidence and solves for R unknowns; what it costs does not grow with the
+    number of transitions. The result is that of `Simulator.personalize` on all of them at once, in any order.
+
+    Attributes:
+        members: Ensemble size M.
+    """
+
+    def __init__(self, model: FactoredEnsemble, beliefs: FactorPosterior, agent: int | None = None) -> None:
+        """Starts from an agent's beliefs, or from the prior.
+
+        Args:
+            model: The ensemble, on the CPU.
+            beliefs: Of its agents.
+            agent: The agent; None for one that nothing is known of.
+
+        Raises:
+            ValueError: If the agent is unknown.
+        """
+        if agent is not None and not 0 <= agent < beliefs.n_agents:
+            raise unknown_agent(agent, beliefs.n_agents)
+        s = model.shape
+        self.members = s.members
+        self._model = model
+        start = Evidence.none(s.members, 1, s.rank) if agent is None else beliefs.evidence.of([agent])
+        self._start = self._posterior = FactorPosterior(beliefs.prior, start)
+        self._bound: AgentDynamics | None = None
+
+    @property
+    def posterior(self) -> FactorPosterior:
+        """Beliefs about the agent, which is agent 0 in there."""
+        return self._posterior
+
+    @property
+    def factor(self) -> Tensor:
+        """The factor that predictions use, [M, R]."""
+        return self._now().factor
+
+    @torch.no_grad()
+    def update(self, obs: Any, action: Any, next_obs: Any) -> None:
+        """Learns from one transition, or from K.
+
+        Args:
+            obs: Observation before the action, [D] or [K, D].
+            action: Discrete [] or [K], or continuous [A] or [K, A].
+            next_obs: Observation after the action, as `obs`.
+
+        Raises:
+            ValueError: If a value is not finite.
+        """
+        s = self._model.shape
+        before, after = (torch.as_tensor(np.array(x, dtype=np.float32).reshape(-1, s.obs_dim)) for x in (obs, next_obs))
+        act = (
+            torch.as_tensor(np.array(action, dtype=np.int64).reshape(-1))
+            if s.n_actions
+            else torch.as_tensor(np.array(action, dtype=np.float32).reshape(-1, s.action_dim))
+        )
+        if not all(bool(torch.isfinite(x).all()) for x in (before, act, after)):
+            raise ValueError("cannot learn from a transition that is not finite; leave it out")
+        f = features(self._model, before, act)  # [M, K, D, R]
+        change, uncensored = targets(self._model, before, after)
+        scaled = f * (uncensored / self._posterior.prior.noise[:, None])[..., None]
+        more = Evidence(
+            (scaled.mT @ f).sum(1, keepdim=True),
+            (scaled.mT @ change[..., None])[..., 0].sum(1, keepdim=True),
+            torch.tensor([len(before)]),
+        )
+        self._posterior = FactorPosterior(self._posterior.prior, self._posterior.evidence + more)
+        self._bound = None
+
+    def forget(self) -> None:
+        """Goes back to what was believed at the start."""
+        self._posterior, self._bound = self._start, None
+
+    def sample(self, rng: np.random.Generator) -> AgentDynamics:
+        """Dynamics of one draw of the posterior; it does not learn."""
+        return AgentDynamics(self._model, self._posterior.sample(0, rng).float())
+
+    def __call__(self, obs: Any, action: Any) -> Any:
+        """Next observations, [M, C, D]; as `AgentDynamics`."""
+        return self._now()(obs, action)
+
+    def rollout(self, obs: Any, actions: Any) -> Any:
+        """Observations along whole sequences of actions; as `AgentDynamics.rollout`."""
+        return self._now().rollout(obs, actions)
+
+    def _now(self) -> AgentDynamics:
+        if self._bound is None:
+            self._bound = AgentDynamics(self._model, self._posterior.mean[:, 0].float())
+        return self._bound

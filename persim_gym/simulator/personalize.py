@@ -1,0 +1,209 @@
+"""Latent factors in closed form: of agents that training never saw, and a last polish of those that it did."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from persim_gym.simulator.beliefs import Evidence, FactorPosterior, FactorPrior
+from persim_gym.simulator.data import Logged
+from persim_gym.simulator.encoders import AgentEncoder
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.transition_file import TransitionFile
+from persim_gym.transitions import Transitions
+
+CHUNK = 2048  # transitions whose features are held at once
+NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
+NOISE_FLOOR = 1e-10  # of the scaled changes' unit variance; float32 observations are no finer
+CENTRES = 500  # learned agents that the prior keeps
+EPISODES = 2000  # of data on disk, that the prior is learned from
+
+
+def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
+    """What multiplies u(agent) in the predicted scaled change of the observation, float64 [M, K, D, R].
+
+    Args:
+        model: The ensemble, on the CPU.
+        obs: Observations, [K, D].
+        action: int64 [K] or float32 [K, A].
+    """
+    s = model.shape
+    scaled = model.scale_action(action)
+    if not s.n_actions:
+        scaled = scaled.expand(s.members, *action.shape)
+    v = model.state_encoder(model.scale_obs(obs).expand(s.members, *obs.shape)).unflatten(-1, (s.out_dim, s.rank))
+    v = v[..., : s.obs_dim, :]  # the change of the observation; a learned reward follows the same factor
+    w = model.action_encoder(scaled)  # [M, K, R]
+    result: Tensor = v.double() * w.double().unsqueeze(-2)
+    return result
+
+
+def targets(model: FactoredEnsemble, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
+    """Scaled changes of the observation, float64 [K, D], and whether they are uncensored, bool [K, D].
+
+    Physics clips some observations: a value at its bound says only that the unclipped one is beyond.
+    """
+    d = model.shape.obs_dim
+    change = (next_obs.double() - obs.double() - model.delta_mean[:d].double()) / model.delta_std[:d].double()
+    return change, (next_obs > model.obs_low[:d]) & (next_obs < model.obs_high[:d])
+
+
+@torch.no_grad()
+def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged) -> Evidence:
+    """What transitions say about the factors of their N agents.
+
+    Args:
+        model: The ensemble, on the CPU; its encoders count, its agents do not.
+        noise: Residual variance, [M, D].
+        transitions: The data, in memory or on disk.
+    """
+    s = model.shape
+    total = Evidence.none(s.members, transitions.n_agents, s.rank)
+    for agent, obs, action, next_obs in _chunks(transitions):
+        f = features(model, obs, action)
+        change, uncensored = targets(model, obs, next_obs)
+        scaled = f * (uncensored / noise[:, None])[..., None]  # [M, K, D, R]
+        total.information.index_add_(1, agent, scaled.mT @ f)
+        total.vector.index_add_(1, agent, (scaled.mT @ change[..., None])[..., 0])
+        total.seen.index_add_(0, agent, torch.ones_like(agent))
+    return total
+
+
+@torch.no_grad()
+def learned_prior(model: FactoredEnsemble, transitions: Transitions, seed: int = 0) -> FactorPrior:
+    """The prior that a trained model and its data imply.
+
+    Args:
+        model: The trained ensemble, on the CPU.
+        transitions: What it was trained on; agents without any do not count.
+        seed: Chooses agents and transitions where there are more than needed.
+    """
+    rng = np.random.default_rng(seed)
+    known = np.unique(transitions.agent)
+    if len(known) > CENTRES:
+        known = np.sort(rng.choice(known, CENTRES, replace=False))
+    centres = model.agent_encoder(torch.from_numpy(known)).double()  # [M, P, R]
+    if len(transitions) > NOISE_SAMPLE:
+        keep = np.zeros(len(transitions), dtype=np.bool_)
+        keep[rng.choice(len(transitions), NOISE_SAMPLE, replace=False)] = True
+        transitions = transitions.select(keep)
+    return FactorPrior(centres, residual_variance(model, transitions))
+
+
+@torch.no_grad()
+def residual_variance(model: FactoredEnsemble, transitions: Transitions) -> Tensor:
+    """Mean squared one-step error of each member and dimension in scaled units, float64 [M, D]."""
+    s = model.shape
+    total = torch.zeros(s.members, s.obs_dim, dtype=torch.float64)
+    count = torch.zeros(s.obs_dim, dtype=torch.float64)
+    for agent, obs, action, next_obs in _chunks(transitions):
+        u = model.agent_encoder(agent).double()
+        change, uncensored = targets(model, obs, next_obs)
+        residual = (features(model, obs, action) @ u[..., None])[..., 0] - change
+        total += (residual.square() * uncensored).sum(1)
+        count += uncensored.sum(0)
+    return (total / count.clamp_min(1)).clamp_min(NOISE_FLOOR)
+
+
+def learned_beliefs(model: FactoredEnsemble, transitions: Logged, seed: int = 0) -> FactorPosterior:
+    """Posterior of every agent of a trained model, from the data that it was trained on.
+
+    Args:
+        model: The trained ensemble, on the CPU.
+        transitions: What it was trained on.
+        seed: As `learned_prior`.
+    """
+    sample = transitions.sample(EPISODES, seed) if isinstance(transitions, TransitionFile) else transitions
+    prior = learned_prior(model, sample, seed)
+    return FactorPosterior(prior, gather_evidence(model, prior.noise, transitions))
+
+
+@torch.no_grad()
+def with_factors(model: FactoredEnsemble, factors: Tensor) -> FactoredEnsemble:
+    """A model of the same encoders whose agents have the given factors, [M, N, R]; N may differ."""
+    changed = FactoredEnsemble(replace(model.shape, n_agents=factors.shape[1]))
+    kept = {name: value for name, value in model.state_dict().items() if name != "agent_encoder.factor"}
+    changed.load_state_dict(kept, strict=False)
+    encoder = changed.agent_encoder
+    assert isinstance(encoder, AgentEncoder)
+    encoder.factor.copy_(factors - encoder.bias.double())
+    return changed.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def polished(model: FactoredEnsemble, beliefs: FactorPosterior, every: bool = True) -> FactoredEnsemble:
+    """The model with posterior means for factors; agents without transitions get the population average.
+
+    Args:
+        model: A trained ensemble.
+        beliefs: Of its agents.
+        every: Whether agents with transitions change too; if not, the model is changed in place.
+    """
+    if every:
+        return with_factors(model, beliefs.mean)
+    encoder, unseen = model.agent_encoder, beliefs.evidence.seen == 0
+    assert isinstance(encoder, AgentEncoder)
+    encoder.factor[:, unseen] = (beliefs.prior.mean[:, None] - encoder.bias.double()).float()
+    return model
+
+
+def personalized(
+    model: FactoredEnsemble, beliefs: FactorPosterior, transitions: Transitions
+) -> tuple[FactoredEnsemble, FactorPosterior, FactorPosterior]:
+    """Appends agents that training never saw.
+
+    Args:
+        model: The ensemble of N agents.
+        beliefs: Of these agents.
+        transitions: Of the new agents alone, in the order of their numbers.
+
+    Returns:
+        The ensemble of all agents, the posterior of all agents, and that of the new ones.
+
+    Raises:
+        ValueError: If observations or actions are not the model's.
+    """
+    check_fit(model, transitions)
+    names, agent = np.unique(transitions.agent, return_inverse=True)
+    fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
+    new = FactorPosterior(beliefs.prior, gather_evidence(model, beliefs.prior.noise, fresh))
+    old = model.agent_encoder(torch.arange(model.shape.n_agents)).detach().double()
+    joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(new.evidence))
+    return with_factors(model, torch.cat([old, new.mean], dim=1)), joined, new
+
+
+def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:
+    """Checks that transitions have the observations and actions of a model.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    s = model.shape
+    if transitions.obs.shape[1] != s.obs_dim:
+        raise ValueError(
+            f"{transitions.source} has {transitions.obs.shape[1]} observations, the simulator {s.obs_dim}; "
+            "give data of the domain that it was trained on"
+        )
+    if s.n_actions:
+        fits = transitions.action.ndim == 1 and 0 <= transitions.action.min() <= transitions.action.max() < s.n_actions
+    else:
+        fits = transitions.action.ndim == 2 and transitions.action.shape[1] == s.action_dim
+    if not fits:
+        wanted = f"0–{s.n_actions - 1}" if s.n_actions else f"vectors of {s.action_dim}"
+        raise ValueError(f"{transitions.source}: actions are not those of the simulator, {wanted}")
+
+
+def _chunks(transitions: Logged) -> Iterator[tuple[Tensor, ...]]:
+    """Agents, observations, actions and next observations of at most `CHUNK` rows at once."""
+    names = ("agent", "obs", "action", "next_obs")
+    parts: Iterable[dict[str, Any]] = (
+        (transitions.read([block]) for block in range(transitions.blocks))
+        if isinstance(transitions, TransitionFile)
+        else [{name: getattr(transitions, name) for name in names}]
+    )
+    for part in parts:
+        for start in range(0, len(part["agent"]), CHUNK):
+            yield tuple(torch.from_numpy(np.ascontiguousarray(part[name][start : start + CHUNK])) for name in names)

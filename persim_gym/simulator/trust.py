@@ -1,0 +1,350 @@
+"""How far a simulator can be trusted: its errors on logged data that it has not seen, and what its spread says of them.
+
+Errors and spreads are root mean squares over dimensions in standard deviations of the logged observations, of open-loop
+rollouts in which every member goes its own way; spreads count what is not known of the agent's factor too. The *trust
+horizon* of a rollout is the number of steps before `scale * spread` passes a stated bound. `scale` is calibrated by
+split conformal prediction: on a new trajectory that is exchangeable with the calibration ones (an agent of the
+population, the logging policy), the true error stays within the bound for the whole trust horizon with at least the
+stated probability, whatever the model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.personalize import learned_beliefs, personalized, polished
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.transitions import Transitions
+
+PROFILE_STEPS = (1, 2, 5, 10, 20, 50)
+FLOOR = 0.001  # of the bound; smaller spreads and errors do not matter
+_SPLITS = 200  # random halves of the calibration agents that coverage is measured on
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Measured limits of a simulator.
+
+    Attributes:
+        bound: Error that predictions should not pass, in standard deviations of the logged observations.
+        level: Probability that they do not within the trust horizon.
+        scale: What the ensemble's spread is multiplied with before it is compared with the bound; infinite (stored as
+            -1) if no horizon can be promised.
+        horizon: The same promise without a look at the spread: one number of steps for every rollout.
+        steps: Longest rollout that was looked at.
+        agents: Number of agents it was calibrated on.
+        band_coverage: Share of calibration agents whose error stayed below `scale * spread` up to its first failure,
+            in halves that did not set the scale; close to the level.
+        coverage: Likewise, share whose error stayed within the bound for the trust horizon; at least the level.
+        profile: Median and 90 % quantile of the error by step.
+        spread_profile: Median of the spread by step.
+    """
+
+    bound: float
+    level: float
+    scale: float
+    horizon: int
+    steps: int
+    agents: int
+    band_coverage: float
+    coverage: float
+    profile: dict[str, list[float]]
+    spread_profile: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return {**asdict(self), "scale": self.scale if np.isfinite(self.scale) else -1.0}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Trust":
+        """Reads what `to_json` made.
+
+        Raises:
+            ValueError: If keys are not those of this version, or there are none: the simulator is not calibrated.
+        """
+        if set(stored) != {f.name for f in fields(cls)}:
+            raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
+        return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Pieces of logged trajectories, of at most T steps.
+
+    Attributes:
+        agent: [B].
+        obs: Where they start, [B, D].
+        actions: [B, T] or [B, T, A]; repeats of the last one behind the end.
+        following: Logged next observations, [B, T, D]; NaN behind the end.
+    """
+
+    agent: NDArray[np.int64]
+    obs: NDArray[np.float32]
+    actions: NDArray[Any]
+    following: NDArray[np.float32]
+
+    @property
+    def logged(self) -> NDArray[np.bool_]:
+        """Whether a step was logged, [B, T]."""
+        logged: NDArray[np.bool_] = ~np.isnan(self.following[..., 0])
+        return logged
+
+
+def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int) -> Windows:
+    """Cuts windows out of trajectories.
+
+    Args:
+        transitions: Logged data.
+        starts: Row that each window starts at, [B].
+        steps: Longest window T.
+    """
+    ends = np.append(np.flatnonzero(np.diff(transitions.trajectory)), len(transitions) - 1)  # last row of each episode
+    last = ends[np.searchsorted(ends, starts)]
+    rows = np.minimum(starts[:, None] + np.arange(steps), last[:, None])  # [B, T]
+    inside = starts[:, None] + np.arange(steps) <= last[:, None]
+    following = np.where(inside[..., None], transitions.next_obs[rows], np.float32(np.nan))
+    return Windows(transitions.agent[starts], transitions.obs[starts], transitions.action[rows], following)
+
+
+def open_loop(
+    model: FactoredEnsemble, beliefs: FactorPosterior, windows: Windows, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rolls every member out along the windows' actions, with its factor and with a draw of its belief.
+
+    The squared spread is the variance over members plus their mean squared distance to the rollout of their draw: what
+    the ensemble does not know of the dynamics, and what it does not know of the agent.
+
+    Args:
+        model: The ensemble.
+        beliefs: Of its agents' factors.
+        windows: Starts and actions; of B agents that may repeat.
+        seed: Of the draws.
+
+    Returns:
+        Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
+    """
+    rng, agents = np.random.default_rng(seed), windows.agent.tolist()
+    settled, drawn = RowsDynamics(model, agents), RowsDynamics(model, agents, apart=True)
+    for row, agent in enumerate(agents):
+        drawn.rebind(row, beliefs.sample(agent, rng).float())
+    scale, size = model.logged_std.numpy(), model.shape.obs_dim
+    now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
+    errors, spreads = [], []
+    for t in range(windows.actions.shape[1]):
+        action = np.ascontiguousarray(windows.actions[:, t])
+        now, other = settled(now, action), drawn(other, action)  # [M, B, D]
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
+            errors.append(np.sqrt(np.square(apart).mean(axis=1)))
+            unknown = np.square((other - now)[..., :size] / scale).mean(axis=(0, 2), dtype=np.float64)
+            spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
+    error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
+    error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
+    return error, np.where(np.isfinite(spread), spread, np.inf)
+
+
+def first_failures(errors: NDArray[np.float64], bound: float) -> NDArray[np.int64]:
+    """Steps that errors [B, T] stay within a bound before they first pass it, [B]; T where they never do."""
+    failed = errors > bound
+    steps: NDArray[np.int64] = np.where(failed.any(axis=1), failed.argmax(axis=1), errors.shape[1])
+    return steps
+
+
+def trust_horizons(spreads: NDArray[np.float64], scale: float, bound: float) -> NDArray[np.int64]:
+    """Number of trusted steps of rollouts with spreads [B, T], [B]."""
+    return first_failures(scale * np.maximum(spreads, FLOOR * bound), bound)
+
+
+def conformal_scale(
+    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float = 0.9
+) -> float:
+    """How much larger than the spread errors can be, so that trust horizons keep their promise on a new rollout.
+
+    The score of a rollout is its largest ratio of error to spread up to the first step at which the error passes the
+    bound. Scores of n exchangeable rollouts are exchangeable with that of the next, whose score is thus at most the
+    returned scale with the stated probability; if so, `scale * spread` passes the bound no later than its error does.
+
+    Args:
+        errors: [B, T]; NaN where nothing was logged.
+        spreads: [B, T].
+        bound: Error that should not be passed; spreads below `FLOOR` of it count as that.
+        level: Probability of the promise.
+
+    Returns:
+        The scale; infinite if there are too few rollouts for the level.
+
+    Source: split conformal prediction, Vovk et al. 2005; a rollout is one example, its score a maximum over steps.
+    """
+    scores = _scores(errors, spreads, bound)
+    rank = int(np.ceil((len(scores) + 1) * level))
+    return float(np.sort(scores)[rank - 1]) * (1 + 1e-9) if rank <= len(scores) else float("inf")
+
+
+def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    counts = np.arange(errors.shape[1]) <= first_failures(errors, bound)[:, None]
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(np.isinf(spreads), 0.0, errors / np.maximum(spreads, FLOOR * bound))
+    scores: NDArray[np.float64] = np.where(counts & ~np.isnan(ratio), ratio, 0.0).max(axis=1)
+    return scores
+
+
+def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 0.9) -> int:
+    """The longest horizon that keeps the promise without a look at spreads; arguments as `conformal_scale`."""
+    rank = int(np.floor((len(errors) + 1) * (1 - level)))
+    return int(np.sort(first_failures(errors, bound))[rank - 1]) if rank >= 1 else 0
+
+
+def measured_coverage(
+    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float, seed: int = 0
+) -> tuple[float, float]:
+    """Shares of random halves of the rollouts whose scale was set by the other half.
+
+    Returns:
+        Share whose error stays below `scale * spread` up to its first failure, which the scale is made for; and share
+        whose error stays within the bound for the trust horizon, which follows, and is larger.
+    """
+    rng, n = np.random.default_rng(seed), len(errors)
+    scores, failures = _scores(errors, spreads, bound), first_failures(errors, bound)
+    below, kept = [], []
+    for _ in range(_SPLITS):
+        order = rng.permutation(n)
+        one, other = order[: n // 2], order[n // 2 :]
+        scale = conformal_scale(errors[one], spreads[one], bound, level)
+        below.append((scores[other] <= scale).mean())
+        kept.append((trust_horizons(spreads[other], scale, bound) <= failures[other]).mean())
+    return float(np.mean(below)), float(np.mean(kept))
+
+
+def calibrate(
+    model: FactoredEnsemble,
+    recipe: TrainingRecipe,
+    transitions: Transitions,
+    *,
+    bound: float = 0.1,
+    level: float = 0.9,
+    agents: int = 100,
+    steps: int = 50,
+    seed: int = 0,
+    progress: bool = True,
+) -> Trust:
+    """Measures errors on agents that training has not seen, and calibrates the spread with them.
+
+    The simulator itself has seen every trajectory, so that its errors there say little. A sibling of the same recipe is
+    trained without `agents` of them; these are personalized from the first half of their trajectory and rolled out once
+    along the second. The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
+
+    Args:
+        model: The simulator's ensemble, for sizes and bounds.
+        recipe: Its recipe.
+        transitions: Its data.
+        bound: See `Trust`.
+        level: See `Trust`.
+        agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
+        steps: Longest rollout T.
+        seed: Of the choice of agents and windows, and of the sibling's training.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there are too few agents.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(transitions.agent)
+    usable = np.flatnonzero(counts >= 2)
+    chosen = np.sort(rng.permutation(usable)[: min(agents, len(usable) // 5)])
+    if len(chosen) < 2 / (1 - level):
+        raise ValueError(
+            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {round(2 / (1 - level))}, "
+            "and five times as many in the data: lower the level, or log more agents"
+        )
+    held = np.isin(transitions.agent, chosen)
+    sibling = fit(
+        transitions.select(~held),
+        recipe,
+        n_actions=model.shape.n_actions,
+        bounds=(model.obs_low[: model.shape.obs_dim].numpy(), model.obs_high[: model.shape.obs_dim].numpy()),
+        learn_task=model.shape.extra_dim > 0,
+        seed=seed,
+        progress=progress,
+    )
+    beliefs: FactorPosterior = learned_beliefs(sibling, transitions.select(~held), seed)
+    sibling = polished(sibling, beliefs, every=recipe.polish)
+    early, starts = _first_halves(transitions, chosen, steps, rng)
+    bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
+    windows = cut_windows(transitions, starts, steps)
+    new = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
+    return summary(*open_loop(bigger, everyone, new, seed), bound=bound, level=level, seed=seed)
+
+
+def summary(
+    errors: NDArray[np.float64], spreads: NDArray[np.float64], *, bound: float, level: float, seed: int = 0
+) -> Trust:
+    """Limits measured on one rollout an agent, errors and spreads [B, T]."""
+    below, kept = measured_coverage(errors, spreads, bound, level, seed)
+    at = [t for t in PROFILE_STEPS if t <= errors.shape[1] and np.isfinite(errors[:, t - 1]).any()]
+    return Trust(
+        bound=bound,
+        level=level,
+        scale=float(f"{conformal_scale(errors, spreads, bound, level):.6g}"),
+        horizon=conformal_horizon(errors, bound, level),
+        steps=errors.shape[1],
+        agents=len(errors),
+        band_coverage=round(below, 4),
+        coverage=round(kept, 4),
+        profile={str(t): [float(f"{q:.4g}") for q in np.nanquantile(errors[:, t - 1], (0.5, 0.9))] for t in at},
+        spread_profile={str(t): float(f"{np.median(spreads[:, t - 1]):.4g}") for t in at},
+    )
+
+
+def agent_horizons(
+    model: FactoredEnsemble,
+    beliefs: FactorPosterior,
+    trust: Trust,
+    transitions: Transitions,
+    agent: int,
+    rollouts: int = 100,
+    seed: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Trust horizons of one agent where the population's data start, under logged actions.
+
+    Args:
+        model: The ensemble.
+        beliefs: Of its agents' factors.
+        trust: Its measured limits.
+        transitions: Its data; any agents': starts and actions are taken from them, not what followed.
+        agent: The agent.
+        rollouts: Number of rollouts B.
+        seed: Chooses where they start.
+
+    Returns:
+        Trust horizons and lengths of the logged action sequences, each [B]; a horizon is no longer than its sequence.
+
+    Raises:
+        ValueError: If the agent is unknown.
+    """
+    starts = np.random.default_rng(seed).integers(len(transitions), size=rollouts)
+    windows = cut_windows(transitions, starts, trust.steps)
+    lengths = windows.logged.sum(axis=1)
+    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed)
+    return np.minimum(trust_horizons(spreads, trust.scale, trust.bound), lengths), lengths
+
+
+def _first_halves(
+    transitions: Transitions, agents: NDArray[np.int64], steps: int, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Mask [K] of the first half of each agent's transitions, and one row of its second half that has room, [B]."""
+    early = np.zeros(len(transitions), dtype=np.bool_)
+    starts = []
+    for agent in agents:
+        rows = np.flatnonzero(transitions.agent == agent)
+        half = len(rows) // 2
+        early[rows[:half]] = True
+        room = max(len(rows) - half - steps, 1)
+        starts.append(rows[half + int(rng.integers(room))])
+    return early, np.array(starts)

@@ -1,0 +1,178 @@
+"""Trust horizons: their promise is kept on synthetic rollouts, and measured on logged ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from persim_gym.envs import DOMAINS
+from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.simulator.trust import (
+    Trust,
+    agent_horizons,
+    calibrate,
+    conformal_horizon,
+    conformal_scale,
+    cut_windows,
+    first_failures,
+    measured_coverage,
+    open_loop,
+    summary,
+    trust_horizons,
+)
+from persim_gym.transitions import Transitions
+
+
+def rollouts(rng, n, steps=30):
+    """Errors that grow at random rates, with a spread that tells half of the story."""
+    rate = np.exp(rng.normal(size=(n, 1)))
+    told = rate * np.exp(0.5 * rng.normal(size=(n, 1)))
+    time = np.arange(1, steps + 1)
+    return 0.01 * rate * time * np.exp(0.2 * rng.normal(size=(n, steps))), 0.01 * told * time
+
+
+def test_the_promise_is_kept_on_new_rollouts_and_not_by_luck():
+    rng = np.random.default_rng(0)
+    below, kept, plain = [], [], []
+    for _ in range(300):
+        errors, spreads = rollouts(rng, 40)
+        new_errors, new_spreads = rollouts(rng, 20)
+        scale = conformal_scale(errors, spreads, bound=0.2)
+        failures = first_failures(new_errors, 0.2)
+        until = np.arange(30) <= failures[:, None]
+        below.append(((new_errors <= scale * np.maximum(new_spreads, 2e-4)) | ~until).all(axis=1).mean())
+        kept.append((trust_horizons(new_spreads, scale, 0.2) <= failures).mean())
+        plain.append((conformal_horizon(errors, 0.2) <= failures).mean())
+    assert 0.89 < np.mean(below) < 0.93  # 37 of 41 ranks: 0.902
+    assert np.mean(kept) >= np.mean(below)
+    assert 0.89 < np.mean(plain) < 0.95
+
+
+def test_half_of_the_promise_needs_half_of_the_scale():
+    errors, spreads = rollouts(np.random.default_rng(1), 200)
+    assert conformal_scale(errors, spreads, 0.2, level=0.5) < conformal_scale(errors, spreads, 0.2, level=0.9)
+    assert conformal_horizon(errors, 0.2, level=0.5) > conformal_horizon(errors, 0.2, level=0.9)
+
+
+def test_coverage_is_measured_on_halves_that_did_not_set_the_scale():
+    errors, spreads = rollouts(np.random.default_rng(2), 400)
+    below, kept = measured_coverage(errors, spreads, 0.2, 0.9)
+    assert below == pytest.approx(0.9, abs=0.02) and kept >= below
+
+
+def test_too_few_rollouts_promise_nothing():
+    errors, spreads = rollouts(np.random.default_rng(0), 8)
+    assert conformal_scale(errors, spreads, 0.2) == np.inf
+    assert conformal_horizon(errors, 0.2) == 0
+    assert trust_horizons(spreads, np.inf, 0.2).tolist() == [0] * 8
+
+
+def test_what_was_not_logged_is_no_failure_and_what_is_not_finite_is():
+    errors = np.array([[0.1, np.nan, np.nan], [0.1, np.inf, 0.1], [0.3, 0.1, 0.1]])
+    assert first_failures(errors, 0.2).tolist() == [3, 1, 0]
+    assert trust_horizons(np.array([[0.01, 0.3, 0.01], [0.01, np.inf, np.inf]]), 1.0, 0.2).tolist() == [1, 1]
+
+
+def test_limits_survive_json():
+    errors, spreads = rollouts(np.random.default_rng(0), 40)
+    for trust in (
+        summary(errors, spreads, bound=0.2, level=0.9),
+        summary(errors[:5], spreads[:5], bound=0.2, level=0.9),
+    ):
+        assert Trust.from_json(trust.to_json()) == trust
+    with pytest.raises(ValueError, match="persim calibrate"):
+        Trust.from_json({})
+
+
+# --- logged data ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Transitions:
+    """One trajectory of 60 steps of each of 60 MountainCar agents."""
+    domain = DOMAINS["mountaincar"]
+    rng, n, steps = np.random.default_rng(0), 60, 60
+    physics = domain.physics(gravity=domain.population[:n, 0])
+    state = np.stack([rng.uniform(-0.9, 0.2, n), rng.uniform(-0.04, 0.04, n)], axis=1)
+    parts = []
+    for _ in range(steps):
+        action = rng.integers(3, size=n)
+        following = physics(state, action)
+        parts.append((state, action, following))
+        state = following
+    obs, action, next_obs = (np.swapaxes(np.stack(x), 0, 1).reshape(n * steps, -1) for x in zip(*parts, strict=True))
+    agent = np.repeat(np.arange(n), steps)
+    zeros = np.zeros(len(agent), dtype=np.float32)
+    return Transitions(
+        agent,
+        obs.astype(np.float32),
+        action[:, 0],
+        zeros,
+        next_obs.astype(np.float32),
+        zeros > 0,
+        agent,
+        n,
+        "fleet",
+    )
+
+
+def test_windows_end_with_their_trajectory(fleet):
+    windows = cut_windows(fleet, np.array([5, 58, 119]), steps=4)
+    assert windows.logged.sum(axis=1).tolist() == [4, 2, 1]
+    assert windows.agent.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(windows.obs[1], fleet.obs[58])
+    np.testing.assert_array_equal(windows.following[0], fleet.next_obs[5:9])
+    np.testing.assert_array_equal(windows.actions[1], fleet.action[[58, 59, 59, 59]])
+
+
+def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
+    model = fit(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
+    windows = cut_windows(fleet, np.array([130, 3]), steps=3)
+    known = learned_beliefs(model, fleet)
+    sums = known.evidence
+    certain = FactorPosterior(known.prior, replace(sums, information=sums.information * 1e9, vector=sums.vector * 1e9))
+    model = polished(model, certain)
+    errors, spreads = open_loop(model, certain, windows)
+    for row, agent in enumerate((2, 0)):
+        dynamics = model.dynamics(agent)
+        now = np.repeat(windows.obs[row][None, None], 3, axis=0)
+        for t in range(3):
+            now = dynamics(now, windows.actions[row, t : t + 1])
+            apart = (now.mean(0)[0] - windows.following[row, t]) / model.logged_std.numpy()
+            assert errors[row, t] == pytest.approx(np.sqrt((apart**2).mean()), rel=1e-4)
+            assert spreads[row, t] == pytest.approx(model.disagreement(now)[0], rel=1e-4)
+
+
+def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
+    recipe = replace(TINY, epochs=4)
+    model = fit(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
+    options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
+    trust = calibrate(model, recipe, fleet, **options)
+    assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
+    assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
+    assert list(trust.profile) == ["1", "2", "5", "10", "20"]
+    assert trust == calibrate(model, recipe, fleet, **options)
+    with pytest.raises(ValueError, match="12 agents are too few to calibrate on for level 0.9"):
+        calibrate(model, recipe, fleet, level=0.9, progress=False)
+    model = polished(model, learned_beliefs(model, fleet))
+    known = learned_beliefs(model, fleet)
+    horizons, lengths = agent_horizons(model, known, trust, fleet, agent=17)
+    assert len(horizons) == 100 and (horizons <= lengths).all() and lengths.max() == 20
+    stricter, _ = agent_horizons(model, known, replace(trust, scale=10 * trust.scale), fleet, agent=17)
+    assert (stricter <= horizons).all() and stricter.sum() < horizons.sum()
+
+
+def test_an_agent_without_data_is_trusted_less(fleet):
+    """Its ensemble agrees on the population average; only the belief about its factor knows better."""
+    data = fleet.select(fleet.agent != 7)
+    model = fit(data, replace(TINY, epochs=120), n_actions=3, progress=False).requires_grad_(False)
+    beliefs = learned_beliefs(model, data)
+    model = polished(model, beliefs)
+    windows = cut_windows(fleet, np.flatnonzero(fleet.agent == 7)[:40:5], steps=10)
+    errors, spreads = open_loop(model, beliefs, windows)
+    _, of_known = open_loop(model, beliefs, replace(windows, agent=np.full(8, 9)))
+    assert np.median(spreads[:, -1]) > 1.5 * np.median(of_known[:, -1])
+    assert np.median(errors[:, -1] / spreads[:, -1]) < 3
