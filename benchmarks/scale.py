@@ -97,7 +97,7 @@ def describe(recipe: TrainingRecipe) -> str:
     return f"rank {recipe.rank}, {recipe.members} members, batch {recipe.batch}"
 
 
-def main(domains: list[str], repeats: int) -> None:
+def main(domains: list[str], populations: list[int], places: list[str], repeats: int) -> None:
     """Prints one table a domain."""
     for domain in domains:
         recipe, transitions = CASES[domain]
@@ -105,13 +105,13 @@ def main(domains: list[str], repeats: int) -> None:
         print("| data | agents | µs CPU a member-sample | ratio | peak bytes a transition | ratio |")
         print("|---|---:|---:|---:|---:|---:|")
         with tempfile.TemporaryDirectory() as root:
-            for agents in AGENTS:
+            for agents in populations:
                 write_transitions(
                     Path(root) / str(agents), pieces(domain, agents, transitions), n_agents=agents, source=""
                 )
-            for where in ("memory", "disk"):
-                results = [measure(domain, Path(root) / str(agents), where, repeats) for agents in AGENTS]
-                for agents, result in zip(AGENTS, results, strict=True):
+            for where in places:
+                results = [measure(domain, Path(root) / str(agents), where, repeats) for agents in populations]
+                for agents, result in zip(populations, results, strict=True):
                     ratios = {key: result[key] / results[0][key] for key in result}
                     print(
                         f"| {where} | {agents:,} | {result['us']:.2f} | {ratios['us']:.2f} | {result['bytes']:.0f} | "
@@ -123,6 +123,8 @@ def main(domains: list[str], repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", choices=CASES, action="append", help="(default: all)")
+    parser.add_argument("--agents", type=int, nargs="+", default=list(AGENTS), help="Population sizes.")
+    parser.add_argument("--where", choices=("memory", "disk"), action="append", help="(default: both)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--case", nargs=3, metavar=("DOMAIN", "WHERE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -130,4 +132,5 @@ if __name__ == "__main__":
         name, where, folder = arguments.case
         print(json.dumps(case(name, Path(folder), where)))
     else:
-        main(arguments.domain or list(CASES), arguments.repeats)
+        places = arguments.where or ["memory", "disk"]
+        main(arguments.domain or list(CASES), arguments.agents, places, arguments.repeats)
