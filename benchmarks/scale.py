@@ -18,18 +18,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 
 from persim_gym.envs import DOMAINS
+from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.fit import fit
+from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.transition_file import TransitionFile, write_transitions
 from persim_gym.transitions import Transitions
 
 AGENTS = (500, 100_000)
-CARTPOLE = replace(recipe_for("cartpole"), rank=5, state_layers=(128,), epochs=1, members=2)
-HALFCHEETAH = replace(recipe_for("halfcheetah", continuous=True), epochs=1, members=1, batch=256)
+PLAIN = replace(recipe_for("other"), epochs=1, samples=0, noise=0.0, weight_decay=0.0)
+CARTPOLE = replace(PLAIN, rank=5, state_layers=(128,), activation="silu", members=2, batch=64)
+HALFCHEETAH = replace(PLAIN, rank=15, state_layers=(256,) * 4, activation="silu", members=1, batch=256)
 CASES = {"cartpole": (CARTPOLE, 5_000_000), "halfcheetah": (HALFCHEETAH, 1_000_000)}
 PIECE = 250_000  # transitions made at once
 
@@ -97,7 +102,43 @@ def describe(recipe: TrainingRecipe) -> str:
     return f"rank {recipe.rank}, {recipe.members} members, batch {recipe.batch}"
 
 
-def main(domains: list[str], repeats: int) -> None:
+def steps_only(domain: str, agents: int, rows: int, steps: int) -> float:
+    """Microseconds of CPU a member-sample of training steps alone, on noise in a domain's sizes."""
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    recipe = replace(CASES[domain][0], members=1)
+    d, n_actions, a = (4, 2, 0) if domain == "cartpole" else (18, 0, 6)
+    layers = () if n_actions else recipe.action_layers
+    shape = ModelShape(agents, d, n_actions, a, recipe.rank, 1, recipe.state_layers, layers, recipe.activation)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(rows, 2 * d + max(a, 1))).astype(np.float32)
+    action = rng.integers(2, size=rows) if n_actions else noise[:, 2 * d :]
+    data = np.arange(rows) * agents // rows, noise[:, :d], action, noise[:, d : 2 * d]
+    model = FactoredEnsemble(shape)
+    engine: CompiledTraining | TensorTraining
+    if n_actions:
+        engine = CompiledTraining(model, *data, 0.003)
+    else:
+        engine = TensorTraining(model, *map(torch.from_numpy, data), 0.0, recipe.batch)
+    order = rng.permutation(rows)[None]
+    engine.epoch(order, np.full(3, 1e-3), recipe.batch)  # compiles
+    start = time.process_time()
+    engine.epoch(order, np.full(steps, 1e-3), recipe.batch)
+    return 1e6 * (time.process_time() - start) / (steps * recipe.batch)
+
+
+def print_steps() -> None:
+    """Prints the table of training steps alone."""
+    print("| sizes | agents | transitions | µs CPU a member-sample | ratio |\n|---|---:|---:|---:|---:|")
+    for domain, rows, steps in (("cartpole", 3_000_000, 3_000_000 // 64), ("halfcheetah", 100_000, 60)):
+        first = 0.0
+        for agents in (500, 100_000, 1_000_000) if domain == "cartpole" else (500, 100_000):
+            us = min(steps_only(domain, agents, rows, steps) for _ in range(2))
+            first = first or us
+            print(f"| {domain} | {agents:,} | {rows:,} | {us:.2f} | {us / first:.2f} |", flush=True)
+
+
+def main(domains: list[str], populations: list[int], places: list[str], repeats: int) -> None:
     """Prints one table a domain."""
     for domain in domains:
         recipe, transitions = CASES[domain]
@@ -105,13 +146,13 @@ def main(domains: list[str], repeats: int) -> None:
         print("| data | agents | µs CPU a member-sample | ratio | peak bytes a transition | ratio |")
         print("|---|---:|---:|---:|---:|---:|")
         with tempfile.TemporaryDirectory() as root:
-            for agents in AGENTS:
+            for agents in populations:
                 write_transitions(
                     Path(root) / str(agents), pieces(domain, agents, transitions), n_agents=agents, source=""
                 )
-            for where in ("memory", "disk"):
-                results = [measure(domain, Path(root) / str(agents), where, repeats) for agents in AGENTS]
-                for agents, result in zip(AGENTS, results, strict=True):
+            for where in places:
+                results = [measure(domain, Path(root) / str(agents), where, repeats) for agents in populations]
+                for agents, result in zip(populations, results, strict=True):
                     ratios = {key: result[key] / results[0][key] for key in result}
                     print(
                         f"| {where} | {agents:,} | {result['us']:.2f} | {ratios['us']:.2f} | {result['bytes']:.0f} | "
@@ -123,11 +164,17 @@ def main(domains: list[str], repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", choices=CASES, action="append", help="(default: all)")
+    parser.add_argument("--agents", type=int, nargs="+", default=list(AGENTS), help="Population sizes.")
+    parser.add_argument("--where", choices=("memory", "disk"), action="append", help="(default: both)")
+    parser.add_argument("--steps", action="store_true", help="Training steps alone, up to 1,000,000 agents.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--case", nargs=3, metavar=("DOMAIN", "WHERE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         name, where, folder = arguments.case
         print(json.dumps(case(name, Path(folder), where)))
+    elif arguments.steps:
+        print_steps()
     else:
-        main(arguments.domain or list(CASES), arguments.repeats)
+        places = arguments.where or ["memory", "disk"]
+        main(arguments.domain or list(CASES), arguments.agents, places, arguments.repeats)

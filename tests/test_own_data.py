@@ -401,3 +401,32 @@ def test_the_ten_lines_of_the_page_run(tanks, home, monkeypatch, tmp_path):
     obs, _ = names["env"].reset(seed=0)
     assert names["env"].unwrapped.agent == 3 and obs.shape == (2,)
     assert np.isfinite(names["env"].step(1)[1])
+
+
+def test_an_error_that_is_not_finite_is_left_out_of_the_card(tanks):
+    from persim_gym.simulator.model import FactoredEnsemble
+    from persim_gym.simulator.profile import error_profile
+    from persim_gym.simulator.readme import number
+
+    data = load(tanks)
+    model = fit(data, replace(QUICK, epochs=1), n_actions=2, progress=False)
+    with torch.no_grad():
+        model.state_encoder.layers[1].weight.mul_(1e20)
+    assert isinstance(model, FactoredEnsemble)
+    with np.errstate(all="ignore"):
+        profile = error_profile(model, data)
+    assert None in profile["open_loop"] and json.loads(json.dumps(profile, allow_nan=False)) == profile
+    assert number(None) == "" and number(0.12345) == "0.1235"
+
+
+@pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
+def test_a_rollout_of_learned_columns_equals_single_calls(cars, layers):
+    model = fit(cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False)
+    dynamics, rng = model.dynamics(2), np.random.default_rng(0)
+    now, actions = np.broadcast_to(cars.obs[:40], (3, 40, 2)), rng.integers(3, size=(40, 5))
+    ahead = dynamics.rollout(now, actions)
+    assert ahead.shape == (3, 40, 5, 4)
+    for t in range(5):
+        now = dynamics(now, actions[:, t])
+        np.testing.assert_allclose(ahead[:, :, t], now, atol=1e-5)
+    np.testing.assert_allclose(dynamics.rollout(now, actions)[:, :, 0], dynamics(now, actions[:, 0]), atol=1e-5)

@@ -12,6 +12,7 @@ from conftest import TINY
 from persim_gym.experiments import simulators as training
 from persim_gym.experiments.figures import rank_figure
 from persim_gym.experiments.simulators import (
+    HeldOut,
     Source,
     best_rank,
     held_out_error,
@@ -41,7 +42,6 @@ def error_of(rank, source, recipe=RECIPE):
 def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_one(source, home):
     errors = {rank: error_of(rank, source) for rank in (1, 3)}
     assert errors[3] < 0.7 * errors[1] < 0.7
-    assert best_rank(errors) == 3
 
 
 def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, home, monkeypatch):
@@ -64,17 +64,35 @@ def test_the_held_out_error_is_one_for_a_model_that_predicts_the_mean_change(car
         def predict(self, agent, obs, action):
             return (obs + torch.from_numpy((cars.next_obs - cars.obs).mean(axis=0)))[None]
 
-    assert one_step_error(MeanChange(), cars) == pytest.approx(1.0, rel=1e-4)
+    assert one_step_error(MeanChange(), cars).rmse == pytest.approx(1.0, rel=1e-4)
 
 
-def test_the_best_rank_has_the_smallest_finite_error_and_is_the_smallest_of_equals():
-    assert best_rank({10: 0.2, 5: 0.1, 3: 0.1, 15: np.nan}) == 3
+def test_the_smallest_rank_within_one_standard_error_of_the_best_is_chosen():
+    errors = {10: (0.2, 0.0), 5: (0.105, 0.1), 3: (0.12, 0.1), 20: (0.1, 0.01), 15: (np.nan, 0.0)}
+    assert best_rank({rank: HeldOut(*error) for rank, error in errors.items()}) == 5
     with pytest.raises(ValueError, match="no rank has a finite error.*learning_rate"):
-        best_rank({3: np.nan})
+        best_rank({3: HeldOut(np.nan, 0.0)})
+
+
+def test_the_standard_error_is_that_of_trajectories(cars, car_model):
+    """Against a bootstrap over trajectories, whose points are kept together."""
+    data = replace(cars, trajectory=np.arange(600) // 20)
+    error = one_step_error(car_model, data)
+    columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
+    with torch.no_grad():
+        residual = car_model.predict(*columns).double().mean(dim=0).numpy() - data.next_obs
+    unit = (data.next_obs - data.obs).std(axis=0)
+    squares = np.square(residual / unit).mean(axis=1).reshape(30, 20)
+    assert error.rmse == pytest.approx(np.sqrt(squares.mean()), rel=1e-5)
+    rng = np.random.default_rng(0)
+    drawn = [np.sqrt(squares[rng.integers(30, size=30)].mean()) for _ in range(2000)]
+    assert error.standard_error == pytest.approx(np.std(drawn), rel=0.15)
 
 
 def test_the_figure_is_a_picture(tmp_path):
-    path = rank_figure({3: 0.5, 5: 0.1, 10: 0.12}, 5, "mountaincar/tiny-v0", tmp_path / "ranks.png")
+    path = rank_figure(
+        {3: (0.5, 0.1), 5: (0.1, 0.02), 10: (0.12, 0.02)}, 5, "mountaincar/tiny-v0", tmp_path / "ranks.png"
+    )
     assert matplotlib.image.imread(path).shape[1] > 400
 
 
@@ -135,5 +153,5 @@ def test_a_name_stands_for_data(name, data, expected):
 def test_ranks_are_measured_side_by_side_in_processes(home):
     source = Source("persim/cartpole/random-v0", "cartpole")
     errors, log = rank_errors(source, replace(RECIPE, epochs=2), content_hash="", ranks=(1, 3))
-    assert sorted(errors) == [1, 3] and all(np.isfinite(e) for e in errors.values())
+    assert sorted(errors) == [1, 3] and all(np.isfinite(e.rmse) for e in errors.values())
     assert len(log.read_text().splitlines()) == 3

@@ -264,7 +264,7 @@ def test_a_checkpoint_of_another_population_size_is_refused(cars, tmp_path):
         fit(replace(cars, n_agents=9), recipe, n_actions=3, progress=False, checkpoint=path)
 
 
-def test_a_killed_training_of_a_learned_task_ends_with_the_same_weights(cars, tmp_path):
+def test_an_interrupted_training_of_a_learned_task_ends_with_the_same_weights(cars, tmp_path):
     path = tmp_path / "training.safetensors"
     whole = fit(cars, TINY, n_actions=3, learn_task=True, progress=False)
     stopped = iter(range(6))

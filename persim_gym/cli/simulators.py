@@ -52,15 +52,17 @@ def train(
 
 def logged_error_table(name: str, error: dict[str, Any]) -> Table:
     """The error profile of a card."""
+    from persim_gym.simulator.readme import number
+
     table = Table(title=f"{name}: error on its {error.get('data', 'data')}", header_style="bold")
     for column in ("what", "RMSE", "R²"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for what, rmse, r2 in zip(
         error.get("columns", []), error.get("one_step_rmse", []), error.get("one_step_r2", []), strict=True
     ):
-        table.add_row(f"{what}, one step", f"{rmse:.4g}", "" if r2 is None else f"{r2:.4f}")
+        table.add_row(f"{what}, one step", number(rmse), number(r2))
     for step, rmse in zip(error.get("steps", []), error.get("open_loop", []), strict=True):
-        table.add_row(f"{step} open-loop steps (standard deviations)", f"{rmse:.4g}", "")
+        table.add_row(f"{step} open-loop steps (standard deviations)", number(rmse), "")
     return table
 
 

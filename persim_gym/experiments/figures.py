@@ -124,11 +124,11 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def rank_figure(errors: dict[int, float], chosen: int, name: str, path: Path) -> Path:
+def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, name: str, path: Path) -> Path:
     """Draws the held-out error of each rank, the chosen one marked.
 
     Args:
-        errors: Error by rank.
+        errors: Error and its standard error by rank.
         chosen: The rank that is used.
         name: Name of the simulator.
         path: PNG to write; returned.
@@ -136,9 +136,9 @@ def rank_figure(errors: dict[int, float], chosen: int, name: str, path: Path) ->
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     ax = figure.subplots()
     ranks = [str(rank) for rank in errors]
-    ax.plot(ranks, list(errors.values()), "o-", color="0.1")
-    ax.plot([str(chosen)], [errors[chosen]], "o", color="#e8590c", markersize=11, label=f"rank {chosen} is used")
-    ax.set(xlabel="rank", ylabel="held-out RMSE (standard deviations of the change)", title=name, yscale="log")
+    ax.errorbar(ranks, [e[0] for e in errors.values()], [e[1] for e in errors.values()], fmt="o-", color="0.1")
+    ax.plot([str(chosen)], [errors[chosen][0]], "o", color="#e8590c", markersize=11, label=f"rank {chosen} is used")
+    ax.set(xlabel="rank", ylabel="held-out RMSE / std of change", title=name, yscale="log")
     ax.legend(frameon=False)
     figure.savefig(path, dpi=DPI)
     return path

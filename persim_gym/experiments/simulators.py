@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,18 @@ from persim_gym.transitions import Transitions
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT = 0.2  # thesis appendix A.1
 CHUNK = 8192  # rows predicted together
+
+
+class HeldOut(NamedTuple):
+    """Error on held-out points.
+
+    Attributes:
+        rmse: Root mean square error, in standard deviations of each predicted quantity's change.
+        standard_error: Its standard error, trajectories taken as independent.
+    """
+
+    rmse: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,10 @@ def train_by_name(
             device=device,
         )
         number = best_rank(errors)
-        plot = [rank_figure(errors, number, name, log.with_suffix(".png")), log]
+        plot = [
+            rank_figure({rank: tuple(error) for rank, error in errors.items()}, number, name, log.with_suffix(".png")),
+            log,
+        ]
     written = train_simulator(
         transitions,
         name=name,
@@ -127,7 +143,7 @@ def rank_errors(
     seed: int = 0,
     device: str = "cpu",
     ranks: tuple[int, ...] = RANKS,
-) -> tuple[dict[int, float], Path]:
+) -> tuple[dict[int, HeldOut], Path]:
     """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
 
     Args:
@@ -147,11 +163,12 @@ def rank_errors(
     """
     options = json.dumps([content_hash, replace(recipe, rank=1).to_json(), task, variant], sort_keys=True)
     stem = f"ranks-{source.dataset_id.replace('/', '-')}-{hashlib.sha256(options.encode()).hexdigest()[:12]}"
-    log = RowLog(persim_home() / "training" / f"{stem}.csv", ("rank", "seed"), ("held_out_error",))
+    log = RowLog(persim_home() / "training" / f"{stem}.csv", ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
     constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device, "stem": stem}
     rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants)
-    return {int(row["rank"]): float(row["held_out_error"]) for row in reversed(rows)}, log.path
+    errors = {int(r["rank"]): HeldOut(float(r["held_out_error"]), float(r["standard_error"])) for r in reversed(rows)}
+    return errors, log.path
 
 
 def held_out_error(
@@ -160,8 +177,7 @@ def held_out_error(
     """Trains on 80 % of the points and predicts the others; runs in a worker process, and resumes.
 
     Returns:
-        `held_out_error`: root mean square error of the members' mean, in standard deviations of each predicted
-        quantity's change.
+        The fields of `HeldOut`, as the log's columns.
     """
     transitions, interface = source.load()
     assert isinstance(transitions, Transitions)
@@ -182,12 +198,12 @@ def held_out_error(
     )
     error = one_step_error(model, transitions.select(held_out))
     checkpoint.unlink(missing_ok=True)
-    return {"held_out_error": error}
+    return {"held_out_error": error.rmse, "standard_error": error.standard_error}
 
 
 @torch.no_grad()
-def one_step_error(model: FactoredEnsemble, data: Transitions) -> float:
-    """Root mean square error of the members' mean, in standard deviations of each predicted quantity's change."""
+def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
+    """One-step error of the members' mean."""
     target = np.column_stack([data.next_obs, data.reward, data.terminated])[:, : model.shape.out_dim]
     base = np.zeros_like(target)
     base[:, : model.shape.obs_dim] = data.obs
@@ -195,16 +211,22 @@ def one_step_error(model: FactoredEnsemble, data: Transitions) -> float:
     chunks = zip(*(torch.split(c, CHUNK) for c in columns), strict=True)
     predicted = np.concatenate([model.predict(*rows).double().mean(dim=0).numpy() for rows in chunks])
     unit = np.maximum((target - base).std(axis=0, dtype=np.float64), 1e-8)
-    return float(np.sqrt(np.square((predicted - target) / unit).mean()))
+    squares = np.square((predicted - target) / unit).mean(axis=1)
+    mean, (which, size) = squares.mean(), np.unique(data.trajectory, return_inverse=True, return_counts=True)[1:]
+    excess = np.bincount(which, squares - mean)  # of each trajectory: its points are not independent
+    spread = np.sqrt(np.square(excess).sum()) / size.sum()
+    rmse = float(np.sqrt(mean))
+    return HeldOut(rmse, float(spread / (2 * max(rmse, 1e-12))))
 
 
-def best_rank(errors: dict[int, float]) -> int:
-    """The rank of the smallest error; of equal ones the smallest.
+def best_rank(errors: dict[int, HeldOut]) -> int:
+    """The smallest rank whose error is within one standard error of the smallest.
 
     Raises:
         ValueError: If no error is finite.
     """
-    finite = {rank: error for rank, error in sorted(errors.items()) if np.isfinite(error)}
+    finite = {rank: error for rank, error in sorted(errors.items()) if np.isfinite(error.rmse)}
     if not finite:
         raise ValueError("no rank has a finite error on held-out points; lower the recipe's learning_rate")
-    return min(finite, key=lambda rank: finite[rank])
+    best = min(finite.values(), key=lambda error: error.rmse)
+    return next(rank for rank, error in finite.items() if error.rmse <= best.rmse + best.standard_error)

@@ -261,6 +261,8 @@ class AgentDynamics:
     def _fused(self) -> Callable[..., NDArray[np.float32]] | None:
         """The fastest rollout of this model: compiled for small ones, in pieces for deep ones of continuous actions."""
         s, model = self._shape, self._model
+        if s.extra_dim:  # what they roll out are changes alone
+            return None
         if self._compiled is not None:
             first, first_bias, last, last_bias, low, high = self._compiled
             bounds = np.stack([low, high])
@@ -298,11 +300,11 @@ class AgentDynamics:
         the processor can.
 
         Args:
-            obs: [M, C, D].
+            obs: [M, C, D], or [M, C, D + E] where E more quantities are learned.
             actions: int64 [C, h] or float32 [C, h, A].
 
         Returns:
-            [M, C, h, D].
+            [M, C, h, D + E].
 
         Raises:
             ValueError: If the shapes do not match or an action is not one of the model's.
@@ -310,7 +312,8 @@ class AgentDynamics:
         s = self._shape
         actions = np.asarray(actions)
         expected = actions.shape[:2] if s.n_actions else (*actions.shape[:2], s.action_dim)
-        if np.shape(obs) != (self.members, len(actions), s.obs_dim) or actions.shape != expected:
+        fits = np.shape(obs)[:2] == (self.members, len(actions)) and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
+        if not fits or actions.shape != expected:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
         if s.n_actions and not self._known(actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")

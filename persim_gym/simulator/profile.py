@@ -23,9 +23,9 @@ def error_profile(model: FactoredEnsemble, logged: Transitions, data: str = "tra
         data: What the transitions are, for the card.
 
     Returns:
-        JSON-plain: `one_step_rmse` in raw units and `one_step_r2` (of the change; None where nothing changes) of each
-        of `columns`; `open_loop`, the root mean square over episodes and dimensions of the error after each of
-        `steps`, in standard deviations of the logged observations.
+        JSON-plain, None for what is not finite: of each of `columns`, `one_step_rmse` in raw units and `one_step_r2` of
+        the change (None where nothing changes); `open_loop`, the root mean square over episodes and dimensions of the
+        error after each of `steps`, in standard deviations of the logged observations.
     """
     logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:EPISODES]))
     target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.shape.out_dim]
@@ -58,7 +58,7 @@ def _one_step(model: FactoredEnsemble, logged: Transitions) -> NDArray[np.float6
     return result
 
 
-def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float]]:
+def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:
     """Errors after `STEPS` steps from the first observation of each episode that is so long."""
     first = np.flatnonzero(np.diff(logged.trajectory, prepend=logged.trajectory[0] - 1))
     length = np.diff(np.append(first, len(logged)))
@@ -80,6 +80,6 @@ def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int],
     return steps, errors
 
 
-def _round(value: Any) -> float:
-    """Five digits: a card is read by people."""
-    return float(f"{float(value):.5g}")
+def _round(value: Any) -> float | None:
+    """Five digits: a card is read by people. None where it is not finite, which JSON cannot say."""
+    return float(f"{float(value):.5g}") if np.isfinite(value) else None

@@ -36,6 +36,11 @@ def readme(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def number(value: float | None) -> str:
+    """Four digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
 def _task(card: Mapping[str, Any]) -> str:
     task = card.get("interface", {}).get("task", "domain")
     if task == "domain":
@@ -49,9 +54,9 @@ def _error(error: Mapping[str, Any]) -> list[str]:
         return []
     lines = [f"## Prediction error ({error['data']})", "", "One step ahead:", "", "| | RMSE | R² |", "|---|---|---|"]
     for name, rmse, r2 in zip(error["columns"], error["one_step_rmse"], error["one_step_r2"], strict=True):
-        lines.append(f"| {name} | {rmse:.4g} | {'' if r2 is None else f'{r2:.4f}'} |")
+        lines.append(f"| {name} | {number(rmse)} | {number(r2)} |")
     lines += ["", "Open loop, in standard deviations of the logged observations:", "", "| steps | RMSE |", "|---|---|"]
-    lines += [f"| {step} | {value:.4g} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)]
+    lines += [f"| {step} | {number(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)]
     return [*lines, ""]
 
 
