@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from persim_gym.envs.row import RowView
 from persim_gym.envs.vector import BatchedVectorEnv
 
 
 class BatchedVecEnv(VecEnv):
     """A `BatchedVectorEnv` as Stable-Baselines3 wants it: rows reset in the step that ends their episode.
+
+    Seeds, options, attributes and methods go by index as in Stable-Baselines3's DummyVecEnv. Rows share one random
+    stream after their first episode, and cannot be stepped one by one.
 
     Attributes:
         batched: The vector environment underneath.
@@ -29,13 +33,18 @@ class BatchedVecEnv(VecEnv):
         if batched.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ValueError(f"autoreset mode is {batched.autoreset_mode}; Stable-Baselines3 needs SAME_STEP")
         self.batched = batched
+        self._rows = [RowView(batched, row) for row in range(batched.num_envs)]
         super().__init__(batched.num_envs, batched.single_observation_space, batched.single_action_space)
+        self.metadata = batched.metadata
         self._actions: NDArray[Any] | None = None
 
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every row, under the seeds of `seed()` if it was called since the last reset."""
         seeds = self._seeds if any(s is not None for s in self._seeds) else None
         obs, _ = self.batched.reset(seed=seeds)
+        for row, options in enumerate(self._options):
+            if options:
+                obs[row], _ = self._rows[row].reset(seed=self._seeds[row], options=options)
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
@@ -69,40 +78,33 @@ class BatchedVecEnv(VecEnv):
         """Closes the environment underneath."""
         self.batched.close()
 
+    def get_images(self) -> list[Any]:
+        """One image a row in rgb_array mode."""
+        images = self.batched.render()
+        return [None] * self.num_envs if images is None else list(images)
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute once a row: all rows share one object."""
-        return [getattr(self.batched, attr_name) for _ in self._get_indices(indices)]
+        """The attribute of each row: its own where it has one, as its agent, else that of the environment."""
+        return [getattr(self._rows[row], attr_name) for row in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute of all rows.
-
-        Raises:
-            ValueError: If `indices` leaves rows out, which one shared object cannot.
-        """
-        self._all_rows("set_attr", indices)
-        setattr(self.batched, attr_name, value)
+        """Sets an attribute of each row; what the rows were made with, as their agents, is not changed by it."""
+        for row in self._get_indices(indices):
+            setattr(self._rows[row], attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls a method once for all rows; its result is given once a row.
+        """Calls a method of each row, see `RowView`.
 
         Raises:
-            ValueError: If `indices` leaves rows out, which one shared object cannot.
+            AttributeError: If rows have no such method, or it would reach all rows at once.
         """
-        rows = self._all_rows("env_method", indices)
-        result = getattr(self.batched, method_name)(*args, **kwargs)
-        return [result for _ in range(rows)]
+        return [getattr(self._rows[row], method_name)(*args, **kwargs) for row in self._get_indices(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """False for every row: wrappers of single environments do not apply."""
         return [False for _ in self._get_indices(indices)]
-
-    def _all_rows(self, what: str, indices: VecEnvIndices) -> int:
-        rows = list(self._get_indices(indices))
-        if sorted(rows) != list(range(self.num_envs)):
-            raise ValueError(f"{what} reaches all {self.num_envs} rows or none; leave indices out")
-        return len(rows)
 
 
 def make_vec_env(

@@ -103,7 +103,59 @@ def save_car(car_model, cars):
             recipe=TINY.to_json(),
             seed=0,
             training_seconds=1.0,
+            starts=cars.starts(),
             folder=folder,
         )
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_robot(tmp_path_factory):
+    """`save_robot(domain)`: folder of a small simulator of four agents of a domain with continuous actions."""
+    made = {}
+
+    def save(name):
+        if name in made:
+            return made[name]
+        domain, rng = DOMAINS[name], np.random.default_rng(0)
+        agents = np.repeat(np.arange(4), 50)
+        physics = domain.physics(**{c.name: domain.population[agents, i] for i, c in enumerate(domain.covariates)})
+        state = domain.initial_state(rng, len(agents))
+        parts = {"obs": [], "action": [], "next_obs": []}
+        for _ in range(10):
+            action = rng.uniform(
+                domain.action_space.low, domain.action_space.high, (len(agents),) + (domain.action_space.shape[0],)
+            ).astype(np.float32)
+            following = physics(state, action)
+            parts["obs"].append(domain.observe(state).astype(np.float32))
+            parts["action"].append(action)
+            parts["next_obs"].append(domain.observe(following).astype(np.float32))
+            state = following
+        obs, action, next_obs = (np.concatenate(parts[key]) for key in ("obs", "action", "next_obs"))
+        data = Transitions(
+            agent=np.tile(agents, 10),
+            obs=obs,
+            action=action,
+            reward=np.asarray(domain.task.reward(obs, action, next_obs), dtype=np.float32),
+            next_obs=next_obs,
+            terminated=np.zeros(len(obs), dtype=np.bool_),
+            trajectory=np.tile(np.arange(len(agents)), 10),
+            n_agents=4,
+            source=f"persim/{name}/tiny-v0",
+        )
+        recipe = TrainingRecipe(
+            rank=4, state_layers=(32, 32), action_layers=(16,), members=3, standardize=True, agent_mean=1.0,
+            agent_std=0.3, epochs=10, batch=128, activation="silu",
+        )  # fmt: skip
+        space = domain.observation_space
+        bounds = (space.low, space.high) if domain.clips else None
+        model = fit(data, recipe, bounds=bounds, progress=False)
+        made[name] = save_simulator(
+            model, name=f"{name}/tiny-v0", domain=name, dataset=data.source, dataset_hash=data.content_hash(),
+            transitions=len(data), recipe_name="tiny", recipe=recipe.to_json(), seed=0, training_seconds=1.0,
+            starts=(np.arange(4), obs[:200:50]), folder=tmp_path_factory.mktemp("robots") / name,
+        )  # fmt: skip
+        return made[name]
 
     return save

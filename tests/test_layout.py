@@ -21,7 +21,9 @@ FLOORS = {
     "datasets": 3,
     "persim_env": 3,
     "sb3": 3,
+    "conditional": 3,
     "train": 4,
+    "policies": 4,
     "experiments": 5,
     "cli": 6,
 }

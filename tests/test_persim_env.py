@@ -14,6 +14,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
 from persim_gym.persim_env.env import PersimEnv
+from persim_gym.simulator.card import save_simulator
 
 BUNDLED = ["mountaincar/random-v0", "cartpole/random-v0"]
 
@@ -53,8 +54,15 @@ def episode(env, actions, seed=0):
 @both_bundled
 @pytest.mark.parametrize(
     "keywords",
-    [{}, {"member": "random"}, {"member": 0}, {"penalty": 0.5}, {"halt": 1e-3}],
-    ids=["mean", "random", "0", "penalty", "halt"],
+    [
+        {},
+        {"member": "random"},
+        *({"member": m} for m in range(5)),
+        {"penalty": 0.5},
+        {"halt": 1e-3},
+        {"starts": "logged"},
+    ],
+    ids=["mean", "random", *"01234", "penalty", "halt", "logged"],
 )
 def test_both_checkers_accept_it_without_a_warning(simulator, keywords):
     env = gym.make("PersimEnv-v0", agent=17, simulator=simulator, **keywords).unwrapped
@@ -174,28 +182,17 @@ def test_a_terminated_step_is_not_truncated(tiny):
     assert (reward, terminated, truncated) == (0.0, True, False)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_prediction_that_is_not_finite_ends_the_episode_and_stays_inside(tiny, monkeypatch, bad):
-    env = tiny(agent=0)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e8])
+def test_a_prediction_that_is_not_believed_ends_the_episode_and_stays_inside(bad):
+    env = PersimEnv(agent=0, simulator=BUNDLED[1], penalty=1.0)  # CartPole's physics clip nothing
     env.reset(seed=0)
     before, *_ = env.step(1)
-    dynamics = env._dynamics
-
-    class Broken:
-        members = dynamics.members
-        disagreement = dynamics.disagreement
-
-        def __call__(self, obs, action):
-            following = dynamics(obs, action)
-            following[1, 0, 1] = bad  # one member, one dimension
-            return following
-
-    monkeypatch.setattr(env, "_dynamics", Broken())
+    _, _, _, last_bias, _, _ = env._bound.dynamics._weights
+    last_bias[0, 1, :, 1] = bad  # one member, one dimension
     obs, reward, terminated, truncated, info = env.step(1)
     np.testing.assert_array_equal(obs, before)
-    assert (terminated, truncated) == (False, True)
-    assert np.isfinite(reward)
-    assert info["halt"] == "prediction is not finite"
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info["halt"] == "prediction is not finite, or far from all data"
 
 
 @pytest.mark.parametrize("member", ["mean", "random", 1])
@@ -290,6 +287,34 @@ def test_an_unknown_simulator_is_an_error_that_lists_those_there_are():
 def test_an_unknown_member_is_refused(tiny, member):
     with pytest.raises(ValueError, match='use "mean", "random" or an index 0–2'):
         tiny(member=member)
+
+
+def test_logged_starts_are_the_agents_own(save_car, tmp_path, cars):
+    folder = str(save_car(tmp_path / "car"))
+    env = PersimEnv(agent=3, simulator=folder, starts="logged")
+    own = cars.obs[cars.trajectory == 3][0]
+    np.testing.assert_array_equal(env.reset(seed=0)[0], own)
+    rows = gym.make_vec("PersimEnv-v0", num_envs=3, agents=[0, 5, 0], simulator=folder, starts="logged")
+    first = [cars.obs[cars.trajectory == agent][0] for agent in (0, 5, 0)]
+    np.testing.assert_array_equal(rows.reset(seed=0)[0], first)
+
+
+def test_logged_starts_are_drawn_among_all_of_an_agents_episodes(car_model, cars, tmp_path):
+    agents, obs = np.array([2, 1, 2, 2]), np.float32([[-0.5, 0], [-0.6, 0], [-0.4, 0], [-0.3, 0]])
+    save_simulator(
+        car_model, name="mountaincar/tiny-v0", domain="mountaincar", dataset="", dataset_hash="", transitions=1,
+        recipe_name="", recipe={}, seed=0, training_seconds=0.0, starts=(agents, obs), folder=tmp_path / "car",
+    )  # fmt: skip
+    env = PersimEnv(agent=2, simulator=str(tmp_path / "car"), starts="logged")
+    env.reset(seed=0)
+    assert {float(env.reset()[0][0]) for _ in range(50)} == {float(o[0]) for o in obs[agents == 2]}
+    with pytest.raises(ValueError, match="holds no logged first observation of agent 0; use"):
+        PersimEnv(agent=0, simulator=str(tmp_path / "car"), starts="logged")
+
+
+def test_unknown_starts_are_refused(tiny):
+    with pytest.raises(ValueError, match="starts='end'; use \"domain\""):
+        tiny(starts="end")
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,7 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         super().reset(seed=seed)
         start = self.domain.initial_state(self.np_random, 1)[0]
         if options and "state" in options:
-            given = np.asarray(options["state"], dtype=np.float64)
-            if given.shape != start.shape or not np.isfinite(given).all():
-                raise ValueError(f"options['state'] must be {start.shape[0]} finite numbers, got {options['state']!r}")
-            start = given.copy()
+            start = checked_state(options["state"], len(start))
         self._state = start
         if self.render_mode == "human":
             self.render()
@@ -183,11 +180,6 @@ class HeteroVectorEnv(BatchedVectorEnv):
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] = self.domain.initial_state(np.random.default_rng(0), num_envs)
         self._obs: NDArray[np.float64] = self.domain.observe(self._state)
-        self._renderers: list[Renderer] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the renderers, which a copy makes anew."""
-        return {**self.__dict__, "_renderers": []}
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -209,19 +201,33 @@ class HeteroVectorEnv(BatchedVectorEnv):
     def _observation(self) -> NDArray[np.float32]:
         return self._obs.astype(np.float32)
 
-    def render(self) -> tuple[Any, ...] | None:
-        """Draws every row: B images in rgb_array mode."""
-        if self.render_mode is None:
-            return None
-        if not self._renderers:
-            self._renderers = [self.domain.make_renderer(self.render_mode, row) for row in self._rows]
-        return tuple(r.render(s) for r, s in zip(self._renderers, self._state, strict=True))
+    def _place(self, row: int, options: dict[str, Any]) -> None:
+        if "state" in options:
+            self._state[row] = checked_state(options["state"], self._state.shape[1])
+            self._obs = self.domain.observe(self._state)
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """Closes the renderers."""
-        for renderer in self._renderers:
-            renderer.close()
-        self._renderers = []
+    def row_attributes(self, row: int) -> dict[str, Any]:
+        """Adds the row's covariates and state."""
+        return {**super().row_attributes(row), "covariates": dict(self._rows[row]), "state": self._state[row].copy()}
+
+    def _renderer(self, row: int) -> Renderer:
+        assert self.render_mode is not None
+        return self.domain.make_renderer(self.render_mode, self._rows[row])
+
+    def _drawn_states(self) -> NDArray[np.float64]:
+        return self._state
+
+
+def checked_state(given: Any, size: int) -> NDArray[np.float64]:
+    """Returns a full physical state, [S], of `options["state"]`.
+
+    Raises:
+        ValueError: If it is not `size` finite numbers.
+    """
+    state = np.array(given, dtype=np.float64)
+    if state.shape != (size,) or not np.isfinite(state).all():
+        raise ValueError(f"options['state'] must be {size} finite numbers, got {given!r}")
+    return state
 
 
 def checked_render_mode(render_mode: str | None, known: Sequence[str]) -> str | None:

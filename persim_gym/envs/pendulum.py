@@ -106,5 +106,6 @@ DOMAIN = Domain(
     render_fps=30,
     observe=_observe,
     embed=_embed,
+    clips=True,  # the speed by the physics, cosine and sine by what they are
     exact_reward=_exact_reward,
 )

@@ -21,8 +21,11 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
     Raises:
         ValueError: If the shape is wrong, or an action lies outside the space or is not finite.
     """
-    array = np.asarray(actions)
     if isinstance(space, spaces.Discrete):
+        if not batch and isinstance(actions, int | np.integer) and not isinstance(actions, bool):
+            if space.start <= actions < space.start + space.n:  # one action: a comparison costs less than an array's
+                return np.array(actions, dtype=np.int64)
+        array = np.asarray(actions)
         inside = (
             array.shape == batch
             and array.dtype.kind in "iu"
@@ -31,6 +34,7 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
         if inside:
             return array.astype(np.int64, copy=False)
     elif isinstance(space, spaces.Box):
+        array = np.asarray(actions)
         if array.shape == (*batch, *space.shape) and array.dtype.kind in "iuf":
             array = array.astype(np.float32, copy=False)
             if bool(((array >= space.low) & (array <= space.high)).all()):

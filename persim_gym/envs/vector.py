@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from persim_gym.envs.domain import Domain
+from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.envs.spaces import checked_actions
 
 
@@ -67,6 +67,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._done = np.ones(num_envs, dtype=np.bool_)
         self._started = False
+        self._renderers: list[Renderer] = []
 
     @abstractmethod
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
@@ -80,6 +81,22 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
     def _observation(self) -> NDArray[np.float32]:
         """Observations of all rows, [B, D]; a fresh array."""
 
+    @abstractmethod
+    def _place(self, row: int, options: dict[str, Any]) -> None:
+        """Puts one row where the single environment's `options` want it."""
+
+    @abstractmethod
+    def _renderer(self, row: int) -> Renderer:
+        """A new renderer of one row."""
+
+    @abstractmethod
+    def _drawn_states(self) -> NDArray[np.float64]:
+        """Full physical states of all rows, [B, S], as they are drawn."""
+
+    def row_attributes(self, row: int) -> dict[str, Any]:
+        """What belongs to one row alone, by name."""
+        return {"observation_space": self.single_observation_space, "action_space": self.single_action_space}
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -87,7 +104,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
 
         Args:
             seed: An int seeds one stream for all rows. A list holds one seed a row, with which the row starts as the
-                single environment under that seed; later episodes come from the stream that the first one seeds.
+                single environment under that seed; later episodes come from the first row's stream.
             options: May hold `reset_mask`, as Gymnasium's DISABLED autoreset mode wants it.
         """
         options = dict(options or {})
@@ -100,14 +117,24 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         elif seed is not None:
             if len(seed) != self.num_envs:
                 raise ValueError(f"{len(seed)} seeds for {self.num_envs} rows; give one seed, or one a row")
-            rngs = [seeding.np_random(s)[0] for s in seed]
-            self._np_random, self._np_random_seed = seeding.np_random(seed[0])
+            streams = [seeding.np_random(s) for s in seed]
+            rngs = [rng for rng, _ in streams]
+            self._np_random, self._np_random_seed = streams[0]  # goes on where the first row's first episode left it
         rows = np.flatnonzero(mask)
         self._restart(rows, None if rngs is None else [rngs[i] for i in rows])
         self._steps[mask] = 0
         self._done[mask] = False
         self._started = True
         return self._observation(), {}
+
+    def reset_row(
+        self, row: int, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts an episode in one row; arguments and result as the single environment's `reset`."""
+        self._restart(np.array([row]), None if seed is None else [seeding.np_random(seed)[0]])
+        self._place(row, options or {})
+        self._steps[row], self._done[row] = 0, False
+        return self._observation()[row], {}
 
     def step(
         self, actions: NDArray[Any]
@@ -146,6 +173,24 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         else:
             self._done = done
         return self._observation(), reward, terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Draws every row: B images in rgb_array mode."""
+        if self.render_mode is None:
+            return None
+        if not self._renderers:
+            self._renderers = [self._renderer(row) for row in range(self.num_envs)]
+        return tuple(r.render(s) for r, s in zip(self._renderers, self._drawn_states(), strict=True))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the renderers."""
+        for renderer in self._renderers:
+            renderer.close()
+        self._renderers = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the renderers, which a copy makes anew."""
+        return {**self.__dict__, "_renderers": []}
 
     def _draw_states(
         self, domain: Domain, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None

@@ -6,22 +6,21 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions
-from persim_gym.persim_env.outcome import MEAN, step_rows
-from persim_gym.persim_env.starts import draw_starts, widened
-from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
-from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.persim_env.binding import bind
+from persim_gym.simulator.card import DEFAULT_SIMULATOR
+
+_ONE = np.zeros(1, dtype=np.int64)  # the only row
 
 
 class PersimEnv(gym.Env[NDArray[np.float32], Any]):
     """The learned simulator of one agent, with the domain's observations, actions, reward and episode end.
 
     `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged
-    observations. The episode is truncated at the domain's time limit, where `halt` says so, and where a prediction
-    leaves the finite numbers; `info["halt"]` tells the last two.
+    observations. The episode is truncated at the domain's time limit, where `halt` says so, and where a prediction is
+    not believed: not finite, or a change by thousands of logged standard deviations. `info["halt"]` tells the last two.
 
     Attributes:
         simulator: The loaded simulator.
@@ -39,6 +38,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         render_mode: str | None = None,
         penalty: float = 0.0,
         halt: float | None = None,
+        starts: str = "domain",
         factor: str = "mean",
     ) -> None:
         """Loads the simulator and binds it to an agent.
@@ -50,20 +50,20 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             render_mode: None, "human" or "rgb_array".
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which the episode is truncated; None for never.
+            starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
+
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
-            ValueError: If the agent, the member, the factor, the penalty or the render mode does not exist, or the
-                simulator holds no beliefs to draw from.
+            ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
+                or the simulator holds no beliefs to draw from.
         """
-        self.simulator = load_simulator(simulator)
-        self.domain = DOMAINS.get(self.simulator.card.domain)
+        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True)
+        self.simulator = self._bound.simulator
+        self.domain = self._bound.domain
         self.agent = agent
-        self._dynamics = RowsDynamics(self.simulator.model, [agent], apart=True)
-        self._member = checked_member(member, self._dynamics.members)
-        self._penalty, self._halt = checked_trust(penalty, halt)
-        self._sampled = checked_factor(factor)
+        self._sampled = factor == "sample"
         self._online = self.simulator.online(agent) if self._sampled else None
         modes = self.metadata["render_modes"] if self.domain is not None else []
         fps = self.domain.render_fps if self.domain is not None else self.metadata["render_fps"]
@@ -72,9 +72,10 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self.observation_space = self.simulator.observation_space  # type: ignore[assignment]
         self.action_space = self.simulator.action_space
         self._size = self.simulator.model.shape.obs_dim
+        self._limit = self.simulator.episode_steps
         self._obs: NDArray[np.float32] | None = None
         self._steps = 0
-        self._active = np.array([self._member if isinstance(self._member, int) else MEAN])
+        self._active = self._bound.active()
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,21 +85,15 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts an episode in the domain's reset distribution, or without a domain as the agent's logged ones.
-
-        `options["obs"]`, [D], sets the first observation instead.
-        """
+        """Starts an episode as `starts` says; `options["obs"]`, [D], sets the first observation instead."""
         super().reset(seed=seed)
-        start = draw_starts(self.simulator, self.domain, [self.agent], [self.np_random])[0]
+        start = self._bound.draw_starts(self.np_random, _ONE)[0]
         if options and "obs" in options:
-            start = np.array(options["obs"], dtype=np.float32)
-            if not self.observation_space.contains(start):
-                raise ValueError(f"options['obs'] = {options['obs']!r} is not in {self.observation_space}")
-        self._obs, self._steps = widened(start, self.simulator.model.shape), 0
-        if self._member == "random":
-            self._active[0] = self.np_random.integers(self._dynamics.members)
+            start = self._bound.checked_start(options["obs"])
+        self._obs, self._steps = start, 0
+        self._bound.draw_members(self.np_random, self._active, _ONE)
         if self._sampled and self._online is not None:
-            self._dynamics.rebind(0, self._online.sample(self.np_random).factor)
+            self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
         return start.copy(), {"disagreement": 0.0}
@@ -120,7 +115,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             self._online = self.simulator.online(self.agent)
         self._online.update(obs, action, next_obs)
         if not self._sampled:
-            self._dynamics.rebind(0, self._online.factor)
+            self._bound.dynamics.rebind(0, self._online.factor)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Predicts the next observation.
@@ -131,24 +126,19 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         action = checked_actions(self.action_space, action)
         if self._obs is None:
             raise ValueError("call reset() before step()")
-        outcome = step_rows(
-            self._dynamics,
-            self.simulator.task,
-            self._obs[None],
-            np.asarray(action)[None],
-            self._active,
-            self._penalty,
-            self._halt,
-        )
+        outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
         self._steps += 1
         halted, disagreement = bool(outcome.halted[0]), float(outcome.disagreement[0])
         info: dict[str, Any] = {"disagreement": disagreement}
         if halted:
-            finite = np.isfinite(disagreement)
-            info["halt"] = f"disagreement {disagreement:.3g} > {self._halt}" if finite else "prediction is not finite"
+            info["halt"] = (
+                f"disagreement {disagreement:.3g} > {self._bound.halt:g}"
+                if disagreement < np.inf
+                else "prediction is not finite, or far from all data"
+            )
         terminated = bool(outcome.terminated[0])
-        truncated = (halted or self._steps >= self.simulator.episode_steps) and not terminated
+        truncated = (halted or self._steps >= self._limit) and not terminated
         if self.render_mode == "human":
             self.render()
         return self._obs[: self._size].copy(), float(outcome.reward[0]), terminated, truncated, info
@@ -160,12 +150,9 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             return None
         if self._obs is None:
             raise ValueError("call reset() before render()")
-        assert self.domain is not None  # or render_mode would be None
         if self._renderer is None:
-            known = self.agent < len(self.domain.population)
-            self._renderer = self.domain.make_renderer(
-                self.render_mode, self.domain.resolve_covariates(self.agent if known else None, {})
-            )
+            self._renderer = self._bound.renderer(self.agent, self.render_mode)
+        assert self.domain is not None  # or there were no render mode
         return self._renderer.render(self.domain.embed(self._obs[: self._size].astype(np.float64)))
 
     def close(self) -> None:
@@ -173,36 +160,3 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-
-def checked_member(member: str | int, members: int) -> str | int:
-    """Returns which member predicts.
-
-    Raises:
-        ValueError: If it is neither "mean", "random" nor an index.
-    """
-    if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
-        return member
-    raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')
-
-
-def checked_factor(factor: str) -> bool:
-    """Returns whether latent factors are drawn.
-
-    Raises:
-        ValueError: If it is neither "mean" nor "sample".
-    """
-    if factor not in ("mean", "sample"):
-        raise ValueError(f'factor={factor!r}; use "mean" or "sample"')
-    return factor == "sample"
-
-
-def checked_trust(penalty: float, halt: float | None) -> tuple[float, float | None]:
-    """Returns what disagreement costs and where it halts.
-
-    Raises:
-        ValueError: If the penalty is negative or not finite, or the halt is not above 0.
-    """
-    if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
-        raise ValueError(f"penalty={penalty} must be finite and at least 0, halt={halt} None or above 0")
-    return float(penalty), halt

@@ -7,31 +7,30 @@ from numpy.typing import NDArray
 
 from persim_gym.task import Task
 
-MEAN = -1
-"""Stands for the mean of all members where a member's index is wanted."""
+NO_HALT = float(np.finfo(np.float64).max)
+"""Disagreement that only a prediction that is not believed exceeds."""
 
 
-class Members(Protocol):
-    """Ensemble dynamics bound to the agents of B rows."""
+class Rows(Protocol):
+    """An ensemble bound to the agents of B rows, as `persim_gym.simulator.rows.RowsDynamics`."""
 
     members: int
 
-    def __call__(self, obs: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
-        """Maps [B, D] and [B, ...] to [M, B, D]."""
-
-    def disagreement(self, following: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps [M, B, D] to [B]."""
+    def step(
+        self, obs: NDArray[np.float32], action: NDArray[Any], member: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Maps [B, D], [B, ...] and [B] to next observations [B, D] and disagreement [B]."""
 
 
 class Outcome(NamedTuple):
     """One step of B rows.
 
     Attributes:
-        obs: Next observations, [B, D]; the old one where a prediction is not finite.
-        reward: The task's reward less the penalty, [B]; 0 where a prediction is not finite.
+        obs: Next observations, [B, D]; the old one where a prediction is not believed.
+        reward: The task's reward less the penalty, [B]; 0 where a prediction is not believed.
         terminated: Whether the task ends, bool [B].
-        halted: Whether disagreement or a prediction that is not finite ends the episode, bool [B].
-        disagreement: Spread of the ensemble, [B]; infinite where a prediction is not finite.
+        halted: Whether disagreement or a prediction that is not believed ends the episode, bool [B].
+        disagreement: Spread of the ensemble, [B]; infinite where a prediction is not believed.
     """
 
     obs: NDArray[np.float32]
@@ -42,41 +41,37 @@ class Outcome(NamedTuple):
 
 
 def step_rows(
-    dynamics: Members,
+    dynamics: Rows,
     task: Task,
     obs: NDArray[np.float32],
     action: NDArray[Any],
     member: NDArray[np.int64],
     penalty: float,
-    halt: float | None,
+    halt: float,
 ) -> Outcome:
     """Predicts one step of every row.
+
+    A prediction is not believed where a member's is not finite, or moves an observation by thousands of its logged
+    standard deviations: the model has then left its data far behind, and the row halts where it stands.
 
     Args:
         dynamics: Ensemble bound to the rows' agents.
         task: Known reward and termination.
         obs: Observations, [B, D].
         action: Actions inside their space, [B] or [B, A].
-        member: Member that predicts each row, or `MEAN`, [B].
+        member: Member that predicts each row, or -1 for the mean, [B].
         penalty: Reward taken off a unit of disagreement.
-        halt: Disagreement past which a row halts; None for never.
+        halt: Disagreement past which a row halts; `NO_HALT` for never.
     """
-    each = dynamics(obs, action)  # [M, B, D]
-    finite = np.asarray(np.isfinite(each).all(axis=(0, 2)))
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean = each.mean(axis=0)
-        spread = np.where(finite, dynamics.disagreement(each), np.inf)
-    chosen = np.where((member == MEAN)[:, None], mean, each[member, np.arange(len(obs))])
-    following = np.where(finite[:, None], chosen, obs)
+    following, spread = dynamics.step(obs, action, member)
     reward = np.asarray(task.reward(obs, action, following), dtype=np.float64)
+    terminated = np.asarray(task.terminated(following))
     if penalty:
-        reward = reward - penalty * np.where(finite, spread, 0.0)
-    terminated = np.asarray(task.terminated(following)) & finite
-    halted = ~finite if halt is None else ~finite | (spread > halt)
-    return Outcome(
-        following,
-        np.where(finite, reward, 0.0),
-        terminated,
-        halted & ~terminated,
-        spread,
-    )
+        reward = reward - penalty * spread
+    halted = spread > halt
+    if halted.any():
+        believed = spread <= NO_HALT
+        reward = np.where(believed, reward, 0.0)
+        terminated = terminated & believed
+        halted = halted & ~terminated
+    return Outcome(following, reward, terminated, halted, spread)

@@ -7,13 +7,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from persim_gym.envs import DOMAINS
+from persim_gym.envs.domain import Renderer
+from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
-from persim_gym.persim_env.env import checked_factor, checked_member, checked_trust
-from persim_gym.persim_env.outcome import MEAN, step_rows
-from persim_gym.persim_env.starts import draw_starts
-from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
-from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.persim_env.binding import bind
+from persim_gym.simulator.card import DEFAULT_SIMULATOR
 
 
 class PersimVectorEnv(BatchedVectorEnv):
@@ -28,7 +26,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         agents: Agent of each row, [B].
     """
 
-    metadata = {"render_modes": [], "render_fps": 30}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def __init__(
         self,
@@ -39,9 +37,10 @@ class PersimVectorEnv(BatchedVectorEnv):
         member: str | int = "mean",
         penalty: float = 0.0,
         halt: float | None = None,
+        starts: str = "domain",
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: None = None,
+        render_mode: str | None = None,
         factor: str = "mean",
     ) -> None:
         """Loads the simulator and binds each row to an agent.
@@ -54,20 +53,23 @@ class PersimVectorEnv(BatchedVectorEnv):
             member: "mean", "random" (one member an episode and row), or a member's index.
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which a row's episode is truncated; None for never.
+            starts: First observations: "domain" for its reset distribution, "logged" for each agent's in the data.
             max_episode_steps: Time limit; None for the domain's.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
-            render_mode: None; make a single environment to look at one.
+            render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
         """
-        self.simulator = load_simulator(simulator)
-        self.domain = DOMAINS.get(self.simulator.card.domain)
         self.agents = [agent] * num_envs if agents is None else [int(a) for a in agents]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
+        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor)
+        self.simulator = self._bound.simulator
+        self.domain = self._bound.domain
+        self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
         super().__init__(
             num_envs,
             self.simulator.observation_space,
@@ -77,36 +79,45 @@ class PersimVectorEnv(BatchedVectorEnv):
         )
         if self.domain is not None:
             self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
-        self.render_mode = render_mode
-        self._beliefs = self.simulator.known_beliefs() if checked_factor(factor) else None
-        self._dynamics = RowsDynamics(self.simulator.model, self.agents, apart=self._beliefs is not None)
-        self._member = checked_member(member, self._dynamics.members)
-        self._penalty, self._halt = checked_trust(penalty, halt)
-        self._active = np.full(num_envs, self._member if isinstance(self._member, int) else MEAN)
+        else:
+            self.metadata = {**self.metadata, "render_modes": []}
+        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
+        self._active = self._bound.active()
         self._size = self.simulator.model.shape.obs_dim
         self._obs = np.zeros((num_envs, self.simulator.model.shape.out_dim), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
-        streams = self.np_random if rngs is None else rngs
-        agents = [self.agents[row] for row in rows]
-        self._obs[rows, : self._size] = draw_starts(self.simulator, self.domain, agents, streams)
-        if self._member == "random":
-            if rngs is None:
-                self._active[rows] = self.np_random.integers(self._dynamics.members, size=len(rows))
-            else:
-                self._active[rows] = [rng.integers(self._dynamics.members) for rng in rngs]
-        if self._beliefs is not None:
-            for i, row in enumerate(rows):
-                rng = self.np_random if rngs is None else rngs[i]
-                self._dynamics.rebind(int(row), self._beliefs.sample(self.agents[row], rng).float())
+        parts = [(self.np_random, rows)] if rngs is None else list(zip(rngs, rows[:, None], strict=True))
+        for rng, some in parts:
+            self._obs[some, : self._size] = self._bound.draw_starts(rng, some)
+            self._bound.draw_members(rng, self._active, some)
+            if self._beliefs is not None:
+                for row in some:
+                    believed = self._beliefs.sample(self.agents[row], rng).float()
+                    self._bound.dynamics.rebind(int(row), believed)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        outcome = step_rows(
-            self._dynamics, self.simulator.task, self._obs, actions, self._active, self._penalty, self._halt
-        )
+        outcome = self._bound.step(self._obs, actions, self._active)
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
         return Advance(outcome.reward, outcome.terminated, outcome.halted, info)
 
     def _observation(self) -> NDArray[np.float32]:
         return self._obs[:, : self._size].copy()
+
+    def _place(self, row: int, options: dict[str, Any]) -> None:
+        if "obs" in options:
+            self._obs[row, : self._size] = self._bound.checked_start(options["obs"])
+
+    def row_attributes(self, row: int) -> dict[str, Any]:
+        """Adds the row's agent."""
+        return {**super().row_attributes(row), "agent": self.agents[row]}
+
+    def _renderer(self, row: int) -> Renderer:
+        assert self.render_mode is not None
+        return self._bound.renderer(self.agents[row], self.render_mode)
+
+    def _drawn_states(self) -> NDArray[np.float64]:
+        assert self.domain is not None  # or there were no render mode
+        states: NDArray[np.float64] = self.domain.embed(self._obs[:, : self._size].astype(np.float64))
+        return states

@@ -1,6 +1,6 @@
 """The factored ensemble: agent, state and action encoders of all members at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -199,15 +199,24 @@ class FactoredEnsemble(nn.Module):
         variance = np.var(following[..., : self.shape.obs_dim] / self.logged_std.cpu().numpy(), axis=0)
         return np.sqrt(variance.mean(axis=-1))
 
+    def check_agents(self, agents: Iterable[int]) -> None:
+        """Checks that agents exist.
+
+        Raises:
+            ValueError: If one is unknown.
+        """
+        for agent in agents:
+            whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
+            if not whole or not 0 <= agent < self.shape.n_agents:
+                raise unknown_agent(agent, self.shape.n_agents)
+
     def dynamics(self, agent: int) -> Any:
         """The ensemble bound to one agent, what planners use: an `AgentDynamics`, or the same of a variant.
 
         Raises:
             ValueError: If the agent is unknown.
         """
-        whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
-        if not whole or not 0 <= agent < self.shape.n_agents:
-            raise unknown_agent(agent, self.shape.n_agents)
+        self.check_agents([agent])
         if self.head is not None:
             return self.head.dynamics(self, agent)  # type: ignore[operator]
         with torch.no_grad():

@@ -7,14 +7,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persim_gym.simulator.blocks import BlockPredictions
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble
+from persim_gym.simulator.stepping import combine, step_small
+
+MEAN = -1
+"""Stands for the mean of all members where a member's index is wanted."""
+
+REACH = 1e4
+"""A change of an observation by this many logged standard deviations in one step is not believed."""
+
+_VARIES = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
 
 
 class RowsDynamics:
-    """Maps observations and actions of B rows to next observations by every member; row i is agents[i].
+    """Steps B rows by every member; row i is agents[i]. One row and many take the same path.
 
-    Small models fold each different agent's factor into the last layer once; others look the factors up.
+    Small models fold each different agent's factor into the last layer once; others look the factors up. Torch takes
+    no part in a step, so that its threads cannot stall a forked worker; but for the unfactorized variant's.
 
     Attributes:
         members: Ensemble size M.
@@ -32,13 +43,22 @@ class RowsDynamics:
             ValueError: If an agent is unknown.
         """
         self.members = model.shape.members
-        self._model = model
+        model.check_agents(agents)
         different = list(agents) if apart else sorted(set(agents))
-        bound = [model.dynamics(agent) for agent in different]
-        self._which = np.arange(len(agents)) if apart else np.searchsorted(different, np.asarray(agents))
-        self._weights = _stacked(bound) if model.shape.small else None
+        self._model = model
+        self._unit = model.logged_std.numpy()
+        far = np.finfo(np.float32).max
+        reach = np.where(self._unit > _VARIES, np.float32(REACH) * self._unit, far)
+        self._reach = np.append(reach, np.full(model.shape.extra_dim, far, dtype=np.float32))
+        self._silu = model.shape.activation == "silu"
+        rows = np.asarray(agents, dtype=np.int64)
+        self._which = np.arange(len(rows)) if apart else np.searchsorted(different, rows)
+        self._weights = _stacked([model.dynamics(agent) for agent in different]) if model.shape.small else None
         with torch.no_grad():
-            self._factors = model.agent_encoder(torch.as_tensor(np.asarray(agents, dtype=np.int64)))  # [M, B, R]
+            self._factors = model.agent_encoder(torch.from_numpy(rows))  # [M, B, R]
+        self._blocks: BlockPredictions | None = None
+        if not model.shape.small and model.head is None:
+            self._blocks = BlockPredictions(model, self._factors)
 
     def rebind(self, row: int, factor: torch.Tensor) -> None:
         """Gives one row of dynamics that are `apart` another latent factor, [M, R]."""
@@ -46,10 +66,12 @@ class RowsDynamics:
         if self._weights is not None:
             _, _, last, last_bias, _, _ = AgentDynamics(self._model, factor).arrays()
             self._weights[2][row], self._weights[3][row] = last[0], last_bias[0]
+        elif self._blocks is not None:
+            self._blocks.rebind(row, factor)
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
-        """Next observations, [M, B, D + E].
+        """Next observations by every member, [M, B, D + E].
 
         Args:
             obs: [B, D], or [M, B, D] where every member has its own; columns past D are ignored.
@@ -57,7 +79,7 @@ class RowsDynamics:
         """
         if self._weights is not None:
             each = np.broadcast_to(obs, (self.members, *obs.shape[-2:]))
-            return predict(each, action, self._which, self._weights, self._model.shape.activation == "silu")
+            return predict(each, action, self._which, self._weights, self._silu)
         following = self._model.predict_with(self._factors, torch.from_numpy(obs), torch.from_numpy(action))
         result: NDArray[np.float32] = following.numpy()
         return result
@@ -66,6 +88,27 @@ class RowsDynamics:
         """Spread of predictions [M, B, D + E] over members, as `FactoredEnsemble.disagreement`, [B]."""
         result: NDArray[np.float32] = self._model.disagreement(following)
         return result
+
+    def step(
+        self, obs: NDArray[np.float32], action: NDArray[Any], member: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Predictions, [B, D + E], and the ensemble's spread in standard deviations of the logged observations, [B].
+
+        Where a member's prediction is not finite, or moves further than `REACH`, the observation stays as it was, the
+        quantities beside it are zero and the spread is infinite.
+
+        Args:
+            obs: [B, D or D + E], contiguous; columns past D are ignored.
+            action: int64 [B] or float32 [B, A], contiguous, inside the action space.
+            member: Member that predicts each row, or `MEAN`, [B].
+        """
+        if self._weights is not None:
+            return step_small(obs, action, self._which, member, self._weights, self._silu, self._unit, self._reach)
+        if self._blocks is not None:
+            each = self._blocks(obs, action)
+        else:
+            each = np.ascontiguousarray(self(obs, action).transpose(0, 2, 1))
+        return combine(each, obs, member, self._unit, self._reach)
 
 
 def _stacked(bound: list[AgentDynamics]) -> tuple[NDArray[np.float32], ...]:

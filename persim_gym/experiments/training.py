@@ -1,0 +1,92 @@
+"""Policies trained only inside the simulator beside the same trained in the true environment: runs and their table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persim_gym.envs import DOMAINS
+from persim_gym.experiments.figures import covariate_label
+from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.policies import Training, complete, train_policy
+
+PLACES = {"simulator": False, "truth": True}
+CHOSEN = {"cartpole": "ppo", "mountaincar": "dqn"}
+"""Algorithm of each domain of the table."""
+JOB = ("simulator", "algo", "steps", "place", "agent", "seed")
+RESULT = ("return", "return_std", "simulator_return", "seconds")
+
+
+def train_once(simulator: str, algo: str, place: str, agent: int, seed: int, out: str) -> dict[str, float]:
+    """Trains one policy in one place and tests it in the true environment; runs in a worker process."""
+    training = Training(agent, algo, simulator, true=PLACES[place], seed=seed)
+    folder = Path(out) / simulator.replace("/", "-") / f"{algo}-{place}-{seed}"
+    done = train_policy(training, folder, progress=False)
+    return {
+        "return": done.true_return,
+        "return_std": done.true_std,
+        "simulator_return": done.simulator_return,
+        "seconds": done.seconds,
+    }
+
+
+def compare_training(
+    domains: Sequence[str], agents: Sequence[int], seeds: int, out: Path, workers: int | None = None
+) -> list[dict[str, str]]:
+    """Trains every agent in the simulator and in the true environment, same algorithm, budget and seeds.
+
+    Args:
+        domains: Keys of `CHOSEN`.
+        agents: Agents of the population.
+        seeds: Number of seeds.
+        out: Folder: `returns.csv`, and the trained policies in `policies/`.
+        workers: Number of processes; None for one a core.
+
+    Raises:
+        ValueError: If a domain is not in `CHOSEN`.
+    """
+    if unknown := [d for d in domains if d not in CHOSEN]:
+        raise ValueError(f"no comparison for {', '.join(unknown)}; choose from {', '.join(CHOSEN)}")
+    jobs: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        for domain in domains:
+            simulator, algo = f"{domain}/random-v0", CHOSEN[domain]
+            steps = complete(Training(0, algo, simulator)).steps
+            head = {"simulator": simulator, "algo": algo, "steps": steps, "seed": seed}
+            jobs += [{**head, "place": place, "agent": agent} for agent in agents for place in PLACES]
+    log = RowLog(out / "returns.csv", JOB, RESULT)
+    constants = {"out": str(out / "policies")}
+    return run_jobs(
+        train_once, jobs, log, description="policies", constants=constants, drop=("steps",), workers=workers
+    )
+
+
+def training_table(rows: Sequence[dict[str, str]]) -> str:
+    """Markdown: one line an agent; returns in the true environment, mean over seeds and spread between them.
+
+    The last column is what training in the simulator reaches of what training in the truth reaches: the ratio of
+    returns, or, where returns are negative, of the steps that they count.
+    """
+    lines = [
+        "| domain | algorithm, steps | agent | covariates | in the simulator | in the truth | reached | seconds |",
+        "|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    keys = list(dict.fromkeys((r["simulator"], r["algo"], r["steps"], r["agent"]) for r in rows))
+    for key in sorted(keys, key=lambda k: (k[0], int(k[3]))):
+        simulator, algo, steps, agent = key
+        domain = DOMAINS[simulator.split("/")[0]]
+        own = [r for r in rows if (r["simulator"], r["algo"], r["steps"], r["agent"]) == key]
+        inside, outside = (np.array([float(r["return"]) for r in own if r["place"] == p]) for p in PLACES)
+        seconds = "/".join(f"{np.mean([float(r['seconds']) for r in own if r['place'] == p]):.0f}" for p in PLACES)
+        lines.append(
+            f"| {domain.title} | {algo.upper()}, {int(steps):,} | {agent} | {covariate_label(domain, int(agent))} "
+            f"| {inside.mean():.1f} ± {inside.std():.1f} | {outside.mean():.1f} ± {outside.std():.1f} "
+            f"| {100 * reached(inside.mean(), outside.mean()):.1f} % | {seconds} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def reached(inside: float, outside: float) -> float:
+    """Share of a return that another reaches: their ratio, inverted where returns count steps and are negative."""
+    return float(inside / outside if outside > 0 else outside / inside)
