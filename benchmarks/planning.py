@@ -61,6 +61,7 @@ class PlainEnsemble(torch.nn.Module):
     """What a user of the peers writes: an ensemble of multilayer perceptrons; rows hold every member's observation."""
 
     def __init__(self, shape: ModelShape) -> None:
+        """Draws weights for models of this shape."""
         super().__init__()
         self.members, self.size = shape.members, shape.obs_dim
         actions = shape.action_dim or 1

@@ -1,7 +1,7 @@
 """Whole rollouts of deep models with continuous actions, compiled: the hot path of planners."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -93,7 +93,9 @@ class Network(NamedTuple):
 
 
 def _network(layers: Sequence[tuple[Tensor, Tensor]], pairs: bool) -> Network:
-    weights, biases, widths = [], [], [layers[0][0].shape[1]]
+    weights: list[NDArray[Any]] = []
+    biases: list[NDArray[np.float32]] = []
+    widths = [layers[0][0].shape[1]]
     for weight, bias in layers:
         members, inputs, outputs = weight.shape
         wide = np.zeros((members, widths[-1], padded(outputs)), dtype=np.float32)

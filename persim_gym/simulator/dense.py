@@ -64,7 +64,7 @@ def packed(weight: NDArray[np.float32], pairs: bool) -> NDArray[Any]:
     return np.ascontiguousarray(blocks).reshape(*lead, inputs * outputs)
 
 
-class _BFloat(ir.types.Type):
+class _BFloat(ir.types.Type):  # type: ignore[misc]
     """The type that llvmlite does not know."""
 
     def _to_string(self) -> str:
@@ -110,7 +110,8 @@ def dense(typingctx, x, weights, offset, biases, start, out, inputs, outputs, le
         with builder.if_else(context.is_true(builder, types.boolean, arguments[9])) as branches:
             for branch, activate in zip(branches, activations, strict=True):
                 with branch:
-                    _emit_blocks(builder, source, weights, biases, target, *arguments[6:8], pairs, packs, activate)
+                    inputs, outputs = arguments[6:8]
+                    _emit_blocks(builder, source, weights, biases, target, inputs, outputs, pairs, packs, activate)
         return context.get_dummy_value()
 
     return signature, emit

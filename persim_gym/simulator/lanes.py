@@ -117,7 +117,7 @@ def _roll(obs, actions, records, heads, bounds, silu, each, every, out):  # type
                     c = order[low + min(i, count - 1)]  # spare lanes repeat the last candidate
                     for d in range(size):
                         lanes[d, i] = now[d, c]
-                _lanes(lanes, records[a], change, each, every, silu)  # type: ignore[call-arg]
+                _lanes(lanes, records[a], change, each, every, silu)
                 for d in range(outs):
                     shift, least, most = heads[a, d], bounds[0, d], bounds[1, d]
                     for i in range(count):

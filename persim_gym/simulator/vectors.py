@@ -53,7 +53,7 @@ def store(builder: ir.IRBuilder, value: Any, data: Any, start: Any) -> None:
 
 
 def add_product(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """a b + c."""
+    """Product of the first two, plus the third."""
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 
