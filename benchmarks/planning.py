@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import CEM, MPCPolicy, RandomShooting
+from persim_gym.experiments.intervals import mean_interval
+from persim_gym.planning import CEM, MPCPolicy, Objective, RandomShooting, rollout_returns
+from persim_gym.planning.rollout import best_first
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
 from persim_gym.task import Task, never
@@ -61,6 +63,7 @@ class PlainEnsemble(torch.nn.Module):
     """What a user of the peers writes: an ensemble of multilayer perceptrons; rows hold every member's observation."""
 
     def __init__(self, shape: ModelShape) -> None:
+        """Draws weights for models of this shape."""
         super().__init__()
         self.members, self.size = shape.members, shape.obs_dim
         actions = shape.action_dim or 1
@@ -222,38 +225,68 @@ def true_robot(rounds: int) -> None:
     print(f"  share of the raw throughput: {seconds['mujoco.rollout'] / seconds['persim_gym']:.0%}")
 
 
+class Reference:
+    """The plain float32 calls of a dynamics, which keeps the candidates that it is asked for."""
+
+    def __init__(self, dynamics: AgentDynamics) -> None:
+        """Wraps one agent's dynamics."""
+        self.dynamics, self.members = dynamics, dynamics.members
+        self.parts: list[np.ndarray] = []
+
+    def rollout(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """As `AgentDynamics.rollout`, step by step."""
+        self.parts.append(actions)
+        steps = []
+        for t in range(actions.shape[1]):
+            obs = self.dynamics(obs, actions[:, t])
+            steps.append(obs)
+        return np.stack(steps, axis=2)
+
+    def populations(self, iterations: int) -> list[np.ndarray]:
+        """Candidates of each iteration, [C, H, A]; where nothing terminates."""
+        each = len(self.parts) // iterations
+        return [np.concatenate(self.parts[i : i + each], axis=1) for i in range(0, len(self.parts), each)]
+
+
 def agreement(name: str, agents: range) -> None:
     """How far fused rollouts choose as the plain float32 `Dynamics` does, on a trained simulator."""
     simulator = load_simulator(name)
     domain = DOMAINS[simulator.card.domain]
+    objective, space = Objective(domain.peak_bonus), domain.action_space
     planner = RandomShooting() if simulator.model.shape.n_actions else CEM()
-    overlap, same, gap = [], [], []
+    overlaps, earned = [], []
     for agent in agents:
         fused = simulator.dynamics(agent)
-
-        def plain(obs: np.ndarray, action: np.ndarray, model: AgentDynamics = fused) -> np.ndarray:
-            return model(obs, action)
-
-        plain.members = fused.members  # type: ignore[attr-defined]
-        from persim_gym.planning.rollout import Objective, best_first, rollout_returns
-
-        rng = np.random.default_rng(agent)
-        obs = domain.observe(domain.initial_state(rng, 1)[0]).astype(np.float32)
-        size = (planner.candidates, planner.horizon)
-        actions = (
-            rng.integers(simulator.model.shape.n_actions, size=size)
-            if simulator.model.shape.n_actions
-            else rng.uniform(-1, 1, (*size, simulator.model.shape.action_dim)).astype(np.float32)
-        )
-        objective = Objective(domain.peak_bonus)
-        reference, ours = (rollout_returns(d, domain.task, obs, actions, objective) for d in (plain, fused))
+        plain = Reference(fused)
+        obs = domain.observe(domain.initial_state(np.random.default_rng(agent), 1)[0]).astype(np.float32)
+        plans = [
+            planner.plan(model, domain.task, obs, space, np.random.default_rng(agent), objective=objective)[0]
+            for model in (plain, fused)
+        ]
+        if isinstance(planner, CEM):
+            populations = plain.populations(planner.iterations)
+        else:
+            size = (planner.candidates, planner.horizon)
+            populations = [np.random.default_rng(agent).integers(simulator.model.shape.n_actions, size=size)]
         elites = getattr(planner, "elites", 20)
-        overlap.append(len(set(best_first(reference, elites)) & set(best_first(ours, elites))) / elites)
-        same.append(best_first(reference, 1)[0] == best_first(ours, 1)[0])
-        gap.append(np.abs(reference - ours).max() / (reference.std() + 1e-9))
-    print(f"\n{name}: fused against plain float32, {len(overlap)} agents")
-    print(f"  elites in common {np.mean(overlap):.1%}, same best {np.mean(same):.0%}, ", end="")
-    print(f"largest difference of a return {np.max(gap):.1e} of their standard deviation")
+        best = [
+            [set(best_first(rollout_returns(d, domain.task, obs, a, objective), elites)) for d in (plain, fused)]
+            for a in populations
+        ]
+        overlaps.append([len(one & other) / elites for one, other in best])
+        earned.append(
+            [
+                [rollout_returns(d, domain.task, obs, plan.sequence[None], objective)[0] for plan in plans]
+                for d in (plain, domain.dynamics(agent))
+            ]
+        )
+    print(f"\n{name}: fused against plain float32, {len(overlaps)} agents, {type(planner).__name__}")
+    print("  elites in common, by iteration:", *(f"{share:.1%}" for share in np.mean(overlaps, axis=0)))
+    for where, returns in zip(("simulator, float32", "true environment"), np.array(earned).swapaxes(0, 1), strict=True):
+        mean, low, high = mean_interval(returns[:, 1] - returns[:, 0])
+        means = returns.mean(axis=0)
+        print(f"  return of the chosen plan, {where}: {means[0]:.3f} (float32), {means[1]:.3f} (fused), ", end="")
+        print(f"difference {mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
 
 
 def main() -> None:
@@ -261,6 +294,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["a", "b", "growth", "true", "agreement"])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--simulators", nargs="*", default=["mountaincar/random-v0", "cartpole/random-v0"])
+    parser.add_argument("--agents", type=int, default=20, help="of the check of agreement")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # the peers'
     torch.manual_seed(0)
@@ -280,7 +314,7 @@ def main() -> None:
         true_robot(arguments.rounds)
     if "agreement" in arguments.what:
         for name in arguments.simulators:
-            agreement(name, range(20))
+            agreement(name, range(arguments.agents))
 
 
 if __name__ == "__main__":

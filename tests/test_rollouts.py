@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from persim_gym.envs import DOMAINS
+from persim_gym.planning import CEM, RandomShooting
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
-from persim_gym.simulator import deep, model
+from persim_gym.simulator import deep
 from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.dense import multiplies_pairs, packed
 from persim_gym.simulator.model import FactoredEnsemble, ModelShape
 from persim_gym.simulator.threads import split
+from persim_gym.task import Task
 
 SHAPES = {
     "relu": ModelShape(4, 3, 2, 0, 3, 2, (20,)),
@@ -18,6 +22,10 @@ SHAPES = {
     "deep, discrete": ModelShape(4, 3, 2, 0, 3, 2, (20, 20)),
     "deep": ModelShape(4, 5, 0, 2, 3, 2, (24, 24), (16,), "silu"),
     "deep, relu": ModelShape(4, 5, 0, 2, 3, 2, (24,), (16,)),
+    "odd widths": ModelShape(4, 3, 0, 1, 3, 2, (17, 9, 30), (5,), "silu"),
+    "linear action encoder": ModelShape(4, 3, 0, 2, 3, 2, (12,), ()),
+    "learned task": ModelShape(4, 3, 2, 0, 3, 2, (20,), extra_dim=2),
+    "deep learned task": ModelShape(4, 3, 0, 2, 3, 2, (20, 20), (8,), extra_dim=2),
 }
 
 
@@ -53,7 +61,7 @@ def one_by_one(dynamics, obs, actions):
 
 @pytest.fixture
 def float32(monkeypatch):
-    monkeypatch.setattr(model, "layer_type", lambda: torch.float32)
+    monkeypatch.setattr(deep, "multiplies_pairs", lambda: False)
 
 
 @pytest.mark.parametrize("bounded", [False, True])
@@ -100,17 +108,24 @@ def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, float32
     np.testing.assert_allclose(spoiled[:, others], clean[:, others], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.skipif(not multiplies_pairs(), reason="the processor does not multiply bfloat16")
 def test_bfloat16_moves_predictions_by_little():
     shape = SHAPES["deep"]
     obs, actions = inputs(shape, 200, 10)
     dynamics = drawn(shape)
     plain = one_by_one(dynamics, obs, actions)
-    layers = [(w.transpose(1, 2), b[..., 0]) for w, b in zip(dynamics._weights, dynamics._biases, strict=True)]
-    exact = dynamics._fused
-    rounded = deep.DeepRollout(layers, exact._action, exact._activate, exact._shift, None, torch.bfloat16)
-    error = np.abs(rounded(obs, actions) - plain).max(axis=(0, 1, 3))
-    assert 1e-6 < error[0] < 0.01 * plain.std()
+    error = np.abs(dynamics.rollout(obs, actions) - plain).max(axis=(0, 1, 3))
+    assert 1e-5 < error[0] < 0.01 * plain.std()
     assert error[-1] < 0.05 * plain.std()
+
+
+def test_bfloat16_is_the_nearest_to_a_float32():
+    values = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    values[0, 0], values[1, 0] = 1.00390625, 1.01171875  # halfway: ties go to the even one
+    words = packed(values, pairs=True).view(np.uint32).reshape(3, 8)
+    rounded = torch.from_numpy(values).bfloat16().float().numpy()
+    np.testing.assert_array_equal((words << 16).view(np.float32), rounded[0::2])
+    np.testing.assert_array_equal((words & 0xFFFF0000).view(np.float32), rounded[1::2])
 
 
 def test_rollouts_refuse_what_does_not_fit():
@@ -141,3 +156,39 @@ def test_trained_simulators_rank_candidates_as_the_plain_calls_do(name):
     for ours, theirs in zip(fused, reference, strict=True):
         assert len(set(best_first(ours, 40)) & set(best_first(theirs, 40))) >= 38
         assert np.isclose(ours, theirs, rtol=1e-4, atol=1e-4).mean() > 0.97  # the others end a step earlier or later
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "deep", "deep, relu"])
+def test_rows_planned_together_are_planned_as_alone(name):
+    shape = SHAPES[name]
+    agents = drawn(shape), drawn(shape, bounded=True)
+    models = [agents[row % 2] for row in range(5)]
+    low = Task(lambda obs, action, next_obs: next_obs.sum(axis=-1), lambda next_obs: next_obs[..., 0] > 1.5)
+    obs = np.random.default_rng(0).normal(size=(5, shape.obs_dim)).astype(np.float32)
+    _, actions = inputs(shape, 5 * 300, 25)
+    actions = actions.reshape(5, 300, *actions.shape[1:])
+    together = rollout_returns(models, low, obs, actions)
+    for row, model in enumerate(models):
+        np.testing.assert_allclose(rollout_returns(model, low, obs[row], actions[row]), together[row], rtol=1e-6)
+    planner = RandomShooting(200, 25) if shape.n_actions else CEM(100, 25, 2, 20)
+    space = spaces.Discrete(shape.n_actions) if shape.n_actions else spaces.Box(-1, 1, (shape.action_dim,))
+    plans = planner.plan(models, low, obs, space, [np.random.default_rng(row) for row in range(5)])
+    for row, plan in enumerate(plans):
+        (alone,) = planner.plan(models[row], low, obs[row], space, np.random.default_rng(row))
+        np.testing.assert_allclose(alone.sequence, plan.sequence, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["learned task", "deep learned task"])
+def test_planners_plan_where_reward_and_termination_are_learned(name, float32):
+    shape = SHAPES[name]
+    dynamics = drawn(shape)
+    learned = Task(lambda obs, action, next_obs: next_obs[..., -2], lambda next_obs: next_obs[..., -1] > 1.0)
+    obs = np.random.default_rng(0).normal(size=shape.obs_dim).astype(np.float32)
+    _, actions = inputs(shape, 40, 25)
+
+    def plain(obs, action):
+        return dynamics(obs, action)
+
+    plain.members = shape.members
+    expected = rollout_returns(plain, learned, obs, actions)
+    np.testing.assert_allclose(rollout_returns(dynamics, learned, obs, actions), expected, rtol=1e-3, atol=1e-3)

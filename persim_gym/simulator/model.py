@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from persim_gym.simulator.deep import DeepRollout, layer_type
+from persim_gym.simulator.deep import DeepRollout
 from persim_gym.simulator.encoders import (
     ACTIVATIONS,
     ACTIVATIONS_INPLACE,
@@ -268,10 +268,8 @@ class AgentDynamics:
 
     @cached_property
     def _fused(self) -> Callable[..., NDArray[np.float32]] | None:
-        """The fastest rollout of this model: compiled for small ones, in pieces for deep ones of continuous actions."""
+        """The compiled rollout of this model, if there is one: for small ones and for those of continuous actions."""
         s, model = self._shape, self._model
-        if s.extra_dim:  # what they roll out are changes alone
-            return None
         if self._compiled is not None:
             first, first_bias, last, last_bias, low, high = self._compiled
             bounds = np.stack([low, high])
@@ -285,8 +283,8 @@ class AgentDynamics:
             action: list[tuple[Tensor, Tensor]] = [(la.weight, la.bias[:, 0]) for la in encoder.layers]  # type: ignore
             weight = action[0][0] / model.action_std[:, None]
             action[0] = weight, action[0][1] - model.action_mean @ weight
-            limits = None if self._bounds is None else (model.obs_low, model.obs_high)
-            return DeepRollout(state, action, self._activate, model.delta_mean, limits, layer_type())
+            limits = model.obs_low, model.obs_high
+            return DeepRollout(state, action, s.activation == "silu", model.delta_mean, limits)
 
     def arrays(self) -> tuple[NDArray[np.float32], ...]:
         """Weights as the compiled kernel takes them."""
@@ -305,11 +303,11 @@ class AgentDynamics:
     def rollout(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
         """Observations that follow h actions, as h calls one after the other, but faster.
 
-        Small models agree with the calls up to float32 rounding. Deep ones compute their inner layers in bfloat16 where
-        the processor can.
+        Small models agree with the calls up to float32 rounding. Deep ones round the inputs of their inner layers to
+        bfloat16 where the processor multiplies it.
 
         Args:
-            obs: [M, C, D], or [M, C, D + E] where E more quantities are learned.
+            obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.
             actions: int64 [C, h] or float32 [C, h, A].
 
         Returns:
@@ -327,7 +325,7 @@ class AgentDynamics:
         if s.n_actions and not self._known(actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
         if self._fused is not None:
-            return self._fused(obs, actions)
+            return self._fused(np.asarray(obs)[..., : s.obs_dim], actions)
         steps: list[NDArray[np.float32]] = []
         for t in range(actions.shape[1]):
             obs = self(obs, actions[:, t])
