@@ -10,15 +10,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
+def block(word: str) -> str:
+    (only,) = (text for text in BLOCKS if word in text)
+    return only
+
+
 def test_training_example_is_the_committed_one():
     example = (ROOT / "examples" / "train_in_simulator.py").read_text(encoding="utf-8")
     code = example.split('"""', 2)[2].strip()
-    assert BLOCKS[0].strip() == code
+    assert block("model.learn").strip() == code
 
 
 @pytest.mark.slow
 def test_planning_example_runs():
-    exec(compile(BLOCKS[1], "README.md", "exec"), {})
+    exec(compile(block("MPCPolicy("), "README.md", "exec"), {})
 
 
 def test_pictures_and_links_exist():
