@@ -235,12 +235,6 @@ def test_a_part_of_a_dataset_loads_without_its_hash(eight_carts):
     np.testing.assert_array_equal(np.unique(load_minari(part).agent), [2, 5])
 
 
-def test_observations_that_are_not_a_flat_box_are_refused(minari_folder):
-    empty("mine/grid-v0", gym.spaces.Discrete(4))
-    with pytest.raises(ValueError, match=r"observations must be a flat Box, not Discrete\(4\)"):
-        load_minari(minari.load_dataset("mine/grid-v0"))
-
-
 def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
     with pytest.raises(ValueError, match="no dataset 'persim/cartpole/expert-v0'") as error:
         load("persim/cartpole/expert-v0")

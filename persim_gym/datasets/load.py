@@ -32,8 +32,8 @@ def load_minari(dataset: MinariDataset) -> Transitions:
             not match the recorded hash.
     """
     name = dataset.spec.dataset_id
-    agents = _agents(dataset)
     check_spaces(dataset)
+    agents = _agents(dataset)
     transitions = Transitions.from_episodes(_flat_episodes(dataset), agents, name)
     recorded = dataset.storage.metadata.get("content_hash")
     if recorded is not None and len(agents) == dataset.storage.total_episodes:
