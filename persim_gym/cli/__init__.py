@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from persim_gym.cli import accuracy, data, look, personal, planning, policies, simulators, study
+from persim_gym.cli import data, look, personal, planning, policies, simulators, study
 
 app = typer.Typer(
     name="persim",
@@ -24,9 +24,7 @@ app.command()(personal.personalize)
 app.command()(personal.calibrate)
 app.command()(simulators.evaluate)
 app.command()(planning.plan)
-app.command()(accuracy.accuracy)
 app.command()(policies.train_policy)
-app.command()(policies.compare_training)
 app.command()(policies.video)
 app.command()(look.doctor)
 

@@ -1,4 +1,4 @@
-"""`persim accuracy`: prediction errors beside the thesis's."""
+"""`persim study accuracy`: prediction errors beside the thesis's."""
 
 from pathlib import Path
 from typing import Annotated

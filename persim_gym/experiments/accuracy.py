@@ -179,7 +179,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         ValueError: If there is none.
     """
     if not path.is_file():
-        raise ValueError(f"no {path}; run `persim accuracy` first")
+        raise ValueError(f"no {path}; run `persim study accuracy` first")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -245,16 +245,16 @@ two cores with other work, one core each; `benchmarks/training.py` has speeds.
 Data and test policies are our own, made as the thesis describes; where loggers or the test policy behave differently
 from the thesis's, so do the errors. Our HalfCheetah test policy earns 4,252 on the default agent.
 
-    persim accuracy
-    persim accuracy --domain halfcheetah --workers 1
+    persim study accuracy
+    persim study accuracy --domain halfcheetah --workers 1
 
 {error_tables(rows)}
 ## What the parts of a recipe bring
 
 Each row changes the default recipe in one respect; seed 0, RMSE of agents 0–4.
 
-    persim accuracy --domain mountaincar --policy random --policy pure --variation all
-    persim accuracy --domain cartpole --policy random --variation all
-    persim accuracy --domain halfcheetah --policy random --variation all
+    persim study accuracy --domain mountaincar --policy random --policy pure --variation all
+    persim study accuracy --domain cartpole --policy random --variation all
+    persim study accuracy --domain halfcheetah --policy random --variation all
 
 {ablation_tables(rows)}"""

@@ -1,0 +1,97 @@
+"""Errors beside the thesis's: which trainings are run, what their tables say."""
+
+import pytest
+from conftest import TINY
+
+from persim_gym.cli import app
+from persim_gym.experiments import accuracy
+from persim_gym.experiments.accuracy import (
+    CHANGES,
+    JOB,
+    ablation_tables,
+    accuracy_page,
+    error_tables,
+    read_rows,
+    recipe_of,
+    run_accuracy,
+)
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.recipe import recipe_for
+
+
+def row(variation="default", rmse=("0.0049", "0.0309", "0.0014", "0.0131", "0.2"), policy="pure"):
+    head = {"domain": "mountaincar", "policy": policy, "variation": variation, "seed": "0", "seconds": "12.3"}
+    return head | {f"rmse_{agent}": value for agent, value in enumerate(rmse)}
+
+
+def test_cells_at_or_below_the_thesis_are_bold_and_counted():
+    # Table B.1, pure: 0.025, 0.090, 0.031, 0.014, 0.039
+    table = error_tables([row()])
+    assert "**0.0049 / 0.025** | **0.0309 / 0.090** | **0.0014 / 0.031** | **0.0131 / 0.014** | 0.2000 / 0.039" in table
+    assert "At or below the thesis's: 4 of 5 cells; at or below a third of it: 2." in table
+
+
+def test_errors_are_compared_as_the_thesis_rounds_them():
+    # Table B.1, random: 0.004, 0.003, 0.001, 0.001, 0.001
+    table = error_tables([row(policy="random", rmse=("0.00449", "0.00451", "0.0014", "0.0016", "0.0004"))])
+    assert "**0.0045 / 0.004**" in table and "| 0.0045 / 0.003" in table
+    assert "**0.0014 / 0.001**" in table and "| 0.0016 / 0.001" in table
+    assert "3 of 5 cells; at or below a third of it: 0." in table
+
+
+def test_ablations_start_with_the_default_and_leave_out_what_was_not_run():
+    table = ablation_tables([row("no pull"), row()])
+    assert table.index("| default |") < table.index("| no pull |") and "| SiLU |" not in table
+    assert ablation_tables([row()]).strip() == ""
+    assert "| no pull |" in accuracy_page([row(), row("no pull")])
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, changes in CHANGES.items() for name in changes])
+def test_every_change_changes_the_default_recipe(dataset, name):
+    domain, policy = dataset
+    default = recipe_for(f"{domain}/{policy}-v0", continuous=domain == "halfcheetah")
+    assert recipe_of(domain, policy, name) != default == recipe_of(domain, policy, "default")
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no variation 'more' of cartpole/random-v0; known: default, thesis, ReLU"):
+        recipe_of("cartpole", "random", "more")
+    with pytest.raises(ValueError, match="the thesis has no errors of pendulum/random"):
+        run_accuracy(["pendulum"], ["random"], tmp_path)
+    with pytest.raises(ValueError, match="run `persim study accuracy` first"):
+        read_rows(tmp_path / "accuracy.csv")
+
+
+def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, "recipe_of", lambda *names: TINY)
+    job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "out": str(tmp_path)}
+    first = accuracy.accuracy(**job)
+    folder = tmp_path / "cartpole" / "random-v0" / "two-words-1"
+    card = load_simulator(str(folder)).card
+    assert (card.recipe_name, card.seed, card.training_seconds) == ("two words", 1, first["seconds"])
+    assert {name for name in first if name != "seconds"} == set(accuracy.COLUMNS)
+    monkeypatch.setattr(accuracy, "train_simulator", None)  # must not be called again
+    assert accuracy.accuracy(**job) == first
+
+
+def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    def measure(domain, policy, variation, seed, out):
+        return {column: 0.001 for column in accuracy.COLUMNS} | {"seconds": 1.0}
+
+    def run_here(function, jobs, log, *, constants, **rest):
+        for job in jobs:
+            log.add(job, function(**job, **constants))
+        return []
+
+    monkeypatch.setattr(accuracy, "accuracy", measure)
+    monkeypatch.setattr(accuracy, "run_jobs", run_here)
+    page = tmp_path / "accuracy.md"
+    words = ["study", "accuracy", "--domain", "cartpole", "--out", str(tmp_path), "--page", str(page)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0 and "Table B.2" in done.stdout
+    assert [tuple(r[k] for k in JOB) for r in read_rows(tmp_path / "accuracy.csv")] == [
+        ("cartpole", policy, "default", "0") for policy in accuracy.POLICIES
+    ]
+    assert "0.0010 / 0.014" in page.read_text(encoding="utf-8")
