@@ -40,7 +40,7 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "standardised": {"standardize": True, "learning_rate": 3e-3},
         "no pull": {"pull": 0.0},
         "ten times the pull": {"pull": 3e-5},
-        "agents started at N(1, 0.3)": {"agent_std": 0.3},
+        "agents started at N(1, 0.05)": {"agent_std": 0.05},
         "rank 5": {"rank": 5},
         "SiLU": {"activation": "silu"},
         "three times the samples": {"samples": 14_000_000},

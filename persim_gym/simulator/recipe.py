@@ -129,7 +129,7 @@ _MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=100, pull=0.0
 _CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
-# the other agents. Raw units, a close start and a pull keep agents together where nothing sets them apart.
+# the other agents. Raw units and a small pull keep agents together where nothing sets them apart.
 _MOUNTAINCAR_LOGGED = replace(
     _MOUNTAINCAR, standardize=False, agent_std=0.05, learning_rate=1e-3, pull=1e-5, samples=15_000_000
 )
@@ -137,7 +137,7 @@ _CARTPOLE_LOGGED = replace(_CARTPOLE, rank=8, agent_std=0.2, learning_rate=6e-3,
 
 DEFAULT = {
     "mountaincar": _MOUNTAINCAR,
-    "mountaincar/pure-v0": replace(_MOUNTAINCAR_LOGGED, pull=3e-6, samples=4_700_000),
+    "mountaincar/pure-v0": replace(_MOUNTAINCAR_LOGGED, agent_std=0.3, pull=3e-6, samples=4_700_000),
     "mountaincar/pure-eps-20-v0": _MOUNTAINCAR_LOGGED,
     "mountaincar/pure-eps-40-v0": _MOUNTAINCAR_LOGGED,
     "cartpole": _CARTPOLE,
