@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gymnasium as gym
 import minari
@@ -233,6 +234,17 @@ def test_a_part_of_a_dataset_loads_without_its_hash(eight_carts):
     build(eight_carts, progress=False)
     part = minari.load_dataset(CARTPOLE).filter_episodes(lambda episode: episode.id in (2, 5))
     np.testing.assert_array_equal(np.unique(load_minari(part).agent), [2, 5])
+
+
+def test_observations_without_a_fixed_size_are_refused():
+    # Minari cannot store such a space itself; other backends of its interface may.
+    words = SimpleNamespace(
+        spec=SimpleNamespace(dataset_id="mine/words-v0"),
+        observation_space=gym.spaces.Sequence(gym.spaces.Discrete(4)),
+        action_space=gym.spaces.Discrete(2),
+    )
+    with pytest.raises(ValueError, match="mine/words-v0: observations must be of a fixed size, not Sequence"):
+        load_minari(words)
 
 
 def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
