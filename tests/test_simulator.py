@@ -294,17 +294,17 @@ def test_updates_equal_adam(shape):
         torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("pull", [0.0, 0.3])
+@pytest.mark.parametrize(("pull", "hidden", "batch"), [(0.0, 16, 32), (0.3, 21, 32), (0.3, 53, 33)])
 @both_activations
-def test_compiled_epochs_equal_those_in_tensors(activation, pull):
-    shape = replace(DISCRETE, activation=activation)
+def test_compiled_epochs_equal_those_in_tensors(activation, pull, hidden, batch):
+    shape = replace(DISCRETE, activation=activation, state_layers=(hidden,))
     in_tensors, data = engines(shape)
     compiled = deepcopy(in_tensors)
     slow = TensorTraining(in_tensors, *data, pull)
     fast = CompiledTraining(compiled, *(d.numpy() for d in data), pull)
     for _ in range(2):
         rates = np.linspace(0.001, 0.003, 6)
-        losses = slow.epoch(order(200), rates, 32), fast.epoch(order(200), rates, 32)
+        losses = slow.epoch(order(200), rates, batch), fast.epoch(order(200), rates, batch)
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert slow.count == fast.count == 12
     for (name, one), other in zip(compiled.named_parameters(), in_tensors.parameters(), strict=True):

@@ -1,7 +1,8 @@
 """Training epochs in one compiled call, for small models: one hidden layer and discrete actions.
 
 At these sizes the arithmetic of a step takes tens of microseconds, and calling a dozen tensor operations many times
-that. Here Numba compiles a whole epoch; members, which are independent, run on all cores.
+that. Here Numba compiles a whole epoch; members, which are independent, run side by side
+on all cores.
 """
 
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
-from persim_gym.simulator.kernels import train_epoch
+from persim_gym.simulator.epochs import train_steps
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.products import WIDE
 from persim_gym.simulator.sparse import is_sparse
+from persim_gym.simulator.threads import run_members
 
 
 class CompiledTraining:
@@ -50,6 +53,7 @@ class CompiledTraining:
         assert isinstance(model.agent_encoder, AgentEncoder)
         self._factor = model.agent_encoder.factor.detach().numpy()  # [M, N, R], the model's own memory
         self._factor_moments = np.zeros((2, *self._factor.shape), dtype=np.float32)
+        self._hidden = -(-model.shape.state_layers[0] // WIDE) * WIDE  # as the kernel has them
         self._theta = self._gather()  # [M, P], all other parameters
         self._moments = np.zeros((2, *self._theta.shape), dtype=np.float32)
         self.count = 0
@@ -82,25 +86,30 @@ class CompiledTraining:
         """
         s = self._model.shape
         self._theta = self._gather()  # the model may have been loaded since
-        losses = np.zeros(s.members)
-        sizes = (s.obs_dim, s.extra_dim, s.state_layers[0], s.rank, s.n_agents, s.n_actions, batch, self.count)
-        train_epoch(
-            self._theta,
-            self._moments,
-            self._factor,
-            self._factor_moments,
-            losses,
-            order,
-            learning_rates,
-            self._data,
-            np.array(sizes),
-            np.float32(self._pull),
-            s.activation == "silu",
-            is_sparse(s.n_agents, batch) if self._sparse is None else self._sparse,
-        )
+        sizes = (s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions, batch, self.count)
+        sparse = is_sparse(s.n_agents, batch) if self._sparse is None else self._sparse
+
+        def train(m: int) -> float:
+            return float(
+                train_steps(
+                    self._theta[m],
+                    *self._moments[:, m],
+                    self._factor[m],
+                    *self._factor_moments[:, m],
+                    order[m],
+                    learning_rates,
+                    self._data,
+                    sizes,
+                    np.float32(self._pull),
+                    s.activation == "silu",
+                    sparse,
+                )
+            )
+
+        losses = run_members(train, s.members)
         self.count += len(learning_rates)
         self._scatter()
-        return float(losses.mean() / len(learning_rates))
+        return float(np.mean(losses)) / len(learning_rates)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What training goes on from beside the model; shares memory."""
@@ -108,36 +117,34 @@ class CompiledTraining:
         return {name: torch.from_numpy(values) for name, values in moments.items()}
 
     def _parts(self) -> list[tuple[torch.Tensor, bool]]:
-        """Parameters but the agents' in the kernel's order, and whether the kernel keeps them transposed."""
+        """Parameters but the agents' in the kernel's order, and whether their last axis there is the hidden units."""
         agents, states, actions = self._model.agent_encoder, self._model.state_encoder, self._model.action_encoder
         assert isinstance(agents, AgentEncoder)
         assert isinstance(states, EnsembleMLP)
         assert isinstance(actions, DiscreteActionEncoder)
+        first: Any
+        last: Any
         first, last = states.layers
-        layers: Any = (first.weight, first.bias, last.weight, last.bias)
         return [
-            (layers[0], False),
-            (layers[1], False),
-            (layers[2], True),
-            (layers[3], False),
+            (first.weight, True),
+            (first.bias, True),
+            (last.weight.transpose(1, 2), True),
+            (last.bias, False),
             (agents.bias, False),
             (actions.factor, False),
             (actions.bias, False),
         ]
 
     def _gather(self) -> NDArray[np.float32]:
-        flat = [
-            (p.detach().transpose(1, 2) if turned else p.detach()).reshape(len(p), -1) for p, turned in self._parts()
-        ]
-        return torch.cat(flat, dim=1).numpy()
+        spare = self._hidden - self._model.shape.state_layers[0]  # units of zeros, which no step changes
+        padded = [torch.nn.functional.pad(p.detach(), (0, spare if is_hidden else 0)) for p, is_hidden in self._parts()]
+        return torch.cat([p.reshape(len(p), -1) for p in padded], dim=1).numpy()
 
     def _scatter(self) -> None:
         start = 0
         with torch.no_grad():
-            for p, turned in self._parts():
-                size = p[0].numel()
-                part = torch.from_numpy(self._theta[:, start : start + size])
-                p.copy_(
-                    part.reshape(len(p), p.shape[2], p.shape[1]).transpose(1, 2) if turned else part.reshape(p.shape)
-                )
-                start += size
+            for p, is_hidden in self._parts():
+                width = self._hidden if is_hidden else p.shape[2]
+                part = torch.from_numpy(self._theta[:, start : start + p.shape[1] * width])
+                p.copy_(part.reshape(len(p), p.shape[1], width)[..., : p.shape[2]])
+                start += p.shape[1] * width

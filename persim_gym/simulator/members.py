@@ -4,10 +4,8 @@ A member's activations stay in a core's cache where those of all members togethe
 each other within an epoch. The result does not depend on the number of threads.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.tensors import TensorTraining
+from persim_gym.simulator.threads import run_members
 
 
 class MemberTraining:
@@ -96,15 +95,11 @@ class MemberTraining:
         def train(m: int) -> float:
             return self._engines[m].epoch(order[m : m + 1], learning_rates, batch)
 
-        threads = min(numba.get_num_threads(), len(self._engines))
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = [pool.submit(train, m) for m in range(len(self._engines))]
-            try:
-                losses = [future.result() for future in futures]
-            except BaseException:  # Ctrl-C: an epoch may take minutes
-                for engine in self._engines:
-                    engine.stop = True
-                raise
+        def stop() -> None:
+            for engine in self._engines:
+                engine.stop = True
+
+        losses = run_members(train, len(self._engines), stop)
         for m, part in enumerate(self._parts):
             for own, whole in zip(part.parameters(), self._model.parameters(), strict=True):
                 whole[m : m + 1].copy_(own)

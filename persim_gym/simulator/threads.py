@@ -1,10 +1,11 @@
-"""Work of rollouts shared between threads: whole rollouts of some candidates, so that threads never wait in between."""
+"""Work shared between threads: whole rollouts of some candidates, whole epochs of a member; none waits in between."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeAlias
 
+import numba
 import torch
 
 Piece: TypeAlias = tuple[int, slice]
@@ -28,6 +29,27 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
     else:
         for _ in _pool(threads).map(function, pieces):
             pass
+
+
+def run_members(train: Callable[[int], float], members: int, stop: Callable[[], None] | None = None) -> list[float]:
+    """Calls `train` on each member, on Numba's number of threads; returns the results in the order of members.
+
+    Args:
+        train: Trains one member; must release Python's lock for long enough to gain from threads.
+        members: Members M.
+        stop: Called where one fails, or on Ctrl-C, so that the others, which may take minutes, end early.
+    """
+    threads = min(numba.get_num_threads(), members)
+    if threads == 1:
+        return [train(m) for m in range(members)]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(train, m) for m in range(members)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            if stop is not None:
+                stop()
+            raise
 
 
 def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Piece]:

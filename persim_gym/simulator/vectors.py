@@ -36,19 +36,19 @@ def word(value: int) -> Any:
 def spread(builder: ir.IRBuilder, value: Any, kind: Any = VECTOR) -> Any:
     """A value in every lane of a vector of type `kind`."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(WORD, 0))
-    every = ir.Constant(WORDS, [0] * LANES)
+    every = ir.Constant(ir.VectorType(WORD, kind.count), [0] * kind.count)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), every)
 
 
 def load(builder: ir.IRBuilder, data: Any, start: Any, kind: Any = VECTOR) -> Any:
-    """LANES values from `data[start]` on."""
+    """As many values as `kind` has, from `data[start]` on."""
     loaded = builder.load(builder.bitcast(builder.gep(data, [start]), kind.as_pointer()))
     loaded.align = 4
     return loaded
 
 
 def store(builder: ir.IRBuilder, value: Any, data: Any, start: Any) -> None:
-    """Writes LANES values to `data[start]` and behind."""
+    """Writes the values of a vector to `data[start]` and behind."""
     builder.store(value, builder.bitcast(builder.gep(data, [start]), value.type.as_pointer()), align=4)
 
 
@@ -63,7 +63,7 @@ def at_least(builder: ir.IRBuilder, x: Any, least: Any) -> Any:
 
 
 def silu(builder: ir.IRBuilder, x: Any) -> Any:
-    """SiLU, x times the logistic function, from the same continued fraction as `kernels._tanh` of x / 2.
+    """SiLU, x times the logistic function, from the same continued fraction as `kernels.tanh` of x / 2.
 
     With tanh(x / 4) = top / below it is x (top + below)^2 / (2 (top^2 + below^2)).
     """

@@ -1,0 +1,170 @@
+"""Compiled training steps of small models: one hidden layer and discrete actions.
+
+A step's products run over blocks of rows, with tiles of the results in registers; what lies between them are loops that
+write one array each, with the hidden units inside, so that the compiler vectorises them.
+"""
+
+import numpy as np
+from numba import njit
+
+from persim_gym.simulator.kernels import tanh
+from persim_gym.simulator.products import NARROW, multiply_narrow, multiply_wide
+from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
+
+BLOCK = 32  # rows that are carried forward and back together: their activations stay in a core's nearest caches
+
+
+@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
+def train_steps(  # type: ignore
+    theta, first, second, factor, factor_first, factor_second, order, rates, data, sizes, pull, silu, sparse
+):
+    """One member's steps; returns its summed loss. See `CompiledTraining.epoch` for the arguments.
+
+    With `sparse`, a step touches the latent factors of its batch's agents only, as `sparse.py` explains.
+    """
+    d_size, e_size, hidden, rank, n_actions, batch, count = sizes
+    o_size = d_size + e_size
+    outs = o_size * rank
+    o1 = (d_size + 1) * hidden
+    o2 = o1 + outs * hidden
+    o3 = o2 + outs
+    o4 = o3 + rank
+    o5 = o4 + n_actions * rank
+    grad = np.zeros_like(theta)
+    w1, gw1 = theta[:o1].reshape(d_size + 1, hidden), grad[:o1].reshape(d_size + 1, hidden)  # the bias comes last
+    w2, gw2 = theta[o1:o2].reshape(outs, hidden), grad[o1:o2].reshape(outs, hidden)
+    b2, gb2 = theta[o2:o3], grad[o2:o3]
+    shared, g_shared = theta[o3:o4], grad[o3:o4]
+    table, g_table = theta[o4:o5].reshape(n_actions, rank), grad[o4:o5].reshape(n_actions, rank)
+    common, g_common = theta[o5:], grad[o5:]
+    step_size, epsilon, tail, tail_epsilon, powers = lazy_tables(rates, count)
+    # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
+    where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
+    touched = np.empty(batch, dtype=np.int64)  # whose they are
+    memory = pack_rows(factor, factor_first, factor_second, tail, tail_epsilon) if sparse else factor
+    now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
+    now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
+    now_second = np.empty((batch, rank), dtype=np.float32) if sparse else factor_second
+    g_factor = np.zeros_like(now)
+    block = min(BLOCK, batch)
+    turned = np.zeros((hidden, -(-outs // NARROW) * NARROW), dtype=np.float32)  # w2 with hidden units first
+    x = np.ones((block, d_size + 1), dtype=np.float32)  # what the bias is multiplied by comes last
+    act = np.empty((block, hidden), dtype=np.float32)
+    slope = np.empty((block, hidden), dtype=np.float32)
+    back = np.empty((block, hidden), dtype=np.float32)
+    v = np.zeros((block, turned.shape[1]), dtype=np.float32)
+    gv = np.zeros((block, turned.shape[1]), dtype=np.float32)
+    uw = np.empty(rank, dtype=np.float32)
+    guw = np.empty(rank, dtype=np.float32)
+    scale = np.float32(2.0 / batch)
+    pull_scale = np.float32(2.0 * pull / batch)
+    rows = np.empty((batch, data.shape[1]), dtype=np.float32)
+    total = 0.0
+    different = 0
+    for step in range(len(rates)):
+        grad[:] = 0.0
+        g_factor[:] = 0.0
+        error = 0.0
+        for o in range(outs):
+            for h in range(hidden):
+                turned[h, o] = w2[o, h]
+        for b in range(batch):  # all reads first: their cache misses then overlap
+            rows[b] = data[order[step * batch + b]]
+        if sparse:
+            different = fetch_rows(
+                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+            )
+        else:
+            for b in range(batch):
+                where[b] = int(rows[b, 0])
+        for start in range(0, batch, block):
+            used = min(block, batch - start)
+            for b in range(used):
+                x[b, :d_size] = rows[start + b, 2 : 2 + d_size]
+                v[b, :outs] = b2
+            multiply_wide(x, d_size + 1, 1, w1, act[:used], False)
+            _activate(act[:used].reshape(-1), slope[:used].reshape(-1), back[:used].reshape(-1), silu)
+            multiply_narrow(act, hidden, 1, turned, v[:used], True)
+            for b in range(used):
+                row = rows[start + b]
+                n, a = where[start + b], int(row[1])
+                for r in range(rank):
+                    uw[r] = (now[n, r] + shared[r]) * (table[a, r] + common[r])
+                    guw[r] = 0.0
+                for d in range(o_size):
+                    predicted = np.float32(0.0)
+                    for r in range(rank):
+                        predicted += v[b, d * rank + r] * uw[r]
+                    residual = predicted - row[2 + d_size + d]
+                    error += residual * residual
+                    residual *= scale
+                    for r in range(rank):
+                        gv[b, d * rank + r] = residual * uw[r]
+                        guw[r] += residual * v[b, d * rank + r]
+                for r in range(rank):
+                    gu, gw = guw[r] * (table[a, r] + common[r]), guw[r] * (now[n, r] + shared[r])
+                    g_factor[n, r] += gu + pull_scale * now[n, r]
+                    g_shared[r] += gu
+                    g_table[a, r] += gw
+                    g_common[r] += gw
+                for o in range(outs):
+                    gb2[o] += gv[b, o]
+            multiply_wide(gv, 1, gv.shape[1], act[:used], gw2, True)
+            multiply_wide(gv, gv.shape[1], 1, w2, back[:used], False)
+            _through_activation(back[:used].reshape(-1), act.reshape(-1), slope.reshape(-1), silu)
+            multiply_wide(x, 1, d_size + 1, back[:used], gw1, True)
+        total += error / batch
+        size = step_size[step + 1]
+        _adam(theta, grad, first, second, size, epsilon[step + 1])
+        _adam(
+            now.reshape(-1),
+            g_factor.reshape(-1),
+            now_first.reshape(-1),
+            now_second.reshape(-1),
+            size,
+            epsilon[step + 1],
+        )
+        if sparse:
+            store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
+    if sparse:
+        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers)
+    return total
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _activate(act, slope, gate, silu):  # type: ignore
+    """Turns what goes into hidden units into what comes out, and fills in SiLU's slope; `gate` is scratch."""
+    one, half = np.float32(1.0), np.float32(0.5)
+    if silu:
+        for i in range(len(act)):
+            gate[i] = half + half * tanh(half * act[i])  # the logistic function
+        for i in range(len(act)):
+            slope[i] = gate[i] * (one + act[i] * (one - gate[i]))
+        for i in range(len(act)):
+            act[i] *= gate[i]
+    else:
+        for i in range(len(act)):
+            act[i] = max(act[i], np.float32(0.0))
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _through_activation(back, act, slope, silu):  # type: ignore
+    """Turns the gradient of what comes out of hidden units into that of what went in."""
+    if silu:
+        for i in range(len(back)):
+            back[i] *= slope[i]
+    else:
+        for i in range(len(back)):
+            back[i] = back[i] if act[i] > 0 else np.float32(0.0)
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _adam(theta, grad, first, second, size, epsilon):  # type: ignore
+    keep1, add1 = np.float32(BETA1), np.float32(1.0 - BETA1)
+    keep2, add2 = np.float32(BETA2), np.float32(1.0 - BETA2)
+    for i in range(len(theta)):
+        first[i] = keep1 * first[i] + add1 * grad[i]
+    for i in range(len(theta)):
+        second[i] = keep2 * second[i] + add2 * grad[i] * grad[i]
+    for i in range(len(theta)):
+        theta[i] -= size * first[i] / (np.sqrt(second[i]) + epsilon)
