@@ -265,6 +265,23 @@ def test_gradients_written_by_hand_equal_autograd(shape, activation, pull):
         torch.testing.assert_close(ours.grad, autograd.grad, rtol=1e-10, atol=1e-12, msg=name)
 
 
+@both_activations
+def test_gradients_of_wide_layers_in_bfloat16_equal_those_in_float32(activation):
+    shape = replace(CONTINUOUS, state_layers=(128, 128), activation=activation)
+    models = [FactoredEnsemble(shape) for _ in range(2)]
+    agent, obs, action = random_inputs(shape, 200, members=(3,))
+    data = agent, obs.float(), action.float(), torch.randn(3, 200, 3, generator=torch.Generator().manual_seed(1))
+    errors = [
+        TensorTraining(model, *(part[0] for part in data), 0.0, half=half).gradient(*data)
+        for model, half in zip(models, (False, True), strict=True)
+    ]
+    assert float(errors[0]) == pytest.approx(float(errors[1]), rel=1e-3)
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert (one.grad - other.grad).norm() < 0.05 * one.grad.norm(), name  # units at the kink of ReLU change sides
+    last = [model.state_encoder.layers[-1].weight.grad for model in models]
+    assert not torch.equal(*last)  # rounded somewhere
+
+
 def engines(shape: ModelShape, k: int = 200):
     """Data in scaled units and a start that both engines may have."""
     agent, obs, action = random_inputs(shape, k)

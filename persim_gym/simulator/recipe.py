@@ -116,8 +116,9 @@ _DEFAULT = TrainingRecipe(
 _DEFAULT_CONTINUOUS = replace(
     _DEFAULT,
     rank=30,
-    state_layers=(256, 256),
-    epochs=3,
+    state_layers=(256, 256, 256),
+    action_layers=(64, 64),
+    epochs=8,
     batch=256,
     learning_rate=1e-3,
     pull=0.0,

@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from persim_gym.simulator.dense import multiplies_pairs
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.sparse import BETA1, BETA2, EPSILON, RowAdam, is_sparse
 
+WIDE_LAYER = 128  # inputs from which on a layer gains from bfloat16
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": torch.nn.functional.silu}
 _ACTIVATE_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, pre: torch.ops.aten.threshold_backward(grad, pre, 0),
@@ -43,6 +45,7 @@ class TensorTraining:
         noise: float = 0.0,
         weight_decay: float = 0.0,
         seed: int = 0,
+        half: bool | None = None,
     ) -> None:
         """Lays the model's parameters and their gradients out in two flat vectors, and binds the data.
 
@@ -59,6 +62,8 @@ class TensorTraining:
             noise: Standard deviation of Gaussian noise on the scaled observations.
             weight_decay: Decoupled weight decay of everything but the agents' own latent factors.
             seed: Of the noise.
+            half: Whether products of wide layers are taken in bfloat16, with weights and sums of gradients kept in
+                float32; None for where the processor multiplies it.
         """
         assert isinstance(model.agent_encoder, AgentEncoder)
         assert isinstance(model.state_encoder, EnsembleMLP)
@@ -83,6 +88,15 @@ class TensorTraining:
             p.grad = self._grad[start : start + p.numel()].view(p.shape)
             start += p.numel()
         self._moments = torch.zeros(2, start, device=self._flat.device)
+        if half is None:
+            half = self._flat.device.type == "cpu" and self._flat.dtype == torch.float32 and multiplies_pairs()
+        self._rounded = self._flat.bfloat16() if half else self._flat[:0]
+        self._half: dict[Tensor, Tensor] = {}
+        start = 0
+        for p in parameters:
+            if half and p.ndim == 3 and p.shape[1] >= WIDE_LAYER and model.head is None and p is not factor:
+                self._half[p] = self._rounded[start : start + p.numel()].view(p.shape)
+            start += p.numel()
         self.count = 0
         self._buffer = torch.empty_like(self._flat)
         members, n_agents, _ = factor.shape
@@ -110,6 +124,7 @@ class TensorTraining:
         """
         use = torch.from_numpy(order).to(self._flat.device)
         total = torch.zeros((), device=self._flat.device)
+        self._round()  # the model may have been loaded since
         if self._rows is not None:
             self._rows.start(learning_rates, self.count)
         generator = torch.Generator(self._flat.device).manual_seed(self._seed * 1_000_003 + self.count)
@@ -138,6 +153,12 @@ class TensorTraining:
         scale = (1 - BETA2**self.count) ** 0.5
         torch.sqrt(v, out=self._buffer).add_(EPSILON * scale)
         self._flat.addcdiv_(m, self._buffer, value=-learning_rate * scale / (1 - BETA1**self.count))
+        self._round()
+
+    def _round(self) -> None:
+        """Brings the weights in bfloat16 up to date."""
+        if self._half:
+            self._rounded.copy_(self._flat)
 
     @torch.no_grad()
     def gradient(self, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor) -> Tensor:
@@ -165,14 +186,14 @@ class TensorTraining:
         offset = known.view(shape.members, batch, shape.rank)
         u = (offset + encoder.bias).transpose(1, 2)  # [M, R, B]
         w, action_inputs = self._action_factors(action)  # [M, R, B]
-        state_inputs = _forward(state_encoder, obs.transpose(1, 2), shape.activation)
-        v = state_inputs[-1].unflatten(1, (shape.out_dim, shape.rank))  # [M, D + E, R, B]
+        state_inputs = _forward(state_encoder, obs.transpose(1, 2), shape.activation, self._half)
+        v = state_inputs[-1].to(self._flat.dtype).unflatten(1, (shape.out_dim, shape.rank))  # [M, D + E, R, B]
         uw = (u * w).unsqueeze(1)  # [M, 1, R, B]
         residual = (v * uw).sum(2).sub_(delta.transpose(1, 2))  # [M, D + E, B]
         error = residual.square().sum() / batch
 
         residual = residual.mul_(2 / batch).unsqueeze(2)  # gradient of the error, [M, D + E, 1, B]
-        _backward(state_encoder, state_inputs, (residual * uw).flatten(1, 2), shape.activation)
+        _backward(state_encoder, state_inputs, (residual * uw).flatten(1, 2), shape.activation, self._half)
         grad_uw = (residual * v).sum(1)  # [M, R, B]
         grad_u = (grad_uw * w).transpose(1, 2)  # [M, B, R]
         if self._pull:
@@ -202,14 +223,14 @@ class TensorTraining:
         if isinstance(encoder, DiscreteActionEncoder):
             return encoder(action).transpose(1, 2), []
         assert isinstance(encoder, EnsembleMLP)
-        inputs = _forward(encoder, action.transpose(1, 2), self._model.shape.activation)
-        return inputs[-1], inputs
+        inputs = _forward(encoder, action.transpose(1, 2), self._model.shape.activation, self._half)
+        return inputs[-1].to(self._flat.dtype), inputs
 
     def _action_backward(self, action: Tensor, inputs: list[Tensor], grad: Tensor) -> None:
         encoder = self._model.action_encoder
         if not isinstance(encoder, DiscreteActionEncoder):
             assert isinstance(encoder, EnsembleMLP)
-            _backward(encoder, inputs, grad, self._model.shape.activation)
+            _backward(encoder, inputs, grad, self._model.shape.activation, self._half)
             return
         members, n_actions, rank = encoder.factor.shape
         rows = (action + n_actions * torch.arange(members, device=action.device)[:, None]).reshape(-1)
@@ -217,27 +238,40 @@ class TensorTraining:
         torch.sum(grad, 2, out=_column(encoder.bias))
 
 
-def _forward(mlp: EnsembleMLP, x: Tensor, activation: str) -> list[Tensor]:
-    """Runs an MLP on [M, inputs, B]; returns input, pre-activation and activation of each layer, the output last."""
+def _forward(mlp: EnsembleMLP, x: Tensor, activation: str, half: dict[Tensor, Tensor]) -> list[Tensor]:
+    """Runs an MLP on [M, inputs, B]; returns input, pre-activation and activation of each layer, the output last.
+
+    Layers in `half`, which maps weights to the same in bfloat16, take and return bfloat16.
+    """
     kept = [x]
     last = len(mlp.layers) - 1
     for i, layer in enumerate(mlp.layers):
-        pre = torch.baddbmm(layer.bias.transpose(1, 2), layer.weight.transpose(1, 2), kept[-1])  # type: ignore[operator]
-        kept.append(pre)
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        bias, x = layer.bias.transpose(1, 2), kept[-1]  # type: ignore[operator]
+        if weight in half:
+            weight, bias, x = half[weight], bias.bfloat16(), x.bfloat16()
+            kept[-1] = x
+        kept.append(torch.baddbmm(bias, weight.transpose(1, 2), x))
         if i < last:
-            kept.append(_ACTIVATE[activation](pre))
+            kept.append(_ACTIVATE[activation](kept[-1]))
     return kept
 
 
-def _backward(mlp: EnsembleMLP, kept: list[Tensor], grad: Tensor, activation: str) -> None:
+def _backward(mlp: EnsembleMLP, kept: list[Tensor], grad: Tensor, activation: str, half: dict[Tensor, Tensor]) -> None:
     """Fills the gradients of an MLP from that of its output, [M, outputs, B]."""
     for i in range(len(mlp.layers) - 1, -1, -1):
         layer = mlp.layers[i]
-        torch.bmm(kept[2 * i], grad.transpose(1, 2), out=_grad(layer.weight))  # type: ignore[arg-type]
-        torch.sum(grad, 2, out=_column(layer.bias))  # type: ignore[arg-type]
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        torch.sum(grad, 2, dtype=weight.dtype, out=_column(layer.bias))  # type: ignore[arg-type]
+        if weight in half:
+            grad = grad.bfloat16()
+            _grad(weight).copy_(torch.bmm(kept[2 * i], grad.transpose(1, 2)))
+        else:
+            grad = grad.to(weight.dtype)
+            torch.bmm(kept[2 * i], grad.transpose(1, 2), out=_grad(weight))
         if i:
-            grad = torch.bmm(layer.weight, grad)  # type: ignore[arg-type]
-            grad = _ACTIVATE_BACKWARD[activation](grad, kept[2 * i - 1])
+            grad = torch.bmm(half.get(weight, weight), grad)
+            grad = _ACTIVATE_BACKWARD[activation](grad, kept[2 * i - 1].to(grad.dtype))
 
 
 def _grad(parameter: Tensor) -> Tensor:
