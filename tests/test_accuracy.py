@@ -1,9 +1,12 @@
 """Errors beside the thesis's: which trainings are run, what their tables say."""
 
+import numpy as np
 import pytest
 from conftest import TINY
 
 from persim_gym.cli import app
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import RandomPolicy, prediction_error
 from persim_gym.experiments import accuracy
 from persim_gym.experiments.accuracy import (
     CHANGES,
@@ -15,6 +18,7 @@ from persim_gym.experiments.accuracy import (
     recipe_of,
     run_accuracy,
 )
+from persim_gym.experiments.sensitivity import OFFSETS, StartedOff, sensitivity
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.recipe import recipe_for
 
@@ -95,3 +99,22 @@ def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
         ("cartpole", policy, "default", "0") for policy in accuracy.POLICIES
     ]
     assert "0.0010 / 0.014" in page.read_text(encoding="utf-8")
+
+
+def test_the_true_dynamics_started_exactly_are_exact():
+    spec = DOMAINS["cartpole"]
+    policy = RandomPolicy(spec.action_space)
+    exact = StartedOff(spec.dynamics(1), np.zeros(4), 2, seed=0)
+    assert prediction_error(exact, spec, 1, policy, episodes=5, horizon=10).mean_rmse < 1e-6
+    off = StartedOff(spec.dynamics(1), np.full(4, 0.01), 2, seed=0)
+    error = prediction_error(off, spec, 1, RandomPolicy(spec.action_space), episodes=5, horizon=10)
+    assert 0.001 < error.mean_rmse < 0.1
+
+
+def test_sensitivity_grows_with_the_offset_and_is_on_the_page():
+    rows = [{"domain": "mountaincar", "offset": str(o), **sensitivity("mountaincar", o, episodes=4)} for o in OFFSETS]
+    for agent in range(5):
+        assert 2 < rows[1][f"rmse_{agent}"] / rows[0][f"rmse_{agent}"] < 50
+    page = accuracy_page([row()], rows)
+    assert "What a perfect simulator would score" in page and "| 0.1 % |" in page
+    assert "perfect simulator" not in accuracy_page([row()])

@@ -1,4 +1,4 @@
-"""`persim study accuracy`: prediction errors beside the thesis's."""
+"""`persim study accuracy` and `sensitivity`: prediction errors beside the thesis's, and what they can be at best."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +30,7 @@ def accuracy(
         read_rows,
         run_accuracy,
     )
+    from persim_gym.experiments.sensitivity import FILE
 
     run_accuracy(
         domain or ["mountaincar", "cartpole"],
@@ -44,4 +45,18 @@ def accuracy(
     if any(row["variation"] != "default" for row in rows):
         say(ablation_tables(rows))
     if page is not None:
-        page.write_text(accuracy_page(rows), encoding="utf-8")
+        started_off = read_rows(out / FILE) if (out / FILE).is_file() else []
+        page.write_text(accuracy_page(rows, started_off), encoding="utf-8")
+
+
+def sensitivity(
+    domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: the thesis's three)")] = None,
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder of sensitivity.csv.")] = Path("persim-out/accuracy"),
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+) -> None:
+    """Print what the true dynamics themselves score when they are started a little off; resumable."""
+    from persim_gym.datasets.recipes import THESIS_DOMAINS
+    from persim_gym.experiments.sensitivity import run_sensitivity, sensitivity_table
+
+    say(sensitivity_table(run_sensitivity(domain or THESIS_DOMAINS, out, episodes=episodes, workers=workers)))

@@ -14,6 +14,7 @@ from persim_gym.evaluate import prediction_error
 from persim_gym.experiments.figures import covariate_label
 from persim_gym.experiments.protocol import ERROR_TABLE, TEST_AGENTS, published_error
 from persim_gym.experiments.runs import RowLog, run_jobs
+from persim_gym.experiments.sensitivity import sensitivity_table
 from persim_gym.files import CARD
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
@@ -62,9 +63,12 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "one member, no weight decay": {"members": 1, "weight_decay": 0.0},
         "one member, rank 15": {"members": 1, "rank": 15},
         "one member, linear actions": {"members": 1, "action_layers": ()},
+        "one member, actions' layers 256 wide": {"members": 1, "action_layers": (256, 256)},
         "one member, ReLU": {"members": 1, "activation": "relu"},
-        "one member, four layers of 256": {"members": 1, "state_layers": (256,) * 4},
-        "one member, two layers of 512": {"members": 1, "state_layers": (512, 512)},
+        "one member, two layers": {"members": 1, "state_layers": (256, 256)},
+        "one member, four layers": {"members": 1, "state_layers": (256,) * 4},
+        "one member, 512 wide": {"members": 1, "state_layers": (512,) * 3},
+        "one member, 24 epochs": {"members": 1, "epochs": 24},
     },
 }
 """What an ablation changes in the default recipe of a dataset, by (domain, policy) and name."""
@@ -233,8 +237,24 @@ def ablation_tables(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def accuracy_page(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: how errors are measured, the tables beside the thesis's, and the ablations."""
+_FLOOR = """## What a perfect simulator would score
+
+The true dynamics themselves, started off the true observation by a fraction of each dimension's standard deviation;
+the mean of five such rollouts is scored, as an ensemble's is. Where these errors are large the agent is chaotic under
+the test policy: a model that errs by 1 % in its first step can hardly do better, however well it was trained.
+
+    persim study sensitivity
+"""
+
+
+def accuracy_page(rows: Sequence[Mapping[str, str]], started_off: Sequence[Mapping[str, str]] = ()) -> str:
+    """Markdown: how errors are measured, the tables beside the thesis's, and the ablations.
+
+    Args:
+        rows: Of `accuracy.csv`.
+        started_off: Rows of `persim_gym.experiments.sensitivity`, if there are any.
+    """
+    floor = f"{_FLOOR}\n{sensitivity_table(started_off)}\n" if started_off else ""
     return f"""# How accurate the simulators are
 
 Mean RMSE of 200 episodes of 50 open-loop steps under a test policy that was trained on the default agent and never
@@ -249,7 +269,7 @@ from the thesis's, so do the errors. Our HalfCheetah test policy earns 4,252 on 
     persim study accuracy --domain halfcheetah --workers 1
 
 {error_tables(rows)}
-## What the parts of a recipe bring
+{floor}## What the parts of a recipe bring
 
 Each row changes the default recipe in one respect; seed 0, RMSE of agents 0–4.
 
