@@ -39,15 +39,6 @@ METHODS = {
 LOGGING = "random"  # policy of the dataset
 JOB = ("domain", "version", "method", "agent", "count", "draw")
 ERROR, RETURN = ("rmse", "r2", "milliseconds"), ("return",)
-EPISODES = {"halfcheetah": 50}  # of the prediction error, where the thesis's 200 take minutes
-
-
-def study_recipe(domain: str) -> tuple[str, TrainingRecipe]:
-    """Name and recipe of the study's simulators: the domain's default; reduced for HalfCheetah."""
-    if domain != "halfcheetah":
-        return "default", recipe_for(domain)
-    full = recipe_for(domain, continuous=True)
-    return "reduced", replace(full, activation="relu", epochs=4, batch=1024, learning_rate=2e-3)
 
 
 def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
@@ -55,7 +46,9 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
     data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
     if held_out:
         data = data.select(~np.isin(data.agent, TEST_AGENTS))
-    name, recipe = study_recipe(domain)
+    recipe = recipe_for(
+        f"{domain}/{LOGGING}-v0", continuous=not isinstance(DOMAINS[domain].action_space, spaces.Discrete)
+    )
     folder = out / domain / ("held-out" if held_out else "all")
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
@@ -63,7 +56,7 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
         if trained == (data.content_hash(), recipe):
             return simulator
     label = f"{domain}/{LOGGING}-{'held-out' if held_out else 'all'}"
-    train_simulator(data, name=label, domain=domain, recipe_name=name, recipe=recipe, folder=folder)
+    train_simulator(data, name=label, domain=domain, recipe_name="default", recipe=recipe, folder=folder)
     return load_simulator(str(folder))
 
 
@@ -116,9 +109,8 @@ def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: 
     started = time.perf_counter()
     dynamics = dynamics_for(simulator, method, transitions, agent)
     took = 1000 * (time.perf_counter() - started)
-    error = prediction_error(
-        dynamics, DOMAINS[domain], agent, load_policy(domain, TEST), episodes=EPISODES.get(domain, PREDICTION_EPISODES)
-    )
+    test = load_policy(domain, TEST)
+    error = prediction_error(dynamics, DOMAINS[domain], agent, test, episodes=PREDICTION_EPISODES)
     return {"rmse": error.mean_rmse, "r2": error.median_r2, "milliseconds": took}
 
 

@@ -126,7 +126,7 @@ _DEFAULT_CONTINUOUS = replace(
     weight_decay=0.3,
 )
 
-_MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=100, pull=0.0)
+_MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=130, pull=0.0)
 _CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
