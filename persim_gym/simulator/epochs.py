@@ -85,30 +85,20 @@ def train_steps(  # type: ignore
             multiply_wide(x, d_size + 1, 1, w1, act[:used], False)
             _activate(act[:used].reshape(-1), slope[:used].reshape(-1), back[:used].reshape(-1), silu)
             multiply_narrow(act, hidden, 1, turned, v[:used], True)
-            for b in range(used):
-                row = rows[start + b]
-                n, a = where[start + b], int(row[1])
-                for r in range(rank):
-                    uw[r] = (now[n, r] + shared[r]) * (table[a, r] + common[r])
-                    guw[r] = 0.0
-                for d in range(o_size):
-                    predicted = np.float32(0.0)
-                    for r in range(rank):
-                        predicted += v[b, d * rank + r] * uw[r]
-                    residual = predicted - row[2 + d_size + d]
-                    error += residual * residual
-                    residual *= scale
-                    for r in range(rank):
-                        gv[b, d * rank + r] = residual * uw[r]
-                        guw[r] += residual * v[b, d * rank + r]
-                for r in range(rank):
-                    gu, gw = guw[r] * (table[a, r] + common[r]), guw[r] * (now[n, r] + shared[r])
-                    g_factor[n, r] += gu + pull_scale * now[n, r]
-                    g_shared[r] += gu
-                    g_table[a, r] += gw
-                    g_common[r] += gw
-                for o in range(outs):
-                    gb2[o] += gv[b, o]
+            error += _contract(
+                rows[start : start + used],
+                where[start:],
+                v,
+                (now, shared, table, common),
+                d_size,
+                gv,
+                gb2,
+                (g_factor, g_shared, g_table, g_common),
+                scale,
+                pull_scale,
+                uw,
+                guw,
+            )
             multiply_wide(gv, 1, gv.shape[1], act[:used], gw2, True)
             multiply_wide(gv, gv.shape[1], 1, w2, back[:used], False)
             _through_activation(back[:used].reshape(-1), act.reshape(-1), slope.reshape(-1), silu)
@@ -129,6 +119,43 @@ def train_steps(  # type: ignore
     if sparse:
         unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers)
     return total
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _contract(rows, where, v, factors, d_size, gv, gb2, gradients, scale, pull_scale, uw, guw):  # type: ignore
+    """Predictions of a block, from the state factors `v`; returns its summed squared error.
+
+    Fills `gv`, adds the gradients of all other factors and of the last bias; `uw` and `guw`, [R], are scratch.
+    """
+    now, shared, table, common = factors
+    g_factor, g_shared, g_table, g_common = gradients
+    rank = len(shared)
+    error = 0.0
+    for b in range(len(rows)):
+        row = rows[b]
+        n, a = where[b], int(row[1])
+        for r in range(rank):
+            uw[r] = (now[n, r] + shared[r]) * (table[a, r] + common[r])
+            guw[r] = 0.0
+        for d in range(len(row) - 2 - d_size):
+            predicted = np.float32(0.0)
+            for r in range(rank):
+                predicted += v[b, d * rank + r] * uw[r]
+            residual = predicted - row[2 + d_size + d]
+            error += residual * residual
+            residual *= scale
+            for r in range(rank):
+                gv[b, d * rank + r] = residual * uw[r]
+                guw[r] += residual * v[b, d * rank + r]
+        for r in range(rank):
+            gu, gw = guw[r] * (table[a, r] + common[r]), guw[r] * (now[n, r] + shared[r])
+            g_factor[n, r] += gu + pull_scale * now[n, r]
+            g_shared[r] += gu
+            g_table[a, r] += gw
+            g_common[r] += gw
+        for o in range(len(gb2)):
+            gb2[o] += gv[b, o]
+    return error
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
