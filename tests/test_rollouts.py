@@ -11,7 +11,8 @@ from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.simulator import deep
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.dense import multiplies_pairs, packed
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import split
 from persim_gym.task import Task
 

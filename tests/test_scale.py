@@ -14,7 +14,8 @@ from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Parts, moments
 from persim_gym.simulator.fit import TrainingDiverged, fit
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.sparse import RowAdam, is_sparse
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.transition_file import BLOCK, TransitionFile, write_transitions

@@ -21,8 +21,9 @@ from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
 from persim_gym.simulator.members import MemberTraining
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.train import train_simulator
 

@@ -13,7 +13,7 @@ from persim_gym.evaluate import RandomPolicy, prediction_error
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import ModelShape
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import HIDDEN, model_of
 from persim_gym.train import train_simulator
 

@@ -22,7 +22,7 @@ from persim_gym.planning.online import OnlinePolicy
 from persim_gym.planning.policy import MPCPolicy
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.card import Simulator, load_simulator
-from persim_gym.simulator.model import AgentDynamics
+from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.personalize import gather_evidence
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 from persim_gym.task import Dynamics

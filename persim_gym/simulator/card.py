@@ -17,10 +17,11 @@ from persim_gym.files import CARD, read_folder, write_folder
 from persim_gym.home import ASSETS, persim_home
 from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.online import OnlineDynamics
 from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.readme import readme
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import model_of
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
