@@ -20,7 +20,8 @@ from persim_gym.experiments.protocol import published_error, published_logging, 
 from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.files import CARD
 from persim_gym.planning.policy import MPCPolicy
-from persim_gym.simulator.card import Simulator, load_simulator
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.train import train_simulator
 
 METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
