@@ -169,7 +169,7 @@ def from_file(file, recipe=TINY, **keywords):
 
 @pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
 def test_training_from_disk_learns_as_well_as_from_memory(file, cars, layers):
-    recipe = replace(TINY, state_layers=layers, epochs=6, learning_rate=1e-2, schedule="one-cycle")
+    recipe = replace(TINY, state_layers=layers, epochs=6, batch=100, learning_rate=2e-2, schedule="one-cycle")
     data = big(cars)
     columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
     errors = []
