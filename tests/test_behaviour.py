@@ -24,7 +24,9 @@ from persim_gym.datasets.behaviour import (
     save_policy,
     with_random_actions,
 )
-from persim_gym.datasets.train_loggers import Recipe, greedy_layers, in_band, make_learner, train_policy
+from persim_gym.datasets.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
+from persim_gym.datasets.logger_recipes import RECIPES, Recipe, in_band
+from persim_gym.datasets.train_loggers import train_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import episode_returns
 from persim_gym.home import ASSETS
@@ -257,7 +259,7 @@ def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):
     state = torch.load(checkpoint, weights_only=True)
     assert state["counters"]["num_timesteps"] == 200
     learner = make_learner(TINY, "cartpole", {"force": 14.0, "length": 0.5}, seed=0)
-    train_loggers.load_checkpoint(learner, 0, checkpoint)
+    load_checkpoint(learner, 0, checkpoint)
     for name, value in learner.policy.state_dict().items():
         assert torch.equal(value, state["parameters"]["policy"][name])
     assert learner.replay_buffer.pos == len(state["buffer"]["actions"]) == 199  # the 200th was not stored yet
@@ -291,12 +293,12 @@ def test_train_loggers_skips_what_is_there(home, monkeypatch):
 
 
 def test_sac_goes_on_with_its_entropy_coefficient(tmp_path):
-    recipe = train_loggers.RECIPES["pendulum"]
+    recipe = RECIPES["pendulum"]
     covariates = policy_covariates("pendulum", "test")
     learner = make_learner(recipe, "pendulum", covariates, seed=0)
     learner.learn(520)  # a few updates past learning_starts
     assert learner.log_ent_coef.item() != 0.0
-    train_loggers.save_checkpoint(learner, 1.0, tmp_path / "checkpoint.pt")
+    save_checkpoint(learner, 1.0, tmp_path / "checkpoint.pt")
     again = make_learner(recipe, "pendulum", covariates, seed=0)
-    train_loggers.load_checkpoint(again, 0, tmp_path / "checkpoint.pt")
+    load_checkpoint(again, 0, tmp_path / "checkpoint.pt")
     assert again.log_ent_coef.item() == learner.log_ent_coef.item()

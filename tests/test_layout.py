@@ -67,3 +67,9 @@ def test_siblings_do_not_import_in_a_circle(package):
 
     for name in edges:
         visit(name, [])
+
+
+def test_the_files_of_the_simulator_are_listed():
+    page = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "simulator").glob("*.py")} - {"__init__.py"}
+    assert sorted(name for name in files if f"`{name}`" not in page) == [], "add them to the table in CONTRIBUTING.md"

@@ -4,10 +4,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -15,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from persim_gym.files import write_json
 from persim_gym.policies.training import ALGORITHMS, Training
 
 _CARD, _POLICY, _BUFFER = "card.json", "policy.zip", "buffer.npz"
@@ -80,10 +79,3 @@ class Checkpoint(BaseCallback):
             self.save()
             self._last = time.monotonic()
         return True
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)

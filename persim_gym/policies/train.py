@@ -13,7 +13,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluate import episode_returns
-from persim_gym.policies.checkpoint import Checkpoint, write_json
+from persim_gym.files import write_json
+from persim_gym.policies.checkpoint import Checkpoint
 from persim_gym.policies.training import ALGORITHMS, Training, complete, training_env
 from persim_gym.simulator.card import load_simulator
 
