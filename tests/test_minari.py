@@ -122,20 +122,26 @@ def test_the_metadata_name_the_logging_policies():
 # --- building -----------------------------------------------------------------------------------------------------
 
 
-def test_another_process_builds_the_same_content(tmp_path):
+def test_another_process_builds_the_same_content(empty, eight_carts, tmp_path):
     datasets = CARTPOLE, PURE
+    for policy in ("random", "pure"):
+        build(replace(eight_carts, policy=policy), progress=False)
+    recorded = [minari.load_dataset(dataset_id).storage.metadata["content_hash"] for dataset_id in datasets]
     run = python(
-        "import sys, minari; from persim_gym.datasets.collect import build\n"
+        "import sys, minari; from dataclasses import replace\n"
+        "from persim_gym.datasets.collect import build\n"
         "from persim_gym.datasets.recipes import recipe_of\n"
+        "from persim_gym.envs import domain\n"
+        "domain.POPULATION_SIZE = 8\n"
         "for dataset_id in sys.argv[1:]:\n"
-        "    build(recipe_of(dataset_id), progress=False)\n"
+        "    recipe = recipe_of(dataset_id)\n"
+        "    build(replace(recipe, domain=replace(recipe.domain, episode_steps=20)), progress=False)\n"
         "    print(minari.load_dataset(dataset_id).storage.metadata['content_hash'])",
         *datasets,
-        MINARI_DATASETS_PATH=str(tmp_path),
+        MINARI_DATASETS_PATH=str(tmp_path / "other"),
         PYTHONHASHSEED="7",
     )
-    recorded = [minari.load_dataset(dataset_id).storage.metadata["content_hash"] for dataset_id in datasets]
-    assert run.stdout.split() == recorded, run.stderr
+    assert run.stdout.split() == recorded and len(set(recorded)) == 2, run.stderr
 
 
 def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(empty, eight_carts):
