@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from persim_gym.envs.domain import UNBOUNDED
-from persim_gym.simulator.card import Simulator
 from persim_gym.simulator.encoders import AgentEncoder
+from persim_gym.simulator.simulator import Simulator
 
 
 def latent_factors(simulator: Simulator) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Folders of one JSON card and one safetensors file: written whole or not at all, checked when read."""
+"""Files that are written whole or not at all; folders of one JSON card and one safetensors file, checked when read."""
 
 import hashlib
 import json
@@ -50,6 +50,13 @@ def write_folder(
         if (scratch / "old").exists() and not folder.exists():  # cut off between the two renames
             os.replace(scratch / "old", folder)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON-plain values; a file of that name is replaced whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

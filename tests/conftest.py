@@ -1,11 +1,14 @@
 """Isolation from the user's files, and small data and simulators that several tests share."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from persim_gym.datasets.collect import build
+from persim_gym.datasets.recipes import recipe_of
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.card import save_simulator
 from persim_gym.simulator.fit import fit
@@ -28,6 +31,23 @@ def isolated(tmp_path_factory):
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
         patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def place_dataset(tmp_path_factory):
+    """`place_dataset(dataset_id, folder)`: puts one of our datasets, of all 500 agents, there; built once a session."""
+    built = {}
+
+    def place(dataset_id, folder):
+        if dataset_id not in built:
+            built[dataset_id] = tmp_path_factory.mktemp("built")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MINARI_DATASETS_PATH", str(built[dataset_id]))
+                patch.setenv("PERSIM_HOME", str(built[dataset_id] / "no policies but bundled ones"))
+                build(recipe_of(dataset_id), progress=False)
+        shutil.copytree(built[dataset_id], folder, dirs_exist_ok=True)
+
+    return place
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Errors beside the thesis's: which trainings are run, what their tables say."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import TINY
@@ -66,7 +68,8 @@ def test_unknown_names_are_refused(tmp_path):
         read_rows(tmp_path / "accuracy.csv")
 
 
-def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path, monkeypatch):
+def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path, monkeypatch, place_dataset):
+    place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
     monkeypatch.setattr(accuracy, "recipe_of", lambda *names: TINY)
     job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "out": str(tmp_path)}
     first = accuracy.accuracy(**job)

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from persim_gym.cli import app
+from persim_gym.cli import app, main
 from persim_gym.envs import DOMAINS
 
 ROOT = Path(__file__).parent.parent
-
-
-def persim(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "persim_gym.cli", *words], capture_output=True, text=True)
 
 
 def test_environment_page_is_what_the_command_makes():
@@ -53,7 +49,18 @@ def test_help_shows_defaults(verb, default):
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_remedy(words, said):
-    done = persim(*words)
+def test_a_mistake_is_one_line_that_names_the_remedy(words, said, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["persim", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    line = shown.splitlines()[-1]  # there may be a progress bar before it
+    assert line.startswith("persim: ") and said in line and "Traceback" not in shown
+
+
+def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
+    command = [sys.executable, "-m", "persim_gym.cli", "evaluate", "nowhere/at-all-v0"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert said in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0'; known: ") and done.stderr.count("\n") == 1

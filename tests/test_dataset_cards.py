@@ -1,6 +1,7 @@
 """Dataset cards say what is in the data, beside the thesis's figures; so does the command line of datasets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import minari
@@ -13,7 +14,6 @@ from typer.testing import CliRunner
 from persim_gym import cli
 from persim_gym.cli import data, shared
 from persim_gym.datasets.behaviour import MissingPolicyError, load_policy
-from persim_gym.datasets.collect import build
 from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, recipe_of
 from persim_gym.experiments.dataset_cards import write_card
 from persim_gym.experiments.protocol import published_logging, published_logging_agents
@@ -25,14 +25,14 @@ CARDS = Path(__file__).parent.parent / "docs" / "datasets"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, place_dataset):
     """Folder of Minari's datasets, with three in it; no policies but bundled ones."""
     root = tmp_path_factory.mktemp("minari")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("PERSIM_HOME", str(root / "home"))
         for dataset_id in (RANDOM, EPS, PENDULUM):
-            build(recipe_of(dataset_id), progress=False)
+            place_dataset(dataset_id, root)
         yield root
 
 
@@ -70,10 +70,27 @@ def rows(text):
     return {cells[0]: cells[1:] for cells in table}
 
 
-@pytest.fixture(scope="module", params=[RANDOM, EPS])
-def card(request, tmp_path_factory, folder):
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory, folder):
+    """Folder with the cards of two datasets of CartPole."""
+    out = tmp_path_factory.mktemp("cards")
+    for dataset_id in (RANDOM, EPS):
+        write_card(dataset_id, out)
+    return out
+
+
+@pytest.fixture(params=[RANDOM, EPS])
+def card(request, cards):
     """(dataset id, path of its card)."""
-    return request.param, write_card(request.param, tmp_path_factory.mktemp("cards"))
+    return request.param, cards / f"{recipe_of(request.param).name}.md"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Two recipes of CartPole, of eight agents and episodes of at most 20 steps, and no others."""
+    monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
+    few = {i: replace(RECIPES[i], domain=replace(RECIPES[i].domain, episode_steps=20)) for i in (RANDOM, EPS)}
+    monkeypatch.setattr("persim_gym.datasets.recipes.RECIPES", few)
 
 
 # --- the thesis ---------------------------------------------------------------------------------------------------
@@ -137,28 +154,18 @@ def test_the_picture_is_beside_it(card):
     assert path.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_writing_it_again_changes_nothing(card):
-    dataset_id, path = card
-    before = path.read_bytes(), path.with_suffix(".png").read_bytes()
-    assert write_card(dataset_id, path.parent.parent) == path
-    assert (path.read_bytes(), path.with_suffix(".png").read_bytes()) == before
-
-
-def test_a_domain_beyond_the_thesis_has_no_figures_beside(tmp_path):
-    text = write_card(PENDULUM, tmp_path).read_text(encoding="utf-8")
+def test_a_domain_beyond_the_thesis_has_no_figures_beside_and_its_card_lies_with_the_data_by_default():
+    path = write_card(PENDULUM)
+    text = path.read_text(encoding="utf-8")
     assert rows(text)["0"][2] == rows(text)["all 500"][2] == "–"
     assert "The thesis has no such dataset." in text
+    assert path == get_dataset_path(PENDULUM) / "card.md" and path.with_suffix(".png").is_file()
+    assert PENDULUM in minari.list_local_datasets()
+    assert minari.load_dataset(PENDULUM).total_episodes == 500
 
 
-def test_by_default_it_lies_in_the_datasets_folder():
-    path = write_card(RANDOM)
-    assert path == get_dataset_path(RANDOM) / "card.md" and path.with_suffix(".png").is_file()
-    assert RANDOM in minari.list_local_datasets()
-    assert minari.load_dataset(RANDOM).total_episodes == 500
-
-
-def test_a_dataset_of_an_older_version_is_refused_with_the_remedy(empty):
-    build(recipe_of(RANDOM), progress=False)
+def test_a_dataset_of_an_older_version_is_refused_with_the_remedy(empty, place_dataset):
+    place_dataset(RANDOM, empty)
     path = get_dataset_path(RANDOM) / "data" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["seed"]
@@ -210,7 +217,7 @@ def test_list_says_what_is_built_and_what_it_holds(persim, no_policies):
     assert lines["persim/mountaincar/pure-v0"].split()[1:] == ["needs", "loggers"]
 
 
-def test_build_of_a_domain_leaves_out_what_has_no_loggers(persim, empty, no_policies):
+def test_build_of_a_domain_leaves_out_what_has_no_loggers(persim, empty, no_policies, small):
     output = persim("datasets", "build", "--domain", "cartpole")
     assert f"{RANDOM}: {get_dataset_path(RANDOM)}" in output
     assert f"{EPS}: left out, needs logger-0, logger-1" in output
@@ -219,9 +226,7 @@ def test_build_of_a_domain_leaves_out_what_has_no_loggers(persim, empty, no_poli
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
-def test_build_without_ids_builds_all_that_can_be(persim, empty, monkeypatch, arguments):
-    few = {dataset_id: RECIPES[dataset_id] for dataset_id in (RANDOM, EPS)}
-    monkeypatch.setattr("persim_gym.datasets.recipes.RECIPES", few)
+def test_build_without_ids_builds_all_that_can_be(persim, empty, small, arguments):
     persim("datasets", "build", *arguments)
     assert set(minari.list_local_datasets()) == {RANDOM, EPS}
     before = {p: p.stat().st_mtime_ns for p in empty.rglob("*")}
@@ -261,10 +266,16 @@ def test_ctrl_c_says_that_the_command_goes_on(empty, monkeypatch, capsys):
     assert "interrupted; the same command goes on" in capsys.readouterr().err
 
 
-def test_card_writes_those_of_all_built_datasets(persim, tmp_path):
-    output = persim("datasets", "card", "--out", str(tmp_path))
-    written = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.md"))
+def test_card_writes_those_of_all_built_datasets_and_changes_none(persim, cards):
+    before = {path: path.read_bytes() for path in cards.rglob("*.*")}
+    assert len(before) == 4
+    output = persim("datasets", "card", "--out", str(cards))
+    written = sorted(p.relative_to(cards).as_posix() for p in cards.rglob("*.md"))
     assert written == ["cartpole/pure-eps-20-v0.md", "cartpole/random-v0.md", "pendulum/random-v0.md"]
     assert all(name in output for name in written)
-    persim("datasets", "card", PENDULUM)
-    assert (get_dataset_path(PENDULUM) / "card.md").read_text(encoding="utf-8")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_card_of_one_dataset_lies_with_its_data(persim):
+    persim("datasets", "card", RANDOM)
+    assert "# " + RANDOM in (get_dataset_path(RANDOM) / "card.md").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import RandomPolicy, prediction_error
+from persim_gym.experiments import runs
 from persim_gym.experiments.demo import METHODS, run_demo
 from persim_gym.experiments.figures import covariate_label, latent_figure, trajectories_figure
 from persim_gym.experiments.protocol import published_error, published_logging, published_return
@@ -80,7 +82,8 @@ def test_jobs_run_in_workers_once_and_come_back_in_order(tmp_path):
     assert run_jobs(None, jobs, jobs_log(tmp_path / "log.csv"), **keywords) == rows  # nothing left to run
 
 
-def test_a_failed_job_is_an_error_and_those_before_it_are_kept(tmp_path):
+def test_a_failed_job_is_an_error_and_those_before_it_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))  # starts at once
     log = jobs_log(tmp_path / "log.csv")
     with pytest.raises(ValueError, match="no"):
         run_jobs(square, [{"number": 3}, {"number": -1}], log, description="", workers=1, progress=False)

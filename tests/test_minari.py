@@ -9,7 +9,9 @@ from dataclasses import replace
 import minari
 import numpy as np
 import pytest
+from minari.cli import app as minari_cli
 from minari.storage import get_dataset_path
+from typer.testing import CliRunner
 
 from persim_gym.datasets import scratch
 from persim_gym.datasets.behaviour import load_policy, policy_names
@@ -22,14 +24,14 @@ PURE = "persim/cartpole/pure-v0"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, place_dataset):
     """Folder of Minari's datasets, with the random and pure ones of CartPole in it; no policies but bundled ones."""
     root = tmp_path_factory.mktemp("minari")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("PERSIM_HOME", str(root / "home"))
         for dataset_id in (CARTPOLE, PURE):
-            build(recipe_of(dataset_id), progress=False)
+            place_dataset(dataset_id, root)
         yield root
 
 
@@ -38,6 +40,13 @@ def empty(tmp_path, monkeypatch):
     """An empty folder of Minari's datasets."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def eight_carts(monkeypatch):
+    """Recipe of the random dataset of CartPole with eight agents and episodes of at most 20 steps."""
+    monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
+    return Recipe(replace(DOMAINS["cartpole"], episode_steps=20), "random")
 
 
 def python(code, *arguments, **environment):
@@ -76,21 +85,16 @@ print(env.spec.id, env.spec.max_episode_steps)
 
 
 def test_the_recovered_environment_becomes_any_agent():
-    run = python(f"""
-import minari
-env = minari.load_dataset({CARTPOLE!r}).recover_environment(agent=2)
-print(env.unwrapped.covariates)
-""")
-    assert run.stdout.strip() == str(DOMAINS["cartpole"].agent_covariates(2)), run.stderr
+    env = minari.load_dataset(CARTPOLE).recover_environment(agent=2)
+    assert env.unwrapped.covariates == DOMAINS["cartpole"].agent_covariates(2)
 
 
 @pytest.mark.parametrize(
     ("command", "expected"), [(["show", CARTPOLE], "HeteroCartPole-v0"), (["list", "local"], "500")]
 )
 def test_minaris_command_line_describes_it(command, expected):
-    run = python("from minari.cli import app; app()", *command, COLUMNS="200")
-    assert run.returncode == 0, run.stderr
-    assert CARTPOLE in run.stdout and expected in run.stdout
+    shown = CliRunner().invoke(minari_cli, command, env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert shown.exit_code == 0 and CARTPOLE in shown.stdout and expected in shown.stdout
 
 
 # --- metadata -----------------------------------------------------------------------------------------------------
@@ -118,25 +122,35 @@ def test_the_metadata_name_the_logging_policies():
 # --- building -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dataset_id", [CARTPOLE, PURE])
-def test_another_process_builds_the_same_content(dataset_id, tmp_path):
+def test_another_process_builds_the_same_content(empty, eight_carts, tmp_path):
+    datasets = CARTPOLE, PURE
+    for policy in ("random", "pure"):
+        build(replace(eight_carts, policy=policy), progress=False)
+    recorded = [minari.load_dataset(dataset_id).storage.metadata["content_hash"] for dataset_id in datasets]
     run = python(
-        "import sys, minari; from persim_gym.datasets.collect import build, Recipe\n"
+        "import sys, minari; from dataclasses import replace\n"
+        "from persim_gym.datasets.collect import build\n"
         "from persim_gym.datasets.recipes import recipe_of\n"
-        "build(recipe_of(sys.argv[1]), progress=False)\n"
-        "print(minari.load_dataset(sys.argv[1]).storage.metadata['content_hash'])",
-        dataset_id,
-        MINARI_DATASETS_PATH=str(tmp_path),
+        "from persim_gym.envs import domain\n"
+        "domain.POPULATION_SIZE = 8\n"
+        "for dataset_id in sys.argv[1:]:\n"
+        "    recipe = recipe_of(dataset_id)\n"
+        "    build(replace(recipe, domain=replace(recipe.domain, episode_steps=20)), progress=False)\n"
+        "    print(minari.load_dataset(dataset_id).storage.metadata['content_hash'])",
+        *datasets,
+        MINARI_DATASETS_PATH=str(tmp_path / "other"),
         PYTHONHASHSEED="7",
     )
-    assert run.stdout.strip() == minari.load_dataset(dataset_id).storage.metadata["content_hash"], run.stderr
+    assert run.stdout.split() == recorded and len(set(recorded)) == 2, run.stderr
 
 
-def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(empty):
+def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(empty, eight_carts):
     run = python(
         "import os, signal; from minari.dataset._storages.hdf5_storage import HDF5Storage\n"
         "from persim_gym.datasets.collect import build\n"
         "from persim_gym.datasets.recipes import recipe_of\n"
+        "from persim_gym.envs import domain\n"
+        "domain.POPULATION_SIZE = 8\n"
         "HDF5Storage.update_episode_metadata = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"build(recipe_of({CARTPOLE!r}), progress=False)"
     )
@@ -145,9 +159,9 @@ def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(
     (left,) = parent.glob(".random-v0-*")
     assert list(left.rglob("*.hdf5"))
     assert CARTPOLE not in minari.list_local_datasets()
-    build(recipe_of(CARTPOLE), progress=False)
+    build(eight_carts, progress=False)
     assert sorted(p.name for p in parent.iterdir()) == ["namespace_metadata.json", "random-v0"]
-    assert minari.load_dataset(CARTPOLE).total_episodes == 500
+    assert minari.load_dataset(CARTPOLE).total_episodes == 8
 
 
 def test_what_another_process_is_writing_stays(tmp_path):
@@ -170,19 +184,17 @@ def test_a_scratch_folder_of_an_unknown_process_is_removed_when_it_is_old(tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == [".data-v0-new", ".other-v0-old"]
 
 
-def test_a_build_that_another_one_overtakes_keeps_the_others(empty, monkeypatch):
-    monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
-    recipe = Recipe(replace(DOMAINS["cartpole"], episode_steps=20), "random")
+def test_a_build_that_another_one_overtakes_keeps_the_others(empty, eight_carts, monkeypatch):
     target = get_dataset_path(CARTPOLE)
 
     def overtaken(path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("persim_gym.datasets.collect.scratch_folder", scratch.scratch_folder)
-            build(recipe, progress=False)
+            build(eight_carts, progress=False)
         return scratch.scratch_folder(path)
 
     monkeypatch.setattr("persim_gym.datasets.collect.scratch_folder", overtaken)
-    assert build(recipe, progress=False) == target
+    assert build(eight_carts, progress=False) == target
     assert minari.load_dataset(CARTPOLE).total_episodes == 8
     assert not list(target.parent.glob(".*"))
 

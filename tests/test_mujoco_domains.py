@@ -52,7 +52,7 @@ def test_default_covariates_move_exactly_as_gymnasiums_environment(domain):
     ours.reset(seed=0)
     theirs.reset(seed=0)
     theirs.set_state(ours.state[robot.qpos], ours.state[robot.qvel])
-    for action in random_actions(domain, 1000):
+    for action in random_actions(domain, 500):
         before = ours.state[1]
         _, reward, terminated, *_ = ours.step(action)
         _, their_reward, their_end, _, their_info = theirs.step(action)

@@ -25,8 +25,9 @@ from persim_gym.simulator.beliefs import (
     to_tensors,
 )
 from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.personalize import (
     features,
     gather_evidence,
@@ -36,6 +37,7 @@ from persim_gym.simulator.personalize import (
     with_factors,
 )
 from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
 

@@ -11,12 +11,11 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from persim_gym import policies
 from persim_gym.conditional import AgentObservation, AgentVecEnv, latent_factors
 from persim_gym.evaluate import episode_returns
 from persim_gym.experiments.many_policies import train_policies
 from persim_gym.experiments.training import reached, training_table
-from persim_gym.policies import ALGORITHMS, Training, complete, load_policy, read_policy, train_policy
+from persim_gym.policies import ALGORITHMS, Training, complete, load_policy, read_policy, train, train_policy
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.card import load_simulator
 
@@ -26,9 +25,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 @pytest.fixture
 def quick(save_car, tmp_path, monkeypatch):
     """A training of a second in the small MountainCar simulator."""
-    monkeypatch.setattr(policies, "TIMES", 2)
-    monkeypatch.setattr(policies, "JUDGED", 2)
-    monkeypatch.setattr(policies, "TESTED", 2)
+    monkeypatch.setattr(train, "TIMES", 2)
+    monkeypatch.setattr(train, "JUDGED", 2)
+    monkeypatch.setattr(train, "TESTED", 2)
     small = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
     return Training(3, "ppo", str(save_car(tmp_path / "car")), steps=128, n_envs=4, hyperparameters=small)
 

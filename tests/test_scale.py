@@ -14,7 +14,8 @@ from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Parts, moments
 from persim_gym.simulator.fit import TrainingDiverged, fit
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.sparse import RowAdam, is_sparse
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.transition_file import BLOCK, TransitionFile, write_transitions
@@ -168,7 +169,7 @@ def from_file(file, recipe=TINY, **keywords):
 
 @pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
 def test_training_from_disk_learns_as_well_as_from_memory(file, cars, layers):
-    recipe = replace(TINY, state_layers=layers, epochs=6, learning_rate=1e-2, schedule="one-cycle")
+    recipe = replace(TINY, state_layers=layers, epochs=6, batch=100, learning_rate=2e-2, schedule="one-cycle")
     data = big(cars)
     columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
     errors = []

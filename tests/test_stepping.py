@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from persim_gym.simulator.model import ModelShape
 from persim_gym.simulator.rows import MEAN, REACH, RowsDynamics
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import model_of
 
 SHAPES = {

@@ -8,21 +8,17 @@ from conftest import TINY
 
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.beliefs import FactorPosterior
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.personalize import learned_beliefs, polished
-from persim_gym.simulator.trust import (
-    Trust,
-    agent_horizons,
-    calibrate,
+from persim_gym.simulator.conformal import (
     conformal_horizon,
     conformal_scale,
-    cut_windows,
     first_failures,
     measured_coverage,
-    open_loop,
-    summary,
     trust_horizons,
 )
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.open_loop import cut_windows, open_loop
+from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
 from persim_gym.transitions import Transitions
 
 

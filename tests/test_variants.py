@@ -13,7 +13,7 @@ from persim_gym.evaluate import RandomPolicy, prediction_error
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import ModelShape
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import HIDDEN, model_of
 from persim_gym.train import train_simulator
 
@@ -92,12 +92,12 @@ def test_the_card_says_which_variant_it_is(simulator, variant):
 
 @pytest.mark.parametrize("variant", ["unfactorized", "unpersonalized"])
 def test_variants_train_on_continuous_actions_too(pushes, variant):
-    recipe = replace(LONG, action_layers=(16,), epochs=100)
+    recipe = replace(LONG, action_layers=(16,), batch=100, learning_rate=1e-2)
     model = fit(pushes, recipe, variant=variant, progress=False)
     columns = [torch.from_numpy(values) for values in (pushes.agent, pushes.obs, pushes.action)]
     with torch.no_grad():
         error = (model.predict(*columns) - torch.from_numpy(pushes.next_obs)).square().mean()
-    assert error < (0.2 if variant == "unfactorized" else 0.9) * np.square(pushes.next_obs - pushes.obs).mean()
+    assert error < (0.02 if variant == "unfactorized" else 0.4) * np.square(pushes.next_obs - pushes.obs).mean()
 
 
 def test_an_unknown_variant_is_refused(cars):

@@ -1,1 +1,1 @@
-"""The thesis's protocol and its published numbers."""
+"""The thesis's protocol and published numbers; runs, studies, tables and figures."""

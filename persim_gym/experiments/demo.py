@@ -16,11 +16,13 @@ from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.evaluate import Policy, PredictionError, RandomPolicy, episode_returns, prediction_error
 from persim_gym.experiments.figures import covariate_label, latent_figure, trajectories_figure
+from persim_gym.experiments.plan_runs import stream_of
 from persim_gym.experiments.protocol import published_error, published_logging, published_return
 from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.files import CARD
 from persim_gym.planning.policy import MPCPolicy
-from persim_gym.simulator.card import Simulator, load_simulator
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.train import train_simulator
 
 METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
@@ -53,7 +55,7 @@ def run_episode(domain: str, folder: str, method: str, agent: int, seed: int, ep
         episode: Number of the episode; with `seed` it fixes the start and the candidates.
     """
     spec = DOMAINS[domain]
-    stream = int(np.random.SeedSequence([seed, agent, episode]).generate_state(1)[0])
+    stream = stream_of(seed, agent, episode)
     policy: Policy
     if method == "random":
         policy = RandomPolicy(spec.action_space, stream)

@@ -21,10 +21,11 @@ from persim_gym.files import CARD
 from persim_gym.planning.online import OnlinePolicy
 from persim_gym.planning.policy import MPCPolicy
 from persim_gym.simulator.beliefs import FactorPosterior
-from persim_gym.simulator.card import Simulator, load_simulator
-from persim_gym.simulator.model import AgentDynamics
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.personalize import gather_evidence
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.task import Dynamics
 from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions

@@ -4,11 +4,8 @@ import csv
 from functools import cache
 from pathlib import Path
 
-EPISODES_MPC = 20  # p. 38, model-based methods
-EPISODES_MODEL_FREE = 100  # p. 38
 TEST_AGENTS = (0, 1, 2, 3, 4)  # Table 5.1, p. 34
 PREDICTION_EPISODES = 200  # p. 51
-PREDICTION_HORIZON = 50  # p. 51
 PREDICTION_WARMUP = 10  # the published code; the thesis is silent
 
 ERROR_TABLE = {"mountaincar": "B.1", "cartpole": "B.2", "halfcheetah": "B.3"}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from persim_gym.datasets.load import interface_of_dataset, load_for_training, open_dataset
 from persim_gym.datasets.recipes import NAMESPACE, find_recipe
@@ -18,6 +17,7 @@ from persim_gym.home import persim_home
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import LEARNED, Interface
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.profile import one_step
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.transition_file import TransitionFile
 from persim_gym.train import chosen_recipe, clipping, interface_of, train_simulator
@@ -25,7 +25,6 @@ from persim_gym.transitions import Transitions
 
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT = 0.2  # thesis appendix A.1
-CHUNK = 8192  # rows predicted together
 
 
 class HeldOut(NamedTuple):
@@ -201,17 +200,10 @@ def held_out_error(
     return {"held_out_error": error.rmse, "standard_error": error.standard_error}
 
 
-@torch.no_grad()
 def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
     """One-step error of the members' mean."""
-    target = np.column_stack([data.next_obs, data.reward, data.terminated])[:, : model.shape.out_dim]
-    base = np.zeros_like(target)
-    base[:, : model.shape.obs_dim] = data.obs
-    columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
-    chunks = zip(*(torch.split(c, CHUNK) for c in columns), strict=True)
-    predicted = np.concatenate([model.predict(*rows).double().mean(dim=0).numpy() for rows in chunks])
-    unit = np.maximum((target - base).std(axis=0, dtype=np.float64), 1e-8)
-    squares = np.square((predicted - target) / unit).mean(axis=1)
+    error, change = one_step(model, data)
+    squares = np.square(error / np.maximum(change.std(axis=0, dtype=np.float64), 1e-8)).mean(axis=1)
     mean, (which, size) = squares.mean(), np.unique(data.trajectory, return_inverse=True, return_counts=True)[1:]
     excess = np.bincount(which, squares - mean)  # of each trajectory: its points are not independent
     spread = np.sqrt(np.square(excess).sum()) / size.sum()

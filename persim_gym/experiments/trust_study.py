@@ -12,8 +12,11 @@ from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import Policy
 from persim_gym.experiments.personalize_study import drawn
 from persim_gym.experiments.protocol import PREDICTION_WARMUP, TEST_AGENTS
-from persim_gym.simulator.card import Simulator, load_simulator
-from persim_gym.simulator.trust import Trust, Windows, first_failures, open_loop, trust_horizons
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.conformal import first_failures, trust_horizons
+from persim_gym.simulator.open_loop import Windows, open_loop
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.simulator.trust import Trust
 
 COUNTS = ("0", "1", "5", "20")  # transitions of agents that training never saw
 OTHERS = tuple(range(5, 50))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.persim_env.outcome import NO_HALT, Outcome, step_rows
-from persim_gym.simulator.card import Simulator, load_simulator
+from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.rows import MEAN, RowsDynamics
+from persim_gym.simulator.simulator import Simulator
 
 STARTS = ("domain", "logged")
 FACTORS = ("mean", "sample")

@@ -74,8 +74,7 @@ class BlockPredictions:
                 else:
                     w = self._forward(self._actions[m], a[k], 100)
                 v = self._forward(layers, x[k], 0)
-                u = self._factor[m, :, rows]
-                _contract(v, w, u, x[k], self._mean, self._low, self._high, each[m, :, rows])
+                _contract(v, w, self._factor[m], x[k], self._mean, self._low, self._high, rows.start, each[m])
 
     def _forward(self, layers: Layers, x: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         """All layers on [inputs, rows]; the result is overwritten by the next call with the same `first`."""
@@ -121,13 +120,17 @@ def _activate(x, bias, last, silu):  # type: ignore
 
 
 @njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
-def _contract(v, w, u, x, mean, low, high, out):  # type: ignore
-    """Sum over ranks of u v w, [(D + E) * R, rows] and twice [R, rows], added to x, [D, rows]; into [D + E, rows]."""
+def _contract(v, w, factor, x, mean, low, high, start, each):  # type: ignore
+    """Sum over ranks of v w u, [(D + E) * R, rows] and twice [R, rows], added to x, [D, rows].
+
+    The block is the columns from `start` on of the factors of all rows, [R, B], and of all predictions, [D + E, B]:
+    whole arrays are contiguous, whatever the number of rows, so that one compiled loop serves all of them.
+    """
     rank, rows = w.shape
     change = np.empty(rows, dtype=np.float32)
     for r in range(rank):
         for j in range(rows):
-            w[r, j] *= u[r, j]
+            w[r, j] *= factor[r, start + j]
     for d in range(len(mean)):
         change[:] = mean[d]
         for r in range(rank):
@@ -139,4 +142,4 @@ def _contract(v, w, u, x, mean, low, high, out):  # type: ignore
                 change[j] += x[d, j]
         for j in range(rows):
             following = change[j]
-            out[d, j] = low[d] if following < low[d] else (high[d] if following > high[d] else following)
+            each[d, start + j] = low[d] if following < low[d] else (high[d] if following > high[d] else following)

@@ -19,8 +19,9 @@ from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Batchable, Logged, Parts, moments, sizes
 from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.members import MemberTraining
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.variants import model_of, population_of_one, shared_by_all
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from persim_gym.simulator.beliefs import Evidence, FactorPosterior
-from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, unknown_agent
+from persim_gym.simulator.dynamics import AgentDynamics
+from persim_gym.simulator.model import FactoredEnsemble, unknown_agent
 from persim_gym.simulator.personalize import features, targets
 
 

@@ -28,11 +28,8 @@ def error_profile(model: FactoredEnsemble, logged: Transitions, data: str = "tra
         error after each of `steps`, in standard deviations of the logged observations.
     """
     logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:EPISODES]))
-    target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.shape.out_dim]
-    base = np.zeros_like(target)
-    base[:, : model.shape.obs_dim] = logged.obs
-    error = _one_step(model, logged) - target
-    spread = (target - base).std(axis=0, dtype=np.float64)
+    error, change = one_step(model, logged)
+    spread = change.std(axis=0, dtype=np.float64)
     rmse = np.sqrt(np.square(error).mean(axis=0))
     names = [f"observation {d}" for d in range(model.shape.obs_dim)] + ["reward", "terminated"]
     steps, open_loop = _open_loop(model, logged)
@@ -48,14 +45,16 @@ def error_profile(model: FactoredEnsemble, logged: Transitions, data: str = "tra
 
 
 @torch.no_grad()
-def _one_step(model: FactoredEnsemble, logged: Transitions) -> NDArray[np.float64]:
-    """Mean over members of the predictions, [K, D + E]."""
+def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, D + E]."""
+    target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.shape.out_dim]
+    base = np.zeros_like(target)
+    base[:, : model.shape.obs_dim] = logged.obs
     columns = [torch.from_numpy(values) for values in (logged.agent, logged.obs, logged.action)]
     predicted = [
         model.predict(*rows).double().mean(dim=0) for rows in zip(*(c.split(CHUNK) for c in columns), strict=True)
     ]
-    result: NDArray[np.float64] = torch.cat(predicted).numpy()
-    return result
+    return torch.cat(predicted).numpy() - target, target - base
 
 
 def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:

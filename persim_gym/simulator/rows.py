@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from persim_gym.simulator.blocks import BlockPredictions
+from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.kernels import predict
-from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.stepping import combine, step_small
 
 MEAN = -1

@@ -16,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.conformal import conformal_horizon, conformal_scale, measured_coverage, trust_horizons
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, personalized, polished
 from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.rows import RowsDynamics
 from persim_gym.transitions import Transitions
 
 PROFILE_STEPS = (1, 2, 5, 10, 20, 50)
-FLOOR = 0.001  # of the bound; smaller spreads and errors do not matter
-_SPLITS = 200  # random halves of the calibration agents that coverage is measured on
 
 
 @dataclass(frozen=True)
@@ -72,154 +71,6 @@ class Trust:
         if set(stored) != {f.name for f in fields(cls)}:
             raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
         return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Pieces of logged trajectories, of at most T steps.
-
-    Attributes:
-        agent: [B].
-        obs: Where they start, [B, D].
-        actions: [B, T] or [B, T, A]; repeats of the last one behind the end.
-        following: Logged next observations, [B, T, D]; NaN behind the end.
-    """
-
-    agent: NDArray[np.int64]
-    obs: NDArray[np.float32]
-    actions: NDArray[Any]
-    following: NDArray[np.float32]
-
-    @property
-    def logged(self) -> NDArray[np.bool_]:
-        """Whether a step was logged, [B, T]."""
-        logged: NDArray[np.bool_] = ~np.isnan(self.following[..., 0])
-        return logged
-
-
-def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int) -> Windows:
-    """Cuts windows out of trajectories.
-
-    Args:
-        transitions: Logged data.
-        starts: Row that each window starts at, [B].
-        steps: Longest window T.
-    """
-    ends = np.append(np.flatnonzero(np.diff(transitions.trajectory)), len(transitions) - 1)  # last row of each episode
-    last = ends[np.searchsorted(ends, starts)]
-    rows = np.minimum(starts[:, None] + np.arange(steps), last[:, None])  # [B, T]
-    inside = starts[:, None] + np.arange(steps) <= last[:, None]
-    following = np.where(inside[..., None], transitions.next_obs[rows], np.float32(np.nan))
-    return Windows(transitions.agent[starts], transitions.obs[starts], transitions.action[rows], following)
-
-
-def open_loop(
-    model: FactoredEnsemble, beliefs: FactorPosterior, windows: Windows, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rolls every member out along the windows' actions, with its factor and with a draw of its belief.
-
-    The squared spread is the variance over members plus their mean squared distance to the rollout of their draw: what
-    the ensemble does not know of the dynamics, and what it does not know of the agent.
-
-    Args:
-        model: The ensemble.
-        beliefs: Of its agents' factors.
-        windows: Starts and actions; of B agents that may repeat.
-        seed: Of the draws.
-
-    Returns:
-        Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
-    """
-    rng, agents = np.random.default_rng(seed), windows.agent.tolist()
-    settled, drawn = RowsDynamics(model, agents), RowsDynamics(model, agents, apart=True)
-    for row, agent in enumerate(agents):
-        drawn.rebind(row, beliefs.sample(agent, rng).float())
-    scale, size = model.logged_std.numpy(), model.shape.obs_dim
-    now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
-    errors, spreads = [], []
-    for t in range(windows.actions.shape[1]):
-        action = np.ascontiguousarray(windows.actions[:, t])
-        now, other = settled(now, action), drawn(other, action)  # [M, B, D]
-        with np.errstate(invalid="ignore", over="ignore"):
-            apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
-            errors.append(np.sqrt(np.square(apart).mean(axis=1)))
-            unknown = np.square((other - now)[..., :size] / scale).mean(axis=(0, 2), dtype=np.float64)
-            spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
-    error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
-    error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
-    return error, np.where(np.isfinite(spread), spread, np.inf)
-
-
-def first_failures(errors: NDArray[np.float64], bound: float) -> NDArray[np.int64]:
-    """Steps that errors [B, T] stay within a bound before they first pass it, [B]; T where they never do."""
-    failed = errors > bound
-    steps: NDArray[np.int64] = np.where(failed.any(axis=1), failed.argmax(axis=1), errors.shape[1])
-    return steps
-
-
-def trust_horizons(spreads: NDArray[np.float64], scale: float, bound: float) -> NDArray[np.int64]:
-    """Number of trusted steps of rollouts with spreads [B, T], [B]."""
-    return first_failures(scale * np.maximum(spreads, FLOOR * bound), bound)
-
-
-def conformal_scale(
-    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float = 0.9
-) -> float:
-    """How much larger than the spread errors can be, so that trust horizons keep their promise on a new rollout.
-
-    The score of a rollout is its largest ratio of error to spread up to the first step at which the error passes the
-    bound. Scores of n exchangeable rollouts are exchangeable with that of the next, whose score is thus at most the
-    returned scale with the stated probability; if so, `scale * spread` passes the bound no later than its error does.
-
-    Args:
-        errors: [B, T]; NaN where nothing was logged.
-        spreads: [B, T].
-        bound: Error that should not be passed; spreads below `FLOOR` of it count as that.
-        level: Probability of the promise.
-
-    Returns:
-        The scale; infinite if there are too few rollouts for the level.
-
-    Source: split conformal prediction, Vovk et al. 2005; a rollout is one example, its score a maximum over steps.
-    """
-    scores = _scores(errors, spreads, bound)
-    rank = int(np.ceil((len(scores) + 1) * level))
-    return float(np.sort(scores)[rank - 1]) * (1 + 1e-9) if rank <= len(scores) else float("inf")
-
-
-def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
-    counts = np.arange(errors.shape[1]) <= first_failures(errors, bound)[:, None]
-    with np.errstate(invalid="ignore"):
-        ratio = np.where(np.isinf(spreads), 0.0, errors / np.maximum(spreads, FLOOR * bound))
-    scores: NDArray[np.float64] = np.where(counts & ~np.isnan(ratio), ratio, 0.0).max(axis=1)
-    return scores
-
-
-def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 0.9) -> int:
-    """The longest horizon that keeps the promise without a look at spreads; arguments as `conformal_scale`."""
-    rank = int(np.floor((len(errors) + 1) * (1 - level)))
-    return int(np.sort(first_failures(errors, bound))[rank - 1]) if rank >= 1 else 0
-
-
-def measured_coverage(
-    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float, seed: int = 0
-) -> tuple[float, float]:
-    """Shares of random halves of the rollouts whose scale was set by the other half.
-
-    Returns:
-        Share whose error stays below `scale * spread` up to its first failure, which the scale is made for; and share
-        whose error stays within the bound for the trust horizon, which follows, and is larger.
-    """
-    rng, n = np.random.default_rng(seed), len(errors)
-    scores, failures = _scores(errors, spreads, bound), first_failures(errors, bound)
-    below, kept = [], []
-    for _ in range(_SPLITS):
-        order = rng.permutation(n)
-        one, other = order[: n // 2], order[n // 2 :]
-        scale = conformal_scale(errors[one], spreads[one], bound, level)
-        below.append((scores[other] <= scale).mean())
-        kept.append((trust_horizons(spreads[other], scale, bound) <= failures[other]).mean())
-    return float(np.mean(below)), float(np.mean(kept))
 
 
 def calibrate(

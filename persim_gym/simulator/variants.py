@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from persim_gym.simulator.encoders import ACTIVATIONS, EnsembleLinear, EnsembleMLP
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.shape import ModelShape
 
 HIDDEN = 256  # thesis section 5.3
 

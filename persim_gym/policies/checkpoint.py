@@ -1,0 +1,81 @@
+"""Unfinished trainings on disk."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from persim_gym.files import write_json
+from persim_gym.policies.training import ALGORITHMS, Training
+
+_CARD, _POLICY, _BUFFER = "card.json", "policy.zip", "buffer.npz"
+_BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos", "full")
+
+
+class Checkpoint(BaseCallback):
+    """Keeps the policy, its optimiser and, off policy, the replay buffer on disk; the buffer as plain arrays."""
+
+    def __init__(self, folder: Path, training: Training, every: float) -> None:
+        """Keeps it in `<folder>/checkpoint`, written every so many seconds."""
+        super().__init__()
+        self.judge: EvalCallback | None = None
+        self.best, self.seconds = -np.inf, 0.0
+        self._folder = folder / "checkpoint"
+        self._training, self._every, self._last = training, every, time.monotonic()
+        self._started = time.perf_counter()
+
+    def start(self, env: VecEnv, tensorboard: str | None) -> BaseAlgorithm:
+        """The algorithm, new or from the checkpoint."""
+        algorithm = ALGORITHMS[self._training.algo]
+        if not self._folder.exists():
+            env.seed(self._training.seed)
+            hyper = self._training.hyperparameters
+            return algorithm(
+                "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
+            )
+        card = json.loads((self._folder / _CARD).read_text(encoding="utf-8"))
+        if Training(**card["training"]) != self._training:
+            raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
+        self.best, self.seconds = card["best"], card["seconds"]
+        env.seed(self._training.seed + card["steps"])
+        model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
+        if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+            with np.load(self._folder / _BUFFER) as stored:
+                for name in stored.files:
+                    value = stored[name]
+                    setattr(model.replay_buffer, name, value if value.ndim else value.item())
+        return model
+
+    def save(self) -> None:
+        """Replaces the checkpoint whole."""
+        assert self.judge is not None
+        new = self._folder.with_suffix(".partial")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        self.model.save(new / _POLICY)
+        buffer = getattr(self.model, "replay_buffer", None)
+        if buffer is not None:
+            np.savez(new / _BUFFER, **{name: getattr(buffer, name) for name in _BUFFER_PARTS})
+        seconds = self.seconds + time.perf_counter() - self._started
+        card = {"training": asdict(self._training), "steps": self.model.num_timesteps, "seconds": seconds}
+        write_json(new / _CARD, {**card, "best": float(self.judge.best_mean_reward)})
+        self.remove()
+        os.replace(new, self._folder)
+
+    def remove(self) -> None:
+        """Removes the checkpoint of a finished training."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self._last >= self._every:
+            self.save()
+            self._last = time.monotonic()
+        return True

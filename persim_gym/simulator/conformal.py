@@ -1,0 +1,79 @@
+"""Trust horizons by split conformal prediction, from nothing but the errors and spreads of rollouts, [B, T] each."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOOR = 0.001  # of the bound; smaller spreads and errors do not matter
+_SPLITS = 200  # random halves of the rollouts that coverage is measured on
+
+
+def first_failures(errors: NDArray[np.float64], bound: float) -> NDArray[np.int64]:
+    """Steps that errors [B, T] stay within a bound before they first pass it, [B]; T where they never do."""
+    failed = errors > bound
+    steps: NDArray[np.int64] = np.where(failed.any(axis=1), failed.argmax(axis=1), errors.shape[1])
+    return steps
+
+
+def trust_horizons(spreads: NDArray[np.float64], scale: float, bound: float) -> NDArray[np.int64]:
+    """Number of trusted steps of rollouts with spreads [B, T], [B]."""
+    return first_failures(scale * np.maximum(spreads, FLOOR * bound), bound)
+
+
+def conformal_scale(
+    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float = 0.9
+) -> float:
+    """How much larger than the spread errors can be, so that trust horizons keep their promise on a new rollout.
+
+    The score of a rollout is its largest ratio of error to spread up to the first step at which the error passes the
+    bound. Scores of n exchangeable rollouts are exchangeable with that of the next, whose score is thus at most the
+    returned scale with the stated probability; if so, `scale * spread` passes the bound no later than its error does.
+
+    Args:
+        errors: [B, T]; NaN where nothing was logged.
+        spreads: [B, T].
+        bound: Error that should not be passed; spreads below `FLOOR` of it count as that.
+        level: Probability of the promise.
+
+    Returns:
+        The scale; infinite if there are too few rollouts for the level.
+
+    Source: split conformal prediction, Vovk et al. 2005; a rollout is one example, its score a maximum over steps.
+    """
+    scores = _scores(errors, spreads, bound)
+    rank = int(np.ceil((len(scores) + 1) * level))
+    return float(np.sort(scores)[rank - 1]) * (1 + 1e-9) if rank <= len(scores) else float("inf")
+
+
+def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    counts = np.arange(errors.shape[1]) <= first_failures(errors, bound)[:, None]
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(np.isinf(spreads), 0.0, errors / np.maximum(spreads, FLOOR * bound))
+    scores: NDArray[np.float64] = np.where(counts & ~np.isnan(ratio), ratio, 0.0).max(axis=1)
+    return scores
+
+
+def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 0.9) -> int:
+    """The longest horizon that keeps the promise without a look at spreads; arguments as `conformal_scale`."""
+    rank = int(np.floor((len(errors) + 1) * (1 - level)))
+    return int(np.sort(first_failures(errors, bound))[rank - 1]) if rank >= 1 else 0
+
+
+def measured_coverage(
+    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float, seed: int = 0
+) -> tuple[float, float]:
+    """Shares of random halves of the rollouts whose scale was set by the other half.
+
+    Returns:
+        Share whose error stays below `scale * spread` up to its first failure, which the scale is made for; and share
+        whose error stays within the bound for the trust horizon, which follows, and is larger.
+    """
+    rng, n = np.random.default_rng(seed), len(errors)
+    scores, failures = _scores(errors, spreads, bound), first_failures(errors, bound)
+    below, kept = [], []
+    for _ in range(_SPLITS):
+        order = rng.permutation(n)
+        one, other = order[: n // 2], order[n // 2 :]
+        scale = conformal_scale(errors[one], spreads[one], bound, level)
+        below.append((scores[other] <= scale).mean())
+        kept.append((trust_horizons(spreads[other], scale, bound) <= failures[other]).mean())
+    return float(np.mean(below)), float(np.mean(kept))

@@ -1,0 +1,207 @@
+"""The ensemble bound to one agent: what planners roll out."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from persim_gym.simulator.deep import DeepRollout
+from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
+from persim_gym.simulator.kernels import predict
+from persim_gym.simulator.lanes import interleave, rollout
+from persim_gym.simulator.shape import ModelShape
+
+
+class Ensemble(Protocol):
+    """What is bound: the encoders, scales and bounds of a `FactoredEnsemble`, which says what each is."""
+
+    shape: ModelShape
+    state_encoder: nn.Module
+    action_encoder: nn.Module
+    obs_mean: Tensor
+    obs_std: Tensor
+    delta_mean: Tensor
+    delta_std: Tensor
+    action_mean: Tensor
+    action_std: Tensor
+    obs_low: Tensor
+    obs_high: Tensor
+
+    def scale_action(self, action: Tensor) -> Tensor:
+        """Continuous actions in scaled units; discrete ones unchanged."""
+
+
+class AgentDynamics:
+    """A `Dynamics` of one agent: maps ([M, C, D] or [C, D], [C] or [C, A]) to next observations, [M, C, D + E].
+
+    Where reward and termination are learned, E = 2 columns follow the next observation; columns past D of what goes in
+    are ignored, so that a prediction can go in again as it is.
+
+    Scaling is folded into the first layer of the state encoder; u(agent) and, for discrete actions, every w(action)
+    into its last one, whose outputs then are the changes under each action. NumPy arrays in, NumPy arrays out; torch
+    tensors likewise.
+
+    Attributes:
+        members: Ensemble size M.
+        factor: The agent's latent factor by member, [M, R].
+    """
+
+    def __init__(self, model: Ensemble, factor: Tensor) -> None:
+        """Folds `factor`, [M, R], into the model's weights."""
+        s = model.shape
+        self.members = s.members
+        self.factor = factor.detach()
+        self._model = model
+        self._shape = s
+        encoder = model.state_encoder
+        assert isinstance(encoder, EnsembleMLP)
+        with torch.no_grad():
+            weights, biases = (
+                list(parts) for parts in zip(*((la.weight, la.bias) for la in encoder.layers), strict=True)
+            )
+            weights[0] = weights[0] / model.obs_std[:, None]
+            biases[0] = biases[0] - model.obs_mean[None, None] @ weights[0]
+            weights[-1], biases[-1] = self._fold(weights[-1]), self._fold(biases[-1])
+            if s.n_actions:
+                biases[-1] = biases[-1] + model.delta_mean.repeat(s.n_actions)
+            # Rows are kept last, [M, features, C]: thin products such as [D * actions, H] x [H, C] are several times
+            # faster than [C, H] x [H, D * actions].
+            self._weights = [w.detach().transpose(1, 2).contiguous() for w in weights]
+            self._biases = [b.detach().transpose(1, 2).contiguous() for b in biases]
+            clips = bool(torch.isfinite(torch.cat([model.obs_low, model.obs_high])).any())
+            self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
+        self._activate = ACTIVATIONS_INPLACE[s.activation]
+        self._compiled = self.arrays() if s.small and not factor.is_cuda else None
+
+    @cached_property
+    def _fused(self) -> Callable[..., NDArray[np.float32]] | None:
+        """The compiled rollout of this model, if there is one: for small ones and for those of continuous actions."""
+        s, model = self._shape, self._model
+        if self._compiled is not None:
+            first, first_bias, last, last_bias, low, high = self._compiled
+            bounds = np.stack([low, high])
+            records = interleave(first, first_bias, last[0])
+            return partial(rollout, records=records, heads=last_bias[0], bounds=bounds, silu=s.activation == "silu")
+        encoder = model.action_encoder
+        if self.factor.is_cuda or not isinstance(encoder, EnsembleMLP):
+            return None
+        with torch.no_grad():
+            state = [(w.transpose(1, 2), b[..., 0]) for w, b in zip(self._weights, self._biases, strict=True)]
+            action: list[tuple[Tensor, Tensor]] = [(la.weight, la.bias[:, 0]) for la in encoder.layers]  # type: ignore
+            weight = action[0][0] / model.action_std[:, None]
+            action[0] = weight, action[0][1] - model.action_mean @ weight
+            limits = model.obs_low, model.obs_high
+            return DeepRollout(state, action, s.activation == "silu", model.delta_mean, limits)
+
+    def arrays(self) -> tuple[NDArray[np.float32], ...]:
+        """Weights as the compiled kernel takes them."""
+        s, model = self._shape, self._model
+        (first, last), (first_bias, last_bias) = self._weights, self._biases
+        parts = (
+            first.transpose(1, 2),
+            first_bias[..., 0],
+            last.unflatten(1, (s.n_actions, s.out_dim))[None],
+            last_bias[..., 0].unflatten(1, (s.n_actions, s.out_dim))[None],
+            model.obs_low,
+            model.obs_high,
+        )
+        return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
+
+    def rollout(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
+        """Observations that follow h actions, as h calls one after the other, but faster.
+
+        Small models agree with the calls up to float32 rounding. Deep ones round the inputs of their inner layers to
+        bfloat16 where the processor multiplies it.
+
+        Args:
+            obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.
+            actions: int64 [C, h] or float32 [C, h, A].
+
+        Returns:
+            [M, C, h, D + E].
+
+        Raises:
+            ValueError: If the shapes do not match or an action is not one of the model's.
+        """
+        s = self._shape
+        actions = np.asarray(actions)
+        expected = actions.shape[:2] if s.n_actions else (*actions.shape[:2], s.action_dim)
+        fits = np.shape(obs)[:2] == (self.members, len(actions)) and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
+        if not fits or actions.shape != expected:
+            raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
+        if s.n_actions and not self._known(actions):
+            raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
+        if self._fused is not None:
+            return self._fused(np.asarray(obs)[..., : s.obs_dim], actions)
+        steps: list[NDArray[np.float32]] = []
+        for t in range(actions.shape[1]):
+            obs = self(obs, actions[:, t])
+            steps.append(obs)
+        return np.stack(steps, axis=2)
+
+    def _known(self, actions: NDArray[Any]) -> bool:
+        """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
+        return actions.size > 0 and 0 <= int(actions.min()) <= int(actions.max()) < self._shape.n_actions
+
+    def _fold(self, part: Tensor) -> Tensor:
+        """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
+        s, model = self._shape, self._model
+        head = part.unflatten(-1, (s.out_dim, s.rank)) * model.delta_std[:, None]  # [M, H or 1, D + E, R]
+        if not s.n_actions:
+            return (head * self.factor[:, None, None]).flatten(2)
+        w = model.action_encoder(torch.arange(s.n_actions, device=part.device))  # [M, actions, R]
+        return torch.einsum("mhdr,mar->mhad", head, self.factor[:, None] * w).flatten(2)
+
+    @torch.no_grad()
+    def __call__(self, obs: Any, action: Any) -> Any:
+        """Next observations, [M, C, D + E].
+
+        Args:
+            obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
+            action: int64 [C] or float32 [C, A]; the same for all members.
+        """
+        if isinstance(obs, Tensor):
+            return self._following(obs, action)
+        if self._compiled is not None:
+            each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
+            action = np.asarray(action)
+            if action.shape != each.shape[1:2] or not self._known(action):
+                raise ValueError(f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}")
+            one = np.zeros(len(action), dtype=np.int64)
+            return predict(each, action, one, self._compiled, self._shape.activation == "silu")
+        device = self.factor.device
+        kind = torch.int64 if self._shape.n_actions else torch.float32
+        moved = torch.tensor(obs, dtype=torch.float32, device=device)
+        return self._following(moved, torch.as_tensor(action, dtype=kind, device=device)).cpu().numpy()
+
+    def _following(self, obs: Tensor, action: Tensor) -> Tensor:
+        s = self._shape
+        now = obs[..., : s.obs_dim]
+        now = x = now.expand(self.members, *now.shape[-2:]).transpose(1, 2)  # [M, D, C]
+        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
+            x = self._activate(torch.baddbmm(bias, weight, x))
+        out = torch.baddbmm(self._biases[-1], self._weights[-1], x)
+        if s.n_actions:
+            each = out.unflatten(1, (s.n_actions, s.out_dim))  # [M, actions, D + E, C]
+            change = each.gather(1, action.expand(self.members, 1, s.out_dim, -1))[:, 0]
+        else:
+            w = self._model.action_encoder(self._model.scale_action(action).expand(self.members, *action.shape))
+            change = (out.unflatten(1, (s.out_dim, s.rank)) * w.transpose(1, 2)[:, None]).sum(2)
+            change = change + self._model.delta_mean[:, None]
+        following = with_extra(now, s.extra_dim, axis=1) + change
+        if self._bounds is not None:
+            following = following.clamp_(*self._bounds)
+        return following.transpose(1, 2)
+
+
+def with_extra(obs: Tensor, extra_dim: int, axis: int = -1) -> Tensor:
+    """Observations with `extra_dim` zeros behind them: what a predicted change is added to."""
+    if not extra_dim:
+        return obs
+    shape = list(obs.shape)
+    shape[axis] = extra_dim
+    return torch.cat([obs, obs.new_zeros(shape)], dim=axis)

@@ -1,0 +1,262 @@
+"""A trained simulator of all agents, and the card that says what it is."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.files import CARD, read_folder, write_folder
+from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
+from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.online import OnlineDynamics
+from persim_gym.simulator.personalize import personalized
+from persim_gym.simulator.readme import readme
+from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.variants import model_of
+from persim_gym.task import Task
+from persim_gym.transitions import Transitions
+
+FORMAT = 1
+START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # beside the model's own tensors; older files lack them
+_BELIEFS = "beliefs."  # prefix of what is believed of the agents, among the weights
+
+
+@dataclass(frozen=True)
+class SimulatorCard:
+    """What a simulator is and where it comes from.
+
+    Attributes:
+        name: `<domain>/<policy>-v0` after its dataset.
+        domain: Name of the domain whose task and spaces it has; empty for data of no domain of ours.
+        dataset: Minari id of its data.
+        dataset_hash: Content hash of its data.
+        transitions: Number of transitions it was trained on.
+        recipe_name: "default", "thesis" or the user's own.
+        recipe: The training recipe.
+        seed: Seed of the training.
+        training_seconds: Wall-clock time of the training.
+        shape: Sizes of the model.
+        libraries: Versions that trained it.
+        interface: Spaces, time limit and task where they are not the domain's (see `Interface`); else empty.
+        error: Prediction error on its data (see `persim_gym.simulator.profile`).
+        trust: Measured limits of its predictions (see `persim_gym.simulator.trust`); empty when not measured.
+        license: Licence of the weights.
+        format: Version of this card.
+        sha256: Of the weights; filled in when written.
+    """
+
+    name: str
+    domain: str
+    dataset: str
+    dataset_hash: str
+    transitions: int
+    recipe_name: str
+    recipe: dict[str, Any]
+    seed: int
+    training_seconds: float
+    shape: dict[str, Any]
+    libraries: dict[str, str]
+    interface: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+    trust: dict[str, Any] = field(default_factory=dict)
+    license: str = "MIT"
+    format: int = FORMAT
+    sha256: str = ""
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], where: Path) -> "SimulatorCard":
+        """Checks a card that was read.
+
+        Raises:
+            ValueError: If keys or types are not those of this format.
+        """
+        expected = {f.name: f.type for f in fields(cls)}
+        types = {"str": str, "int": int, "float": (int, float)}
+        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
+        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
+        wrong = sorted(set(stored) ^ set(expected)) or [
+            name
+            for name, kind in expected.items()
+            if not isinstance(stored[name], types.get(getattr(kind, "__name__", str(kind)), dict))  # type: ignore[arg-type]
+        ]
+        if wrong or stored["format"] != FORMAT:
+            raise ValueError(
+                f"{where / CARD} is not a simulator card of format {FORMAT} (see {', '.join(wrong) or 'format'}); "
+                "train the simulator again with this version"
+            )
+        return cls(**stored)
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A trained simulator of all agents.
+
+    Attributes:
+        card: What it is.
+        model: The factored ensemble.
+        folder: Where it was read from.
+        start_agents: Agent of each logged first observation, sorted, int64 [E]; empty where none were kept.
+        start_obs: Logged first observations, float32 [E, D].
+        beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
+    """
+
+    card: SimulatorCard
+    model: FactoredEnsemble
+    folder: Path
+    start_agents: NDArray[np.int64]
+    start_obs: NDArray[np.float32]
+    beliefs: FactorPosterior | None = None
+
+    @cached_property
+    def interface(self) -> Interface:
+        """Its spaces, time limit and kind of task: the card's, else its domain's.
+
+        Raises:
+            ValueError: If the card has neither.
+        """
+        if self.card.interface:
+            return Interface.from_json(self.card.interface)
+        domain = self._domain()
+        return Interface(domain.observation_space, domain.action_space, domain.episode_steps, DOMAIN)
+
+    @cached_property
+    def task(self) -> Task:
+        """Its reward and termination: the domain's, learned, or the user's own.
+
+        Raises:
+            ValueError: If the user's task cannot be imported.
+        """
+        kind = self.interface.task
+        if kind == LEARNED:
+            return learned_task(self.model.shape.obs_dim)
+        known: Task = self._domain().task if kind == DOMAIN else task_at(kind)
+        return known
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Space of one observation, [D]."""
+        return self.interface.observation_space
+
+    @property
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """Space of one action: Discrete, or Box [A]."""
+        return self.interface.action_space
+
+    @property
+    def episode_steps(self) -> int:
+        """Time limit."""
+        return self.interface.episode_steps
+
+    def _domain(self) -> Any:
+        """The domain that the card names; environments are looked up, not imported: they lie beside this package."""
+        domains = import_module("persim_gym.envs").DOMAINS
+        if self.card.domain not in domains:
+            raise ValueError(
+                f"unknown domain {self.card.domain!r}; known: {', '.join(domains)} ({self.folder / CARD} holds no "
+                "spaces of its own)"
+            )
+        return domains[self.card.domain]
+
+    def dynamics(self, agent: int) -> Any:
+        """The simulator bound to one agent.
+
+        Raises:
+            ValueError: If the agent is unknown.
+        """
+        return self.model.dynamics(agent)
+
+    def known_beliefs(self) -> FactorPosterior:
+        """What is believed of its agents' factors.
+
+        Raises:
+            ValueError: If it was trained without.
+        """
+        if self.beliefs is None:
+            raise ValueError(
+                f"simulator {self.card.name} holds no prior over agents; train it again: persim train {self.card.name}"
+            )
+        return self.beliefs
+
+    def personalize(self, transitions: Transitions) -> tuple["Simulator", FactorPosterior]:
+        """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
+
+        Args:
+            transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, …
+
+        Returns:
+            A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
+
+        Raises:
+            ValueError: If observations or actions are not this simulator's, or it holds no prior.
+        """
+        model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
+        return replace(self, card=replace(self.card, shape=model.shape.to_json()), model=model, beliefs=beliefs), new
+
+    def online(self, agent: int | None = None) -> OnlineDynamics:
+        """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
+
+        Args:
+            agent: Whose beliefs to start from; None for an agent that nothing is known of yet.
+
+        Raises:
+            ValueError: If the agent is unknown, or the simulator holds no prior.
+        """
+        return OnlineDynamics(self.model, self.known_beliefs(), agent)
+
+    def save(self, folder: Path) -> None:
+        """Writes it; a folder of that name is replaced whole or not at all."""
+        tensors = dict(self.model.state_dict())
+        if self.beliefs is not None:
+            tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        if len(self.start_agents):
+            arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
+        write_folder(folder, asdict(self.card), arrays, readme)
+
+
+def read_simulator(folder: Path) -> Simulator:
+    """Reads what `Simulator.save` wrote.
+
+    Raises:
+        ValueError: If it is damaged or of another format.
+    """
+    stored, tensors = read_folder(folder)
+    card = SimulatorCard.from_json(stored, folder)
+    shape = dict(card.shape)
+    start_agents = tensors.pop(START_AGENTS, np.empty(0, dtype=np.int64))
+    start_obs = tensors.pop(START_OBS, np.empty((0, int(shape.get("obs_dim", 0))), dtype=np.float32))
+    try:
+        for name in ("state_layers", "action_layers"):
+            shape[name] = tuple(shape[name])
+        model = model_of(ModelShape(**shape))
+        parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
+        model.load_state_dict(parts)
+        beliefs = from_tensors(believed) if believed else None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
+    simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)
+    _check_interface(simulator)
+    return simulator
+
+
+def _check_interface(simulator: Simulator) -> None:
+    """Refuses a card whose spaces are not those of its model."""
+    if not simulator.card.interface:
+        return
+    try:
+        interface, shape = simulator.interface, simulator.model.shape
+    except ValueError as error:
+        raise ValueError(f"{simulator.folder / CARD}: {error}; train the simulator again") from error
+    action_dim = 0 if interface.n_actions else (interface.action_space.shape or (0,))[0]
+    wanted = (*interface.observation_space.shape, interface.n_actions, action_dim, 2 * (interface.task == LEARNED))
+    if wanted != (shape.obs_dim, shape.n_actions, shape.action_dim, shape.extra_dim):
+        raise ValueError(f"{simulator.folder / CARD}: its spaces and task do not fit its model; train it again")
