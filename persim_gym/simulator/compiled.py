@@ -16,7 +16,7 @@ from persim_gym.simulator.epochs import train_steps
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.products import WIDE
 from persim_gym.simulator.sparse import is_sparse
-from persim_gym.simulator.threads import run_members
+from persim_gym.simulator.threads import cut, run_members
 
 
 class CompiledTraining:
@@ -86,30 +86,32 @@ class CompiledTraining:
         """
         s = self._model.shape
         self._theta = self._gather()  # the model may have been loaded since
-        sizes = (s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions, batch, self.count)
+        sizes = (s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions, batch)
         sparse = is_sparse(s.n_agents, batch) if self._sparse is None else self._sparse
 
-        def train(m: int) -> float:
-            return float(
-                train_steps(
-                    self._theta[m],
-                    *self._moments[:, m],
-                    self._factor[m],
-                    *self._factor_moments[:, m],
-                    order[m],
-                    learning_rates,
-                    self._data,
-                    sizes,
-                    np.float32(self._pull),
-                    s.activation == "silu",
-                    sparse,
-                )
+        edges = cut(len(learning_rates))
+        losses = np.zeros((s.members, len(edges)))
+
+        def train(m: int, k: int) -> None:
+            steps = slice(*edges[k])
+            losses[m, k] = train_steps(
+                self._theta[m],
+                *self._moments[:, m],
+                self._factor[m],
+                *self._factor_moments[:, m],
+                order[m, steps.start * batch : steps.stop * batch],
+                learning_rates[steps],
+                self._data,
+                (*sizes, self.count + steps.start),
+                np.float32(self._pull),
+                s.activation == "silu",
+                sparse,
             )
 
-        losses = run_members(train, s.members)
+        run_members(train, s.members, len(edges))
         self.count += len(learning_rates)
         self._scatter()
-        return float(np.mean(losses)) / len(learning_rates)
+        return float(losses.sum() / s.members) / len(learning_rates)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What training goes on from beside the model; shares memory."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.threads import run_members
+from persim_gym.simulator.threads import cut, run_members
 
 
 class MemberTraining:
@@ -92,15 +92,20 @@ class MemberTraining:
             for own, whole in zip(part.parameters(), self._model.parameters(), strict=True):
                 own.copy_(whole[m : m + 1])
 
-        def train(m: int) -> float:
-            return self._engines[m].epoch(order[m : m + 1], learning_rates, batch)
+        edges = cut(len(learning_rates))
+        losses = np.zeros((len(self._parts), len(edges)))
+
+        def train(m: int, k: int) -> None:
+            low, high = edges[k]
+            rows = order[m : m + 1, low * batch : high * batch]
+            losses[m, k] = (high - low) * self._engines[m].epoch(rows, learning_rates[low:high], batch)
 
         def stop() -> None:
             for engine in self._engines:
                 engine.stop = True
 
-        losses = run_members(train, len(self._engines), stop)
+        run_members(train, len(self._engines), len(edges), stop)
         for m, part in enumerate(self._parts):
             for own, whole in zip(part.parameters(), self._model.parameters(), strict=True):
                 whole[m : m + 1].copy_(own)
-        return float(np.mean(losses))
+        return float(losses.sum() / len(self._parts)) / len(learning_rates)

@@ -1,12 +1,16 @@
-"""Work shared between threads: whole rollouts of some candidates, whole epochs of a member; none waits in between."""
+"""Work shared between threads: whole rollouts of some candidates, parts of a member's epoch."""
 
+import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeAlias
 
 import numba
 import torch
+
+SEGMENTS = 4  # of an epoch, which threads may take turns at
 
 Piece: TypeAlias = tuple[int, slice]
 """A member and some of its candidates."""
@@ -31,25 +35,62 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
             pass
 
 
-def run_members(train: Callable[[int], float], members: int, stop: Callable[[], None] | None = None) -> list[float]:
-    """Calls `train` on each member, on Numba's number of threads; returns the results in the order of members.
+def run_members(
+    train: Callable[[int, int], None], members: int, segments: int, stop: Callable[[], None] | None = None
+) -> None:
+    """Calls `train(member, segment)` on all segments of each member in order, on Numba's number of threads.
+
+    A free thread takes the member with the most segments left, so that threads end together whatever their number.
 
     Args:
-        train: Trains one member; must release Python's lock for long enough to gain from threads.
+        train: Trains one member for one segment; must release Python's lock for long enough to gain from threads.
         members: Members M.
+        segments: Segments of each.
         stop: Called where one fails, or on Ctrl-C, so that the others, which may take minutes, end early.
     """
+    left = [segments] * members
+    idle = set(range(members))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                waiting = [m for m in idle if left[m]]
+                if not waiting:
+                    return  # what is left belongs to members that other threads are at
+                m = max(waiting, key=lambda m: (left[m], -m))
+                idle.remove(m)
+                segment = segments - left[m]
+                left[m] -= 1
+            try:
+                train(m, segment)
+            except BaseException:
+                with lock:
+                    left[:] = [0] * members
+                raise
+            with lock:
+                idle.add(m)
+
     threads = min(numba.get_num_threads(), members)
     if threads == 1:
-        return [train(m) for m in range(members)]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(train, m) for m in range(members)]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            if stop is not None:
-                stop()
-            raise
+        return work()
+    futures = [_pool(threads).submit(work) for _ in range(threads)]
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:
+        with lock:
+            left[:] = [0] * members
+        if stop is not None:
+            stop()
+        wait(futures)
+        raise
+
+
+def cut(steps: int) -> list[tuple[int, int]]:
+    """First and last step, exclusive, of each segment of an epoch: the same whatever the number of threads."""
+    edges = [round(k * steps / SEGMENTS) for k in range(SEGMENTS + 1)]
+    return [(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
 
 
 def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Piece]:
@@ -67,4 +108,8 @@ def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Pi
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch itself uses no more of them."""
-    return ThreadPoolExecutor(threads, "rollout", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(threads, "persim", initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
