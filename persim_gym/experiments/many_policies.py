@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def train_policies(
         out: Folder: see `train_policy`.
         backend: "local" or "ray".
         address: Of the Ray cluster; None to start Ray on this machine.
-        workers: Number of processes, or of tasks at once on Ray; None for one a core.
+        workers: Number of processes, or of tasks at once on Ray; None for one a core of the machine or cluster.
         tensorboard: Whether to write TensorBoard's logs; local only.
         progress: Whether to show a progress bar.
 
@@ -101,14 +102,21 @@ def _on_ray(jobs: list[Training], out: Path, address: str | None, workers: int |
         raise ImportError("the Ray backend needs Ray: pip install 'persim-gym[ray]'") from error
     if not jobs:
         return
-    started = not ray.is_initialized()
+    started, waiting = not ray.is_initialized(), iter(jobs)
     if started:
-        ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False)
+        try:
+            ray.init(address=address or "local", num_cpus=None if address else workers, log_to_driver=False)
+        except ConnectionError as error:
+            raise ValueError(
+                f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`, and where it wants "
+                "a token, set RAY_AUTH_MODE=token here too"
+            ) from error
     try:
         task: Any = ray.remote(num_cpus=1)(_train_away)
-        running = [task.remote(job) for job in jobs]
+        running = [task.remote(job) for job in islice(waiting, workers)]
         while running:
             ready, running = ray.wait(running)
+            running += [task.remote(job) for job in islice(waiting, 1)]
             yield _received(ray.get(ready[0]), out)
     finally:
         if started:
