@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -222,6 +223,15 @@ def test_an_agent_that_was_personalized_is_tested_in_the_simulator_alone(quick, 
 def test_an_unknown_backend_is_refused(quick, tmp_path):
     with pytest.raises(ValueError, match="backend 'slurm' is not one of local, ray"):
         train_policies(quick, [0], tmp_path, backend="slurm")
+
+
+def test_a_cluster_that_does_not_answer_is_reported_at_once(quick, tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]  # nobody listens there
+        with pytest.raises(ValueError, match=f"no Ray cluster answers at 127.0.0.1:{port}: .*ray start --head"):
+            train_policies(quick, [0], tmp_path, backend="ray", address=f"127.0.0.1:{port}", progress=False)
 
 
 def test_the_table_compares_returns_or_the_steps_they_count():

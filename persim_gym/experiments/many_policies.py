@@ -1,5 +1,6 @@
 """One policy an agent for many agents at once, on this machine's cores or on a Ray cluster."""
 
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -105,8 +106,9 @@ def _on_ray(jobs: list[Training], out: Path, address: str | None, workers: int |
     started, waiting = not ray.is_initialized(), iter(jobs)
     if started:
         try:
+            _check_answers(address)
             ray.init(address=address or "local", num_cpus=None if address else workers, log_to_driver=False)
-        except ConnectionError as error:
+        except OSError as error:
             raise ValueError(
                 f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`, and where it wants "
                 "a token, set RAY_AUTH_MODE=token here too"
@@ -121,6 +123,13 @@ def _on_ray(jobs: list[Training], out: Path, address: str | None, workers: int |
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Fails at once where nothing listens at `host:port`; Ray itself tries for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _received(files: dict[str, bytes], out: Path) -> TrainedPolicy:
