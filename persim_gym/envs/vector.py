@@ -158,7 +158,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         truncated = truncated | (self._steps >= self.max_episode_steps)
         if resting.any():  # NEXT_STEP: this call is their reset, the action is ignored
             self._restart_rows(resting)
-            info = _where(resting, self._start_info(), info)
+            info = _with_rows(info, resting, self._start_info())
             reward = np.where(resting, 0.0, reward)
             terminated = terminated & ~resting
             truncated = truncated & ~resting
@@ -169,9 +169,9 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
             for row in np.flatnonzero(done):
                 final_obs[row] = last[row]
             start = self._start_info()
-            final_info = _with_masks(_where(done, info, start), done)
+            final_info = _with_masks(_with_rows(start, done, info), done)
             final = {"final_obs": final_obs, "_final_obs": done, "final_info": final_info, "_final_info": done}
-            info = _where(done, start, info)
+            info = _with_rows(info, done, start)
             self._restart_rows(done)
             self._done = np.zeros_like(done)
         else:
@@ -211,10 +211,14 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._steps[rows] = 0
 
 
-def _where(
-    mask: NDArray[np.bool_], chosen: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]
+def _with_rows(
+    info: dict[str, NDArray[Any]], mask: NDArray[np.bool_], other: dict[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    return {name: np.where(mask, chosen[name], values) for name, values in other.items()}
+    """A copy of `info`, in which the rows of `mask` are those of `other`."""
+    rows, mixed = np.flatnonzero(mask), {name: values.copy() for name, values in info.items()}
+    for name, values in mixed.items():
+        values[rows] = other[name][rows]
+    return mixed
 
 
 def _with_masks(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str, Any]:
