@@ -237,7 +237,7 @@ def test_a_cluster_that_does_not_answer_is_reported_at_once(quick, tmp_path):
 def test_the_table_compares_returns_or_the_steps_they_count():
     assert reached(190.0, 200.0) == pytest.approx(0.95)
     assert reached(-105.0, -100.0) == pytest.approx(100 / 105)
-    head = {"simulator": "mountaincar/random-v0", "weights": "ab", "algo": "dqn", "steps": "1000", "agent": "2"}
+    head = {"simulator": "mountaincar/random-v0", "algo": "dqn", "steps": "1000", "agent": "2"}
     rows = [
         {**head, "place": place, "seed": str(seed), "return": str(value), "seconds": "10"}
         for place, values in (("simulator", (-110, -100)), ("truth", (-100, -100)))
