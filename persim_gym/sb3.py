@@ -41,13 +41,13 @@ class BatchedVecEnv(VecEnv):
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every row, under the seeds of `seed()` if it was called since the last reset."""
         seeds = self._seeds if any(s is not None for s in self._seeds) else None
-        obs, _ = self.batched.reset(seed=seeds)
+        obs, batch = self.batched.reset(seed=seeds)
         for row, options in enumerate(self._options):
             if options:
                 obs[row], _ = self._rows[row].reset(seed=self._seeds[row], options=options)
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self.reset_infos = _row_infos(batch, self.num_envs)
         return obs
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -64,14 +64,10 @@ class BatchedVecEnv(VecEnv):
         assert self._actions is not None, "call step_async() first"
         obs, reward, terminated, truncated, batch = self.batched.step(self._actions)
         done = terminated | truncated
-        values = {name: batch[name] for name in batch if not name.startswith(("_", "final_"))}
-        cut_off = truncated & ~terminated
-        infos: list[dict[str, Any]] = [
-            {**{name: column[row] for name, column in values.items()}, "TimeLimit.truncated": bool(cut_off[row])}
-            for row in range(self.num_envs)
-        ]
+        infos = _row_infos({**batch, "TimeLimit.truncated": truncated & ~terminated}, self.num_envs)
         for row in np.flatnonzero(done):
-            infos[row]["terminal_observation"] = batch["final_obs"][row]
+            last = {name: v[row].item() for name, v in batch["final_info"].items() if not name.startswith("_")}
+            infos[row].update(last, terminal_observation=batch["final_obs"][row])
         return obs, reward.astype(np.float32), done, infos
 
     def close(self) -> None:
@@ -105,6 +101,15 @@ class BatchedVecEnv(VecEnv):
     ) -> list[bool]:
         """False for every row: wrappers of single environments do not apply."""
         return [False for _ in self._get_indices(indices)]
+
+
+def _row_infos(batch: dict[str, Any], rows: int) -> list[dict[str, Any]]:
+    """One info a row, of Python's own types."""
+    names = [name for name in batch if not name.startswith(("_", "final_"))]
+    if not names:
+        return [{} for _ in range(rows)]
+    columns = [batch[name].tolist() for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def make_vec_env(

@@ -19,8 +19,10 @@ from minari.data_collector import EpisodeBuffer
 
 from persim_gym.datasets.load import flat_rows, interface_of_dataset, load, load_for_training, open_dataset
 from persim_gym.experiments.simulators import train_by_name
+from persim_gym.experiments.video import film
 from persim_gym.files import CARD, README
 from persim_gym.planning import MPCPolicy, RandomShooting
+from persim_gym.policies import Training, read_policy, train, train_policy
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator import recipe as recipes
@@ -203,6 +205,53 @@ def test_a_planner_uses_the_learned_reward(simulator):
     planner = RandomShooting(candidates=64, horizon=8)
     policy = MPCPolicy(simulator.dynamics(5), simulator.task, simulator.action_space, planner=planner)
     assert [int(policy.predict(np.array([level, 0.0]))[0]) for level in (1.5, 0.3)] == [0, 1]
+
+
+@pytest.fixture
+def few_episodes(monkeypatch):
+    """Policies are judged and tested by two episodes."""
+    for name in ("TIMES", "JUDGED", "TESTED"):
+        monkeypatch.setattr(train, name, 2)
+
+
+SMALL_PPO = {"n_steps": 16, "batch_size": 32, "policy_kwargs": {"net_arch": [8]}}
+
+
+def test_a_policy_is_trained_and_tested_in_the_simulator_alone(simulator, tmp_path, few_episodes):
+    training = Training(5, "ppo", str(simulator.folder), steps=128, n_envs=4, hyperparameters=SMALL_PPO)
+    done = train_policy(training, tmp_path, progress=False)
+    assert (done.domain, done.true_return, done.true_std) == ("", None, None) and np.isfinite(done.simulator_return)
+    assert json.loads((tmp_path / "agent-5.json").read_text())["true_return"] is None
+    assert read_policy(tmp_path / "agent-5.json") == done
+    with pytest.raises(ValueError, match="agent 5 of simulator .* has no true environment here to train in"):
+        train_policy(replace(training, true=True), tmp_path / "true", progress=False)
+    with pytest.raises(ValueError, match=r"sac does not fit my/tanks-v0's Discrete\(2\); use one of ppo, dqn"):
+        train_policy(replace(training, algo="sac"), tmp_path / "sac", progress=False)
+
+
+def test_a_policy_learns_to_hold_the_level(simulator, tmp_path):
+    """The reward is the distance to level 1; random pushes leave it, a trained policy stays near."""
+    training = Training(5, "ppo", str(simulator.folder), steps=8000, n_envs=16, hyperparameters={"n_steps": 32})
+    done = train_policy(training, tmp_path, progress=False)
+    env = make_vec_env(simulator=str(simulator.folder), agent=5, n_envs=50, seed=0)
+    env.reset()
+    rng, total = np.random.default_rng(0), np.zeros(50)
+    for _ in range(simulator.episode_steps):
+        total += env.step(rng.integers(2, size=50))[1]
+    assert done.simulator_return > 0.5 * total.mean()  # both below 0
+
+
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+def test_the_command_line_says_that_there_is_no_truth(simulator, tmp_path, few_episodes, capsys, monkeypatch):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    where = ["--simulator", str(simulator.folder), "--out", str(tmp_path / "out")]
+    app(["train-policy", "--agent", "2", "--steps", "64", "--n-envs", "4", *where], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "no true environment is known here (-): tested only in" in text and (tmp_path / "out/agent-2.json").exists()
+    with pytest.raises(ValueError, match="no true environment to film, and nothing that draws its observations"):
+        film(2, str(simulator.folder), tmp_path / "a.gif")
 
 
 # --- the user's own task ------------------------------------------------------------------------------------------

@@ -1,21 +1,36 @@
 """Policies trained inside a simulator: kept, resumed, one file an agent, and one policy for all."""
 
+import copy
 import importlib.util
 import json
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from persim_gym.conditional import AgentObservation, AgentVecEnv, latent_factors
+from persim_gym.envs import DOMAINS
+from persim_gym.envs.domain import UNBOUNDED
 from persim_gym.evaluate import episode_returns
 from persim_gym.experiments.many_policies import train_policies
 from persim_gym.experiments.training import reached, training_table
-from persim_gym.policies import ALGORITHMS, Training, complete, load_policy, read_policy, train, train_policy
+from persim_gym.policies import (
+    ALGORITHMS,
+    Training,
+    complete,
+    load_policy,
+    read_policy,
+    train,
+    train_policy,
+    truth_of,
+)
+from persim_gym.policies.scaling import ScaledObservation
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.card import load_simulator
 
@@ -72,9 +87,54 @@ class Stop(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(quick, tmp_path, monkeypatch):
+    hyper = {**quick.hyperparameters, "scale_observations": True, "normalize_reward": True}
+    rewards, collect = [], PPO.collect_rollouts
+
+    def watched(self, *arguments, **keywords):
+        going_on = collect(self, *arguments, **keywords)
+        rewards.append(self.rollout_buffer.rewards.copy())
+        return going_on
+
+    monkeypatch.setattr(PPO, "collect_rollouts", watched)
+    done = train_policy(replace(quick, hyperparameters=hyper), tmp_path, progress=False)
+    assert done.training.hyperparameters == hyper | complete(quick).hyperparameters
+    assert -1 < rewards[-1].mean() < 0 and -2 <= done.simulator_return / 500 <= 0  # MountainCar's own are -1 a step
+    policy = load_policy(tmp_path / "agent-3.json")
+    corners = np.array([policy.observation_space.low, policy.observation_space.high])
+    seen = policy.policy.features_extractor(torch.as_tensor(corners))
+    np.testing.assert_allclose(seen, [[-1, -1], [1, 1]], atol=1e-6)
+
+
+def test_unbounded_observations_are_seen_as_they_are():
+    space = gym.spaces.Box(np.float32([-UNBOUNDED, 2, -np.inf]), np.float32([UNBOUNDED, 4, 5]))
+    seen = ScaledObservation(space)(torch.tensor([[7.0, 3.5, 9.0]]))
+    np.testing.assert_allclose(seen, [[7.0, 0.5, 9.0]])
+
+
+def test_what_was_trained_in_other_weights_is_not_taken_for_done(quick, tmp_path, car_model, save_car):
+    folder = Path(quick.simulator)
+    train_policy(quick, tmp_path / "out", progress=False)
+    train_policy(replace(quick, true=True), tmp_path / "true", progress=False)
+    other = copy.deepcopy(car_model)
+    other.delta_std.mul_(1.01)
+    save_car(folder, model=other)
+    with pytest.raises(ValueError, match="was trained in other weights of simulator"):
+        train_policy(quick, tmp_path / "out", progress=False)
+    train_policy(replace(quick, true=True), tmp_path / "true", progress=False)  # the truth is the same
+
+
+NORMALIZED = {"scale_observations": True, "normalize_reward": True}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn", "normalized"])
 def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
-    training = quick if algo == "ppo" else replace(quick, algo="dqn", hyperparameters=QUICK_DQN)
+    training = {
+        "ppo": quick,
+        "dqn": replace(quick, algo="dqn", hyperparameters=QUICK_DQN),
+        "normalized": replace(quick, hyperparameters={**quick.hyperparameters, **NORMALIZED}),
+    }[algo]
+    normalized, algo = algo == "normalized", training.algo
     learn, seen = ALGORITHMS[algo].learn, []
 
     def stopped(self, total, callback, **kwargs):
@@ -93,6 +153,9 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
             with np.load(checkpoint / "buffer.npz") as stored:
                 assert self.replay_buffer.pos == stored["pos"] == 72 // 4 - 1  # the last is not stored yet
                 np.testing.assert_array_equal(self.replay_buffer.observations, stored["observations"])
+        if normalized:
+            stored = json.loads((checkpoint / "card.json").read_text())["returns"]
+            assert vars(self.get_vec_normalize_env().ret_rms) == stored and stored["count"] > 72 and stored["var"] > 1
         return learn(self, total, **kwargs)
 
     monkeypatch.setattr(ALGORITHMS[algo], "learn", watched)
@@ -114,14 +177,24 @@ def test_one_policy_an_agent_and_what_is_there_is_kept(quick, tmp_path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["local", "ray"])
-def test_policies_are_trained_in_other_processes(quick, tmp_path, backend):
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # of Ray: sockets, its own defaults
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_policies_are_trained_in_other_processes(tmp_path, backend):
     if backend == "ray":
         pytest.importorskip("ray")
-    done = train_policies(quick, [1, 2], tmp_path / "out", backend=backend, workers=2, progress=False)
-    assert [d.training.agent for d in done] == [1, 2]
+    out, training = tmp_path / "out", Training(0, "ppo", "cartpole/random-v0", steps=512, n_envs=8)
+    run = {"backend": backend, "workers": 1, "progress": False}
+    first = train_policies(training, [2], out, **run)
+    before = (out / "agent-2.json").stat().st_mtime_ns
+    done = train_policies(training, [1, 2], out, **run)
+    assert [d.training.agent for d in done] == [1, 2] and done[1] == first[0]
+    assert (out / "agent-2.json").stat().st_mtime_ns == before
+    assert sorted(p.name for p in out.iterdir()) == ["agent-1", "agent-1.json", "agent-2", "agent-2.json"]
     for d in done:
-        obs = np.zeros((1, 2), dtype=np.float32)
-        assert load_policy(tmp_path / "out" / f"agent-{d.training.agent}.json").predict(obs)[0].shape == (1,)
+        path, obs = out / f"agent-{d.training.agent}.json", np.zeros((1, 4), dtype=np.float32)
+        assert load_policy(path).predict(obs)[0].shape == (1,) and read_policy(path) == d
+    here = train_policies(training, [1], tmp_path / "here", workers=1, progress=False)
+    assert (here[0].simulator_return, here[0].true_return) == (done[0].simulator_return, done[0].true_return)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +211,35 @@ def test_an_impossible_training_is_refused(quick, tmp_path, change, said):
         train_policy(replace(quick, **change), tmp_path, progress=False)
 
 
+def test_an_agent_that_was_personalized_is_tested_in_the_simulator_alone(quick, tmp_path, cars):
+    stranger = replace(cars.select(cars.agent == 2), agent=np.zeros(100, dtype=np.int64), n_agents=1)
+    load_simulator().personalize(stranger)[0].save(tmp_path / "501")
+    training = replace(quick, simulator=str(tmp_path / "501"), agent=500)
+    assert truth_of(training) is None and truth_of(replace(training, agent=499)) is DOMAINS["mountaincar"]
+    done = train_policy(training, tmp_path / "out", progress=False)
+    assert (done.domain, done.true_return) == ("mountaincar", None) and -500 <= done.simulator_return <= 0
+
+
 def test_an_unknown_backend_is_refused(quick, tmp_path):
     with pytest.raises(ValueError, match="backend 'slurm' is not one of local, ray"):
         train_policies(quick, [0], tmp_path, backend="slurm")
 
 
+def test_a_cluster_that_does_not_answer_is_reported_at_once(quick, tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]  # nobody listens there
+        with pytest.raises(ValueError, match=f"no Ray cluster answers at 127.0.0.1:{port}: .*ray start --head"):
+            train_policies(quick, [0], tmp_path, backend="ray", address=f"127.0.0.1:{port}", progress=False)
+
+
 def test_the_table_compares_returns_or_the_steps_they_count():
     assert reached(190.0, 200.0) == pytest.approx(0.95)
     assert reached(-105.0, -100.0) == pytest.approx(100 / 105)
-    head = {"simulator": "mountaincar/random-v0", "algo": "dqn", "steps": "1000", "agent": "2", "return_std": "0"}
+    head = {"simulator": "mountaincar/random-v0", "algo": "dqn", "steps": "1000", "agent": "2"}
     rows = [
-        {**head, "place": place, "seed": str(seed), "return": str(value), "seconds": "10", "simulator_return": "0"}
+        {**head, "place": place, "seed": str(seed), "return": str(value), "seconds": "10"}
         for place, values in (("simulator", (-110, -100)), ("truth", (-100, -100)))
         for seed, value in enumerate(values)
     ]

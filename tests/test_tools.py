@@ -7,6 +7,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers import RecordEpisodeStatistics, RecordVideo, TimeAwareObservation
 from gymnasium.wrappers import vector as vector_wrappers
 
@@ -32,6 +33,27 @@ def test_torchrl_takes_it():
     rollout = env.rollout(6)
     obs, _ = gym.make(ENV, agent=17).reset(seed=3)
     assert rollout["observation"].shape == (6, *obs.shape) and (rollout["next", "reward"] == -1).all()
+
+
+@pytest.mark.parametrize("reader", ["automatic", "by name"])
+def test_torchrl_reads_infos(reader):
+    envs, collectors = pytest.importorskip("torchrl.envs"), pytest.importorskip("torchrl.collectors")
+    from torchrl.data import Unbounded
+
+    env = envs.GymEnv(ENV, agent=2, simulator="cartpole/random-v0")
+    if reader == "automatic":
+        env = env.auto_register_info_dict()
+    else:
+        specs = [Unbounded((), dtype=torch.float64), Unbounded((), dtype=torch.bool)]
+        env.set_info_dict_reader(envs.default_info_dict_reader(["disagreement", "halt"], specs))
+    collector = collectors.Collector(env, None, frames_per_batch=60, total_frames=60)
+    batch = next(iter(collector))
+    collector.shutdown()
+    after = batch["next"]
+    assert after["done"].any()  # episodes of 18 N pushes are short: resets are among them
+    assert (after["disagreement"] > 0).all() and not after["halt"].any()
+    first = torch.cat([torch.tensor([True]), after["done"][:-1, 0]])
+    assert (batch["disagreement"][first] == 0).all() and (batch["disagreement"][~first] > 0).all()
 
 
 def test_rl_zoo_reads_hyperparameters_of_the_id_and_trains(tmp_path):
@@ -113,6 +135,26 @@ def test_minari_records_a_dataset_inside_the_simulator(minari_home):
         np.testing.assert_allclose(again.step(action)[0], obs, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # Minari's scratch folder
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_minari_records_infos_of_an_episode_that_halts(minari_home):
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("jax")
+    plain = gym.make(ENV, agent=17)
+    plain.reset(seed=0)
+    spread = np.array([plain.step(2)[4]["disagreement"] for _ in range(20)])
+    halt = float(np.median(spread))
+    length = int((spread > halt).argmax()) + 1
+    env = minari.DataCollector(gym.make(ENV, agent=17, halt=halt), data_format="hdf5", record_infos=True)
+    env.reset(seed=0)
+    assert [env.step(2)[3] for _ in range(length)] == [False] * (length - 1) + [True]
+    env.create_dataset("test/infos-v0", **ABOUT)
+    env.close()
+    infos = minari.load_dataset("test/infos-v0")[0].infos
+    np.testing.assert_array_equal(infos["disagreement"], [0, *spread[:length]])
+    np.testing.assert_array_equal(infos["halt"], [False] * length + [True])
+
+
 def test_a_minari_dataset_is_made_of_buffers_from_inside_the_simulator(minari_home):
     import minari
     from minari.data_collector.episode_buffer import EpisodeBuffer
@@ -157,8 +199,6 @@ def test_a_copy_of_many_rows_goes_on_by_itself(kind, duplicate):
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_workers_step_as_this_process_does(method):
     sb3 = pytest.importorskip("stable_baselines3.common.vec_env")
-    import torch
-
     torch.set_num_threads(2)  # a worker forked from here must not wait for these
     try:
         (torch.ones(300, 300) @ torch.ones(300, 300)).sum()
@@ -185,8 +225,6 @@ def test_workers_step_as_this_process_does(method):
 @pytest.mark.slow
 def test_many_rows_step_in_a_forked_worker():
     import multiprocessing
-
-    import torch
 
     from persim_gym.persim_env.vector import PersimVectorEnv
 

@@ -55,7 +55,7 @@ def test_next_step_ignores_the_action_of_a_resting_row_and_resets_it():
     _, _, _, truncated, _ = rows.step(np.array([2, 2]))
     assert truncated.all()
     obs, reward, terminated, truncated, info = rows.step(np.array([0, 0]))
-    assert not (terminated | truncated).any() and (reward == 0).all() and not info["_disagreement"].any()
+    assert not (terminated | truncated).any() and (reward == 0).all() and not info["disagreement"].any()
     assert ((obs[:, 0] >= -0.6) & (obs[:, 0] <= -0.4) & (obs[:, 1] == 0)).all()
 
 
@@ -65,6 +65,38 @@ def test_same_step_keeps_the_final_observation():
     obs, _, _, truncated, info = rows.step(np.array([2, 0]))
     assert truncated.all() and (obs[:, 1] == 0).all()
     assert info["final_obs"][0][1] > 0 > info["final_obs"][1][1] and info["_final_obs"].all()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_infos_are_those_of_gymnasiums_vector_environment_of_single_ones(mode):
+    agents, keywords = [0, 2, 1], {"simulator": "cartpole/random-v0"}  # pushed by 2, 18 and 10 N: agent 2 falls first
+    mine = make(3, agents=agents, autoreset_mode=mode, **keywords)
+    singles = [lambda a=a: gym.make("persim_gym:PersimEnv-v0", agent=a, **keywords) for a in agents]
+    theirs = gym.vector.SyncVectorEnv(singles, autoreset_mode=mode)
+    infos = [env.reset(seed=[0, 1, 2])[1] for env in (mine, theirs)]
+    ended = False
+    while not ended:
+        assert_same_infos(*infos)
+        results = [env.step(np.array([1, 1, 1])) for env in (mine, theirs)]
+        infos, ended = [result[4] for result in results], results[0][2].any()
+    assert_same_infos(*infos)
+    assert ("final_info" in infos[0]) == (mode is AutoresetMode.SAME_STEP)
+    if mode is AutoresetMode.NEXT_STEP:  # the step after an end is a reset
+        infos = [env.step(np.array([1, 1, 1]))[4] for env in (mine, theirs)]
+        assert_same_infos(*infos)
+        assert infos[0]["disagreement"][1] == 0 < infos[0]["disagreement"][0]
+
+
+def assert_same_infos(mine, theirs):
+    assert set(mine) == set(theirs)
+    for name, column in mine.items():
+        if isinstance(column, dict):
+            assert_same_infos(column, theirs[name])
+        elif name == "final_obs":
+            assert [x is None for x in column] == [x is None for x in theirs[name]]
+        else:
+            assert column.dtype == theirs[name].dtype
+            np.testing.assert_allclose(column, theirs[name], rtol=1e-2, atol=1e-6)
 
 
 def test_disabled_wants_a_reset_of_finished_rows():
@@ -191,7 +223,8 @@ def test_steps_equal_those_of_dummy_vec_env(twins):
         np.testing.assert_array_equal(done, other[2])
         assert (obs.dtype, reward.dtype, done.dtype) == tuple(a.dtype for a in other[:3])
         for mine, theirs in zip(infos, other[3], strict=True):
-            assert set(mine) - {"halt"} == set(theirs)
+            assert set(mine) == set(theirs)
+            assert type(mine["disagreement"]) is float and type(mine["halt"]) is bool
     np.testing.assert_array_equal(twins[0].render(), twins[1].render())
 
 

@@ -29,7 +29,10 @@ def train_policy(
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster. (default: start Ray here)")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes for several agents. (default: one a core)")] = None,
 ) -> None:
-    """Train a policy inside a simulator and test it in the true environment; Ctrl-C is safe, the command goes on."""
+    """Train a policy inside a simulator and test it in the true environment; Ctrl-C is safe, the command goes on.
+
+    In a simulator of your own data, which has no true environment here, the policy is tested in the simulator alone.
+    """
     from persim_gym.experiments.many_policies import train_policies
     from persim_gym.policies import Training
     from persim_gym.policies import train_policy as train_one
@@ -51,11 +54,13 @@ def train_policy(
     table = plain_table({"agent": "right", "in the simulator": "right", "in truth": "right", "seconds": "right"})
     for t in trained:
         inside, outside = (
-            f"{mean:.1f} ± {std:.1f}"
+            "-" if mean is None else f"{mean:.1f} ± {std:.1f}"
             for mean, std in ((t.simulator_return, t.simulator_std), (t.true_return, t.true_std))
         )
         table.add_row(str(t.training.agent), inside, outside, f"{t.seconds:.0f}")
     console.print(table)
+    if any(t.true_return is None for t in trained):
+        say(f"no true environment is known here (-): tested only in {simulator}, the simulator that it was trained in")
     say(f"{out}: agent-<n>.json is the result, agent-<n>/best_model.zip the policy")
 
 

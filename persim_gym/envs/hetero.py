@@ -198,6 +198,9 @@ class HeteroVectorEnv(BatchedVectorEnv):
         terminated = self.domain.task.terminated(self._obs)
         return Advance(reward, terminated, np.zeros_like(terminated), {})
 
+    def _start_info(self) -> dict[str, NDArray[Any]]:
+        return {}
+
     def _observation(self) -> NDArray[np.float32]:
         return self._obs.astype(np.float32)
 

@@ -78,6 +78,10 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         """Steps all rows."""
 
     @abstractmethod
+    def _start_info(self) -> dict[str, NDArray[Any]]:
+        """The names of `Advance.info` as rows have them that were just reset, [B]."""
+
+    @abstractmethod
     def _observation(self) -> NDArray[np.float32]:
         """Observations of all rows, [B, D]; a fresh array."""
 
@@ -125,7 +129,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._steps[mask] = 0
         self._done[mask] = False
         self._started = True
-        return self._observation(), {}
+        return self._observation(), _with_masks(self._start_info(), mask)
 
     def reset_row(
         self, row: int, seed: int | None = None, options: dict[str, Any] | None = None
@@ -134,7 +138,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._restart(np.array([row]), None if seed is None else [seeding.np_random(seed)[0]])
         self._place(row, options or {})
         self._steps[row], self._done[row] = 0, False
-        return self._observation()[row], {}
+        return self._observation()[row], {name: values[row] for name, values in self._start_info().items()}
 
     def step(
         self, actions: NDArray[Any]
@@ -152,26 +156,27 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         reward, terminated, truncated, info = self._advance(actions)
         self._steps += 1
         truncated = truncated | (self._steps >= self.max_episode_steps)
-        infos: dict[str, Any] = {}
-        for name, values in info.items():
-            infos[name], infos[f"_{name}"] = values, ~resting
         if resting.any():  # NEXT_STEP: this call is their reset, the action is ignored
             self._restart_rows(resting)
+            info = _with_rows(info, resting, self._start_info())
             reward = np.where(resting, 0.0, reward)
             terminated = terminated & ~resting
             truncated = truncated & ~resting
         done = terminated | truncated
+        final: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
-            final = self._observation()
-            final_obs = np.full(self.num_envs, None, dtype=object)
+            final_obs, last = np.full(self.num_envs, None, dtype=object), self._observation()
             for row in np.flatnonzero(done):
-                final_obs[row] = final[row]
-            infos["final_obs"], infos["_final_obs"] = final_obs, done
-            infos["final_info"], infos["_final_info"] = {n: v.copy() for n, v in infos.items() if n in info}, done
+                final_obs[row] = last[row]
+            start = self._start_info()
+            final_info = _with_masks(_with_rows(start, done, info), done)
+            final = {"final_obs": final_obs, "_final_obs": done, "final_info": final_info, "_final_info": done}
+            info = _with_rows(info, done, start)
             self._restart_rows(done)
             self._done = np.zeros_like(done)
         else:
             self._done = done
+        infos = {**_with_masks(info, np.ones(self.num_envs, dtype=np.bool_)), **final}
         return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -204,3 +209,18 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         rows = np.flatnonzero(mask)
         self._restart(rows, None)
         self._steps[rows] = 0
+
+
+def _with_rows(
+    info: dict[str, NDArray[Any]], mask: NDArray[np.bool_], other: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """A copy of `info`, in which the rows of `mask` are those of `other`."""
+    rows, mixed = np.flatnonzero(mask), {name: values.copy() for name, values in info.items()}
+    for name, values in mixed.items():
+        values[rows] = other[name][rows]
+    return mixed
+
+
+def _with_masks(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Each name beside the mask of the rows that have it, as Gymnasium's vector environments tell it."""
+    return {**info, **{f"_{name}": mask.copy() for name in info}}

@@ -1,8 +1,10 @@
 """One policy an agent for many agents at once, on this machine's cores or on a Ray cluster."""
 
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def train_policies(
         out: Folder: see `train_policy`.
         backend: "local" or "ray".
         address: Of the Ray cluster; None to start Ray on this machine.
-        workers: Number of processes, or of tasks at once on Ray; None for one a core.
+        workers: Number of processes, or of tasks at once on Ray; None for one a core of the machine or cluster.
         tensorboard: Whether to write TensorBoard's logs; local only.
         progress: Whether to show a progress bar.
 
@@ -101,18 +103,33 @@ def _on_ray(jobs: list[Training], out: Path, address: str | None, workers: int |
         raise ImportError("the Ray backend needs Ray: pip install 'persim-gym[ray]'") from error
     if not jobs:
         return
-    started = not ray.is_initialized()
+    started, waiting = not ray.is_initialized(), iter(jobs)
     if started:
-        ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False)
+        try:
+            _check_answers(address)
+            ray.init(address=address or "local", num_cpus=None if address else workers, log_to_driver=False)
+        except OSError as error:
+            raise ValueError(
+                f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`, and where it wants "
+                "a token, set RAY_AUTH_MODE=token here too"
+            ) from error
     try:
         task: Any = ray.remote(num_cpus=1)(_train_away)
-        running = [task.remote(job) for job in jobs]
+        running = [task.remote(job) for job in islice(waiting, workers)]
         while running:
             ready, running = ray.wait(running)
+            running += [task.remote(job) for job in islice(waiting, 1)]
             yield _received(ray.get(ready[0]), out)
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Fails at once where nothing listens at `host:port`; Ray itself tries for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _received(files: dict[str, bytes], out: Path) -> TrainedPolicy:

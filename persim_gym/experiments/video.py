@@ -100,7 +100,12 @@ def film(
     if out.suffix not in FORMATS:
         raise ValueError(f"{out} is neither {' nor '.join(FORMATS)}")
     env = PersimEnv(agent=agent, simulator=simulator)
-    domain = domain_of(env.simulator.card.domain)
+    if env.domain is None:
+        raise ValueError(
+            f"simulator {simulator} is of data of no domain here: there is no true environment to film, and nothing "
+            "that draws its observations. `persim evaluate` measures predictions, `persim train-policy` trains policies"
+        )
+    domain = env.domain
     acting: Policy = load_policy(policy) if policy else load_test_policy(domain.name, TEST)
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)

@@ -20,7 +20,8 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
 
     `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged
     observations. The episode is truncated at the domain's time limit, where `halt` says so, and where a prediction is
-    not believed: not finite, or a change by thousands of logged standard deviations. `info["halt"]` tells the last two.
+    not believed: not finite, or a change by thousands of logged standard deviations. `info["halt"]` tells the last two,
+    and disagreement is infinite in the last. Every reset and step has both keys, as NumPy values of no dimension.
 
     Attributes:
         simulator: The loaded simulator.
@@ -51,7 +52,6 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which the episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
-
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
 
         Raises:
@@ -96,7 +96,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
-        return start.copy(), {"disagreement": 0.0}
+        return start.copy(), {"disagreement": np.float64(0.0), "halt": np.array(False)}
 
     def learn(self, obs: Any, action: Any, next_obs: Any) -> None:
         """Learns about its agent from transitions of the true environment; they count from the next step on.
@@ -129,14 +129,9 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
         self._steps += 1
-        halted, disagreement = bool(outcome.halted[0]), float(outcome.disagreement[0])
-        info: dict[str, Any] = {"disagreement": disagreement}
-        if halted:
-            info["halt"] = (
-                f"disagreement {disagreement:.3g} > {self._bound.halt:g}"
-                if disagreement < np.inf
-                else "prediction is not finite, or far from all data"
-            )
+        halted = bool(outcome.halted[0])
+        # not a bool: TorchRL wants a dtype, and Gymnasium batches a NumPy scalar of this type as objects
+        info = {"disagreement": outcome.disagreement[0], "halt": np.array(halted)}
         terminated = bool(outcome.terminated[0])
         truncated = (halted or self._steps >= self._limit) and not terminated
         if self.render_mode == "human":

@@ -18,7 +18,8 @@ class PersimVectorEnv(BatchedVectorEnv):
     """Many rows of `PersimEnv`, each with its own agent, predicted in one batched call.
 
     A row equals the single environment to float32 rounding: matrix products round differently by batch size.
-    `info["disagreement"]` and `info["halt"]` hold one value a row.
+    `info["disagreement"]` and `info["halt"]` hold one value a row, after resets too (0 and False), as Gymnasium's own
+    vector environments of single ones have them.
 
     Attributes:
         simulator: The loaded simulator.
@@ -101,6 +102,9 @@ class PersimVectorEnv(BatchedVectorEnv):
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
         return Advance(outcome.reward, outcome.terminated, outcome.halted, info)
+
+    def _start_info(self) -> dict[str, NDArray[Any]]:
+        return {"disagreement": np.zeros(self.num_envs), "halt": np.zeros(self.num_envs, dtype=np.bool_)}
 
     def _observation(self) -> NDArray[np.float32]:
         return self._obs[:, : self._size].copy()

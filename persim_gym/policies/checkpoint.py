@@ -11,10 +11,12 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from persim_gym.files import write_json
+from persim_gym.policies.scaling import of_algorithm
 from persim_gym.policies.training import ALGORITHMS, Training
+from persim_gym.simulator.card import load_simulator
 
 _CARD, _POLICY, _BUFFER = "card.json", "policy.zip", "buffer.npz"
 _BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos", "full")
@@ -37,13 +39,17 @@ class Checkpoint(BaseCallback):
         algorithm = ALGORITHMS[self._training.algo]
         if not self._folder.exists():
             env.seed(self._training.seed)
-            hyper = self._training.hyperparameters
+            hyper = of_algorithm(self._training.hyperparameters)
             return algorithm(
                 "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
             )
         card = json.loads((self._folder / _CARD).read_text(encoding="utf-8"))
         if Training(**card["training"]) != self._training:
             raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
+        check_weights(self._folder, self._training, card["simulator_sha256"])
+        if isinstance(env, VecNormalize):
+            for name, value in card["returns"].items():
+                setattr(env.ret_rms, name, np.float64(value))
         self.best, self.seconds = card["best"], card["seconds"]
         env.seed(self._training.seed + card["steps"])
         model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
@@ -65,8 +71,17 @@ class Checkpoint(BaseCallback):
         if buffer is not None:
             np.savez(new / _BUFFER, **{name: getattr(buffer, name) for name in _BUFFER_PARTS})
         seconds = self.seconds + time.perf_counter() - self._started
-        card = {"training": asdict(self._training), "steps": self.model.num_timesteps, "seconds": seconds}
-        write_json(new / _CARD, {**card, "best": float(self.judge.best_mean_reward)})
+        normalized = self.model.get_vec_normalize_env()
+        returns = vars(normalized.ret_rms) if normalized is not None else {}
+        card = {
+            "training": asdict(self._training),
+            "simulator_sha256": load_simulator(self._training.simulator).card.sha256,
+            "steps": self.model.num_timesteps,
+            "seconds": seconds,
+            "best": float(self.judge.best_mean_reward),
+            "returns": {name: float(value) for name, value in returns.items()},
+        }
+        write_json(new / _CARD, card)
         self.remove()
         os.replace(new, self._folder)
 
@@ -79,3 +94,15 @@ class Checkpoint(BaseCallback):
             self.save()
             self._last = time.monotonic()
         return True
+
+
+def check_weights(path: Path, training: Training, trained_in: str) -> None:
+    """Refuses what was trained in the simulator before its weights became others.
+
+    Raises:
+        ValueError: If the simulator's weights are not those of the hash `trained_in`.
+    """
+    if not training.true and trained_in != load_simulator(training.simulator).card.sha256:
+        raise ValueError(
+            f"{path} was trained in other weights of simulator {training.simulator}; give another folder, or remove it"
+        )

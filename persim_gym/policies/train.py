@@ -11,11 +11,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluate import episode_returns
 from persim_gym.files import write_json
-from persim_gym.policies.checkpoint import Checkpoint
-from persim_gym.policies.training import ALGORITHMS, Training, complete, training_env
+from persim_gym.policies.checkpoint import Checkpoint, check_weights
+from persim_gym.policies.scaling import normalized
+from persim_gym.policies.training import ALGORITHMS, Training, complete, training_env, truth_of
 from persim_gym.simulator.card import load_simulator
 
 CHECKPOINT_SECONDS = 60.0
@@ -30,12 +30,12 @@ class TrainedPolicy:
 
     Attributes:
         training: What was trained, all defaults filled in.
-        domain: Name of the domain.
+        domain: Name of the domain; empty where the simulator's data is of none of ours.
         simulator_sha256: Of the simulator's weights.
         simulator_return: Mean return in the simulator.
         simulator_std: Its standard deviation over episodes.
-        true_return: Mean return in the true environment.
-        true_std: Its standard deviation over episodes.
+        true_return: Mean return in the true environment; None where there is none (see `truth_of`).
+        true_std: Its standard deviation over episodes; likewise.
         seconds: Wall-clock time of the training.
         model: File of the policy, relative to the result's folder.
     """
@@ -45,8 +45,8 @@ class TrainedPolicy:
     simulator_sha256: str
     simulator_return: float
     simulator_std: float
-    true_return: float
-    true_std: float
+    true_return: float | None
+    true_std: float | None
     seconds: float
     model: str
 
@@ -81,9 +81,10 @@ def train_policy(
         return read_policy(result, training)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(folder, training, checkpoint_seconds)
-    model = checkpoint.start(training_env(training, training.n_envs), str(out / "tensorboard") if tensorboard else None)
+    env = normalized(training_env(training, training.n_envs), training.hyperparameters, learning=True)
+    model = checkpoint.start(env, str(out / "tensorboard") if tensorboard else None)
     judge = EvalCallback(
-        training_env(training, JUDGED),
+        normalized(training_env(training, JUDGED), training.hyperparameters, learning=False),
         n_eval_episodes=JUDGED,
         eval_freq=max(training.steps // TIMES // training.n_envs, 1),
         best_model_save_path=str(folder),
@@ -106,15 +107,17 @@ def train_policy(
     seconds = checkpoint.seconds + time.perf_counter() - started
     best = ALGORITHMS[training.algo].load(folder / "best_model.zip", device="cpu")
     inside = _returns_inside(best, training)
-    outside = episode_returns(best, domain_of(card.domain), training.agent, episodes=TESTED, seed=training.seed + 1)
+    truth, outside = truth_of(training), None
+    if truth is not None:
+        outside = episode_returns(best, truth, training.agent, episodes=TESTED, seed=training.seed + 1)
     trained = TrainedPolicy(
         training=training,
         domain=card.domain,
         simulator_sha256=card.sha256,
         simulator_return=float(inside.mean()),
         simulator_std=float(inside.std()),
-        true_return=float(outside.mean()),
-        true_std=float(outside.std()),
+        true_return=None if outside is None else float(outside.mean()),
+        true_std=None if outside is None else float(outside.std()),
         seconds=round(seconds, 1),
         model=f"{folder.name}/best_model.zip",
     )
@@ -131,12 +134,15 @@ def read_policy(path: Path, training: Training | None = None) -> TrainedPolicy:
         training: What it should be the result of; None for anything.
 
     Raises:
-        ValueError: If it is not the result of `training`.
+        ValueError: If it is not the result of `training`, or of training in other weights of its simulator.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))
     found = TrainedPolicy(**{**stored, "training": Training(**stored["training"])})
-    if training is not None and found.training != training:
+    if training is None:
+        return found
+    if found.training != training:
         raise ValueError(f"{path} is of another training ({found.training}); give another folder, or remove it")
+    check_weights(path, training, found.simulator_sha256)
     return found
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
+from persim_gym.policies.scaling import NORMALIZE, SCALE
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.card import DEFAULT_SIMULATOR, load_simulator
 
@@ -34,7 +37,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _DOMAINS: dict[tuple[str, str], dict[str, Any]] = {
     ("cartpole", "ppo"): {"steps": 60_000},
     ("mountaincar", "dqn"): {"steps": 40_000},
-    ("mountaincar", "ppo"): {"steps": 1_000_000, "n_steps": 128, "gae_lambda": 0.98, "n_epochs": 4, "ent_coef": 0.01},
+    ("mountaincar", "ppo"): {"steps": 300_000, "gae_lambda": 0.98, "n_epochs": 4, SCALE: True, NORMALIZE: True},
     ("pendulum", "ppo"): {"steps": 300_000, "n_steps": 128, "gamma": 0.9, "gae_lambda": 0.95},
     ("pendulum", "sac"): {"steps": 20_000},
     ("pendulum", "td3"): {"steps": 20_000},
@@ -54,7 +57,8 @@ class Training:
         n_envs: Rows stepped at once.
         seed: Seed of the policy and its environments.
         environment: Keywords of `PersimEnv`: member, penalty, halt, starts.
-        hyperparameters: Of the algorithm.
+        hyperparameters: Of the algorithm; and `scale_observations`, by which the policy sees bounded observations as
+            numbers in [-1, 1], and `normalize_reward`, which divides rewards by the running spread of returns.
     """
 
     agent: int
@@ -73,16 +77,20 @@ def complete(training: Training) -> Training:
 
     Raises:
         UnknownSimulatorError: If there is no such simulator.
-        ValueError: If the algorithm is unknown or does not fit the domain's actions.
+        ValueError: If the algorithm is unknown or does not fit the simulator's actions, or a true environment is asked
+            for where there is none.
     """
     if training.algo not in ALGORITHMS:
         raise ValueError(f"algorithm {training.algo!r} is not one of {', '.join(ALGORITHMS)}")
-    domain = domain_of(load_simulator(training.simulator).card.domain)
-    discrete = not hasattr(domain.action_space, "low")
+    simulator = load_simulator(training.simulator)
+    card, space = simulator.card, simulator.action_space
+    if training.true:
+        _known_truth(training)
+    discrete = isinstance(space, spaces.Discrete)
     if (training.algo == "dqn") != discrete and training.algo != "ppo":
         fitting = "ppo, dqn" if discrete else "ppo, sac, td3"
-        raise ValueError(f"{training.algo} does not fit {domain.name}'s {domain.action_space}; use one of {fitting}")
-    known = _DEFAULTS[training.algo] | _DOMAINS.get((domain.name, training.algo), {})
+        raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
+    known = _DEFAULTS[training.algo] | _DOMAINS.get((card.domain, training.algo), {})
     hyper = {k: v for k, v in known.items() if k not in ("steps", "n_envs")} | training.hyperparameters
     return Training(
         **{
@@ -94,10 +102,27 @@ def complete(training: Training) -> Training:
     )
 
 
+def truth_of(training: Training) -> Domain | None:
+    """The domain in which the agent lives; None for data of no domain, and for agents outside the population."""
+    name = load_simulator(training.simulator).card.domain
+    if not name or training.agent >= len(domain_of(name).population):
+        return None
+    return domain_of(name)
+
+
+def _known_truth(training: Training) -> Domain:
+    truth = truth_of(training)
+    if truth is None:
+        raise ValueError(
+            f"agent {training.agent} of simulator {training.simulator} has no true environment here to train in: its "
+            "data is of no domain, or it is none of the population's agents; train inside the simulator"
+        )
+    return truth
+
+
 def training_env(training: Training, rows: int) -> VecEnv:
     """The environment of a training, with `rows` rows; true or simulated."""
     if training.true:
-        domain = domain_of(load_simulator(training.simulator).card.domain)
-        return VecMonitor(make_vec_env(domain.env_id, agent=training.agent, n_envs=rows))
+        return VecMonitor(make_vec_env(_known_truth(training).env_id, agent=training.agent, n_envs=rows))
     keywords = {"simulator": training.simulator, **training.environment}
     return VecMonitor(make_vec_env(agent=training.agent, n_envs=rows, **keywords))
