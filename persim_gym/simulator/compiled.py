@@ -89,7 +89,7 @@ class CompiledTraining:
         sizes = (s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions, batch)
         sparse = is_sparse(s.n_agents, batch) if self._sparse is None else self._sparse
 
-        edges = cut(len(learning_rates))
+        edges = cut(len(learning_rates), sparse)
         losses = np.zeros((s.members, len(edges)))
 
         def train(m: int, k: int) -> None:

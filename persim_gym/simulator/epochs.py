@@ -37,7 +37,7 @@ def train_steps(  # type: ignore
     shared, g_shared = theta[o3:o4], grad[o3:o4]
     table, g_table = theta[o4:o5].reshape(n_actions, rank), grad[o4:o5].reshape(n_actions, rank)
     common, g_common = theta[o5:], grad[o5:]
-    step_size, epsilon, tail, tail_epsilon, powers = lazy_tables(rates, count)
+    step_size, epsilon, tail, tail_epsilon, powers, decay = lazy_tables(rates, count)
     # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
     where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
     touched = np.empty(batch, dtype=np.int64)  # whose they are
@@ -72,7 +72,7 @@ def train_steps(  # type: ignore
             rows[b] = data[order[step * batch + b]]
         if sparse:
             different = fetch_rows(
-                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers, decay
             )
         else:
             for b in range(batch):
@@ -117,7 +117,7 @@ def train_steps(  # type: ignore
         if sparse:
             store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
     if sparse:
-        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers)
+        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers, decay)
     return total
 
 

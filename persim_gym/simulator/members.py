@@ -92,7 +92,7 @@ class MemberTraining:
             for own, whole in zip(part.parameters(), self._model.parameters(), strict=True):
                 own.copy_(whole[m : m + 1])
 
-        edges = cut(len(learning_rates))
+        edges = cut(len(learning_rates), self._engines[0].sparse)
         losses = np.zeros((len(self._parts), len(edges)))
 
         def train(m: int, k: int) -> None:

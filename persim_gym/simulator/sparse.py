@@ -30,8 +30,8 @@ def lazy_tables(rates, count):  # type: ignore
 
     Returns:
         Adam's step sizes and epsilons with bias correction, float32 [S + 1]; tails, float64 [S + 1]: sums over j >= 1
-        of size[i + j] keep^j, and of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j; and the powers of BETA1, of keep and
-        of BETA1 / BETA2, float64 [FORGOTTEN + 1].
+        of size[i + j] keep^j, and of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j; the powers of BETA1, of keep and
+        of BETA1 / BETA2, float64 [3, FORGOTTEN + 1]; and those of BETA2, float32 [S + 1].
     """
     steps = len(rates)
     size, epsilon = np.zeros(steps + 1, dtype=np.float32), np.zeros(steps + 1, dtype=np.float32)
@@ -47,7 +47,8 @@ def lazy_tables(rates, count):  # type: ignore
         tail_epsilon[i - 1] = ratio_epsilon * (np.float64(size[i]) * epsilon[i] + tail_epsilon[i])
     for k in range(FORGOTTEN):  # the last power is zero: a longer gap forgets all
         powers[0, k], powers[1, k], powers[2, k] = BETA1**k, ratio**k, ratio_epsilon**k
-    return size, epsilon, tail, tail_epsilon, powers
+    decay = np.exp(np.arange(steps + 1) * LOG_BETA2).astype(np.float32)
+    return size, epsilon, tail, tail_epsilon, powers, decay
 
 
 @njit(cache=True)
@@ -67,7 +68,7 @@ def pack_rows(table, first, second, tail, tail_epsilon):  # type: ignore
 
 @njit(fastmath=True, cache=True, error_model="numpy")
 def fetch_rows(  # type: ignore
-    memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers
+    memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers, decay
 ):
     """Brings the agents of a batch up to date after `step` steps, without repeats; returns their number.
 
@@ -84,12 +85,14 @@ def fetch_rows(  # type: ignore
             memory[n, place] = different
         where[b] = int(memory[n, place]) - 1
     for i in range(different):
-        _catch_up(memory, touched[i], now, now_first, now_second, i, step, tail[step], tail_epsilon[step], powers)
+        _catch_up(
+            memory, touched[i], now, now_first, now_second, i, step, tail[step], tail_epsilon[step], powers, decay
+        )
     return different
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def _catch_up(memory, n, now, now_first, now_second, i, step, tail_now, tail_epsilon_now, powers):  # type: ignore
+def _catch_up(memory, n, now, now_first, now_second, i, step, tail_now, tail_epsilon_now, powers, decay):  # type: ignore
     """Writes agent n's row, after the steps without a gradient up to `step`, into row i."""
     rank = now.shape[1]
     gap = step - int(memory[n, 3 * rank])
@@ -99,7 +102,7 @@ def _catch_up(memory, n, now, now_first, now_second, i, step, tail_now, tail_eps
         mass = memory[n, 3 * rank + 1] - powers[1, short] * tail_now
         epsilon = (memory[n, 3 * rank + 2] - powers[2, short] * tail_epsilon_now) / mass if mass else EPSILON
     mass32, epsilon32 = np.float32(mass), np.float32(epsilon)
-    keep_first, keep_second = np.float32(powers[0, short]), np.float32(np.exp(gap * LOG_BETA2))
+    keep_first, keep_second = np.float32(powers[0, short]), decay[gap]
     for r in range(rank):
         first, second = memory[n, rank + r], memory[n, 2 * rank + r]
         now[i, r] = memory[n, r] - (mass32 * first / (np.sqrt(second) + epsilon32) if gap else np.float32(0.0))
@@ -122,10 +125,10 @@ def store_rows(memory, touched, different, now, now_first, now_second, step, tai
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def unpack_rows(memory, table, first, second, step, tail, tail_epsilon, powers):  # type: ignore
+def unpack_rows(memory, table, first, second, step, tail, tail_epsilon, powers, decay):  # type: ignore
     """Brings every agent up to date after `step` steps, and lays values and moments out as they were."""
     for n in range(len(table)):
-        _catch_up(memory, n, table, first, second, n, step, tail[step], tail_epsilon[step], powers)
+        _catch_up(memory, n, table, first, second, n, step, tail[step], tail_epsilon[step], powers, decay)
 
 
 class RowAdam:
@@ -175,7 +178,7 @@ class RowAdam:
         self._last.zero_()
 
     def _caught_up(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _, _, tail, tail_epsilon, powers = self._tables
+        _, _, tail, tail_epsilon, powers, decay = self._tables
         last = self._last[rows]
         gap = self._step - last
         first_power, power, power_epsilon = powers[:, gap.clamp(max=FORGOTTEN)]
@@ -184,7 +187,7 @@ class RowAdam:
         kind = self._table.dtype
         value, (first, second) = self._table[rows], self.moments[:, rows]
         value = value - mass.to(kind)[:, None] * first / (second.sqrt() + epsilon.to(kind)[:, None])
-        second_power = torch.exp(gap * LOG_BETA2)
+        second_power = decay[gap]
         return value, first * first_power.to(kind)[:, None], second * second_power.to(kind)[:, None]
 
     def _write(self, rows: Tensor, value: Tensor, first: Tensor, second: Tensor) -> None:

@@ -110,6 +110,11 @@ class TensorTraining:
         """What training goes on from beside the model; shares memory."""
         return {"moments": self._moments} | ({} if self._rows is None else {"factor_moments": self._rows.moments})
 
+    @property
+    def sparse(self) -> bool:
+        """Whether updates of latent factors are row-wise."""
+        return self._rows is not None
+
     @torch.no_grad()
     def epoch(self, order: NDArray[np.int64], learning_rates: NDArray[np.float64], batch: int) -> float:
         """Takes one step a learning rate.

@@ -87,9 +87,15 @@ def run_members(
         raise
 
 
-def cut(steps: int) -> list[tuple[int, int]]:
-    """First and last step, exclusive, of each segment of an epoch: the same whatever the number of threads."""
-    edges = [round(k * steps / SEGMENTS) for k in range(SEGMENTS + 1)]
+def cut(steps: int, sparse: bool = False) -> list[tuple[int, int]]:
+    """First and last step, exclusive, of each segment of an epoch: the same whatever the number of threads.
+
+    Args:
+        steps: Steps of the epoch.
+        sparse: Whether a segment ends with work on every agent; then there is only one.
+    """
+    segments = 1 if sparse else SEGMENTS
+    edges = [round(k * steps / segments) for k in range(segments + 1)]
     return [(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
 
 
