@@ -324,7 +324,8 @@ def test_one_policy_learns_for_many_agents():
         run_example("one_policy_for_all", "--rows", "64", "--steps", steps, "--episodes", "5")
         for steps in ("64", "100000")
     )
-    assert min(many.values()) > 2 * max(few.values()), (few, many)
+    # an untrained policy may hold one agent's pole upright by chance, not the poles of all five
+    assert np.mean(list(many.values())) > 2 * np.mean(list(few.values())), (few, many)
 
 
 @pytest.mark.slow
