@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from persim_gym.cli import app, main
+from persim_gym.cli.shared import numbers
 from persim_gym.envs import DOMAINS
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def test_help_shows_defaults(verb, default):
     [
         (("evaluate", "nowhere/at-all-v0"), "known: "),
         (("demo", "--domain", "halfcheetah"), "choose from mountaincar, cartpole"),
-        (("demo", "--agents", "one"), "write numbers with commas between"),
+        (("demo", "--agents", "one"), "write numbers or ranges with commas between"),
         (("demo", "--agents", "612"), "agent 612 is not in the mountaincar population (500 agents: 0–499)"),
         (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
         (("train", "mountaincar/sideways-v0"), "can be built: "),
@@ -64,3 +65,17 @@ def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0'; known: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "agents"),
+    [("3", [3]), ("0,1,17", [0, 1, 17]), ("0-4,17", [0, 1, 2, 3, 4, 17]), (" 2 - 2, 0", [2, 0])],
+)
+def test_lists_of_agents_hold_numbers_and_ranges(text, agents):
+    assert numbers(text) == agents
+
+
+@pytest.mark.parametrize("text", ["", "all", "4-0", "-1", "1,,2", "1-", "0-2-4", "1.5"])
+def test_what_is_not_a_list_of_agents_is_refused(text):
+    with pytest.raises(ValueError, match="not a list of agents"):
+        numbers(text)

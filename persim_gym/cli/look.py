@@ -14,7 +14,7 @@ from persim_gym.version import __version__
 
 def demo(
     domain: Annotated[str, typer.Option(help="Domain: mountaincar or cartpole.")] = "mountaincar",
-    agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0,1,2,3,4",
+    agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0-4",
     episodes: Annotated[int, typer.Option(help="Episodes an agent and method.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. (default: persim-out/DOMAIN)")] = None,
     seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,

@@ -13,7 +13,7 @@ def plan(
     simulator: Annotated[
         str, typer.Argument(help="Name or path of a simulator; with --truth, the name of a domain.")
     ] = "mountaincar/random-v0",
-    agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
+    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 20,
     planner: Annotated[
         str, typer.Option(help="shooting, categorical-cem, cem, icem or mppi. (default: the thesis's)")

@@ -12,7 +12,7 @@ SIMULATOR = "mountaincar/random-v0"
 
 def train_policy(
     agent: Annotated[int, typer.Option(help="Agent of the simulator.")] = 17,
-    agents: Annotated[str | None, typer.Option(help='Several agents instead, "0,1,17" or "all".')] = None,
+    agents: Annotated[str | None, typer.Option(help='Several agents instead, "0-4,17" or "all".')] = None,
     simulator: Annotated[str, typer.Option(help="Name or path of a simulator.")] = SIMULATOR,
     algo: Annotated[str, typer.Option(help="ppo, dqn, sac or td3.")] = "ppo",
     steps: Annotated[int, typer.Option(help="Environment steps; 0 for the default of domain and algorithm.")] = 0,
@@ -66,7 +66,7 @@ def train_policy(
 
 def compare_training(
     domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
-    agents: Annotated[str, typer.Option(help="Agents; 0-4 are the thesis's test agents.")] = "0,1,2,3,4",
+    agents: Annotated[str, typer.Option(help="Agents; 0-4 are the thesis's test agents.")] = "0-4",
     seeds: Annotated[int, typer.Option(help="Seeds an agent and place.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of returns.csv, table.md and the policies.")] = Path(
         "persim-out/training"

@@ -1,5 +1,7 @@
 """What the verbs share."""
 
+import re
+
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
@@ -7,15 +9,21 @@ console = Console()
 
 
 def numbers(text: str) -> list[int]:
-    """Reads a list of agents, "0,1,17".
+    """Reads a list of agents: numbers and ranges with both ends, "0,1,17" or "0-4,17".
 
     Raises:
         ValueError: If it is not one.
     """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a list of agents; write numbers with commas between, e.g. 0,1,17") from error
+    listed: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise ValueError(
+                f"{text!r} is not a list of agents; write numbers or ranges with commas between, e.g. 0-4,17"
+            )
+        listed += range(first, last + 1)
+    return listed
 
 
 def say(text: str) -> None:

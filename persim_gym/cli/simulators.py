@@ -68,7 +68,7 @@ def logged_error_table(name: str, error: dict[str, Any]) -> Table:
 
 def evaluate(
     simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")] = "mountaincar/random-v0",
-    agents: Annotated[str, typer.Option(help="Agents.")] = "0,1,2,3,4",
+    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
     agent: Annotated[int | None, typer.Option(help="One agent: what the simulator knows of it, without truth.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
