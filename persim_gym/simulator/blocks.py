@@ -11,9 +11,9 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
+from persim_gym.simulator.activation import logistic
 from persim_gym.simulator.encoders import DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.stepping import logistic
 
 BLOCK = 128  # rows
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from persim_gym.simulator.deep import DeepRollout
 from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.kernels import predict
-from persim_gym.simulator.lanes import interleave, rollout
+from persim_gym.simulator.lanes import rollout
 from persim_gym.simulator.shape import ModelShape
 
 
@@ -82,10 +82,7 @@ class AgentDynamics:
         """The compiled rollout of this model, if there is one: for small ones and for those of continuous actions."""
         s, model = self._shape, self._model
         if self._compiled is not None:
-            first, first_bias, last, last_bias, low, high = self._compiled
-            bounds = np.stack([low, high])
-            records = interleave(first, first_bias, last[0])
-            return partial(rollout, records=records, heads=last_bias[0], bounds=bounds, silu=s.activation == "silu")
+            return partial(rollout, weights=self._compiled, silu=s.activation == "silu")
         encoder = model.action_encoder
         if self.factor.is_cuda or not isinstance(encoder, EnsembleMLP):
             return None

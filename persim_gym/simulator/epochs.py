@@ -7,7 +7,7 @@ write one array each, with the hidden units inside, so that the compiler vectori
 import numpy as np
 from numba import njit
 
-from persim_gym.simulator.kernels import tanh
+from persim_gym.simulator.activation import tanh
 from persim_gym.simulator.products import NARROW, multiply_narrow, multiply_wide
 from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
 

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from persim_gym.simulator.activation import FAST, logistic
+
 
 def predict(
     obs: NDArray[np.float32],
@@ -37,14 +39,12 @@ def predict(
     return out
 
 
-@njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, error_model="numpy")  # NaN is not ruled out
+@njit(fastmath=FAST, cache=True, error_model="numpy")
 def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
     d_size, hidden = w1.shape[1], w1.shape[2]
     outs = out.shape[2]
     candidates = obs.shape[1]
-    half = np.float32(0.5)
     act = np.empty(hidden, dtype=np.float32)
-    gate = np.empty(hidden, dtype=np.float32)
     for row in range(obs.shape[0] * candidates):
         m = row // candidates
         c = row - m * candidates
@@ -59,9 +59,7 @@ def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type:
                 act[h] += x * first[d, h]
         if silu:
             for h in range(hidden):
-                gate[h] = half + half * tanh(half * act[h])
-            for h in range(hidden):
-                act[h] *= gate[h]
+                act[h] *= logistic(act[h])
         else:
             for h in range(hidden):
                 act[h] = np.float32(0.0) if act[h] < 0 else act[h]
@@ -77,16 +75,3 @@ def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type:
             elif following > high[d]:
                 following = high[d]
             out[m, c, d] = following
-
-
-@njit(fastmath=True, cache=True, error_model="numpy")
-def tanh(x):  # type: ignore
-    """The hyperbolic tangent to about 1e-6, in arithmetic that vectorises where a library call does not.
-
-    Lambert's continued fraction, eight levels, for the half angle, and the double-angle formula; saturated from 8 on.
-    """
-    y = np.float32(0.5) * min(max(x, np.float32(-8.0)), np.float32(8.0))
-    q = y * y
-    top = y * (np.float32(2027025.0) + q * (np.float32(270270.0) + q * (np.float32(6930.0) + q * np.float32(36.0))))
-    below = np.float32(2027025.0) + q * (np.float32(945945.0) + q * (np.float32(51975.0) + q * (np.float32(630.0) + q)))
-    return np.float32(2.0) * top * below / (below * below + top * top)

@@ -1,24 +1,20 @@
 """Compiled kernels that step many rows at once: predictions of small models, and what the ensemble makes of them.
 
-Rows of the same agent and action share their last layer, so they are gathered into tiles whose lanes are rows, and
-hidden units are walked outside; rows that are left over go one by one. A tile sums over hidden units in another order
-than a single row does, so that the two agree to float32 rounding, not bit for bit.
+Rows of the same agent and action share their last layer, so they are gathered into tiles whose lanes are rows; rows
+that are left over go one by one. A tile sums over hidden units in another order than a single row does, so that the
+two agree to float32 rounding, not bit for bit.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from persim_gym.simulator.activation import FAST
 from persim_gym.simulator.kernels import _predict
+from persim_gym.simulator.lanes import network
+from persim_gym.simulator.vectors import LANES
 
-LANES = 128  # rows of a tile: their activations stay in the first-level cache
-UNITS = 8  # hidden units that are walked at once
 FEWEST = 8  # rows that make a tile worth its while
-
-_P = (np.float32(0.999999364), np.float32(0.129136675), np.float32(2.93885296e-3), np.float32(1.13104393e-5))
-_Q = (np.float32(0.462467667), np.float32(0.0237639378), np.float32(2.37031695e-4), np.float32(2.42389961e-7))
-
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # NaN is not ruled out
 
 
 def step_small(
@@ -46,10 +42,11 @@ def step_small(
     Returns:
         As `combine`.
     """
-    w1, b1, w2, b2, low, high = weights
+    w1, low = weights[0], weights[4]
     following: NDArray[np.float32] = np.empty((len(obs), len(low)), dtype=np.float32)
     spread: NDArray[np.float64] = np.empty(len(obs))
-    _step_small(obs, action, which, member, w1, b1, w2, b2, low, high, silu, unit, reach, following, spread)
+    sizes = (0,) * w1.shape[1], (0,) * len(low)  # their lengths, D and D + E, are known to the compiler
+    _step_small(obs, action, which, member, weights, silu, unit, reach, following, spread, *sizes)
     return following, spread
 
 
@@ -82,61 +79,77 @@ def combine(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step_small(obs, action, which, member, w1, b1, w2, b2, low, high, silu, unit, reach, after, spread):  # type: ignore
-    """Sorts rows by (agent, action), then steps tiles of them and what is left over."""
+def _step_small(obs, action, which, member, weights, silu, unit, reach, after, spread, sizes, out_sizes):  # type: ignore
+    """Sorts rows by (agent, action), predicts tiles of them and what is left over, then combines all."""
+    w1, b1, w2, b2, low, high = weights
     members, d_size = w1.shape[:2]
     rows, n_actions, outs = obs.shape[0], w2.shape[2], w2.shape[3]
-    order = np.arange(rows)
-    rest = rows if rows < FEWEST else 0
-    if not rest:
-        starts = np.zeros(w2.shape[0] * n_actions + 1, dtype=np.int64)
-        for row in range(rows):
-            starts[which[row] * n_actions + action[row] + 1] += 1
-        for key in range(1, len(starts)):
-            starts[key] += starts[key - 1]
-        place = starts[:-1].copy()
-        for row in range(rows):
-            key = which[row] * n_actions + action[row]
-            order[place[key]] = row
-            place[key] += 1
-        units = np.empty(UNITS * LANES, dtype=np.float32)
-        held = np.empty((members + 2) * outs * LANES, dtype=np.float32)
-        for key in range(len(starts) - 1):
-            begin, end = starts[key], starts[key + 1]
-            while end - begin >= FEWEST:
-                width = min(end - begin, LANES)
-                some = order[begin : begin + width]
-                parts = held[: (members + 2) * outs * width].reshape(members + 2, outs, width)
-                x, each = parts[members], parts[:members]
-                g, a = key // n_actions, key % n_actions
-                for j in range(width):
-                    for d in range(outs):
-                        x[d, j] = obs[some[j], d] if d < d_size else np.float32(0.0)
-                act = units[: UNITS * width].reshape(UNITS, width)
-                for m in range(members):
-                    _tile(x, w1[m], b1[m], w2[g, m, a], b2[g, m, a], low, high, silu, act, each[m])
-                _combine_rows(some, each, x, member, unit, reach, parts[members + 1], after, spread)
-                begin += width
-            for k in range(begin, end):  # left over: kept in front of `order`, whose rows are done
-                order[rest] = order[k]
-                rest += 1
-    if rest:
-        some = order[:rest]
-        parts = np.zeros((members + 2, outs, rest), dtype=np.float32)
-        x, each = parts[members], parts[:members]
-        single = np.empty((members, rest, d_size), dtype=np.float32)
-        out = np.empty((members, rest, outs), dtype=np.float32)
-        for k in range(rest):
+    order, starts = _sorted(which, action, w2.shape[0], n_actions)
+    x = np.zeros((outs, rows), dtype=np.float32)
+    for k in range(rows):
+        for d in range(d_size):
+            x[d, k] = obs[order[k], d]
+    each = np.empty((members, outs, rows), dtype=np.float32)
+    left, rest = np.empty(rows, dtype=np.int64), 0
+    lanes, change = np.empty((d_size, LANES), dtype=np.float32), np.empty((outs, LANES), dtype=np.float32)
+    for key in range(len(starts) - 1):
+        begin, end = starts[key], starts[key + 1]
+        g, a = key // n_actions, key % n_actions
+        while end - begin >= FEWEST:
+            width = min(end - begin, LANES)
             for d in range(d_size):
-                x[d, k] = obs[some[k], d]
-                for m in range(members):
-                    single[m, k, d] = x[d, k]
+                for j in range(LANES):  # spare lanes repeat the last row
+                    lanes[d, j] = x[d, begin + min(j, width - 1)]
+            for m in range(members):
+                network(lanes, w1[m], b1[m], w2[g, m, a], change, sizes, out_sizes, silu)
+                for d in range(outs):
+                    bias = b2[g, m, a, d]
+                    for j in range(width):
+                        each[m, d, begin + j] = _within(x[d, begin + j] + (change[d, j] + bias), low[d], high[d])
+            begin += width
+        for k in range(begin, end):
+            left[rest] = k
+            rest += 1
+    if rest:
+        left = left[:rest]
+        some = order[left]
+        single = np.empty((members, rest, d_size), dtype=np.float32)
+        for m in range(members):
+            single[m] = obs[some, :d_size]
+        out = np.empty((members, rest, outs), dtype=np.float32)
         _predict(single, action[some], which[some], w1, b1, w2, b2, low, high, silu, out)
         for m in range(members):
             for k in range(rest):
                 for d in range(outs):
-                    each[m, d, k] = out[m, k, d]
-        _combine_rows(some, each, x, member, unit, reach, parts[members + 1], after, spread)
+                    each[m, d, left[k]] = out[m, k, d]
+    _combine_rows(order, each, x, member, unit, reach, np.empty((outs, rows), dtype=np.float32), after, spread)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sorted(which, action, agents, n_actions):  # type: ignore
+    """Rows in the order of (agent, action), and where each such pair begins."""
+    rows, pairs = len(which), agents * n_actions
+    order = np.arange(rows)
+    starts = np.zeros(pairs + 1, dtype=np.int64)
+    if rows < FEWEST:  # no tiles: all are left over
+        starts[pairs] = rows
+        return order, starts[pairs - 1 :]
+    for row in range(rows):
+        starts[which[row] * n_actions + action[row] + 1] += 1
+    for pair in range(1, pairs + 1):
+        starts[pair] += starts[pair - 1]
+    place = starts[:-1].copy()
+    for row in range(rows):
+        pair = which[row] * n_actions + action[row]
+        order[place[pair]] = row
+        place[pair] += 1
+    return order, starts
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _within(value, low, high):  # type: ignore
+    """Written so that a NaN stays one: both comparisons with it are false."""
+    return low if value < low else (high if value > high else value)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -151,7 +164,7 @@ def _combine_rows(some, each, x, member, unit, reach, out, following, spread):  
             following[some[j], d] = out[d, j]
 
 
-@njit(fastmath=_FAST, cache=True, nogil=True, error_model="numpy")
+@njit(fastmath=FAST, cache=True, nogil=True, error_model="numpy")
 def _combine(each, x, member, unit, reach, following, spread):  # type: ignore
     """As `combine`, with rows last: x and following are [D, B]. Loops write one array each."""
     members, outs, width = each.shape
@@ -187,69 +200,3 @@ def _combine(each, x, member, unit, reach, following, spread):  # type: ignore
     for d in range(outs):
         for j in range(width):
             following[d, j] = x[d, j] if spread[j] == infinite else following[d, j]
-
-
-@njit(fastmath=_FAST, cache=True, nogil=True, error_model="numpy")
-def logistic(x):  # type: ignore
-    """The logistic function to 3e-7, in arithmetic that vectorises: half of one plus tanh of half the argument.
-
-    tanh(y) is y P(y^2) / Q(y^2) for |y| < 8, fitted to the smallest largest error; saturated from there on.
-    """
-    half = np.float32(0.5)
-    y = min(max(half * x, np.float32(-8.0)), np.float32(8.0))
-    q = y * y
-    top = _P[0] + q * (_P[1] + q * (_P[2] + q * _P[3]))
-    below = _Q[0] + q * (_Q[1] + q * (_Q[2] + q * _Q[3]))
-    return half + half * y * top / (np.float32(1.0) + q * below)
-
-
-@njit(fastmath=_FAST, cache=True, nogil=True, error_model="numpy")
-def _tile(x, w1, b1, w2, b2, low, high, silu, act, after):  # type: ignore
-    """Predictions of rows x, [D + E, rows], by one member; the last E of x are zero, `act` is scratch."""
-    d_size, hidden = w1.shape
-    outs, width = x.shape
-    zero = np.float32(0.0)
-    flat = act.reshape(-1)
-    odd = d_size % 2
-    for d in range(outs):
-        for j in range(width):
-            after[d, j] = x[d, j] + b2[d]
-    for start in range(0, hidden, UNITS):
-        units = min(UNITS, hidden - start)
-        for i in range(units):
-            h = start + i
-            bias, first = b1[h], w1[0, h]
-            if odd:
-                for j in range(width):
-                    act[i, j] = bias + first * x[0, j]
-            else:
-                second = w1[1, h]
-                for j in range(width):
-                    act[i, j] = bias + first * x[0, j] + second * x[1, j]
-            for d in range(2 - odd, d_size, 2):
-                first, second = w1[d, h], w1[d + 1, h]
-                for j in range(width):
-                    act[i, j] += first * x[d, j] + second * x[d + 1, j]
-        if silu:
-            for k in range(units * width):
-                flat[k] *= logistic(flat[k])
-        else:
-            for k in range(units * width):
-                flat[k] = zero if flat[k] < zero else flat[k]
-        for d in range(outs):
-            if units == UNITS:  # all eight in one pass: `after` is then read and written once
-                w = w2[d, start : start + UNITS]
-                c0, c1, c2, c3, c4, c5, c6, c7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-                for j in range(width):
-                    after[d, j] += (c0 * act[0, j] + c1 * act[1, j] + c2 * act[2, j] + c3 * act[3, j]) + (
-                        c4 * act[4, j] + c5 * act[5, j] + c6 * act[6, j] + c7 * act[7, j]
-                    )
-            else:
-                for i in range(units):
-                    c0 = w2[d, start + i]
-                    for j in range(width):
-                        after[d, j] += c0 * act[i, j]
-    for d in range(outs):
-        for j in range(width):  # written so that a NaN stays one: both comparisons with it are false
-            value = after[d, j]
-            after[d, j] = low[d] if value < low[d] else (high[d] if value > high[d] else value)

@@ -9,12 +9,17 @@ from typing import Any
 
 from llvmlite import ir
 
+from persim_gym.simulator.activation import BELOW, TOP
+
 LANES = 16
 REAL = ir.FloatType()
 INT = ir.IntType(64)
 WORD = ir.IntType(32)
 VECTOR = ir.VectorType(REAL, LANES)
 WORDS = ir.VectorType(WORD, LANES)
+# half of tanh(x / 2) is x top(x^2) / below(x^2)
+_TOP = tuple(float(p) / 4 ** (i + 1) for i, p in reversed(list(enumerate(TOP))))
+_BELOW = (*(float(q) / 4 ** (i + 1) for i, q in reversed(list(enumerate(BELOW)))), 1.0)
 _CONTRACT = ("contract",)  # a product and a sum may become one operation; NaN is not ruled out
 
 
@@ -63,21 +68,17 @@ def at_least(builder: ir.IRBuilder, x: Any, least: Any) -> Any:
 
 
 def silu(builder: ir.IRBuilder, x: Any) -> Any:
-    """SiLU, x times the logistic function, from the same continued fraction as `kernels.tanh` of x / 2.
+    """SiLU, x times the logistic function, by the same fraction as `activation.logistic` in powers of x itself.
 
-    With tanh(x / 4) = top / below it is x (top + below)^2 / (2 (top^2 + below^2)).
+    A NaN that the bounds let through as a number comes back in the last product.
     """
-    high = constant(16.0)
-    y = at_least(builder, x, constant(-16.0))
-    y = builder.select(builder.fcmp_ordered(">", y, high), high, y)
-    y = builder.fmul(y, constant(0.25))
+    high, low = constant(16.0), constant(-16.0)
+    y = builder.select(builder.fcmp_ordered("<", x, high), x, high)
+    y = builder.select(builder.fcmp_ordered(">", y, low), y, low)
     q = builder.fmul(y, y)
-    top = builder.fmul(y, _polynomial(builder, q, (36.0, 6930.0, 270270.0, 2027025.0)))
-    below = _polynomial(builder, q, (1.0, 630.0, 51975.0, 945945.0, 2027025.0))
-    both = builder.fadd(top, below)
-    squares = add_product(builder, top, top, builder.fmul(below, below))
-    gate = builder.fdiv(builder.fmul(both, both), squares)
-    return builder.fmul(builder.fmul(x, constant(0.5)), gate)
+    top = builder.fmul(y, _polynomial(builder, q, _TOP))
+    gate = builder.fadd(builder.fdiv(top, _polynomial(builder, q, _BELOW)), constant(0.5))
+    return builder.fmul(x, gate)
 
 
 def _polynomial(builder: ir.IRBuilder, q: Any, coefficients: Sequence[float]) -> Any:
