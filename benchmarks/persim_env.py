@@ -156,7 +156,7 @@ def report(title: str, speeds: dict[str, list[float]], per_call: dict[str, int],
 
 
 def batched(name: str, simulator: str, rows: int, rounds: int, calls: int) -> None:
-    """Rows of one agent in each environment."""
+    """Rows of one agent in each environment; ours also with rows of several agents."""
     domain, rng = DOMAINS[name], np.random.default_rng(0)
     env = gym.make_vec("PersimEnv-v0", num_envs=rows, agents=[0] * rows, simulator=simulator)
     env.reset(seed=0)
@@ -176,6 +176,11 @@ def batched(name: str, simulator: str, rows: int, rounds: int, calls: int) -> No
     held = rl.reset()
     steps["TorchRL env.step"] = lambda i: rl.step(held.set("action", moved[i % 16]))
     peers = [title for title in steps if title != "PersimEnv"]
+    different = min(50, model.shape.n_agents)
+    agents = [i % different for i in range(rows)]
+    mixed = gym.make_vec("PersimEnv-v0", num_envs=rows, agents=agents, simulator=simulator)
+    mixed.reset(seed=0)
+    steps[f"PersimEnv, rows of {different} agents"] = lambda i: mixed.step(actions[i % 16])
     per_call = {title: rows * MEMBERS for title in steps}
     if name == "cartpole":
         true = gym.make_vec("CartPole-v1", rows, vectorization_mode="vector_entry_point")
