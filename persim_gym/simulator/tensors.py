@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from persim_gym.simulator.dense import multiplies_pairs
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
@@ -80,7 +81,7 @@ class TensorTraining:
         self._grad = torch.zeros_like(self._flat)
         start = 0 if sparse else factor.numel()  # the agents' own factors come first
         assert sparse or parameters[0] is factor
-        self._decayed = self._flat[start:]
+        own = start  # the agents' own factors do not decay
         start = 0
         for p in parameters:
             p.requires_grad_(model.head is not None)
@@ -88,6 +89,8 @@ class TensorTraining:
             p.grad = self._grad[start : start + p.numel()].view(p.shape)
             start += p.numel()
         self._moments = torch.zeros(2, start, device=self._flat.device)
+        everything = (self._flat, self._grad, *self._moments)
+        self._parts = [[values[:own] for values in everything], [values[own:] for values in everything]]
         if half is None:
             half = self._flat.device.type == "cpu" and self._flat.dtype == torch.float32 and multiplies_pairs()
         self._rounded = self._flat.bfloat16() if half else self._flat[:0]
@@ -98,7 +101,6 @@ class TensorTraining:
                 self._half[p] = self._rounded[start : start + p.numel()].view(p.shape)
             start += p.numel()
         self.count = 0
-        self._buffer = torch.empty_like(self._flat)
         members, n_agents, _ = factor.shape
         self._agent_rows = n_agents * torch.arange(members, device=self._flat.device)[:, None]
 
@@ -148,16 +150,26 @@ class TensorTraining:
         return float(total) / (len(learning_rates) * self._model.shape.members)
 
     def _update(self, learning_rate: float) -> None:
-        """One step of Adam."""
+        """One step of Adam, in one pass over each part."""
+        done = torch.tensor(float(self.count), device=self._flat.device)
+        for (flat, grad, mean, square), decay in zip(self._parts, (0.0, self._weight_decay), strict=True):
+            adamw(
+                [flat],
+                [grad],
+                [mean],
+                [square],
+                [],
+                [done.clone()],
+                fused=True,
+                amsgrad=False,
+                beta1=BETA1,
+                beta2=BETA2,
+                lr=learning_rate,
+                weight_decay=decay,
+                eps=EPSILON,
+                maximize=False,
+            )
         self.count += 1
-        if self._weight_decay:
-            self._decayed.mul_(1 - learning_rate * self._weight_decay)
-        m, v = self._moments
-        m.lerp_(self._grad, 1 - BETA1)
-        v.mul_(BETA2).addcmul_(self._grad, self._grad, value=1 - BETA2)
-        scale = (1 - BETA2**self.count) ** 0.5
-        torch.sqrt(v, out=self._buffer).add_(EPSILON * scale)
-        self._flat.addcdiv_(m, self._buffer, value=-learning_rate * scale / (1 - BETA1**self.count))
         self._round()
 
     def _round(self) -> None:
