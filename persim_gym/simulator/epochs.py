@@ -8,8 +8,16 @@ import numpy as np
 from numba import njit
 
 from persim_gym.simulator.activation import tanh
+from persim_gym.simulator.factor_rows import (
+    different_agents,
+    fetch_rows,
+    pack_rows,
+    prefetch_agents,
+    prefetch_batch,
+    store_rows,
+)
 from persim_gym.simulator.products import NARROW, multiply_narrow, multiply_wide
-from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
+from persim_gym.simulator.sparse import BETA1, BETA2, lazy_tables
 
 BLOCK = 32  # rows that are carried forward and back together: their activations stay in a core's nearest caches
 
@@ -41,7 +49,8 @@ def train_steps(  # type: ignore
     # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
     where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
     touched = np.empty(batch, dtype=np.int64)  # whose they are
-    memory = pack_rows(factor, factor_first, factor_second, tail, tail_epsilon) if sparse else factor
+    place = np.zeros(len(factor) if sparse else 1, dtype=np.int32)
+    memory = pack_rows(factor, factor_first, factor_second) if sparse else factor
     now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
     now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
     now_second = np.empty((batch, rank), dtype=np.float32) if sparse else factor_second
@@ -68,11 +77,23 @@ def train_steps(  # type: ignore
         for o in range(outs):
             for h in range(hidden):
                 turned[h, o] = w2[o, h]
-        for b in range(batch):  # all reads first: their cache misses then overlap
+        for b in range(batch):
             rows[b] = data[order[step * batch + b]]
+        prefetch_batch(data, order[(step + 2) * batch : (step + 3) * batch])
         if sparse:
-            different = fetch_rows(
-                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers, decay
+            prefetch_agents(data, order[(step + 1) * batch : (step + 2) * batch], memory, place)
+            different = different_agents(rows, place, where, touched)
+            fetch_rows(
+                memory,
+                touched[:different],
+                now,
+                now_first,
+                now_second,
+                step,
+                tail,
+                tail_epsilon,
+                powers,
+                decay,
             )
         else:
             for b in range(batch):
@@ -115,9 +136,10 @@ def train_steps(  # type: ignore
             epsilon[step + 1],
         )
         if sparse:
-            store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
+            store_rows(memory, touched[:different], now, now_first, now_second, step + 1)
     if sparse:
-        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers, decay)
+        everyone = np.arange(len(factor))
+        fetch_rows(memory, everyone, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers, decay)
     return total
 
 
