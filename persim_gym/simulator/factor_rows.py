@@ -1,4 +1,4 @@
-"""The latent factors of many agents in compiled steps: what row-wise Adam needs of one, in as few cache lines as hold it.
+"""Latent factors of many agents in compiled steps: what row-wise Adam needs of one, in as few cache lines as hold it.
 
 A row is the agent's values, first moments and second moments [R each] and the step at which it was last written, padded
 to whole cache lines and aligned with them: one line up to rank 5, two up to rank 10. See `sparse.py` for the method.
@@ -27,7 +27,7 @@ def pack_rows(table, first, second):  # type: ignore
 
 @njit(cache=True)
 def prefetch_batch(data, rows):  # type: ignore
-    """Begins to fetch rows of the data."""
+    """Begins to fetch rows of the data, which are no longer than a cache line or two."""
     columns = data.shape[1]
     for row in rows:
         prefetch(data, row * columns)
@@ -36,7 +36,7 @@ def prefetch_batch(data, rows):  # type: ignore
 
 @njit(cache=True)
 def prefetch_agents(data, rows, memory, place):  # type: ignore
-    """Begins to fetch the agents of rows of the data."""
+    """Begins to fetch the agents of rows of the data; reading who they are fetches the rows too."""
     width = memory.shape[1]
     for row in rows:
         n = int(data[row, 0])
@@ -66,21 +66,18 @@ def different_agents(rows, place, where, touched):  # type: ignore
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def fetch_rows(memory, agents, now, now_first, now_second, step, tail, tail_epsilon, powers, decay):  # type: ignore
-    """Values and moments of agents after the steps without a gradient up to `step`, into the first rows of `now` etc.
+def fetch_rows(memory, agents, rows, step, tables):  # type: ignore
+    """Brings agents up to date after the steps without a gradient up to `step`.
 
     Args:
         memory: What `pack_rows` made.
         agents: Whose, [A].
-        now: Gets the values, [at least A, R].
-        now_first: Gets the first moments, as `now`.
-        now_second: Gets the second moments, as `now`.
+        rows: Get the values and the first and second moments, [at least A, R] each.
         step: Steps made.
-        tail: Of `lazy_tables`, as all that follow.
-        tail_epsilon: See there.
-        powers: See there.
-        decay: See there.
+        tables: Tails, powers and decay of `lazy_tables`.
     """
+    now, now_first, now_second = rows
+    tail, tail_epsilon, powers, decay = tables
     rank = now.shape[1]
     for i in range(len(agents)):
         n = agents[i]
@@ -99,8 +96,9 @@ def fetch_rows(memory, agents, now, now_first, now_second, step, tail, tail_epsi
 
 
 @njit(cache=True)
-def store_rows(memory, agents, now, now_first, now_second, step):  # type: ignore
+def store_rows(memory, agents, rows, step):  # type: ignore
     """Writes rows back that were fetched, as they are after `step` steps."""
+    now, now_first, now_second = rows
     rank = now.shape[1]
     for i in range(len(agents)):
         n = agents[i]
