@@ -54,10 +54,10 @@ class Evidence:
 class PackedEvidence:
     """Evidence about N agents in a third of the memory, to be kept: information = root' root, vector = root' target.
 
-    The memory is 0.38 of the sums' at rank 3, 0.27 at rank 30. Rounding an information matrix to float32 would drown
-    directions that the data say little about: eigenvalues of one agent differ by up to 10^9. Those of its root differ by the square root of that, and the rounded root still
-    stands for a matrix without negative eigenvalues. Target and root round alike, so that the factor that fits best
-    moves by their rounding only (`docs/personalize.md` has how far).
+    The memory is 0.38 of the sums' at rank 3, 0.27 at rank 30. Sums rounded to float32 would drown directions that the
+    data say little about: eigenvalues of one agent differ by up to 10^9. Those of its root differ by the square root
+    of that, and the rounded root still stands for a matrix without negative eigenvalues. Target and root round alike,
+    so that the factor that fits best moves by their rounding only (docs/personalize.md has how far).
 
     Attributes:
         root: Upper triangles, row after row, float32 [M, N, R (R + 1) / 2].
