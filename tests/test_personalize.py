@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
+from persim_gym.files import WEIGHTS
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.planning.online import OnlinePolicy
 from persim_gym.simulator.beliefs import (
     BANDWIDTHS,
-    Evidence,
     FactorPosterior,
     FactorPrior,
     from_tensors,
@@ -26,6 +26,7 @@ from persim_gym.simulator.beliefs import (
 )
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.dynamics import AgentDynamics
+from persim_gym.simulator.evidence import Evidence, PackedEvidence
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.personalize import (
@@ -231,6 +232,79 @@ def test_few_agents_still_give_a_covariance_that_can_be_inverted():
     assert torch.isfinite(torch.linalg.inv(shrunk_covariance(one))).all()
 
 
+# --- evidence as it is kept -----------------------------------------------------------------------------------------
+
+
+def uneven(agents: int, rank: int) -> tuple[FactorPrior, Evidence]:
+    """Agents whose data say 10^9 times as much of one direction as of another, none along an axis."""
+    rng = np.random.default_rng(0)
+    information, vector = np.empty((2, agents, rank, rank)), np.empty((2, agents, rank))
+    for place in np.ndindex(2, agents):
+        axes = np.linalg.qr(rng.normal(size=(rank, rank)))[0]
+        information[place] = axes @ np.diag(np.geomspace(1e-1, 1e8, rank)) @ axes.T
+        vector[place] = information[place] @ rng.normal(size=rank)
+    prior = FactorPrior(torch.from_numpy(rng.normal(size=(2, 50, rank))), torch.ones(2, 3, dtype=torch.float64))
+    seen = torch.full((agents,), 20)
+    return prior, Evidence(torch.from_numpy(information), torch.from_numpy(vector), seen)
+
+
+def test_packed_evidence_keeps_directions_that_the_data_say_little_about():
+    prior, evidence = uneven(agents=300, rank=6)
+    packed = PackedEvidence.pack(evidence)
+    exact, kept = FactorPosterior(prior, evidence), FactorPosterior(prior, packed)
+    singles = {name: getattr(evidence, name).float().double() for name in ("information", "vector")}
+    rounded = FactorPosterior(prior, replace(evidence, **singles))
+    for agent in (0, 255, 256, 299):
+        covariance = exact.covariance(agent)
+        lower = torch.linalg.cholesky(covariance)
+        shifts = [
+            torch.linalg.solve_triangular(lower, (p.mean - exact.mean)[:, agent, :, None], upper=False).abs().max()
+            for p in (kept, rounded)
+        ]
+        assert shifts[0] < 0.01 < 0.1 < shifts[1]  # posterior standard deviations
+        np.testing.assert_allclose(kept.determination(agent), exact.determination(agent), rtol=2e-3)
+        ratio = torch.linalg.solve_triangular(lower, kept.covariance(agent), upper=False)
+        ratio = torch.linalg.solve_triangular(lower, ratio.mT, upper=False)
+        np.testing.assert_allclose(torch.linalg.eigvalsh(ratio), 1.0, atol=5e-3)
+
+
+def test_packed_evidence_of_few_transitions_stays_without_negative_eigenvalues():
+    """Three equations in four directions, in units of a noise of 1e-5; and an agent without any transition."""
+    model = population(DISCRETE)
+    data = replace(alone(logged(model, [3], 1, noise=0.01)), n_agents=2)
+    prior = prior_of(model, 1e-10)
+    evidence = gather_evidence(model, prior.noise, data)
+    kept = FactorPosterior(prior, PackedEvidence.pack(evidence))
+    values = torch.linalg.eigvalsh(kept.evidence.of([0]).information)[:, 0]
+    assert (values[:, 0].abs() < 1e-12 * values[:, -1]).all()
+    np.testing.assert_allclose(kept.mean, FactorPosterior(prior, evidence).mean, rtol=1e-4, atol=1e-4)
+    assert torch.isfinite(kept.sample(0, np.random.default_rng(0))).all()
+    nobody = kept.evidence.of([1])
+    assert not nobody.information.any() and not nobody.vector.any() and kept.undetermined(1) == 4
+
+
+@pytest.mark.parametrize(("rank", "share"), [(3, 0.41), (30, 0.27)])
+def test_packed_evidence_takes_a_third_of_the_memory(rank, share):
+    _, evidence = uneven(agents=4, rank=rank)
+    packed = PackedEvidence.pack(evidence)
+    sizes = [sum(x.nbytes for x in vars(kept).values()) for kept in (evidence, packed)]
+    assert sizes[1] < share * sizes[0]
+
+
+def test_files_with_whole_information_matrices_can_be_read():
+    prior, evidence = uneven(agents=3, rank=4)
+    old = {
+        "prior.centres": prior.centres,
+        "prior.noise": prior.noise,
+        "evidence.information": evidence.information,
+        "evidence.vector": evidence.vector,
+        "evidence.seen": evidence.seen,
+    }
+    loaded = from_tensors(old)
+    np.testing.assert_array_equal(loaded.mean, FactorPosterior(prior, evidence).mean)
+    assert "evidence.information" not in to_tensors(loaded)
+
+
 # --- online ---------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +388,8 @@ def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
     for name, value in to_tensors(bigger.beliefs).items():
         np.testing.assert_array_equal(value, to_tensors(loaded.beliefs)[name])
     assert from_tensors(to_tensors(loaded.beliefs)).n_agents == 6
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "bigger" / WEIGHTS).read_bytes()
 
 
 def test_data_of_another_domain_are_refused(simulator, cars, pushes):

@@ -13,6 +13,7 @@ from conftest import TINY
 from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Parts, moments
+from persim_gym.simulator.factor_rows import different_agents, pack_rows
 from persim_gym.simulator.fit import TrainingDiverged, fit
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.shape import ModelShape
@@ -36,8 +37,8 @@ def many_data(k: int = 1500):
     return agent, obs, rng.integers(4, size=k), delta
 
 
-def three_epochs(engine_of):
-    model = FactoredEnsemble(MANY)
+def three_epochs(engine_of, rank=5):
+    model = FactoredEnsemble(replace(MANY, rank=rank))
     engine = engine_of(model)
     for epoch in range(3):
         order = np.stack([np.random.default_rng([epoch, m]).permutation(1500) for m in range(2)])
@@ -45,8 +46,12 @@ def three_epochs(engine_of):
     return loss, model.agent_encoder.factor.detach().clone(), model.state_dict(), engine
 
 
-def compiled(sparse):
-    return three_epochs(lambda model: CompiledTraining(model, *many_data(), 0.1, sparse=sparse))
+def compiled(sparse, rank=5):
+    return three_epochs(lambda model: CompiledTraining(model, *many_data(), 0.1, sparse=sparse), rank)
+
+
+def compiled_on_two_lines(sparse):
+    return compiled(sparse, rank=8)
 
 
 def in_tensors(sparse):
@@ -54,11 +59,11 @@ def in_tensors(sparse):
     return three_epochs(lambda model: TensorTraining(model, *data, 0.1, sparse=sparse))
 
 
-@pytest.mark.parametrize("run", [compiled, in_tensors])
+@pytest.mark.parametrize("run", [compiled, compiled_on_two_lines, in_tensors])
 def test_row_wise_updates_equal_dense_adam(run):
     """Each factor is without a gradient for 30 steps on average between two with one."""
     (loss, dense, state, _), (sparse_loss, sparse, sparse_state, engine) = run(False), run(True)
-    start = FactoredEnsemble(MANY).agent_encoder.factor.detach()
+    start = FactoredEnsemble(replace(MANY, rank=dense.shape[2])).agent_encoder.factor.detach()
     assert (dense - start).abs().mean() > 0.02  # far more than the tolerance
     assert sparse_loss == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(sparse, dense, rtol=0, atol=1e-5)
@@ -86,6 +91,23 @@ def test_a_row_without_a_gradient_moves_as_adam_moves_it():
         rows._step = 40
         rows.finish()
         torch.testing.assert_close(table, reference.detach(), rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(3, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
+def test_an_agent_s_row_is_whole_cache_lines(rank, lines):
+    table, first, second = np.arange(3 * 7 * rank, dtype=np.float32).reshape(3, 7, rank)
+    memory = pack_rows(table, first, second)
+    assert memory.shape == (7, 16 * lines) and memory.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(memory[:, : 3 * rank], np.concatenate([table, first, second], axis=1))
+    assert (memory[:, 3 * rank :] == 0).all()
+
+
+def test_agents_of_a_batch_are_counted_once():
+    rows = np.array([[4, 0], [1, 0], [4, 0], [2, 0], [1, 0]], dtype=np.float32)
+    place, where, touched = np.zeros(6, dtype=np.int32), np.empty(5, dtype=np.int64), np.empty(5, dtype=np.int64)
+    assert different_agents(rows, place, where, touched) == 3
+    assert touched[:3].tolist() == [4, 1, 2] and where.tolist() == [0, 1, 0, 2, 1]
+    assert not place.any()
 
 
 def test_large_populations_are_trained_row_by_row():

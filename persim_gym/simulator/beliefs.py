@@ -10,10 +10,11 @@ dimensions (that of the covariates), which one wide Gaussian fills out: with it,
 times larger on CartPole (docs/personalize.md). All components have one covariance, so that the posterior is a mixture
 in closed form too.
 
-Everything is float64: what data say about different directions differs by many magnitudes.
+Everything is float64: what data say about different directions differs by many magnitudes. Only what is kept of many
+agents is float32, in a form that takes this (`PackedEvidence`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from persim_gym.simulator.evidence import AT_ONCE, Evidence, PackedEvidence
+
 BANDWIDTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of the prior's components, in standard deviations of learned factors
-_AGENTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -77,47 +79,6 @@ class FactorPrior:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What transitions say about the factors of N agents; that of more transitions is the sum.
-
-    Attributes:
-        information: float64 [M, N, R, R].
-        vector: float64 [M, N, R].
-        seen: Number of transitions, int64 [N].
-    """
-
-    information: Tensor
-    vector: Tensor
-    seen: Tensor
-
-    @classmethod
-    def none(cls, members: int, agents: int, rank: int) -> "Evidence":
-        """That of no transitions."""
-        return cls(
-            torch.zeros(members, agents, rank, rank, dtype=torch.float64),
-            torch.zeros(members, agents, rank, dtype=torch.float64),
-            torch.zeros(agents, dtype=torch.int64),
-        )
-
-    def of(self, agents: Sequence[int]) -> "Evidence":
-        """That of some agents, in their order."""
-        chosen = torch.as_tensor(agents)
-        return Evidence(self.information[:, chosen], self.vector[:, chosen], self.seen[chosen])
-
-    def joined(self, other: "Evidence") -> "Evidence":
-        """These agents, then the other's."""
-        return Evidence(
-            torch.cat([self.information, other.information], dim=1),
-            torch.cat([self.vector, other.vector], dim=1),
-            torch.cat([self.seen, other.seen]),
-        )
-
-    def __add__(self, other: "Evidence") -> "Evidence":
-        """Evidence of both sets of transitions about the same agents."""
-        return Evidence(self.information + other.information, self.vector + other.vector, self.seen + other.seen)
-
-
-@dataclass(frozen=True)
 class FactorPosterior:
     """Beliefs about the latent factors of N agents after their transitions, each member its own.
 
@@ -127,7 +88,7 @@ class FactorPosterior:
     """
 
     prior: FactorPrior
-    evidence: Evidence
+    evidence: Evidence | PackedEvidence
 
     @property
     def n_agents(self) -> int:
@@ -137,7 +98,7 @@ class FactorPosterior:
     @cached_property
     def mean(self) -> Tensor:
         """Posterior means, [M, N, R]."""
-        parts = torch.arange(self.n_agents).split(_AGENTS_AT_ONCE)
+        parts = torch.arange(self.n_agents).split(AT_ONCE)
         return torch.cat([self._mixture(self.evidence.of(part.tolist()))[0] for part in parts], dim=1)
 
     def covariance(self, agent: int) -> Tensor:
@@ -165,7 +126,7 @@ class FactorPosterior:
         """
         root = torch.linalg.cholesky(self.prior.covariance)
         ratios: NDArray[np.float64] = torch.linalg.eigvalsh(
-            root.mT @ self.evidence.information[:, agent] @ root
+            root.mT @ self.evidence.of([agent]).information[:, 0] @ root
         ).numpy()
         return ratios.clip(0)
 
@@ -220,24 +181,28 @@ def shrunk_covariance(factors: Tensor) -> Tensor:
 
 
 def to_tensors(posterior: FactorPosterior) -> dict[str, Tensor]:
-    """Named arrays for a file."""
+    """Named arrays for a file. Learned factors are float32 numbers, and stay exactly what they are."""
     prior, evidence = posterior.prior, posterior.evidence
+    packed = PackedEvidence.pack(evidence) if isinstance(evidence, Evidence) else evidence
     return {
-        "prior.centres": prior.centres,
+        "prior.centres": prior.centres.float(),
         "prior.noise": prior.noise,
-        "evidence.information": evidence.information,
-        "evidence.vector": evidence.vector,
-        "evidence.seen": evidence.seen,
+        "evidence.root": packed.root,
+        "evidence.target": packed.target,
+        "evidence.seen": packed.seen,
     }
 
 
 def from_tensors(stored: Mapping[str, Tensor]) -> FactorPosterior:
-    """Reads what `to_tensors` wrote.
+    """Reads what `to_tensors` wrote, or an earlier version, which kept information matrices whole.
 
     Raises:
         KeyError: If a part is missing.
     """
-    return FactorPosterior(
-        FactorPrior(stored["prior.centres"], stored["prior.noise"]),
-        Evidence(stored["evidence.information"], stored["evidence.vector"], stored["evidence.seen"]),
-    )
+    seen = stored["evidence.seen"]
+    evidence: Evidence | PackedEvidence
+    if "evidence.information" in stored:
+        evidence = Evidence(stored["evidence.information"], stored["evidence.vector"], seen)
+    else:
+        evidence = PackedEvidence(stored["evidence.root"], stored["evidence.target"], seen)
+    return FactorPosterior(FactorPrior(stored["prior.centres"].double(), stored["prior.noise"]), evidence)

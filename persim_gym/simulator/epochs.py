@@ -8,8 +8,16 @@ import numpy as np
 from numba import njit
 
 from persim_gym.simulator.activation import tanh
+from persim_gym.simulator.factor_rows import (
+    different_agents,
+    fetch_rows,
+    pack_rows,
+    prefetch_agents,
+    prefetch_batch,
+    store_rows,
+)
 from persim_gym.simulator.products import NARROW, multiply_narrow, multiply_wide
-from persim_gym.simulator.sparse import BETA1, BETA2, fetch_rows, lazy_tables, pack_rows, store_rows, unpack_rows
+from persim_gym.simulator.sparse import BETA1, BETA2, lazy_tables
 
 BLOCK = 32  # rows that are carried forward and back together: their activations stay in a core's nearest caches
 
@@ -38,13 +46,16 @@ def train_steps(  # type: ignore
     table, g_table = theta[o4:o5].reshape(n_actions, rank), grad[o4:o5].reshape(n_actions, rank)
     common, g_common = theta[o5:], grad[o5:]
     step_size, epsilon, tail, tail_epsilon, powers, decay = lazy_tables(rates, count)
+    tables = tail, tail_epsilon, powers, decay
     # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
     where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
     touched = np.empty(batch, dtype=np.int64)  # whose they are
-    memory = pack_rows(factor, factor_first, factor_second, tail, tail_epsilon) if sparse else factor
+    place = np.zeros(len(factor) if sparse else 0, dtype=np.int32)  # scratch
+    memory = pack_rows(factor, factor_first, factor_second) if sparse else factor
     now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
     now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
     now_second = np.empty((batch, rank), dtype=np.float32) if sparse else factor_second
+    adam_rows = now, now_first, now_second
     g_factor = np.zeros_like(now)
     block = min(BLOCK, batch)
     turned = np.zeros((hidden, -(-outs // NARROW) * NARROW), dtype=np.float32)  # w2 with hidden units first
@@ -68,13 +79,15 @@ def train_steps(  # type: ignore
         for o in range(outs):
             for h in range(hidden):
                 turned[h, o] = w2[o, h]
-        for b in range(batch):  # all reads first: their cache misses then overlap
+        for b in range(batch):
             rows[b] = data[order[step * batch + b]]
+        coming = order[(step + 1) * batch : (step + 2) * batch]  # on its way while this step computes
         if sparse:
-            different = fetch_rows(
-                memory, rows, where, touched, now, now_first, now_second, step, tail, tail_epsilon, powers, decay
-            )
+            prefetch_agents(data, coming, memory, place)
+            different = different_agents(rows, place, where, touched)
+            fetch_rows(memory, touched[:different], adam_rows, step, tables)
         else:
+            prefetch_batch(data, coming)
             for b in range(batch):
                 where[b] = int(rows[b, 0])
         for start in range(0, batch, block):
@@ -115,9 +128,9 @@ def train_steps(  # type: ignore
             epsilon[step + 1],
         )
         if sparse:
-            store_rows(memory, touched, different, now, now_first, now_second, step + 1, tail, tail_epsilon)
+            store_rows(memory, touched[:different], adam_rows, step + 1)
     if sparse:
-        unpack_rows(memory, factor, factor_first, factor_second, len(rates), tail, tail_epsilon, powers, decay)
+        fetch_rows(memory, np.arange(len(factor)), (factor, factor_first, factor_second), len(rates), tables)
     return total
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from persim_gym.simulator.beliefs import Evidence, FactorPosterior
+from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.dynamics import AgentDynamics
+from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble, unknown_agent
 from persim_gym.simulator.personalize import features, targets
 
@@ -81,7 +82,7 @@ class OnlineDynamics:
             (scaled.mT @ change[..., None])[..., 0].sum(1, keepdim=True),
             torch.tensor([len(before)]),
         )
-        self._posterior = FactorPosterior(self._posterior.prior, self._posterior.evidence + more)
+        self._posterior = FactorPosterior(self._posterior.prior, self._posterior.evidence.of([0]) + more)
         self._bound = None
 
     def forget(self) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from persim_gym.simulator.beliefs import Evidence, FactorPosterior, FactorPrior
+from persim_gym.simulator.beliefs import FactorPosterior, FactorPrior
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.encoders import AgentEncoder
+from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.transition_file import TransitionFile
 from persim_gym.transitions import Transitions
@@ -169,9 +170,10 @@ def personalized(
     check_fit(model, transitions)
     names, agent = np.unique(transitions.agent, return_inverse=True)
     fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
-    new = FactorPosterior(beliefs.prior, gather_evidence(model, beliefs.prior.noise, fresh))
+    evidence = gather_evidence(model, beliefs.prior.noise, fresh)
+    new = FactorPosterior(beliefs.prior, evidence)
     old = model.agent_encoder(torch.arange(model.shape.n_agents)).detach().double()
-    joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(new.evidence))
+    joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(evidence))
     return with_factors(model, torch.cat([old, new.mean], dim=1)), joined, new
 
 
