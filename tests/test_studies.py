@@ -80,4 +80,4 @@ def test_tables_and_figure_of_a_small_study(tmp_path):
     personalize_figure({"cartpole": (errors, returns), "halfcheetah": (errors, [])}, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     limits = summary(rng.uniform(size=(40, 5)), np.ones((40, 5)), bound=0.5, level=0.9)
-    assert "| a case | 7 | 93.0% |  |  |" in trust_table([{"case": "a case", "rollouts": 7, "kept": 0.93}], limits)
+    assert "| a case | 7 | 93.0% |  |  |  |" in trust_table([{"case": "a case", "rollouts": 7, "kept": 0.93}], limits)

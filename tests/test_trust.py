@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
@@ -16,8 +17,11 @@ from persim_gym.simulator.conformal import (
     trust_horizons,
 )
 from persim_gym.simulator.fit import fit
+from persim_gym.simulator.local_error import LocalError
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
 from persim_gym.transitions import Transitions
 
@@ -142,12 +146,101 @@ def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
             assert spreads[row, t] == pytest.approx(model.disagreement(now)[0], rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def model(fleet):
+    return fit(fleet, replace(TINY, epochs=20), n_actions=3, progress=False).requires_grad_(False)
+
+
+def test_the_error_around_a_logged_point_is_that_of_its_nearest_transitions(fleet, model):
+    rows = np.arange(0, len(fleet), 101)
+    errors = []
+    for row in range(len(fleet)):
+        following = model.dynamics(int(fleet.agent[row]))(
+            np.repeat(fleet.obs[row][None, None], 3, axis=0), fleet.action[row : row + 1]
+        )
+        errors.append((following.mean(axis=0)[0] - fleet.next_obs[row]) / model.logged_std.numpy())
+    squared = np.square(errors).mean(axis=1)
+    keys = fleet.obs / model.logged_std.numpy()
+    for neighbours in (1, 5):
+        local = LocalError(model, fleet, neighbours)(fleet.obs[rows], fleet.action[rows])
+        for row, found in zip(rows, local, strict=True):
+            apart = np.where(fleet.action == fleet.action[row], np.linalg.norm(keys - keys[row], axis=1), np.inf)
+            assert found == pytest.approx(np.sqrt(squared[np.argsort(apart)[:neighbours]].mean()), rel=1e-3, abs=1e-6)
+
+
+def test_the_error_around_a_point_grows_where_data_contradict_all_members(fleet, model):
+    """A wall that no member knows of: the spread of members says nothing of it."""
+    beyond = fleet.obs[:, 0] > np.quantile(fleet.obs[:, 0], 0.8)
+    following = fleet.next_obs.copy()
+    following[beyond, 1] -= 1.0 * model.logged_std.numpy()[1]
+    obs, action = fleet.obs[::7], fleet.action[::7]
+    before = LocalError(model, fleet)(obs, action)
+    after = LocalError(model, replace(fleet, next_obs=following))(obs, action)
+    far = fleet.obs[::7, 0] > np.quantile(fleet.obs[:, 0], 0.9)
+    near = fleet.obs[::7, 0] < np.quantile(fleet.obs[:, 0], 0.5)
+    assert np.median(after[far]) == pytest.approx(np.sqrt(0.5), rel=0.3)  # one of two dimensions
+    np.testing.assert_allclose(after[near], before[near])
+
+
+def test_where_nothing_was_logged_no_error_is_small_enough(fleet, model):
+    local = LocalError(model, fleet.select(fleet.action != 2))
+    points = np.array([[-0.5, 0.0], [np.nan, 0.0], [-0.5, 0.0]])
+    assert np.isfinite(local(points, np.array([0, 1, 2]))).tolist() == [True, False, False]
+
+
+def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
+    """The same observations with two pushes; data contradict the model for one of them."""
+    push = np.where(fleet.action == 2, 1.0, -1.0).astype(np.float32)[:, None]
+    data = replace(fleet, action=push)
+    shape = ModelShape(60, 2, n_actions=0, action_dim=1, rank=2, members=3, state_layers=(8,))
+    model = FactoredEnsemble(shape).requires_grad_(False)
+    model.logged_std.copy_(torch.from_numpy(data.obs.std(axis=0)))
+    following = data.next_obs.copy()
+    following[push[:, 0] > 0, 1] -= 50 * model.logged_std.numpy()[1]
+    local = LocalError(model, replace(data, next_obs=following))
+    obs = data.obs[::50]
+    away, towards = (local(obs, np.full((len(obs), 1), x, dtype=np.float32)) for x in (1.0, -1.0))
+    assert np.median(away) > 20 + np.median(towards)
+
+
+def test_errors_around_the_points_passed_add_to_the_squared_spread(fleet, model):
+    known = learned_beliefs(model, fleet)
+    windows = cut_windows(fleet, np.array([5, 130]), steps=4)
+    errors, spreads = open_loop(model, known, windows)
+    asked = []
+
+    def local(obs, action):
+        asked.append((obs.copy(), action.copy()))
+        return np.array([0.3, 0.4])
+
+    same, more = open_loop(model, known, windows, local=local)
+    np.testing.assert_array_equal(same, errors)
+    added = np.arange(1, 5) * np.array([[0.09], [0.16]])
+    np.testing.assert_allclose(np.square(more), np.square(spreads) + added, rtol=1e-6)
+    np.testing.assert_allclose(asked[0][0], windows.obs, rtol=1e-6)
+    np.testing.assert_array_equal(np.stack([a for _, a in asked], axis=1), windows.actions)
+    start = np.repeat(windows.obs[0][None, None], 3, axis=0)
+    np.testing.assert_allclose(asked[1][0][0], model.dynamics(0)(start, windows.actions[0, :1]).mean(0)[0], rtol=1e-5)
+
+
+def test_a_card_from_before_local_errors_keeps_its_meaning(fleet, model):
+    errors, spreads = rollouts(np.random.default_rng(0), 40)
+    trust = summary(errors, spreads, bound=0.2, level=0.9)
+    stored = {name: value for name, value in trust.to_json().items() if name != "neighbours"}
+    old = Trust.from_json(stored)
+    assert old.neighbours == 0 and old.local_error(model, fleet) is None
+    assert isinstance(replace(old, neighbours=8).local_error(model, fleet), LocalError)
+    with pytest.raises(ValueError, match="persim calibrate"):
+        Trust.from_json({**stored, "unheard": 1})
+
+
 def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     recipe = replace(TINY, epochs=4)
     model = fit(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
     trust = calibrate(model, recipe, fleet, **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
+    assert trust.neighbours > 0
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
     assert trust == calibrate(model, recipe, fleet, **options)

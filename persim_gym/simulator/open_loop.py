@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.local_error import LocalError
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.rows import RowsDynamics
 from persim_gym.transitions import Transitions
@@ -52,18 +53,24 @@ def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int)
 
 
 def open_loop(
-    model: FactoredEnsemble, beliefs: FactorPosterior, windows: Windows, seed: int = 0
+    model: FactoredEnsemble,
+    beliefs: FactorPosterior,
+    windows: Windows,
+    seed: int = 0,
+    local: LocalError | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rolls every member out along the windows' actions, with its factor and with a draw of its belief.
 
-    The squared spread is the variance over members plus their mean squared distance to the rollout of their draw: what
-    the ensemble does not know of the dynamics, and what it does not know of the agent.
+    The squared spread is the variance over members, plus their mean squared distance to the rollout of their draw, plus
+    the squared errors around the points passed so far: what the ensemble does not know of the dynamics, what it does
+    not know of the agent, and what it got wrong on logged transitions that were much the same.
 
     Args:
         model: The ensemble.
         beliefs: Of its agents' factors.
         windows: Starts and actions; of B agents that may repeat.
         seed: Of the draws.
+        local: Errors around points; None to leave them out of the spread.
 
     Returns:
         Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
@@ -75,14 +82,17 @@ def open_loop(
     scale, size = model.logged_std.numpy(), model.shape.obs_dim
     now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
     errors, spreads = [], []
+    passed = np.zeros(len(agents))  # squared errors around the points passed, [B]
     for t in range(windows.actions.shape[1]):
         action = np.ascontiguousarray(windows.actions[:, t])
-        now, other = settled(now, action), drawn(other, action)  # [M, B, D]
         with np.errstate(invalid="ignore", over="ignore"):
+            if local is not None:
+                passed = passed + np.square(local(now[..., :size].mean(axis=0, dtype=np.float64), action))
+            now, other = settled(now, action), drawn(other, action)  # [M, B, D]
             apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
             errors.append(np.sqrt(np.square(apart).mean(axis=1)))
             unknown = np.square((other - now)[..., :size] / scale).mean(axis=(0, 2), dtype=np.float64)
-            spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
+            spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown + passed))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
     error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
     return error, np.where(np.isfinite(spread), spread, np.inf)
