@@ -9,6 +9,7 @@ from conftest import TINY
 
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.conformal import (
     conformal_horizon,
     conformal_scale,
@@ -23,6 +24,7 @@ from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
+from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
 
 
@@ -265,3 +267,34 @@ def test_an_agent_without_data_is_trusted_less(fleet):
     _, of_known = open_loop(model, beliefs, replace(windows, agent=np.full(8, 9)))
     assert np.median(spreads[:, -1]) > 1.5 * np.median(of_known[:, -1])
     assert np.median(errors[:, -1] / spreads[:, -1]) < 3
+
+
+def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what_is_covered(
+    fleet, tmp_path, capsys, monkeypatch
+):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet)
+    recipe = replace(TINY, epochs=2, polish=True)
+    folder = train_simulator(
+        fleet, name="small", domain="mountaincar", recipe=recipe, folder=tmp_path / "small", progress=False
+    )
+    weights = load_simulator(str(folder)).card.sha256
+    command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--agents", "12", "--steps", "10"]
+
+    def interrupted(*_):
+        raise RuntimeError("out of power")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
+        patch.setattr("persim_gym.simulator.trust.learned_beliefs", interrupted)
+        app(command, standalone_mode=False)
+    assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
+    app(command, standalone_mode=False)
+    assert not list((tmp_path / "home" / "training").iterdir())
+    loaded = load_simulator(str(folder))
+    assert loaded.card.sha256 == weights and Trust.from_json(loaded.card.trust).bound == 0.5
+    app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text

@@ -13,6 +13,7 @@ from persim_gym.transitions import Transitions
 NEIGHBOURS = 8
 MOST = 500_000  # logged transitions that are looked at
 _CHUNK = 2048
+_WIDE = 8  # dimensions past which a tree looks at most of its points; neighbours are then no more than thrice as far
 _VARIES = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
 
 
@@ -69,7 +70,9 @@ class LocalError:
         for number, (tree, squared) in self._regions.items():
             rows = np.flatnonzero(finite & (action == number) if self._discrete else finite)
             if len(rows):
-                _, nearest = tree.query(keys[rows], k=np.arange(1, min(self._neighbours, len(squared)) + 1))
+                count = min(self._neighbours, len(squared))
+                wide = 2.0 if keys.shape[1] > _WIDE else 0.0
+                _, nearest = tree.query(keys[rows], k=np.arange(1, count + 1), eps=wide)
                 result[rows] = np.sqrt(squared[nearest].mean(axis=1))
         return result
 
