@@ -18,10 +18,10 @@ from persim_gym.simulator.conformal import (
     trust_horizons,
 )
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.local_error import LocalError
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
 from persim_gym.train import train_simulator
@@ -153,41 +153,51 @@ def model(fleet):
     return fit(fleet, replace(TINY, epochs=20), n_actions=3, progress=False).requires_grad_(False)
 
 
-def test_the_error_around_a_logged_point_is_that_of_its_nearest_transitions(fleet, model):
+def test_residuals_are_those_of_the_nearest_logged_transitions(fleet, model):
     rows = np.arange(0, len(fleet), 101)
-    errors = []
-    for row in range(len(fleet)):
-        following = model.dynamics(int(fleet.agent[row]))(
-            np.repeat(fleet.obs[row][None, None], 3, axis=0), fleet.action[row : row + 1]
-        )
-        errors.append((following.mean(axis=0)[0] - fleet.next_obs[row]) / model.logged_std.numpy())
-    squared = np.square(errors).mean(axis=1)
     keys = fleet.obs / model.logged_std.numpy()
-    for neighbours in (1, 5):
-        local = LocalError(model, fleet, neighbours)(fleet.obs[rows], fleet.action[rows])
-        for row, found in zip(rows, local, strict=True):
-            apart = np.where(fleet.action == fleet.action[row], np.linalg.norm(keys - keys[row], axis=1), np.inf)
-            assert found == pytest.approx(np.sqrt(squared[np.argsort(apart)[:neighbours]].mean()), rel=1e-3, abs=1e-6)
+    found = LoggedResiduals(model, fleet)(fleet.obs[rows], fleet.action[rows])
+    assert found.shape == (3, len(rows), 2)
+    for i, row in enumerate(rows):
+        apart = np.where(fleet.action == fleet.action[row], np.linalg.norm(keys - keys[row], axis=1), np.inf)
+        for member, near in enumerate(np.argsort(apart)[:3]):
+            now = np.repeat(fleet.obs[near][None, None], 3, axis=0)
+            predicted = model.dynamics(int(fleet.agent[near]))(now, fleet.action[near : near + 1]).mean(axis=0)[0]
+            np.testing.assert_allclose(found[member, i], fleet.next_obs[near] - predicted, atol=2e-7)
 
 
-def test_the_error_around_a_point_grows_where_data_contradict_all_members(fleet, model):
+def test_residuals_grow_where_data_contradict_all_members(fleet, model):
     """A wall that no member knows of: the spread of members says nothing of it."""
+    std = model.logged_std.numpy()
     beyond = fleet.obs[:, 0] > np.quantile(fleet.obs[:, 0], 0.8)
     following = fleet.next_obs.copy()
-    following[beyond, 1] -= 1.0 * model.logged_std.numpy()[1]
+    following[beyond, 1] -= std[1]
     obs, action = fleet.obs[::7], fleet.action[::7]
-    before = LocalError(model, fleet)(obs, action)
-    after = LocalError(model, replace(fleet, next_obs=following))(obs, action)
-    far = fleet.obs[::7, 0] > np.quantile(fleet.obs[:, 0], 0.9)
-    near = fleet.obs[::7, 0] < np.quantile(fleet.obs[:, 0], 0.5)
-    assert np.median(after[far]) == pytest.approx(np.sqrt(0.5), rel=0.3)  # one of two dimensions
-    np.testing.assert_allclose(after[near], before[near])
+    before = LoggedResiduals(model, fleet)(obs, action)
+    after = LoggedResiduals(model, replace(fleet, next_obs=following))(obs, action)
+    far, near = (np.quantile(fleet.obs[:, 0], q) for q in (0.9, 0.5))
+    moved = (after - before)[:, obs[:, 0] > far]
+    np.testing.assert_allclose(moved, np.broadcast_to([0, -std[1]], moved.shape), atol=1e-6, rtol=1e-4)
+    np.testing.assert_array_equal(after[:, obs[:, 0] < near], before[:, obs[:, 0] < near])
 
 
-def test_where_nothing_was_logged_no_error_is_small_enough(fleet, model):
-    local = LocalError(model, fleet.select(fleet.action != 2))
+def test_where_nothing_was_logged_nothing_is_promised(fleet, model):
+    logged = LoggedResiduals(model, fleet.select(fleet.action != 2))
     points = np.array([[-0.5, 0.0], [np.nan, 0.0], [-0.5, 0.0]])
-    assert np.isfinite(local(points, np.array([0, 1, 2]))).tolist() == [True, False, False]
+    assert np.isfinite(logged(points, np.array([0, 1, 2]))).all(axis=(0, 2)).tolist() == [True, False, False]
+    windows = cut_windows(fleet, np.array([5, 130]), steps=3)
+    windows = replace(windows, actions=np.array([[0, 2, 0], [1, 0, 1]]))
+    _, spreads = open_loop(model, learned_beliefs(model, fleet), windows, logged=logged)
+    assert np.isfinite(spreads).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_a_few_logged_transitions_serve_all_members(fleet, model):
+    two = np.flatnonzero(fleet.action == 2)[:2]
+    keep = fleet.action != 2
+    keep[two] = True
+    found = LoggedResiduals(model, fleet.select(keep))(fleet.obs[two[:1]], np.array([2]))
+    np.testing.assert_array_equal(found[2], found[0])
+    assert (found[1] != found[0]).any()
 
 
 def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
@@ -198,40 +208,52 @@ def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
     model = FactoredEnsemble(shape).requires_grad_(False)
     model.logged_std.copy_(torch.from_numpy(data.obs.std(axis=0)))
     following = data.next_obs.copy()
-    following[push[:, 0] > 0, 1] -= 50 * model.logged_std.numpy()[1]
-    local = LocalError(model, replace(data, next_obs=following))
+    following[push[:, 0] > 0, 1] -= 7
+    before = LoggedResiduals(model, data)
+    after = LoggedResiduals(model, replace(data, next_obs=following))
     obs = data.obs[::50]
-    away, towards = (local(obs, np.full((len(obs), 1), x, dtype=np.float32)) for x in (1.0, -1.0))
-    assert np.median(away) > 20 + np.median(towards)
+    for x, shift in ((1.0, -7.0), (-1.0, 0.0)):
+        towards = np.full((len(obs), 1), x, dtype=np.float32)
+        moved = (after(obs, towards) - before(obs, towards))[..., 1]
+        assert np.median(moved) == pytest.approx(shift, abs=1e-5)
 
 
-def test_errors_around_the_points_passed_add_to_the_squared_spread(fleet, model):
-    known = learned_beliefs(model, fleet)
-    windows = cut_windows(fleet, np.array([5, 130]), steps=4)
-    errors, spreads = open_loop(model, known, windows)
-    asked = []
+def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, model):
+    sums = learned_beliefs(model, fleet).evidence
+    known = FactorPosterior(
+        learned_beliefs(model, fleet).prior,
+        replace(sums, information=sums.information * 1e12, vector=sums.vector * 1e12),
+    )
+    model = polished(model, known)
+    windows, asked = cut_windows(fleet, np.array([5, 130]), steps=3), []
+    push = np.array([[[0.01, 0.001]], [[0.0, 0.0]], [[-0.02, 0.002]]], dtype=np.float32)  # [M, 1, D]
 
-    def local(obs, action):
+    def logged(obs, action):
         asked.append((obs.copy(), action.copy()))
-        return np.array([0.3, 0.4])
+        return push
 
-    same, more = open_loop(model, known, windows, local=local)
+    errors, spreads = open_loop(model, known, windows)
+    same, more = open_loop(model, known, windows, logged=logged)
     np.testing.assert_array_equal(same, errors)
-    added = np.arange(1, 5) * np.array([[0.09], [0.16]])
-    np.testing.assert_allclose(np.square(more), np.square(spreads) + added, rtol=1e-6)
-    np.testing.assert_allclose(asked[0][0], windows.obs, rtol=1e-6)
-    np.testing.assert_array_equal(np.stack([a for _, a in asked], axis=1), windows.actions)
-    start = np.repeat(windows.obs[0][None, None], 3, axis=0)
-    np.testing.assert_allclose(asked[1][0][0], model.dynamics(0)(start, windows.actions[0, :1]).mean(0)[0], rtol=1e-5)
+    for row, agent in enumerate((0, 2)):
+        dynamics, now = model.dynamics(agent), np.repeat(windows.obs[row][None, None], 3, axis=0)
+        other = now
+        for t in range(3):
+            np.testing.assert_allclose(asked[t][0][row], now.mean(axis=0)[0], rtol=1e-5, atol=1e-7)
+            assert asked[t][1][row] == windows.actions[row, t]
+            now, other = (dynamics(x, windows.actions[row, t : t + 1]) for x in (now, other))
+            other = np.clip(other + push, model.obs_low.numpy(), model.obs_high.numpy())
+            apart = np.square((other - now) / model.logged_std.numpy()).mean()
+            assert more[row, t] == pytest.approx(np.sqrt(model.disagreement(now)[0] ** 2 + apart), rel=1e-3)
 
 
-def test_a_card_from_before_local_errors_keeps_its_meaning(fleet, model):
+def test_a_card_from_before_residuals_keeps_its_meaning(fleet, model):
     errors, spreads = rollouts(np.random.default_rng(0), 40)
     trust = summary(errors, spreads, bound=0.2, level=0.9)
-    stored = {name: value for name, value in trust.to_json().items() if name != "neighbours"}
+    stored = {name: value for name, value in trust.to_json().items() if name != "residuals"}
     old = Trust.from_json(stored)
-    assert old.neighbours == 0 and old.local_error(model, fleet) is None
-    assert isinstance(replace(old, neighbours=8).local_error(model, fleet), LocalError)
+    assert not old.residuals and old.logged(model, fleet) is None
+    assert isinstance(replace(old, residuals=True).logged(model, fleet), LoggedResiduals)
     with pytest.raises(ValueError, match="persim calibrate"):
         Trust.from_json({**stored, "unheard": 1})
 
@@ -242,7 +264,7 @@ def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
     trust = calibrate(model, recipe, fleet, **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
-    assert trust.neighbours > 0
+    assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
     assert trust == calibrate(model, recipe, fleet, **options)

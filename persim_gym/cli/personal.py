@@ -106,13 +106,13 @@ def print_agent(simulator: str, agent: int) -> None:
         f"{trust.level:.0%} of trajectories"
     )
     say(
-        f"calibration                 error < {trust.scale:.3g} x ensemble spread; held on {trust.band_coverage:.1%}, "
+        f"calibration                 error < {trust.scale:.3g} x spread; held on {trust.band_coverage:.1%}, "
         f"horizon on {trust.coverage:.1%} of unseen logged trajectories ({trust.agents} agents)"
     )
     say(
         "covers                      agents of this population under the policy that logged the data, on average over "
         "them; no other policy"
-        + ("" if trust.neighbours else ", and least of all where logged data are few: calibrate again to count these")
+        + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
     )
     profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
     say(f"error by step, median (90 %) {profile}")

@@ -15,8 +15,8 @@ from persim_gym.experiments.personalize_study import drawn
 from persim_gym.experiments.protocol import PREDICTION_WARMUP, TEST_AGENTS
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.conformal import first_failures, trust_horizons
-from persim_gym.simulator.local_error import LocalError
 from persim_gym.simulator.open_loop import Windows, open_loop
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.trust import Trust
 
@@ -48,10 +48,10 @@ def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: 
 
 
 def measure(
-    simulator: Simulator, trust: Trust, windows: Sequence[Windows], local: LocalError | None
+    simulator: Simulator, trust: Trust, windows: Sequence[Windows], logged: LoggedResiduals | None
 ) -> dict[str, float]:
     """Shares of rollouts that keep the promise, and how long they are trusted."""
-    results = [open_loop(simulator.model, simulator.known_beliefs(), part, local=local) for part in windows]
+    results = [open_loop(simulator.model, simulator.known_beliefs(), part, logged=logged) for part in windows]
     errors, spreads = (np.concatenate(parts) for parts in zip(*results, strict=True))
     failures, horizons = first_failures(errors, trust.bound), trust_horizons(spreads, trust.scale, trust.bound)
     return {
@@ -84,13 +84,13 @@ def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[st
         {"case": "logged trajectories of unseen agents", "rollouts": trust.agents, "kept": trust.coverage}
     ]
     windows = {a: true_windows(domain, a, policy, EPISODES, trust.steps) for a in (*TEST_AGENTS, *OTHERS)}
-    local = trust.local_error(loaded.model, data)
+    logged = trust.logged(loaded.model, data)
     for case, agents in (("test policy, agents 0-4", TEST_AGENTS), ("test policy, agents 5-49", OTHERS)):
-        rows.append({"case": case} | measure(loaded, trust, [windows[a] for a in agents], local))
+        rows.append({"case": case} | measure(loaded, trust, [windows[a] for a in agents], logged))
     if held_out is None:
         return rows
     stranger = load_simulator(str(Path(held_out)))
-    local = trust.local_error(stranger.model, data.select(~np.isin(data.agent, TEST_AGENTS)))
+    logged = trust.logged(stranger.model, data.select(~np.isin(data.agent, TEST_AGENTS)))
     for count in COUNTS:
         parts = []
         for agent in TEST_AGENTS:
@@ -101,7 +101,7 @@ def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[st
                 number = known.model.shape.n_agents - 1
             window = windows[agent]
             parts.append((known, replace(window, agent=np.full(len(window.agent), number))))
-        measured = [measure(known, trust, [window], local) for known, window in parts]
+        measured = [measure(known, trust, [window], logged) for known, window in parts]
         mean = {name: float(np.mean([m[name] for m in measured])) for name in ("kept", "trusted", "possible", "share")}
         total = sum(int(m["rollouts"]) for m in measured)
         rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions", "rollouts": total} | mean)

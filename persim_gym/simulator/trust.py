@@ -7,8 +7,9 @@ members got wrong alike on logged transitions close by. The *trust horizon* of a
 exchangeable with the calibration ones (an agent of the population, the logging policy), the true error stays within the
 bound for the whole trust horizon with at least the stated probability, whatever the model.
 
-Another policy is no part of that promise. Errors around a point are taken from data of all agents, so that the spread
-grows where a policy goes to what was hard to fit; where nothing was logged at all, nobody knows (docs/personalize.md).
+Another policy is no part of that promise. Residuals around a point are taken from data of all agents, so that the
+spread grows where a policy goes to what was hard to fit; where nothing was logged at all, nobody knows
+(docs/personalize.md).
 """
 
 from collections.abc import Mapping
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.conformal import conformal_horizon, conformal_scale, measured_coverage, trust_horizons
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.local_error import NEIGHBOURS, LocalError
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, personalized, polished
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.transitions import Transitions
 
 PROFILE_STEPS = (1, 2, 5, 10, 20, 50)
@@ -49,8 +50,8 @@ class Trust:
         coverage: Likewise, share whose error stayed within the bound for the trust horizon; at least the level.
         profile: Median and 90 % quantile of the error by step.
         spread_profile: Median of the spread by step.
-        neighbours: Logged transitions whose errors count into the spread around each point; 0 for a card from before
-            they did.
+        residuals: Whether the spread counts residuals of logged transitions close by; false on a card from before it
+            did.
     """
 
     bound: float
@@ -63,7 +64,7 @@ class Trust:
     coverage: float
     profile: dict[str, list[float]]
     spread_profile: dict[str, float]
-    neighbours: int = 0
+    residuals: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -76,13 +77,13 @@ class Trust:
         Raises:
             ValueError: If keys are not those of this version, or there are none: the simulator is not calibrated.
         """
-        if set(stored) | {"neighbours"} != {f.name for f in fields(cls)}:
+        if set(stored) | {"residuals"} != {f.name for f in fields(cls)}:
             raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
         return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
 
-    def local_error(self, model: FactoredEnsemble, transitions: Transitions) -> LocalError | None:
-        """What of a simulator's errors on its own data the calibrated spread counts."""
-        return LocalError(model, transitions, self.neighbours) if self.neighbours else None
+    def logged(self, model: FactoredEnsemble, transitions: Transitions) -> LoggedResiduals | None:
+        """The residuals that the calibrated spread of a model counts, of what it was trained on."""
+        return LoggedResiduals(model, transitions) if self.residuals else None
 
 
 def calibrate(
@@ -146,8 +147,8 @@ def calibrate(
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
     new = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
-    measured = open_loop(bigger, everyone, new, seed, LocalError(sibling, seen))
-    return replace(summary(*measured, bound=bound, level=level, seed=seed), neighbours=NEIGHBOURS)
+    measured = open_loop(bigger, everyone, new, seed, LoggedResiduals(sibling, seen))
+    return replace(summary(*measured, bound=bound, level=level, seed=seed), residuals=True)
 
 
 def summary(
@@ -199,8 +200,8 @@ def agent_horizons(
     starts = np.random.default_rng(seed).integers(len(transitions), size=rollouts)
     windows = cut_windows(transitions, starts, trust.steps)
     lengths = windows.logged.sum(axis=1)
-    local = trust.local_error(model, transitions)
-    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed, local)
+    logged = trust.logged(model, transitions)
+    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed, logged)
     return np.minimum(trust_horizons(spreads, trust.scale, trust.bound), lengths), lengths
 
 
