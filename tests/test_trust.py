@@ -53,6 +53,17 @@ def test_the_promise_is_kept_on_new_rollouts_and_not_by_luck():
     assert 0.89 < np.mean(plain) < 0.95
 
 
+def test_a_spread_that_falls_again_costs_no_scale():
+    """Trust has ended where the spread was largest: what it is afterwards changes neither horizon nor scale."""
+    errors, spreads = rollouts(np.random.default_rng(3), 40)
+    falling = spreads.copy()
+    falling[:, 1::2] /= 50
+    largest = np.maximum.accumulate(falling, axis=1)
+    scale = conformal_scale(errors, falling, 0.2)
+    assert scale == conformal_scale(errors, largest, 0.2) < 5 * conformal_scale(errors, spreads, 0.2)
+    assert trust_horizons(falling, scale, 0.2).tolist() == trust_horizons(largest, scale, 0.2).tolist()
+
+
 def test_half_of_the_promise_needs_half_of_the_scale():
     errors, spreads = rollouts(np.random.default_rng(1), 200)
     assert conformal_scale(errors, spreads, 0.2, level=0.5) < conformal_scale(errors, spreads, 0.2, level=0.9)

@@ -9,7 +9,7 @@ bound for the whole trust horizon with at least the stated probability, whatever
 
 Another policy is no part of that promise. Residuals around a point are taken from data of all agents, so that the
 spread grows where a policy goes to what was hard to fit; where nothing was logged at all, nobody knows
-(docs/personalize.md).
+(docs/trust.md).
 """
 
 from collections.abc import Mapping
@@ -45,8 +45,8 @@ class Trust:
         horizon: The same promise without a look at the spread: one number of steps for every rollout.
         steps: Longest rollout that was looked at.
         agents: Number of agents it was calibrated on.
-        band_coverage: Share of calibration agents whose error stayed below `scale * spread` up to its first failure,
-            in halves that did not set the scale; close to the level.
+        band_coverage: Share of calibration agents whose error stayed below scale times largest spread so far up to its
+            first failure, in halves that did not set the scale; close to the level.
         coverage: Likewise, share whose error stayed within the bound for the trust horizon; at least the level.
         profile: Median and 90 % quantile of the error by step.
         spread_profile: Median of the spread by step.
