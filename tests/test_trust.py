@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.conformal import (
     conformal_horizon,
     conformal_scale,
@@ -16,9 +18,13 @@ from persim_gym.simulator.conformal import (
     trust_horizons,
 )
 from persim_gym.simulator.fit import fit
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.simulator.residuals import LoggedResiduals
+from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
+from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
 
 
@@ -45,6 +51,17 @@ def test_the_promise_is_kept_on_new_rollouts_and_not_by_luck():
     assert 0.89 < np.mean(below) < 0.93  # 37 of 41 ranks: 0.902
     assert np.mean(kept) >= np.mean(below)
     assert 0.89 < np.mean(plain) < 0.95
+
+
+def test_a_spread_that_falls_again_costs_no_scale():
+    """Trust has ended where the spread was largest: what it is afterwards changes neither horizon nor scale."""
+    errors, spreads = rollouts(np.random.default_rng(3), 40)
+    falling = spreads.copy()
+    falling[:, 1::2] /= 50
+    largest = np.maximum.accumulate(falling, axis=1)
+    scale = conformal_scale(errors, falling, 0.2)
+    assert scale == conformal_scale(errors, largest, 0.2) < 5 * conformal_scale(errors, spreads, 0.2)
+    assert trust_horizons(falling, scale, 0.2).tolist() == trust_horizons(largest, scale, 0.2).tolist()
 
 
 def test_half_of_the_promise_needs_half_of_the_scale():
@@ -142,12 +159,123 @@ def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
             assert spreads[row, t] == pytest.approx(model.disagreement(now)[0], rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def model(fleet):
+    return fit(fleet, replace(TINY, epochs=20), n_actions=3, progress=False).requires_grad_(False)
+
+
+def test_residuals_are_those_of_the_nearest_logged_transitions(fleet, model):
+    rows = np.arange(0, len(fleet), 101)
+    keys = fleet.obs / model.logged_std.numpy()
+    found = LoggedResiduals(model, fleet)(fleet.obs[rows], fleet.action[rows])
+    assert found.shape == (3, len(rows), 2)
+    for i, row in enumerate(rows):
+        apart = np.where(fleet.action == fleet.action[row], np.linalg.norm(keys - keys[row], axis=1), np.inf)
+        for member, near in enumerate(np.argsort(apart)[:3]):
+            now = np.repeat(fleet.obs[near][None, None], 3, axis=0)
+            predicted = model.dynamics(int(fleet.agent[near]))(now, fleet.action[near : near + 1]).mean(axis=0)[0]
+            np.testing.assert_allclose(found[member, i], fleet.next_obs[near] - predicted, atol=2e-7)
+
+
+def test_residuals_grow_where_data_contradict_all_members(fleet, model):
+    """A wall that no member knows of: the spread of members says nothing of it."""
+    std = model.logged_std.numpy()
+    beyond = fleet.obs[:, 0] > np.quantile(fleet.obs[:, 0], 0.8)
+    following = fleet.next_obs.copy()
+    following[beyond, 1] -= std[1]
+    obs, action = fleet.obs[::7], fleet.action[::7]
+    before = LoggedResiduals(model, fleet)(obs, action)
+    after = LoggedResiduals(model, replace(fleet, next_obs=following))(obs, action)
+    far, near = (np.quantile(fleet.obs[:, 0], q) for q in (0.9, 0.5))
+    moved = (after - before)[:, obs[:, 0] > far]
+    np.testing.assert_allclose(moved, np.broadcast_to([0, -std[1]], moved.shape), atol=1e-6, rtol=1e-4)
+    np.testing.assert_array_equal(after[:, obs[:, 0] < near], before[:, obs[:, 0] < near])
+
+
+def test_where_nothing_was_logged_nothing_is_promised(fleet, model):
+    logged = LoggedResiduals(model, fleet.select(fleet.action != 2))
+    points = np.array([[-0.5, 0.0], [np.nan, 0.0], [-0.5, 0.0]])
+    assert np.isfinite(logged(points, np.array([0, 1, 2]))).all(axis=(0, 2)).tolist() == [True, False, False]
+    windows = cut_windows(fleet, np.array([5, 130]), steps=3)
+    windows = replace(windows, actions=np.array([[0, 2, 0], [1, 0, 1]]))
+    _, spreads = open_loop(model, learned_beliefs(model, fleet), windows, logged=logged)
+    assert np.isfinite(spreads).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_a_few_logged_transitions_serve_all_members(fleet, model):
+    two = np.flatnonzero(fleet.action == 2)[:2]
+    keep = fleet.action != 2
+    keep[two] = True
+    found = LoggedResiduals(model, fleet.select(keep))(fleet.obs[two[:1]], np.array([2]))
+    np.testing.assert_array_equal(found[2], found[0])
+    assert (found[1] != found[0]).any()
+
+
+def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
+    """The same observations with two pushes; data contradict the model for one of them."""
+    push = np.where(fleet.action == 2, 1.0, -1.0).astype(np.float32)[:, None]
+    data = replace(fleet, action=push)
+    shape = ModelShape(60, 2, n_actions=0, action_dim=1, rank=2, members=3, state_layers=(8,))
+    model = FactoredEnsemble(shape).requires_grad_(False)
+    model.logged_std.copy_(torch.from_numpy(data.obs.std(axis=0)))
+    following = data.next_obs.copy()
+    following[push[:, 0] > 0, 1] -= 7
+    before = LoggedResiduals(model, data)
+    after = LoggedResiduals(model, replace(data, next_obs=following))
+    obs = data.obs[::50]
+    for x, shift in ((1.0, -7.0), (-1.0, 0.0)):
+        towards = np.full((len(obs), 1), x, dtype=np.float32)
+        moved = (after(obs, towards) - before(obs, towards))[..., 1]
+        assert np.median(moved) == pytest.approx(shift, abs=1e-5)
+
+
+def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, model):
+    sums = learned_beliefs(model, fleet).evidence
+    known = FactorPosterior(
+        learned_beliefs(model, fleet).prior,
+        replace(sums, information=sums.information * 1e12, vector=sums.vector * 1e12),
+    )
+    model = polished(model, known)
+    windows, asked = cut_windows(fleet, np.array([5, 130]), steps=3), []
+    push = np.array([[[0.01, 0.001]], [[0.0, 0.0]], [[-0.02, 0.002]]], dtype=np.float32)  # [M, 1, D]
+
+    def logged(obs, action):
+        asked.append((obs.copy(), action.copy()))
+        return push
+
+    errors, spreads = open_loop(model, known, windows)
+    same, more = open_loop(model, known, windows, logged=logged)
+    np.testing.assert_array_equal(same, errors)
+    for row, agent in enumerate((0, 2)):
+        dynamics, now = model.dynamics(agent), np.repeat(windows.obs[row][None, None], 3, axis=0)
+        other = now
+        for t in range(3):
+            np.testing.assert_allclose(asked[t][0][row], now.mean(axis=0)[0], rtol=1e-5, atol=1e-7)
+            assert asked[t][1][row] == windows.actions[row, t]
+            now, other = (dynamics(x, windows.actions[row, t : t + 1]) for x in (now, other))
+            other = np.clip(other + push, model.obs_low.numpy(), model.obs_high.numpy())
+            apart = np.square((other - now) / model.logged_std.numpy()).mean()
+            assert more[row, t] == pytest.approx(np.sqrt(model.disagreement(now)[0] ** 2 + apart), rel=1e-3)
+
+
+def test_a_card_from_before_residuals_keeps_its_meaning(fleet, model):
+    errors, spreads = rollouts(np.random.default_rng(0), 40)
+    trust = summary(errors, spreads, bound=0.2, level=0.9)
+    stored = {name: value for name, value in trust.to_json().items() if name != "residuals"}
+    old = Trust.from_json(stored)
+    assert not old.residuals and old.logged(model, fleet) is None
+    assert isinstance(replace(old, residuals=True).logged(model, fleet), LoggedResiduals)
+    with pytest.raises(ValueError, match="persim calibrate"):
+        Trust.from_json({**stored, "unheard": 1})
+
+
 def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     recipe = replace(TINY, epochs=4)
     model = fit(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
     trust = calibrate(model, recipe, fleet, **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
+    assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
     assert trust == calibrate(model, recipe, fleet, **options)
@@ -172,3 +300,34 @@ def test_an_agent_without_data_is_trusted_less(fleet):
     _, of_known = open_loop(model, beliefs, replace(windows, agent=np.full(8, 9)))
     assert np.median(spreads[:, -1]) > 1.5 * np.median(of_known[:, -1])
     assert np.median(errors[:, -1] / spreads[:, -1]) < 3
+
+
+def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what_is_covered(
+    fleet, tmp_path, capsys, monkeypatch
+):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet)
+    recipe = replace(TINY, epochs=2, polish=True)
+    folder = train_simulator(
+        fleet, name="small", domain="mountaincar", recipe=recipe, folder=tmp_path / "small", progress=False
+    )
+    weights = load_simulator(str(folder)).card.sha256
+    command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--agents", "12", "--steps", "10"]
+
+    def interrupted(*_):
+        raise RuntimeError("out of power")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
+        patch.setattr("persim_gym.simulator.trust.learned_beliefs", interrupted)
+        app(command, standalone_mode=False)
+    assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
+    app(command, standalone_mode=False)
+    assert not list((tmp_path / "home" / "training").iterdir())
+    loaded = load_simulator(str(folder))
+    assert loaded.card.sha256 == weights and Trust.from_json(loaded.card.trust).bound == 0.5
+    app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text

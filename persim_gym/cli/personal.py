@@ -43,8 +43,12 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Chooses the agents and what they are rolled out on.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: the simulator's own)")] = None,
 ) -> None:
-    """Measure how far a simulator can be trusted, on logged agents that a sibling of it has not seen."""
+    """Measure how far a simulator can be trusted, on logged agents that a sibling of it has not seen.
+
+    The sibling is trained first, as long as the simulator was; Ctrl-C is safe, the same command goes on.
+    """
     from persim_gym.datasets import load
+    from persim_gym.home import persim_home
     from persim_gym.simulator.card import load_simulator
     from persim_gym.simulator.recipe import TrainingRecipe
     from persim_gym.simulator.trust import calibrate as measure
@@ -53,7 +57,20 @@ def calibrate(
     loaded.known_beliefs()  # a simulator without is an error before anything is trained
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
     transitions = load(loaded.card.dataset)
-    trust = measure(loaded.model, recipe, transitions, bound=bound, level=level, agents=agents, steps=steps, seed=seed)
+    unfinished = f"calibration-{transitions.content_hash()[:16]}-{agents}-{seed}.safetensors"
+    checkpoint = persim_home() / "training" / unfinished
+    trust = measure(
+        loaded.model,
+        recipe,
+        transitions,
+        bound=bound,
+        level=level,
+        agents=agents,
+        steps=steps,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+    checkpoint.unlink(missing_ok=True)
     replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(out or loaded.folder)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
     say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations")
@@ -89,8 +106,13 @@ def print_agent(simulator: str, agent: int) -> None:
         f"{trust.level:.0%} of trajectories"
     )
     say(
-        f"calibration                 error < {trust.scale:.3g} x ensemble spread; held on {trust.band_coverage:.1%}, "
+        f"calibration                 error < {trust.scale:.3g} x spread; held on {trust.band_coverage:.1%}, "
         f"horizon on {trust.coverage:.1%} of unseen logged trajectories ({trust.agents} agents)"
+    )
+    say(
+        "covers                      agents of this population under the policy that logged the data, on average over "
+        "them; no other policy"
+        + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
     )
     profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
     say(f"error by step, median (90 %) {profile}")

@@ -1,12 +1,13 @@
 """Whether trust horizons keep their promise where they were not calibrated: under another policy, with little data."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from persim_gym.datasets import load
 from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import Policy
@@ -15,12 +16,14 @@ from persim_gym.experiments.protocol import PREDICTION_WARMUP, TEST_AGENTS
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.conformal import first_failures, trust_horizons
 from persim_gym.simulator.open_loop import Windows, open_loop
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.trust import Trust
 
 COUNTS = ("0", "1", "5", "20")  # transitions of agents that training never saw
 OTHERS = tuple(range(5, 50))
 EPISODES = 20  # rollouts an agent
+DRAWS = 5  # of the transitions of an agent that training never saw; its rollouts are dealt out to them
 
 
 def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: int, seed: int = 0) -> Windows:
@@ -45,9 +48,8 @@ def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: 
     return Windows(*cut, np.stack(actions, axis=1)[kept], np.stack(following, axis=1)[kept])
 
 
-def measure(simulator: Simulator, trust: Trust, windows: Sequence[Windows]) -> dict[str, float]:
-    """Shares of rollouts that keep the promise, and how long they are trusted."""
-    results = [open_loop(simulator.model, simulator.known_beliefs(), part) for part in windows]
+def shares(results: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], trust: Trust) -> dict[str, float]:
+    """Shares of rollouts that keep the promise, and how long they are trusted, of errors and spreads."""
     errors, spreads = (np.concatenate(parts) for parts in zip(*results, strict=True))
     failures, horizons = first_failures(errors, trust.bound), trust_horizons(spreads, trust.scale, trust.bound)
     return {
@@ -55,7 +57,26 @@ def measure(simulator: Simulator, trust: Trust, windows: Sequence[Windows]) -> d
         "kept": float((horizons <= failures).mean()),
         "trusted": float(np.median(horizons)),
         "possible": float(np.median(failures)),
+        "share": float(np.minimum(horizons, failures).sum() / max(failures.sum(), 1)),
     }
+
+
+def stranger_rollouts(
+    simulator: Simulator, logged: LoggedResiduals | None, agent: int, count: str, windows: Windows
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Errors and spreads of a test agent that training never saw, each draw of its transitions on its own windows."""
+    domain, draws = simulator.card.domain, DRAWS if count != "0" else 1
+    results = []
+    for draw in range(draws):
+        transitions = drawn(domain, agent, count, draw)
+        known, number = simulator, agent  # without transitions: the number that training never saw
+        if transitions is not None:
+            known, _ = simulator.personalize(transitions)
+            number = known.model.shape.n_agents - 1
+        own = np.arange(draw, len(windows.agent), draws)
+        part = Windows(np.full(len(own), number), windows.obs[own], windows.actions[own], windows.following[own])
+        results.append(open_loop(known.model, known.known_beliefs(), part, logged=logged))
+    return results
 
 
 def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[str, Any]]:
@@ -66,35 +87,30 @@ def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[st
         held_out: Path of one trained without the test agents, for agents with few transitions; None to leave them out.
 
     Returns:
-        One row a case: what it is, rollouts, share of promises kept, median trusted and possible steps.
+        One row a case: what it is, rollouts, share of promises kept, median trusted and possible steps, share of the
+        possible steps that were trusted.
 
     Raises:
         ValueError: If the simulator is not calibrated.
     """
     loaded = load_simulator(simulator)
     trust, domain = Trust.from_json(loaded.card.trust), loaded.card.domain
-    policy = load_policy(domain, TEST)
+    policy, data = load_policy(domain, TEST), load(loaded.card.dataset)
     rows: list[dict[str, Any]] = [
         {"case": "logged trajectories of unseen agents", "rollouts": trust.agents, "kept": trust.coverage}
     ]
     windows = {a: true_windows(domain, a, policy, EPISODES, trust.steps) for a in (*TEST_AGENTS, *OTHERS)}
+    logged = trust.logged(loaded.model, data)
     for case, agents in (("test policy, agents 0-4", TEST_AGENTS), ("test policy, agents 5-49", OTHERS)):
-        rows.append({"case": case} | measure(loaded, trust, [windows[a] for a in agents]))
-    for count in COUNTS if held_out is not None else ():
-        stranger = load_simulator(str(Path(str(held_out))))
-        parts = []
-        for agent in TEST_AGENTS:
-            transitions = drawn(domain, agent, count, draw=0)
-            known, number = stranger, agent  # without transitions: the number that training never saw
-            if transitions is not None:
-                known, _ = stranger.personalize(transitions)
-                number = known.model.shape.n_agents - 1
-            window = windows[agent]
-            parts.append((known, replace(window, agent=np.full(len(window.agent), number))))
-        measured = [measure(known, trust, [window]) for known, window in parts]
-        mean = {name: float(np.mean([m[name] for m in measured])) for name in ("kept", "trusted", "possible")}
-        total = sum(int(m["rollouts"]) for m in measured)
-        rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions", "rollouts": total} | mean)
+        results = [open_loop(loaded.model, loaded.known_beliefs(), windows[a], logged=logged) for a in agents]
+        rows.append({"case": case} | shares(results, trust))
+    if held_out is None:
+        return rows
+    stranger = load_simulator(str(Path(held_out)))
+    logged = trust.logged(stranger.model, data.select(~np.isin(data.agent, TEST_AGENTS)))
+    for count in COUNTS:
+        results = [r for a in TEST_AGENTS for r in stranger_rollouts(stranger, logged, a, count, windows[a])]
+        rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions"} | shares(results, trust))
     return rows
 
 
@@ -104,10 +120,11 @@ def trust_table(rows: Sequence[dict[str, Any]], trust: Trust) -> str:
         f"Bound {trust.bound}, level {trust.level:.0%}, scale {trust.scale:.3g}, {trust.steps} steps; error below "
         f"scale x spread on {trust.band_coverage:.1%} of unseen logged trajectories.",
         "",
-        "| case | rollouts | promise kept | steps trusted (median) | steps within the bound (median) |",
-        "|---|---:|---:|---:|---:|",
+        "| case | rollouts | promise kept | steps trusted (median) | steps within the bound (median) | share trusted |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         ends = [f"{row[name]:.0f}" if name in row else "" for name in ("trusted", "possible")]
-        lines.append(f"| {row['case']} | {row['rollouts']} | {row['kept']:.1%} | {ends[0]} | {ends[1]} |")
+        share = f"{row['share']:.0%}" if "share" in row else ""
+        lines.append(f"| {row['case']} | {row['rollouts']} | {row['kept']:.1%} | {ends[0]} | {ends[1]} | {share} |")
     return "\n".join(lines)

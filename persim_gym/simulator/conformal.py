@@ -24,8 +24,9 @@ def conformal_scale(
 ) -> float:
     """How much larger than the spread errors can be, so that trust horizons keep their promise on a new rollout.
 
-    The score of a rollout is its largest ratio of error to spread up to the first step at which the error passes the
-    bound. Scores of n exchangeable rollouts are exchangeable with that of the next, whose score is thus at most the
+    The score of a rollout is its largest ratio of error to the largest spread so far, up to the first step at which the
+    error passes the bound. (A horizon ends where `scale * spread` first passes the bound; that it falls again does not
+    matter.) Scores of n exchangeable rollouts are exchangeable with that of the next, whose score is thus at most the
     returned scale with the stated probability; if so, `scale * spread` passes the bound no later than its error does.
 
     Args:
@@ -46,8 +47,9 @@ def conformal_scale(
 
 def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
     counts = np.arange(errors.shape[1]) <= first_failures(errors, bound)[:, None]
+    largest = np.maximum.accumulate(np.maximum(spreads, FLOOR * bound), axis=1)
     with np.errstate(invalid="ignore"):
-        ratio = np.where(np.isinf(spreads), 0.0, errors / np.maximum(spreads, FLOOR * bound))
+        ratio = np.where(np.isinf(largest), 0.0, errors / largest)
     scores: NDArray[np.float64] = np.where(counts & ~np.isnan(ratio), ratio, 0.0).max(axis=1)
     return scores
 
@@ -64,8 +66,8 @@ def measured_coverage(
     """Shares of random halves of the rollouts whose scale was set by the other half.
 
     Returns:
-        Share whose error stays below `scale * spread` up to its first failure, which the scale is made for; and share
-        whose error stays within the bound for the trust horizon, which follows, and is larger.
+        Share whose error stays below scale times largest spread so far up to its first failure, which the scale is
+        made for; and share whose error stays within the bound for the trust horizon, which follows, and is larger.
     """
     rng, n = np.random.default_rng(seed), len(errors)
     scores, failures = _scores(errors, spreads, bound), first_failures(errors, bound)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.simulator.rows import RowsDynamics
 from persim_gym.transitions import Transitions
 
@@ -52,18 +53,25 @@ def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int)
 
 
 def open_loop(
-    model: FactoredEnsemble, beliefs: FactorPosterior, windows: Windows, seed: int = 0
+    model: FactoredEnsemble,
+    beliefs: FactorPosterior,
+    windows: Windows,
+    seed: int = 0,
+    logged: LoggedResiduals | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rolls every member out along the windows' actions, with its factor and with a draw of its belief.
 
     The squared spread is the variance over members plus their mean squared distance to the rollout of their draw: what
-    the ensemble does not know of the dynamics, and what it does not know of the agent.
+    the ensemble does not know of the dynamics, and what it does not know of the agent. Each step of a draw's rollout
+    can be set off by the residual of a logged transition close by, each member's of another one: what all members get
+    wrong alike then spreads as the dynamics have it.
 
     Args:
         model: The ensemble.
         beliefs: Of its agents' factors.
         windows: Starts and actions; of B agents that may repeat.
         seed: Of the draws.
+        logged: Residuals to set draws off by; None for draws that predictions alone move.
 
     Returns:
         Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
@@ -75,13 +83,17 @@ def open_loop(
     scale, size = model.logged_std.numpy(), model.shape.obs_dim
     now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
     errors, spreads = [], []
+    low, high = model.obs_low[:size].numpy(), model.obs_high[:size].numpy()
     for t in range(windows.actions.shape[1]):
         action = np.ascontiguousarray(windows.actions[:, t])
+        mean = now[..., :size].mean(axis=0, dtype=np.float64)
         now, other = settled(now, action), drawn(other, action)  # [M, B, D]
+        if logged is not None:
+            other = np.clip(other[..., :size] + logged(mean, action), low, high)
         with np.errstate(invalid="ignore", over="ignore"):
             apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
             errors.append(np.sqrt(np.square(apart).mean(axis=1)))
-            unknown = np.square((other - now)[..., :size] / scale).mean(axis=(0, 2), dtype=np.float64)
+            unknown = np.square((other[..., :size] - now[..., :size]) / scale).mean(axis=(0, 2), dtype=np.float64)
             spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
     error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)

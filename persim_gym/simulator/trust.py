@@ -1,15 +1,20 @@
 """How far a simulator can be trusted: its errors on logged data that it has not seen, and what its spread says of them.
 
 Errors and spreads are root mean squares over dimensions in standard deviations of the logged observations, of open-loop
-rollouts in which every member goes its own way; spreads count what is not known of the agent's factor too. The *trust
-horizon* of a rollout is the number of steps before `scale * spread` passes a stated bound. `scale` is calibrated by
-split conformal prediction: on a new trajectory that is exchangeable with the calibration ones (an agent of the
-population, the logging policy), the true error stays within the bound for the whole trust horizon with at least the
-stated probability, whatever the model.
+rollouts in which every member goes its own way; spreads count what is not known of the agent's factor too, and what
+members got wrong alike on logged transitions close by. The *trust horizon* of a rollout is the number of steps before
+`scale * spread` passes a stated bound. `scale` is calibrated by split conformal prediction: on a new trajectory that is
+exchangeable with the calibration ones (an agent of the population, the logging policy), the true error stays within the
+bound for the whole trust horizon with at least the stated probability, whatever the model.
+
+Another policy is no part of that promise. Residuals around a point are taken from data of all agents, so that the
+spread grows where a policy goes to what was hard to fit; where nothing was logged at all, nobody knows
+(docs/trust.md).
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,7 @@ from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import learned_beliefs, personalized, polished
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.transitions import Transitions
 
 PROFILE_STEPS = (1, 2, 5, 10, 20, 50)
@@ -39,11 +45,13 @@ class Trust:
         horizon: The same promise without a look at the spread: one number of steps for every rollout.
         steps: Longest rollout that was looked at.
         agents: Number of agents it was calibrated on.
-        band_coverage: Share of calibration agents whose error stayed below `scale * spread` up to its first failure,
-            in halves that did not set the scale; close to the level.
+        band_coverage: Share of calibration agents whose error stayed below scale times largest spread so far up to its
+            first failure, in halves that did not set the scale; close to the level.
         coverage: Likewise, share whose error stayed within the bound for the trust horizon; at least the level.
         profile: Median and 90 % quantile of the error by step.
         spread_profile: Median of the spread by step.
+        residuals: Whether the spread counts residuals of logged transitions close by; false on a card from before it
+            did.
     """
 
     bound: float
@@ -56,6 +64,7 @@ class Trust:
     coverage: float
     profile: dict[str, list[float]]
     spread_profile: dict[str, float]
+    residuals: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -68,9 +77,13 @@ class Trust:
         Raises:
             ValueError: If keys are not those of this version, or there are none: the simulator is not calibrated.
         """
-        if set(stored) != {f.name for f in fields(cls)}:
+        if set(stored) | {"residuals"} != {f.name for f in fields(cls)}:
             raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
         return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
+
+    def logged(self, model: FactoredEnsemble, transitions: Transitions) -> LoggedResiduals | None:
+        """The residuals that the calibrated spread of a model counts, of what it was trained on."""
+        return LoggedResiduals(model, transitions) if self.residuals else None
 
 
 def calibrate(
@@ -83,6 +96,7 @@ def calibrate(
     agents: int = 100,
     steps: int = 50,
     seed: int = 0,
+    checkpoint: Path | None = None,
     progress: bool = True,
 ) -> Trust:
     """Measures errors on agents that training has not seen, and calibrates the spread with them.
@@ -100,6 +114,7 @@ def calibrate(
         agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
         steps: Longest rollout T.
         seed: Of the choice of agents and windows, and of the sibling's training.
+        checkpoint: Of the sibling's training, as `fit`.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -115,22 +130,25 @@ def calibrate(
             "and five times as many in the data: lower the level, or log more agents"
         )
     held = np.isin(transitions.agent, chosen)
+    seen = transitions.select(~held)
     sibling = fit(
-        transitions.select(~held),
+        seen,
         recipe,
         n_actions=model.shape.n_actions,
         bounds=(model.obs_low[: model.shape.obs_dim].numpy(), model.obs_high[: model.shape.obs_dim].numpy()),
         learn_task=model.shape.extra_dim > 0,
         seed=seed,
+        checkpoint=checkpoint,
         progress=progress,
     )
-    beliefs: FactorPosterior = learned_beliefs(sibling, transitions.select(~held), seed)
+    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed)
     sibling = polished(sibling, beliefs, every=recipe.polish)
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
     new = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
-    return summary(*open_loop(bigger, everyone, new, seed), bound=bound, level=level, seed=seed)
+    measured = open_loop(bigger, everyone, new, seed, LoggedResiduals(sibling, seen))
+    return replace(summary(*measured, bound=bound, level=level, seed=seed), residuals=True)
 
 
 def summary(
@@ -168,7 +186,7 @@ def agent_horizons(
         model: The ensemble.
         beliefs: Of its agents' factors.
         trust: Its measured limits.
-        transitions: Its data; any agents': starts and actions are taken from them, not what followed.
+        transitions: Its data; any agents': starts and actions of rollouts are taken from them, not what followed.
         agent: The agent.
         rollouts: Number of rollouts B.
         seed: Chooses where they start.
@@ -182,7 +200,8 @@ def agent_horizons(
     starts = np.random.default_rng(seed).integers(len(transitions), size=rollouts)
     windows = cut_windows(transitions, starts, trust.steps)
     lengths = windows.logged.sum(axis=1)
-    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed)
+    logged = trust.logged(model, transitions)
+    _, spreads = open_loop(model, beliefs, replace(windows, agent=np.full(rollouts, agent)), seed, logged)
     return np.minimum(trust_horizons(spreads, trust.scale, trust.bound), lengths), lengths
 
 
