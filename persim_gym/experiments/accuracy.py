@@ -50,9 +50,8 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
             "standardize": False,
             "learning_rate": 1e-3,
         },
-        "agents started at N(1, 0.3)": {"agent_std": 0.3},
-        "a hundred times the pull": {"pull": 1e-3},
         "a third of the samples": {"samples": 4_700_000},
+        "polished": {"polish": True},
     },
     ("cartpole", "random"): {
         "ReLU": {"activation": "relu"},

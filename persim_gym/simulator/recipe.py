@@ -141,7 +141,9 @@ _MOUNTAINCAR_LOGGED = replace(
 )
 # Without random actions it takes more: agents and actions are told to act each by itself where data leave it open, and
 # the wall at the left, which takes all of a car's speed, needs ranks of its own, or it displaces an action's effect.
-_MOUNTAINCAR_PURE = replace(_MOUNTAINCAR, rank=5, agent_std=0.05, pull=1e-5, interaction=10.0, samples=14_000_000)
+_MOUNTAINCAR_PURE = replace(
+    _MOUNTAINCAR, rank=5, agent_std=0.05, pull=1e-5, interaction=10.0, samples=14_000_000, polish=False
+)
 _CARTPOLE_LOGGED = replace(_CARTPOLE, rank=8, agent_std=0.2, learning_rate=6e-3, pull=3e-4, samples=14_000_000)
 
 DEFAULT = {
