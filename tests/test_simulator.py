@@ -435,6 +435,21 @@ def test_the_same_seed_gives_the_same_weights(cars, recipe):
     assert not torch.equal(one.agent_encoder.factor, other.agent_encoder.factor)
 
 
+@both_engines
+def test_the_interaction_penalty_keeps_agents_from_changing_what_actions_do(cars, recipe):
+    """With a strong one, what an action changes is the same for all agents; without, it is not."""
+
+    def crossed(model: FactoredEnsemble) -> float:
+        agents, action = torch.arange(cars.n_agents).repeat_interleave(3), torch.arange(3).repeat(cars.n_agents)
+        obs = model.scale_obs(torch.from_numpy(cars.obs[: len(agents)])).expand(model.shape.members, -1, -1)
+        offset = model.agent_encoder.offset(agents)
+        change = model.scaled_delta(offset, obs, (action + 1) % 3) - model.scaled_delta(offset, obs, action)
+        return float(change.detach().square().mean())
+
+    free, additive = (train(cars, replace(recipe, interaction=weight)) for weight in (0.0, 100.0))
+    assert crossed(additive) < 0.1 * crossed(free)
+
+
 def test_scales_are_those_of_the_data(cars, car_model):
     change = cars.next_obs - cars.obs
     np.testing.assert_allclose(car_model.obs_mean, cars.obs.mean(0, dtype=np.float64), rtol=1e-5)
