@@ -19,7 +19,7 @@ from persim_gym.simulator.card import (
     list_simulators,
     load_simulator,
 )
-from persim_gym.simulator.recipe import recipe_for
+from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 
 BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
 
@@ -228,7 +228,7 @@ def test_a_bundled_simulator_is_what_its_card_says(name):
     assert (card.name, card.dataset, card.domain) == (name, f"persim/{name}", name.split("/")[0])
     assert (shape.n_agents, shape.obs_dim) == (len(domain.population), domain.observation_space.shape[0])
     assert (shape.n_actions, shape.members) == (domain.action_space.n, 5)
-    assert card.recipe == json.loads(json.dumps(recipe_for(card.domain, card.recipe_name).to_json()))
+    assert TrainingRecipe.from_json(card.recipe) == recipe_for(card.domain, card.recipe_name)
     assert (shape.rank, list(shape.state_layers)) == (card.recipe["rank"], card.recipe["state_layers"])
     assert all(torch.isfinite(p).all() for p in simulator.model.parameters())
 

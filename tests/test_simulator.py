@@ -247,10 +247,10 @@ def test_an_unknown_activation_is_refused():
 # --- training steps -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pull", [0.0, 0.3])
+@pytest.mark.parametrize(("pull", "interaction"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.7)])
 @both_activations
 @every_shape
-def test_gradients_written_by_hand_equal_autograd(shape, activation, pull):
+def test_gradients_written_by_hand_equal_autograd(shape, activation, pull, interaction):
     shape = replace(shape, activation=activation)
     model = FactoredEnsemble(shape).double()
     agent, obs, action = random_inputs(shape, 20, members=(3,))
@@ -259,8 +259,11 @@ def test_gradients_written_by_hand_equal_autograd(shape, activation, pull):
     u = reference.agent_encoder(agent)
     residual = reference.scaled_delta(u, obs, action) - delta
     error = residual.square().sum() / 20
-    (error + pull * reference.agent_encoder.offset(agent).square().sum() / 20).backward()
-    engine = TensorTraining(model, agent[0], obs[0], action[0], delta[0], pull)
+    offset = reference.agent_encoder.offset(agent)
+    swapped = action.roll(-1, 1)  # what another action would change beyond what it changes for the shared factor
+    crossed = reference.scaled_delta(offset, obs, swapped) - reference.scaled_delta(offset, obs, action)
+    (error + (pull * offset.square().sum() + interaction * crossed.square().sum()) / 20).backward()
+    engine = TensorTraining(model, agent[0], obs[0], action[0], delta[0], pull, interaction=interaction)
     torch.testing.assert_close(engine.gradient(agent, obs, action, delta), error.detach())
     for (name, ours), autograd in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, autograd.grad, rtol=1e-10, atol=1e-12, msg=name)
@@ -312,14 +315,16 @@ def test_updates_equal_adam(shape):
         torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(("pull", "hidden", "batch"), [(0.0, 16, 32), (0.3, 21, 32), (0.3, 53, 33)])
+@pytest.mark.parametrize(
+    ("pull", "interaction", "hidden", "batch"), [(0.0, 0.0, 16, 32), (0.3, 0.0, 21, 32), (0.3, 0.7, 53, 33)]
+)
 @both_activations
-def test_compiled_epochs_equal_those_in_tensors(activation, pull, hidden, batch):
+def test_compiled_epochs_equal_those_in_tensors(activation, pull, interaction, hidden, batch):
     shape = replace(DISCRETE, activation=activation, state_layers=(hidden,))
     in_tensors, data = engines(shape)
     compiled = deepcopy(in_tensors)
-    slow = TensorTraining(in_tensors, *data, pull)
-    fast = CompiledTraining(compiled, *(d.numpy() for d in data), pull)
+    slow = TensorTraining(in_tensors, *data, pull, interaction=interaction)
+    fast = CompiledTraining(compiled, *(d.numpy() for d in data), pull, interaction=interaction)
     for _ in range(2):
         rates = np.linspace(0.001, 0.003, 6)
         losses = slow.epoch(order(200), rates, batch), fast.epoch(order(200), rates, batch)
@@ -407,7 +412,9 @@ def test_an_unknown_kind_of_recipe_lists_those_that_exist():
         recipe_for("cartpole", "fast")
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"pull": -1.0}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"pull": -1.0}, {"interaction": -1.0}], ids=str
+)
 def test_impossible_recipes_are_refused(change):
     with pytest.raises(ValueError, match="impossible recipe"):
         TrainingRecipe(**change)
@@ -426,6 +433,21 @@ def test_the_same_seed_gives_the_same_weights(cars, recipe):
     one, again, other = (train(cars, recipe, seed=seed) for seed in (7, 7, 8))
     assert_same_weights(one, again)
     assert not torch.equal(one.agent_encoder.factor, other.agent_encoder.factor)
+
+
+@both_engines
+def test_the_interaction_penalty_keeps_agents_from_changing_what_actions_do(cars, recipe):
+    """With a strong one, what an action changes is the same for all agents; without, it is not."""
+
+    def crossed(model: FactoredEnsemble) -> float:
+        agents, action = torch.arange(cars.n_agents).repeat_interleave(3), torch.arange(3).repeat(cars.n_agents)
+        obs = model.scale_obs(torch.from_numpy(cars.obs[: len(agents)])).expand(model.shape.members, -1, -1)
+        offset = model.agent_encoder.offset(agents)
+        change = model.scaled_delta(offset, obs, (action + 1) % 3) - model.scaled_delta(offset, obs, action)
+        return float(change.detach().square().mean())
+
+    free, additive = (train(cars, replace(recipe, interaction=weight)) for weight in (0.0, 100.0))
+    assert crossed(additive) < 0.1 * crossed(free)
 
 
 def test_scales_are_those_of_the_data(cars, car_model):

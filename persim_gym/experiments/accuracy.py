@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from persim_gym.datasets import load
 from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.datasets.recipes import EPSILONS, NAMESPACE, THESIS_DOMAINS
@@ -38,13 +40,18 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
     },
     ("mountaincar", "pure"): {
-        "standardised": {"standardize": True, "learning_rate": 3e-3},
-        "no pull": {"pull": 0.0},
-        "ten times the pull": {"pull": 3e-5},
-        "agents started at N(1, 0.05)": {"agent_std": 0.05},
-        "rank 5": {"rank": 5},
-        "SiLU": {"activation": "silu"},
-        "three times the samples": {"samples": 14_000_000},
+        "no interaction penalty": {"interaction": 0.0},
+        "a hundredth of the interaction penalty": {"interaction": 0.1},
+        "rank 3": {"rank": 3},
+        "no standardisation": {"standardize": False, "learning_rate": 1e-3},
+        "no interaction penalty, rank 3, no standardisation": {
+            "interaction": 0.0,
+            "rank": 3,
+            "standardize": False,
+            "learning_rate": 1e-3,
+        },
+        "a third of the samples": {"samples": 4_700_000},
+        "polished": {"polish": True},
     },
     ("cartpole", "random"): {
         "ReLU": {"activation": "relu"},
@@ -107,7 +114,8 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
     recipe = recipe_of(domain, policy, variation)
     transitions = load(f"{NAMESPACE}/{domain}/{policy}-v0", progress=False)
     known = (folder / CARD).is_file() and load_simulator(str(folder)).card
-    if not known or (known.dataset_hash, known.recipe) != (transitions.content_hash(), plain(recipe)):
+    wanted = (transitions.content_hash(), recipe)
+    if not known or (known.dataset_hash, TrainingRecipe.from_json(known.recipe)) != wanted:
         train_simulator(
             transitions,
             name=f"{domain}/{policy}-v0",
@@ -125,11 +133,6 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
         error = prediction_error(simulator.dynamics(agent), DOMAINS[domain], agent, test, seed=seed)
         row |= {f"rmse_{agent}": error.mean_rmse, f"r2_{agent}": error.median_r2}
     return row
-
-
-def plain(recipe: TrainingRecipe) -> dict[str, Any]:
-    """A recipe as a card that was read back holds it."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.to_json().items()}
 
 
 def run_accuracy(
@@ -218,23 +221,41 @@ def error_tables(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def ablation_tables(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: one table a dataset, the default recipe first."""
+    """Markdown: one table a dataset, the default recipe first; over several seeds, of those that every row has."""
     parts = []
     for (domain, policy), changes in CHANGES.items():
-        chosen = {r["variation"]: r for r in rows if (r["domain"], r["policy"], r["seed"]) == (domain, policy, "0")}
-        if not set(chosen) & set(changes):
+        names = ("thesis", DEFAULT, *changes)
+        runs: dict[str, dict[int, Mapping[str, str]]] = {}
+        for row in rows:
+            if (row["domain"], row["policy"]) == (domain, policy) and row["variation"] in names:
+                runs.setdefault(row["variation"], {})[int(row["seed"])] = row
+        seeds = sorted(set.intersection(*map(set, runs.values()))) if set(runs) & set(changes) else []
+        if not seeds:
             continue
+        agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
+        several = len(seeds) > 1
+        counted = " cells at or below the thesis's |" if several else ""
+        means = f"Geometric means over seeds {', '.join(map(str, seeds))}.\n\n" if several else ""
         lines = [
-            f"### {domain}/{policy}-v0\n",
-            f"| change | {' | '.join(f'agent {a}' for a in TEST_AGENTS)} | training, s |",
-            f"|---|{'---|' * len(TEST_AGENTS)}---|",
+            f"### {domain}/{policy}-v0\n\n{means}| change | {agents} |{counted} training, s |",
+            f"|---|{'---|' * (len(TEST_AGENTS) + several)}---|",
         ]
-        for name in ("thesis", DEFAULT, *changes):
-            if row := chosen.get(name):
-                cells = " | ".join(f"{float(row[f'rmse_{agent}']):.4f}" for agent in TEST_AGENTS)
-                lines.append(f"| {name} | {cells} | {float(row['seconds']):.0f} |")
+        for name in names:
+            if name in runs:
+                lines.append(_ablation_row(domain, policy, name, [runs[name][seed] for seed in seeds]))
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _ablation_row(domain: str, policy: str, name: str, runs: Sequence[Mapping[str, str]]) -> str:
+    errors = np.array([[float(run[f"rmse_{agent}"]) for agent in TEST_AGENTS] for run in runs])  # [seeds, agents]
+    cells = " | ".join(f"{error:.4f}" for error in np.exp(np.log(errors).mean(0)))
+    seconds = f"{np.mean([float(run['seconds']) for run in runs]):.0f}"
+    if len(runs) == 1:
+        return f"| {name} | {cells} | {seconds} |"
+    known = [published_error(domain, policy, agent) for agent in TEST_AGENTS]
+    below = sum(round(e, 3) <= k[0] for row in errors.tolist() for e, k in zip(row, known, strict=True) if k)
+    return f"| {name} | {cells} | {below} of {errors.size} | {seconds} |"
 
 
 _FLOOR = """## What a perfect simulator would score
@@ -264,19 +285,28 @@ two cores with other work, one core each; `benchmarks/training.py` has speeds.
 
 Data and test policies are our own, made as the thesis describes; where loggers or the test policy behave differently
 from the thesis's, so do the errors. Our HalfCheetah test policy earns 4,252 on the default agent.
-Recipes were chosen on seed 0. On MountainCar's pure data, where an agent logs one action a state, the seed matters more
-than any part of the recipe: what tells agents and actions apart there is how training happens to start.
+Recipes were chosen on seed 0; that of MountainCar's pure data on seeds 0 and 2.
 
     persim study accuracy
+    persim study accuracy --domain mountaincar --policy pure --seeds 0,1,2,3
     persim study accuracy --domain halfcheetah --workers 1
 
 {error_tables(rows)}
 {floor}## What the parts of a recipe bring
 
-Each row changes the default recipe in one respect; seed 0, RMSE of agents 0–4.
+Each row changes the default recipe in the respects it names; RMSE of agents 0–4, of seed 0 where no seeds are given.
 
-    persim study accuracy --domain mountaincar --policy random --policy pure --variation all
+    persim study accuracy --domain mountaincar --policy random --variation all
+    persim study accuracy --domain mountaincar --policy pure --variation all --seeds 0,2
     persim study accuracy --domain cartpole --policy random --variation all
     persim study accuracy --domain halfcheetah --policy random --variation all
+
+In MountainCar's pure data an agent logs about one action a state, and the agents of one logger are alike: what the
+agent does and what the action does can be told apart only across loggers. Members find different answers to that, and
+one wrong member spoils the mean. The default recipe penalises what agent and action do *together* (`interaction`: the
+squared change that another action would make beyond what it makes for the shared latent factor, in the units of the
+loss), which holds where gravity and engine add up, as here; where an agent's covariate scales its actions, as
+CartPole's force does, it would be the wrong prior. The wall at the left end takes all of a car's speed at once: at rank
+3, which is all that the smooth dynamics need, a member may spend a rank on it that an action's effect then lacks.
 
 {ablation_tables(rows)}"""

@@ -35,6 +35,7 @@ class CompiledTraining:
         delta: NDArray[np.float32],
         pull: float,
         sparse: bool | None = None,
+        interaction: float = 0.0,
     ) -> None:
         """Binds the model and the data.
 
@@ -46,8 +47,9 @@ class CompiledTraining:
             delta: Scaled changes of the observation, and extra quantities, [K, D + E].
             pull: Weight of the squared distance of an agent's latent factor to the shared one.
             sparse: Whether updates of latent factors are row-wise; None for what is faster.
+            interaction: Weight of the squared interaction of agents and actions.
         """
-        self._model, self._pull, self._sparse = model, pull, sparse
+        self._model, self._pull, self._interaction, self._sparse = model, pull, interaction, sparse
         if max(model.shape.n_agents, model.shape.n_actions) > 2**24:
             raise ValueError("agents and actions are kept as float32, which counts exactly to 16,777,216 only")
         assert isinstance(model.agent_encoder, AgentEncoder)
@@ -104,6 +106,7 @@ class CompiledTraining:
                 self._data,
                 (*sizes, self.count + steps.start),
                 np.float32(self._pull),
+                np.float32(self._interaction),
                 s.activation == "silu",
                 sparse,
             )

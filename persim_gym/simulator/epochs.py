@@ -24,7 +24,20 @@ BLOCK = 32  # rows that are carried forward and back together: their activations
 
 @njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 def train_steps(  # type: ignore
-    theta, first, second, factor, factor_first, factor_second, order, rates, data, sizes, pull, silu, sparse
+    theta,
+    first,
+    second,
+    factor,
+    factor_first,
+    factor_second,
+    order,
+    rates,
+    data,
+    sizes,
+    pull,
+    interaction,
+    silu,
+    sparse,
 ):
     """One member's steps; returns its summed loss. See `CompiledTraining.epoch` for the arguments.
 
@@ -69,6 +82,7 @@ def train_steps(  # type: ignore
     guw = np.empty(rank, dtype=np.float32)
     scale = np.float32(2.0 / batch)
     pull_scale = np.float32(2.0 * pull / batch)
+    cross_scale = np.float32(2.0 * interaction / batch)
     rows = np.empty((batch, data.shape[1]), dtype=np.float32)
     total = 0.0
     different = 0
@@ -112,6 +126,8 @@ def train_steps(  # type: ignore
                 uw,
                 guw,
             )
+            if interaction > 0:
+                _cross(rows, start, used, where, v, (now, table), gv, gb2, (g_factor, g_table), cross_scale, uw, guw)
             multiply_wide(gv, 1, gv.shape[1], act[:used], gw2, True)
             multiply_wide(gv, gv.shape[1], 1, w2, back[:used], False)
             _through_activation(back[:used].reshape(-1), act.reshape(-1), slope.reshape(-1), silu)
@@ -169,6 +185,39 @@ def _contract(rows, where, v, factors, d_size, gv, gb2, gradients, scale, pull_s
         for o in range(len(gb2)):
             gb2[o] += gv[b, o]
     return error
+
+
+@njit(fastmath=True, cache=True, error_model="numpy")
+def _cross(rows, start, used, where, v, factors, gv, gb2, gradients, scale, du, gdu):  # type: ignore
+    """Adds the gradients of the squared interaction of agents and actions in a block, from its state factors `v`.
+
+    A transition's interaction is what the action of the batch's next one would change beyond what it changes for the
+    shared factor. Arguments as `_contract`'s; du and gdu, [R], are scratch.
+    """
+    now, table = factors
+    g_factor, g_table = gradients
+    rank = len(du)
+    for b in range(used):
+        n, a = where[start + b], int(rows[start + b, 1])
+        other = int(rows[(start + b + 1) % len(rows), 1])
+        if other == a:
+            continue
+        for r in range(rank):
+            du[r] = now[n, r] * (table[other, r] - table[a, r])
+            gdu[r] = 0.0
+        for o in range(0, len(gb2), rank):
+            crossed = np.float32(0.0)
+            for r in range(rank):
+                crossed += v[b, o + r] * du[r]
+            crossed *= scale
+            for r in range(rank):
+                gv[b, o + r] += crossed * du[r]
+                gb2[o + r] += crossed * du[r]
+                gdu[r] += crossed * v[b, o + r]
+        for r in range(rank):
+            g_factor[n, r] += gdu[r] * (table[other, r] - table[a, r])
+            g_table[other, r] += gdu[r] * now[n, r]
+            g_table[a, r] -= gdu[r] * now[n, r]
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")

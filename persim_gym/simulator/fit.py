@@ -139,10 +139,17 @@ def _train_part(engine: Engine, recipe: TrainingRecipe, parts: Parts, epoch: int
 def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, device: str, seed: int) -> Engine:
     if device == "cpu" and model.shape.small and not recipe.noise and not recipe.weight_decay:
         agent, obs, action, target = (values.numpy() for values in data)
-        return CompiledTraining(model, agent, obs, action, target, recipe.pull)
+        return CompiledTraining(model, agent, obs, action, target, recipe.pull, interaction=recipe.interaction)
     training = MemberTraining if device == "cpu" and model.head is None else TensorTraining
     return training(
-        model, *data, recipe.pull, recipe.batch, noise=recipe.noise, weight_decay=recipe.weight_decay, seed=seed
+        model,
+        *data,
+        recipe.pull,
+        recipe.batch,
+        noise=recipe.noise,
+        weight_decay=recipe.weight_decay,
+        seed=seed,
+        interaction=recipe.interaction,
     )
 
 

@@ -32,6 +32,7 @@ class MemberTraining:
         noise: float = 0.0,
         weight_decay: float = 0.0,
         seed: int = 0,
+        interaction: float = 0.0,
     ) -> None:
         """Splits the model into members; arguments as `TensorTraining`.
 
@@ -46,6 +47,7 @@ class MemberTraining:
             noise: See there.
             weight_decay: See there.
             seed: See there.
+            interaction: See there.
         """
         assert model.head is None, "members of other variants are not trained apart"
         self._model = model
@@ -62,6 +64,7 @@ class MemberTraining:
                 noise=noise,
                 weight_decay=weight_decay,
                 seed=seed * len(self._parts) + m,
+                interaction=interaction,
             )
             for m, part in enumerate(self._parts)
         ]

@@ -47,6 +47,7 @@ class TensorTraining:
         weight_decay: float = 0.0,
         seed: int = 0,
         half: bool | None = None,
+        interaction: float = 0.0,
     ) -> None:
         """Lays the model's parameters and their gradients out in two flat vectors, and binds the data.
 
@@ -65,10 +66,11 @@ class TensorTraining:
             seed: Of the noise.
             half: Whether products of wide layers are taken in bfloat16, with weights and sums of gradients kept in
                 float32; None for where the processor multiplies it.
+            interaction: Weight of the squared interaction of agents and actions.
         """
         assert isinstance(model.agent_encoder, AgentEncoder)
         assert isinstance(model.state_encoder, EnsembleMLP)
-        self._model, self._pull = model, pull
+        self._model, self._pull, self._interaction = model, pull, interaction
         self.stop = False
         self._noise, self._weight_decay, self._seed = noise, weight_decay, seed
         self._data = (agent, obs, action, delta)
@@ -210,24 +212,33 @@ class TensorTraining:
         error = residual.square().sum() / batch
 
         residual = residual.mul_(2 / batch).unsqueeze(2)  # gradient of the error, [M, D + E, 1, B]
-        _backward(state_encoder, state_inputs, (residual * uw).flatten(1, 2), shape.activation, self._half)
+        grad_v = residual * uw  # [M, D + E, R, B]
         grad_uw = (residual * v).sum(1)  # [M, R, B]
+        grad_w = grad_uw * u
         grad_u = (grad_uw * w).transpose(1, 2)  # [M, B, R]
+        torch.sum(grad_u, 1, out=_column(encoder.bias))
         if self._pull:
             grad_u = grad_u.add(offset, alpha=2 * self._pull / batch)
-            torch.sum((grad_uw * w), 2, out=_column(encoder.bias))
-        else:
-            torch.sum(grad_u, 1, out=_column(encoder.bias))
+        if self._interaction:
+            own, change = offset.transpose(1, 2), w.roll(-1, 2) - w  # the action of the batch's next transition
+            crossed = (own * change).unsqueeze(1)  # [M, 1, R, B]
+            size = (v * crossed).sum(2, keepdim=True).mul_(2 * self._interaction / batch)  # [M, D + E, 1, B]
+            grad_v = grad_v.addcmul_(size, crossed)
+            grad_crossed = (size * v).sum(1)  # [M, R, B]
+            grad_u = grad_u + (grad_crossed * change).transpose(1, 2)
+            grad_change = grad_crossed * own
+            grad_w = grad_w + grad_change.roll(1, 2) - grad_change
+        _backward(state_encoder, state_inputs, grad_v.flatten(1, 2), shape.activation, self._half)
         if self._rows is not None:
             self._rows.update(rows, grad_u.reshape(-1, shape.rank))
         else:
             _grad(encoder.factor).zero_().view(-1, shape.rank).index_add_(0, rows, grad_u.reshape(-1, shape.rank))
-        self._action_backward(action, action_inputs, grad_uw * u)
+        self._action_backward(action, action_inputs, grad_w)
         return error
 
     @torch.enable_grad()
     def _autograd(self, agent: Tensor, obs: Tensor, action: Tensor, delta: Tensor) -> Tensor:
-        """As `gradient`, for variants whose gradients are not written by hand; they have no pull."""
+        """As `gradient`, for variants whose gradients are not written by hand; they have no pull and no interaction."""
         self._grad.zero_()
         model = self._model
         error = (model.scaled_delta(model.agent_encoder(agent), obs, action) - delta).square().sum() / agent.shape[1]
