@@ -67,7 +67,7 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("halfcheetah", "random"): {
         "one member": {"members": 1},
         "one member, no noise": {"members": 1, "noise": 0.0},
-        "one member, no weight decay": {"members": 1, "weight_decay": 0.0},
+        "one member, weight decay 0.3": {"members": 1, "weight_decay": 0.3},
         "one member, rank 15": {"members": 1, "rank": 15},
         "one member, linear actions": {"members": 1, "action_layers": ()},
         "one member, actions' layers 256 wide": {"members": 1, "action_layers": (256, 256)},
