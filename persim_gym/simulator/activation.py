@@ -6,15 +6,13 @@ from numba import njit
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # what compiled predictions may reorder; NaN is not ruled out
 TOP = (np.float32(0.999999364), np.float32(0.129136675), np.float32(2.93885296e-3), np.float32(1.13104393e-5))
 BELOW = (np.float32(0.462467667), np.float32(0.0237639378), np.float32(2.37031695e-4), np.float32(2.42389961e-7))
-"""Powers of y^2, lowest first: tanh(y) is y top(y^2) / (1 + y^2 below(y^2)) for |y| < 8 to 3e-7."""
+"""Powers of y^2, lowest first: tanh(y) is y top(y^2) / (1 + y^2 below(y^2)) for |y| < 8 to 3e-7, the largest
+error being as small as it gets."""
 
 
 @njit(fastmath=FAST, cache=True, nogil=True, error_model="numpy")
 def logistic(x):  # type: ignore
-    """The logistic function to 3e-7, in arithmetic that vectorises: half of one plus tanh of half the argument.
-
-    tanh(y) is y P(y^2) / Q(y^2) for |y| < 8, fitted to the smallest largest error; saturated from there on.
-    """
+    """The logistic function to 3e-7: half of one plus tanh of half the argument; saturated from 16 on."""
     half = np.float32(0.5)
     y = min(max(half * x, np.float32(-8.0)), np.float32(8.0))
     q = y * y
@@ -25,7 +23,7 @@ def logistic(x):  # type: ignore
 
 @njit(fastmath=True, cache=True, error_model="numpy")
 def tanh(x):  # type: ignore
-    """The hyperbolic tangent to about 1e-6, in arithmetic that vectorises where a library call does not.
+    """The hyperbolic tangent to about 1e-6, with which models are trained.
 
     Lambert's continued fraction, eight levels, for the half angle, and the double-angle formula; saturated from 8 on.
     """
