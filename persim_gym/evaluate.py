@@ -156,6 +156,7 @@ def episode_returns(
     *,
     episodes: int = 20,
     seed: int = 0,
+    steps: int | None = None,
     progress: bool = False,
     **covariates: float,
 ) -> NDArray[np.float64]:
@@ -167,6 +168,7 @@ def episode_returns(
         agent: Agent of the population; None for covariates by name, as in the environment.
         episodes: Number of episodes E; the thesis uses 20 for model-based methods, 100 for others.
         seed: Seeds the initial states.
+        steps: Longest episode; None for the domain's own limit.
         progress: Whether to show a progress bar.
         **covariates: Covariates by name instead of an agent.
 
@@ -182,8 +184,9 @@ def episode_returns(
     running = np.arange(episodes)  # rows still in their episode; only they ask the policy
     memory: Any = None
     started = np.ones(episodes, dtype=np.bool_)
-    bar = tqdm(total=domain.episode_steps, desc=f"agent {agent}", unit="step", leave=False, disable=not progress)
-    for _ in range(domain.episode_steps):
+    limit = domain.episode_steps if steps is None else min(steps, domain.episode_steps)
+    bar = tqdm(total=limit, desc=f"agent {agent}", unit="step", leave=False, disable=not progress)
+    for _ in range(limit):
         action, memory = policy.predict(obs, state=memory, episode_start=started, deterministic=True)
         following = physics(state, action)
         before, after = domain.observe(state), domain.observe(following)

@@ -103,6 +103,13 @@ def test_steps_after_termination_are_ignored():
         assert not CARTPOLE.task.terminated(row[:length]).any()
 
 
+def test_episodes_can_be_cut_short():
+    lengths = episode_returns(Constant(1), CARTPOLE, 0, episodes=40)  # one reward a step
+    assert lengths.min() < 20 < lengths.max()
+    cut_off = episode_returns(Constant(1), CARTPOLE, 0, episodes=40, steps=20)
+    np.testing.assert_array_equal(cut_off, np.minimum(lengths, 20))
+
+
 def test_episodes_that_end_in_the_warm_up_are_left_out():
     lengths = episode_returns(Constant(1), CARTPOLE, 0, episodes=40)  # one reward a step
     warmup = int(np.median(lengths))

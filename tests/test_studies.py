@@ -35,9 +35,10 @@ def test_what_leaves_nothing_to_chance_is_measured_once():
     once = [j for j in errors if j[2] == "personalized" and j[3] == 0 and j[4] == "0"]
     thrice = [j for j in errors if j[2] == "personalized" and j[3] == 0 and j[4] == "5"]
     assert len(once) == 1 and len(thrice) == 3
-    returns = [tuple(job.values()) for job in jobs("cartpole", "v", 3, "return")]
-    assert {j[2] for j in returns} == {"personalized", "retrained", "online"}
-    assert len(returns) == len(set(returns)) == 3 * 5 * 8  # episodes, agents, six counts and two more methods
+    returns = list(jobs("cartpole", "v", 3, "return", steps=200))
+    assert {job["method"] for job in returns} == {"personalized", "retrained", "online"}
+    assert {job["steps"] for job in returns} == {200}
+    assert len({tuple(job.values()) for job in returns}) == len(returns) == 3 * 5 * 8  # episodes, agents, eight cases
 
 
 def test_methods_know_what_they_say(simulator, cars):
@@ -104,8 +105,13 @@ def test_tables_and_figure_of_a_small_study(tmp_path):
         {k: str(v) for k, v in job.items()} | {"rmse": str(rng.uniform()), "r2": "1", "milliseconds": "2.5"}
         for job in jobs("cartpole", "v", 2, "error")
     ]
-    returns = [{k: str(v) for k, v in job.items()} | {"return": "200"} for job in jobs("cartpole", "v", 2, "return")]
+    returns = [
+        {k: str(v) for k, v in job.items()} | {"return": "200"} for job in jobs("cartpole", "v", 2, "return", steps=200)
+    ]
     text = personalize_tables({"cartpole": (errors, returns)})
+    assert "| return of MPC after … transitions | agent 0 |" in text
+    short = personalize_tables({"cartpole": (errors, [{**row, "steps": "100"} for row in returns])})
+    assert "| return of MPC in 100 steps after … transitions | agent 0 |" in short
     assert "| trained with them |" in text and "| 0, learned while it acts | 200.0 |" in text
     assert "A factor from 20 transitions takes 2.5 ms" in text
     personalize_figure({"cartpole": (errors, returns), "halfcheetah": (errors, [])}, tmp_path / "figure.png")

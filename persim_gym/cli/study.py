@@ -19,7 +19,10 @@ app.command("training")(compare_training)
 def personalize(
     domains: Annotated[str, typer.Option(help="Domains.")] = "cartpole,mountaincar,halfcheetah",
     draws: Annotated[int, typer.Option(help="Random draws of transitions an agent and number of them.")] = 5,
-    episodes: Annotated[int, typer.Option(help="Episodes of MPC, likewise, where actions are discrete.")] = 5,
+    episodes: Annotated[int, typer.Option(help="Episodes of MPC, likewise; 0 for none.")] = 5,
+    steps: Annotated[
+        int | None, typer.Option(help="Longest episode of MPC. (default: the domain's limit; HalfCheetah 100)")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
     out: Annotated[Path, typer.Option(help="Folder of simulators and results.")] = Path("personalize-study"),
     figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
@@ -28,7 +31,7 @@ def personalize(
     from persim_gym.experiments.personalize_report import personalize_figure, personalize_tables
     from persim_gym.experiments.personalize_study import run_study
 
-    results = {d: run_study(d, out, draws, episodes, workers) for d in domains.split(",")}
+    results = {d: run_study(d, out, draws, episodes, workers, steps) for d in domains.split(",")}
     console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
     personalize_figure(results, figure or out / "personalize.png")
 

@@ -55,7 +55,9 @@ def _error_table(rows: Rows) -> list[str]:
 
 
 def _return_table(rows: Rows) -> list[str]:
-    lines = _header("return of MPC after … transitions")
+    steps = max(int(row["steps"]) for row in rows)
+    whole = steps >= DOMAINS[rows[0]["domain"]].episode_steps
+    lines = _header(f"return of MPC{'' if whole else f' in {steps} steps'} after … transitions")
     cases = [("personalized", count, _named(count)) for count in COUNTS]
     cases += [("online", "0", "0, learned while it acts"), ("retrained", "trajectory", "trained with them")]
     for method, count, label in cases:

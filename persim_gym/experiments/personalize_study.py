@@ -40,6 +40,7 @@ METHODS = {
 LOGGING = "random"  # policy of the dataset
 JOB = ("domain", "version", "method", "agent", "count", "draw")
 ERROR, RETURN = ("rmse", "r2", "milliseconds"), ("return",)
+MPC_STEPS = {"halfcheetah": 100}  # of an episode where not the domain's own: one of 1,000 takes ten minutes of a core
 
 
 def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
@@ -115,18 +116,17 @@ def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: 
     return {"rmse": error.mean_rmse, "r2": error.median_r2, "milliseconds": took}
 
 
-def return_job(out: str, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
+def return_job(out: str, domain: str, method: str, agent: int, count: str, draw: int, steps: int) -> dict[str, float]:
     """Return of one episode of MPC in the true environment; runs in a worker process."""
     simulator, transitions = _ready(out, domain, method, agent, count, draw)
     spec = DOMAINS[domain]
-    assert isinstance(spec.action_space, spaces.Discrete)
     stream = int(np.random.SeedSequence([agent, draw]).generate_state(1)[0])
     dynamics: Dynamics = (
         simulator.online() if method == "online" else dynamics_for(simulator, method, transitions, agent)
     )
     planner = MPCPolicy(dynamics, spec.task, spec.action_space, bonus=spec.peak_bonus, seed=stream)
     policy: Policy = OnlinePolicy(planner, dynamics) if method == "online" else planner  # type: ignore[arg-type]
-    return {"return": float(episode_returns(policy, spec, agent, episodes=1, seed=stream)[0])}
+    return {"return": float(episode_returns(policy, spec, agent, episodes=1, seed=stream, steps=steps)[0])}
 
 
 def _ready(
@@ -137,7 +137,7 @@ def _ready(
     return load_simulator(str(folder)), drawn(domain, agent, count, draw) if known else None
 
 
-def jobs(domain: str, version: str, draws: int, kind: str) -> Iterable[dict[str, Any]]:
+def jobs(domain: str, version: str, draws: int, kind: str, steps: int = 0) -> Iterable[dict[str, Any]]:
     """The study's jobs; a count that leaves nothing to chance is measured once, but for returns.
 
     Args:
@@ -145,7 +145,10 @@ def jobs(domain: str, version: str, draws: int, kind: str) -> Iterable[dict[str,
         version: Of the simulator.
         draws: Random draws of transitions (and episodes, for returns) an agent and count.
         kind: "error" or "return".
+        steps: Of an episode, for returns.
     """
+    shared: dict[str, Any] = {"domain": domain, "version": version}
+    shared |= {"steps": steps} if kind == "return" else {}
     for draw in range(draws):
         for agent in reversed(TEST_AGENTS):
             for count in COUNTS:
@@ -155,19 +158,19 @@ def jobs(domain: str, version: str, draws: int, kind: str) -> Iterable[dict[str,
                     methods += ("gaussian",)  # type: ignore[assignment]
                 for method in methods:
                     if draw == 0 or chance:
-                        yield _job(domain, version, method, agent, count, draw)
+                        yield _job(shared, method, agent, count, draw)
             if kind == "return" or draw == 0:
-                yield _job(domain, version, "retrained", agent, "trajectory", draw)
+                yield _job(shared, "retrained", agent, "trajectory", draw)
             if kind == "return":
-                yield _job(domain, version, "online", agent, "0", draw)
+                yield _job(shared, "online", agent, "0", draw)
 
 
-def _job(domain: str, version: str, method: str, agent: int, count: str, draw: int) -> dict[str, Any]:
-    return {"domain": domain, "version": version, "method": method, "agent": agent, "count": count, "draw": draw}
+def _job(shared: dict[str, Any], method: str, agent: int, count: str, draw: int) -> dict[str, Any]:
+    return {**shared, "method": method, "agent": agent, "count": count, "draw": draw}
 
 
 def run_study(
-    domain: str, out: Path, draws: int = 5, episodes: int = 5, workers: int | None = None
+    domain: str, out: Path, draws: int = 5, episodes: int = 5, workers: int | None = None, steps: int | None = None
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Measures one domain; what is in `out` already is not done again.
 
@@ -175,28 +178,30 @@ def run_study(
         domain: A domain with test agents and a test policy.
         out: Folder of simulators and results.
         draws: Random draws of transitions an agent and count, for errors.
-        episodes: Episodes of MPC, each after a draw of its own; 0 for none. None either where actions are continuous.
+        episodes: Episodes of MPC, each after a draw of its own; 0 for none.
         workers: Processes; None for one a core.
+        steps: Longest episode of MPC; None for `MPC_STEPS`, or the domain's own limit.
 
     Returns:
         Rows of errors and of returns.
     """
     measured: list[list[dict[str, str]]] = [[], []]
-    kinds = [("error", error_job, draws, ERROR)]
-    if episodes and isinstance(DOMAINS[domain].action_space, spaces.Discrete):
-        kinds.append(("return", return_job, episodes, RETURN))  # type: ignore[arg-type]
+    steps = steps or MPC_STEPS.get(domain, DOMAINS[domain].episode_steps)
+    kinds = [("error", error_job, draws, (JOB, ERROR))]
+    if episodes:
+        kinds.append(("return", return_job, episodes, ((*JOB, "steps"), RETURN)))  # type: ignore[arg-type]
     for held_out in (True, False):  # what needs only the first of two trainings comes first
         simulator = study_simulator(domain, held_out, out)
         for rows, (kind, function, number, columns) in zip(measured, kinds, strict=False):
             chosen = [
                 job
-                for job in jobs(domain, simulator.card.sha256[:8], number, kind)
+                for job in jobs(domain, simulator.card.sha256[:8], number, kind, steps)
                 if (job["method"] == "retrained") != held_out
             ]
             rows += run_jobs(
                 function,
                 chosen,
-                RowLog(out / f"{kind}s.csv", JOB, columns),
+                RowLog(out / f"{kind}s.csv", *columns),
                 description=f"{domain}: {kind}s, {'unseen' if held_out else 'trained'} agents",
                 constants={"out": str(out.resolve())},
                 drop=("version",),
