@@ -13,13 +13,11 @@ from persim_gym.experiments import accuracy
 from persim_gym.experiments.accuracy import (
     CHANGES,
     JOB,
-    ablation_tables,
-    accuracy_page,
-    error_tables,
     read_rows,
     recipe_of,
     run_accuracy,
 )
+from persim_gym.experiments.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
 from persim_gym.experiments.sensitivity import OFFSETS, StartedOff, sensitivity
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.recipe import recipe_for
@@ -43,6 +41,17 @@ def test_errors_are_compared_as_the_thesis_rounds_them():
     assert "**0.0045 / 0.004**" in table and "| 0.0045 / 0.003" in table
     assert "**0.0014 / 0.001**" in table and "| 0.0016 / 0.001" in table
     assert "3 of 5 cells; at or below a third of it: 0." in table
+
+
+def test_the_thesis_recipe_on_the_same_data_stands_beside_ours():
+    rows = [row(), row(seed="1"), row("thesis", rmse=("0.0049", "0.0931", "0.0013", "0.0131", "0.1"))]
+    table = same_data_tables(rows)  # of seed 0 alone, in which both were run
+    assert (
+        "**0.0049 / 0.0049** | **0.0309 / 0.0931** | 0.0014 / 0.0013 | **0.0131 / 0.0131** | 0.2000 / 0.1000" in table
+    )
+    assert "At or below: 3 of 5 cells; at or below a third: 1." in table
+    assert same_data_tables(rows[:2]) == "" and "same data" not in accuracy_page(rows[:2])
+    assert "## The thesis's recipe on the same data" in accuracy_page(rows)
 
 
 def test_ablations_start_with_the_default_and_leave_out_what_was_not_run():

@@ -22,14 +22,8 @@ def accuracy(
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
     from persim_gym.cli.shared import numbers
-    from persim_gym.experiments.accuracy import (
-        POLICIES,
-        ablation_tables,
-        accuracy_page,
-        error_tables,
-        read_rows,
-        run_accuracy,
-    )
+    from persim_gym.experiments.accuracy import POLICIES, read_rows, run_accuracy
+    from persim_gym.experiments.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
     from persim_gym.experiments.sensitivity import FILE
 
     run_accuracy(
@@ -42,8 +36,9 @@ def accuracy(
     )
     rows = read_rows(out / "accuracy.csv")
     say(error_tables(rows))
-    if any(row["variation"] != "default" for row in rows):
-        say(ablation_tables(rows))
+    for more in (same_data_tables(rows), ablation_tables(rows)):
+        if more.strip():
+            say(more)
     if page is not None:
         started_off = read_rows(out / FILE) if (out / FILE).is_file() else []
         page.write_text(accuracy_page(rows, started_off), encoding="utf-8")

@@ -1,28 +1,25 @@
-"""Prediction error of trained simulators beside the thesis's Tables B.1–B.3, and what each part of a recipe brings."""
+"""Trains simulators by the default recipes and changes of them, and measures their prediction errors; resumable."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from persim_gym.datasets import load
 from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.datasets.recipes import EPSILONS, NAMESPACE, THESIS_DOMAINS
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import prediction_error
-from persim_gym.experiments.figures import covariate_label
-from persim_gym.experiments.protocol import ERROR_TABLE, TEST_AGENTS, published_error
+from persim_gym.experiments.protocol import TEST_AGENTS
 from persim_gym.experiments.runs import RowLog, run_jobs
-from persim_gym.experiments.sensitivity import sensitivity_table
 from persim_gym.files import CARD
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.recipe import THESIS, TrainingRecipe, recipe_for
 from persim_gym.train import train_simulator
 
-DEFAULT = "default"
+DEFAULT, THESIS_RECIPE = "default", "thesis"
+ONE_THESIS = "one member, the thesis's recipe"  # its 300 epochs take most of an hour a member
 POLICIES = tuple(EPSILONS)
 JOB = ("domain", "policy", "variation", "seed")
 MEASURES = ("rmse", "r2")
@@ -76,6 +73,7 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "one member, four layers": {"members": 1, "state_layers": (256,) * 4},
         "one member, 512 wide": {"members": 1, "state_layers": (512,) * 3},
         "one member, 24 epochs": {"members": 1, "epochs": 24},
+        ONE_THESIS: {**asdict(THESIS["halfcheetah"]), "members": 1},
     },
 }
 """What an ablation changes in the default recipe of a dataset, by (domain, policy) and name."""
@@ -89,11 +87,13 @@ def recipe_of(domain: str, policy: str, variation: str) -> TrainingRecipe:
     """
     name = f"{domain}/{policy}-v0"
     continuous = domain == "halfcheetah"
-    if variation in (DEFAULT, "thesis"):
+    if variation in (DEFAULT, THESIS_RECIPE):
         return recipe_for(name, variation, continuous)
     changes = CHANGES.get((domain, policy), {})
     if variation not in changes:
-        raise ValueError(f"no variation {variation!r} of {name}; known: default, thesis, {', '.join(changes)}")
+        raise ValueError(
+            f"no variation {variation!r} of {name}; known: {DEFAULT}, {THESIS_RECIPE}, {', '.join(changes)}"
+        )
     return replace(recipe_for(name, DEFAULT, continuous), **changes[variation])
 
 
@@ -189,124 +189,3 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise ValueError(f"no {path}; run `persim study accuracy` first")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def error_tables(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: Tables B.1–B.3, ours / thesis, of the default recipes, and how many cells are at or below."""
-    parts = []
-    for domain in THESIS_DOMAINS:
-        ours = [row for row in rows if (row["domain"], row["variation"]) == (domain, DEFAULT)]
-        if not ours:
-            continue
-        labels = [covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS]
-        lines = [
-            f"### {DOMAINS[domain].title} (Table {ERROR_TABLE[domain]})\n",
-            f"| data | seed | {' | '.join(labels)} | training, s |",
-            f"|---|---|{'---|' * len(labels)}---|",
-        ]
-        below = third = cells = 0
-        for row in sorted(ours, key=lambda r: (POLICIES.index(r["policy"]), int(r["seed"]))):
-            shown = []
-            for agent in TEST_AGENTS:
-                value, known = float(row[f"rmse_{agent}"]), published_error(domain, row["policy"], agent)
-                assert known is not None
-                at_most, at_third = round(value, 3) <= known[0], value <= known[0] / 3
-                cells, below, third = cells + 1, below + at_most, third + at_third
-                text = f"{value:.4f} / {known[0]:.3f}"
-                shown.append(f"**{text}**" if at_most else text)
-            lines.append(f"| {row['policy']} | {row['seed']} | {' | '.join(shown)} | {float(row['seconds']):.0f} |")
-        lines.append(f"\nAt or below the thesis's: {below} of {cells} cells; at or below a third of it: {third}.")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def ablation_tables(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: one table a dataset, the default recipe first; over several seeds, of those that every row has."""
-    parts = []
-    for (domain, policy), changes in CHANGES.items():
-        names = ("thesis", DEFAULT, *changes)
-        runs: dict[str, dict[int, Mapping[str, str]]] = {}
-        for row in rows:
-            if (row["domain"], row["policy"]) == (domain, policy) and row["variation"] in names:
-                runs.setdefault(row["variation"], {})[int(row["seed"])] = row
-        seeds = sorted(set.intersection(*map(set, runs.values()))) if set(runs) & set(changes) else []
-        if not seeds:
-            continue
-        agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
-        several = len(seeds) > 1
-        counted = " cells at or below the thesis's |" if several else ""
-        means = f"Geometric means over seeds {', '.join(map(str, seeds))}.\n\n" if several else ""
-        lines = [
-            f"### {domain}/{policy}-v0\n\n{means}| change | {agents} |{counted} training, s |",
-            f"|---|{'---|' * (len(TEST_AGENTS) + several)}---|",
-        ]
-        for name in names:
-            if name in runs:
-                lines.append(_ablation_row(domain, policy, name, [runs[name][seed] for seed in seeds]))
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def _ablation_row(domain: str, policy: str, name: str, runs: Sequence[Mapping[str, str]]) -> str:
-    errors = np.array([[float(run[f"rmse_{agent}"]) for agent in TEST_AGENTS] for run in runs])  # [seeds, agents]
-    cells = " | ".join(f"{error:.4f}" for error in np.exp(np.log(errors).mean(0)))
-    seconds = f"{np.mean([float(run['seconds']) for run in runs]):.0f}"
-    if len(runs) == 1:
-        return f"| {name} | {cells} | {seconds} |"
-    known = [published_error(domain, policy, agent) for agent in TEST_AGENTS]
-    below = sum(round(e, 3) <= k[0] for row in errors.tolist() for e, k in zip(row, known, strict=True) if k)
-    return f"| {name} | {cells} | {below} of {errors.size} | {seconds} |"
-
-
-_FLOOR = """## What a perfect simulator would score
-
-The true dynamics themselves, started off the true observation by a fraction of each dimension's standard deviation;
-the mean of five such rollouts is scored, as an ensemble's is. Where these errors are large the agent is chaotic under
-the test policy: a model that errs by 1 % in its first step can hardly do better, however well it was trained.
-
-    persim study sensitivity
-"""
-
-
-def accuracy_page(rows: Sequence[Mapping[str, str]], started_off: Sequence[Mapping[str, str]] = ()) -> str:
-    """Markdown: how errors are measured, the tables beside the thesis's, and the ablations.
-
-    Args:
-        rows: Of `accuracy.csv`.
-        started_off: Rows of `persim_gym.experiments.sensitivity`, if there are any.
-    """
-    floor = f"{_FLOOR}\n{sensitivity_table(started_off)}\n" if started_off else ""
-    return f"""# How accurate the simulators are
-
-Mean RMSE of 200 episodes of 50 open-loop steps under a test policy that was trained on the default agent and never
-logged, ours / the thesis's (PerSim, 500 agents). Bold: at or below the thesis's, both rounded as the thesis rounds.
-Each simulator has five members and the default recipe of its dataset. Times are wall clock of trainings that shared
-two cores with other work, one core each; `benchmarks/training.py` has speeds.
-
-Data and test policies are our own, made as the thesis describes; where loggers or the test policy behave differently
-from the thesis's, so do the errors. Our HalfCheetah test policy earns 4,252 on the default agent.
-Recipes were chosen on seed 0; that of MountainCar's pure data on seeds 0 and 2.
-
-    persim study accuracy
-    persim study accuracy --domain mountaincar --policy pure --seeds 0,1,2,3
-    persim study accuracy --domain halfcheetah --workers 1
-
-{error_tables(rows)}
-{floor}## What the parts of a recipe bring
-
-Each row changes the default recipe in the respects it names; RMSE of agents 0–4, of seed 0 where no seeds are given.
-
-    persim study accuracy --domain mountaincar --policy random --variation all
-    persim study accuracy --domain mountaincar --policy pure --variation all --seeds 0,2
-    persim study accuracy --domain cartpole --policy random --variation all
-    persim study accuracy --domain halfcheetah --policy random --variation all
-
-In MountainCar's pure data an agent logs about one action a state, and the agents of one logger are alike: what the
-agent does and what the action does can be told apart only across loggers. Members find different answers to that, and
-one wrong member spoils the mean. The default recipe penalises what agent and action do *together* (`interaction`: the
-squared change that another action would make beyond what it makes for the shared latent factor, in the units of the
-loss), which holds where gravity and engine add up, as here; where an agent's covariate scales its actions, as
-CartPole's force does, it would be the wrong prior. The wall at the left end takes all of a car's speed at once: at rank
-3, which is all that the smooth dynamics need, a member may spend a rank on it that an action's effect then lacks.
-
-{ablation_tables(rows)}"""
