@@ -365,6 +365,37 @@ def test_a_transition_that_is_not_finite_is_refused(simulator):
         simulator.online().update([0.0, np.nan], 1, [0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("obs", "action", "next_obs"),
+    [
+        ([0.0] * 4, 0, [0.0] * 4),  # as many as two observations
+        ([0.0] * 3, 0, [0.0] * 3),
+        ([[0.0, 0.0]], [0, 1, 1], [[0.0, 0.0]]),
+        ([[0.0, 0.0]] * 3, 0, [[0.0, 0.0]] * 3),
+        ([0.0, 0.0], 3, [0.0, 0.0]),
+        ([0.0, 0.0], -1, [0.0, 0.0]),
+        ([0.0, 0.0], 0.7, [0.0, 0.0]),
+    ],
+)
+def test_a_transition_of_other_sizes_or_actions_is_refused_and_not_learned(simulator, obs, action, next_obs):
+    online = simulator.online()
+    with pytest.raises(ValueError, match="the simulator has 2 observations, and its actions are whole numbers 0–2"):
+        online.update(obs, action, next_obs)
+    assert online.posterior.evidence.seen.tolist() == [0]
+
+
+def test_transitions_in_double_precision_personalize_too(simulator, cars):
+    data = stranger_of(cars)
+    double = replace(data, obs=data.obs.astype(np.float64), next_obs=data.next_obs.astype(np.float64))
+    np.testing.assert_array_equal(simulator.personalize(double)[1].mean, simulator.personalize(data)[1].mean)
+
+
+@pytest.mark.parametrize("agent", ["1", 1.5, True])
+def test_an_agent_to_learn_about_is_a_whole_number(simulator, agent):
+    with pytest.raises(ValueError, match="is not in this simulator"):
+        simulator.online(agent)
+
+
 # --- new agents and the polish --------------------------------------------------------------------------------------
 
 
