@@ -29,6 +29,9 @@ def train(
     memory: Annotated[
         float | None, typer.Option(help="GB that data may take; larger ones are read in parts. (default: half of all)")
     ] = None,
+    license: Annotated[
+        str, typer.Option(help="Licence of the weights, for the card. (default: MIT for our domains, else not stated)")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
@@ -45,6 +48,7 @@ def train(
         seed=seed,
         device=device,
         memory=memory,
+        license=license,
         folder=out,
     )
     say(f"{folder}")

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from persim_gym.datasets.load import interface_of_dataset, load_for_training, open_dataset
+from persim_gym.datasets.episodes import interface_of_dataset
+from persim_gym.datasets.load import load_for_training, open_dataset
 from persim_gym.datasets.recipes import NAMESPACE, find_recipe
 from persim_gym.experiments.figures import rank_figure
 from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.home import persim_home
+from persim_gym.simulator.card import simulator_folder
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import LEARNED, Interface
 from persim_gym.simulator.model import FactoredEnsemble
@@ -80,16 +82,20 @@ def train_by_name(
     seed: int = 0,
     device: str = "cpu",
     memory: float | None = None,
+    license: str = "",
     folder: Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Trains the simulator of a name; keywords as `train_simulator` and `persim train`.
 
     Raises:
-        ValueError: If the rank is neither a positive number nor "auto", or as `train_simulator`.
+        ValueError: If the rank is neither a positive number nor "auto", the variant has none, or as `train_simulator`.
     """
     if rank not in ("", "auto") and not (rank.isdigit() and int(rank)):
         raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
+    if rank and variant == "unfactorized":
+        raise ValueError("an unfactorized simulator has no rank; leave --rank out")
+    folder = simulator_folder(name, folder)  # what cannot be written is an error before the training
     source = Source.named(name, data, memory)
     transitions, interface = source.load()
     number, plot = (int(rank) if rank.isdigit() else None), []
@@ -124,9 +130,12 @@ def train_by_name(
         variant=variant,
         seed=seed,
         device=device,
+        license=license,
         folder=folder,
         progress=progress,
     )
+    for suffix in (".csv", ".png"):  # of an earlier training
+        (written / f"ranks{suffix}").unlink(missing_ok=True)
     for path in plot:
         shutil.copy(path, written / f"ranks{path.suffix}")
     return written

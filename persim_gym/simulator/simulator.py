@@ -179,6 +179,11 @@ class Simulator:
         Raises:
             ValueError: If it was trained without.
         """
+        if self.beliefs is None and self.model.shape.variant != "factored":
+            raise ValueError(
+                f"simulator {self.card.name} is {self.model.shape.variant}: only a factored one holds beliefs about "
+                "its agents; train one without --variant"
+            )
         if self.beliefs is None:
             raise ValueError(
                 f"simulator {self.card.name} holds no prior over agents; train it again: persim train {self.card.name}"
