@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
-from persim_gym.files import WEIGHTS
+from persim_gym.files import README, WEIGHTS
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.planning.online import OnlinePolicy
 from persim_gym.simulator.beliefs import (
@@ -421,6 +421,21 @@ def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
     assert from_tensors(to_tensors(loaded.beliefs)).n_agents == 6
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "bigger" / WEIGHTS).read_bytes()
+
+
+def test_the_card_holds_what_is_known_of_the_agents(simulator, cars, tmp_path):
+    bigger, _ = simulator.personalize(stranger_of(cars).select(np.arange(100) < 7))
+    bigger.save(tmp_path / "bigger")
+    loaded = load_simulator(str(tmp_path / "bigger"))
+    left = [loaded.beliefs.undetermined(agent) for agent in range(6)]
+    assert loaded.card.agents == {
+        "agents": 6,
+        "transitions_seen": [7, 100, 100],
+        "directions_left_open": pytest.approx([min(left), np.median(left), max(left)], rel=1e-4),
+    }
+    assert "| known of an agent | 100 transitions (median; 7 to 100), which leave" in (
+        tmp_path / "bigger" / README
+    ).read_text(encoding="utf-8")
 
 
 def test_data_of_another_domain_are_refused(simulator, cars, pushes):

@@ -361,4 +361,12 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     for words in (["evaluate", str(folder), "--agent", "7"], command):
         with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
             app(words, standalone_mode=False)
+    page, trust = (folder / "README.md").read_text(), Trust.from_json(loaded.card.trust)
+    assert (
+        f"{trust.band_coverage:.1%}, horizon kept on {trust.coverage:.1%} of trajectories of 12 unseen agents" in page
+    )
+    assert (
+        f"| 1 | {trust.profile['1'][0]:.4g} | {trust.profile['1'][1]:.4g} | {trust.spread_profile['1']:.4g} |" in page
+    )
+    assert f"spread by step, median      1: {trust.spread_profile['1']:.2g}" in text
     assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text

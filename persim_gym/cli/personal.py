@@ -140,4 +140,6 @@ def print_agent(simulator: str, agent: int) -> None:
         + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
     )
     profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
+    spreads = ", ".join(f"{step}: {spread:.2g}" for step, spread in trust.spread_profile.items())
     say(f"error by step, median (90 %) {profile}")
+    say(f"spread by step, median      {spreads}")
