@@ -73,7 +73,7 @@ def train_simulator(
     interface = interface_of(domain, interface, task)
     if interface.task not in (DOMAIN, LEARNED):
         check_task(interface.task, transitions)
-    recipe = recipe or chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source)
+    recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source, recipe)
     parts = (name.replace("/", "-"), recipe_name.replace(" ", "-"), variant, str(seed))
     checkpoint = persim_home() / "training" / f"{'-'.join(p for p in parts if p != 'factored')}.safetensors"
     started = time.perf_counter()
@@ -173,12 +173,18 @@ def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:
 
 
 def chosen_recipe(
-    domain: str, interface: Interface, recipe_name: str, rank: int | None, epochs: int | None, dataset: str = ""
+    domain: str,
+    interface: Interface,
+    recipe_name: str,
+    rank: int | None,
+    epochs: int | None,
+    dataset: str = "",
+    recipe: TrainingRecipe | None = None,
 ) -> TrainingRecipe:
-    """The recipe of a domain's dataset, or the general one for its kind of actions, with the user's changes."""
+    """The recipe given, that of a domain's dataset, or the general one for its actions; with other rank and epochs."""
     name = dataset.partition("/")[2]  # ours are persim/<domain>/<policy>-v0
     name = name if domain and name.startswith(f"{domain}/") else domain
-    recipe = recipe_for(name, recipe_name, continuous=not interface.n_actions)
+    recipe = recipe or recipe_for(name, recipe_name, continuous=not interface.n_actions)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, samples=0)
     return recipe if rank is None else replace(recipe, rank=rank)

@@ -131,6 +131,51 @@ def test_a_rank_that_is_none_is_refused(source, rank):
         train_by_name("mountaincar/random-v0", rank=rank)
 
 
+def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
+    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=9, samples=5))
+    settings = [
+        "epochs=1",
+        "state_layers=[8, 8]",
+        "activation=silu",
+        "agent_std=null",
+        "agent_mean=2",
+        "pull=1",
+        "polish=true",
+    ]
+    with pytest.raises(ValueError, match="'agent_std=wide' sets no field"):
+        train_by_name("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
+    card = load_simulator(str(train_by_name("mountaincar/random-v0", settings=settings, rank="2", progress=False))).card
+    assert card.recipe_name == " ".join(["default", *settings])
+    expected = replace(
+        RECIPE,
+        epochs=1,
+        state_layers=(8, 8),
+        activation="silu",
+        agent_std=None,
+        agent_mean=2,
+        pull=1,
+        polish=True,
+        rank=2,
+    ).to_json()
+    assert {**card.recipe, "state_layers": (8, 8), "action_layers": expected["action_layers"]} == expected
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["rate=1", "epochs", "epochs=1.5", "epochs=true", "polish=1", "activation=3", "state_layers=8", "batch=x"],
+)
+def test_a_setting_that_is_none_shows_the_recipe(setting):
+    with pytest.raises(ValueError, match=f"'{setting}' sets no field .*state_layers=.16.*, learning_rate=0.005"):
+        RECIPE.changed([setting])
+
+
+def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
+    recipe = replace(RECIPE, epochs=9)
+    folder = train_simulator(cars, name="x", domain="mountaincar", recipe=recipe, rank=2, epochs=1, progress=False)
+    card = load_simulator(str(folder)).card
+    assert (card.recipe["rank"], card.recipe["epochs"], card.shape["rank"]) == (2, 1, 2)
+
+
 def test_a_variant_without_a_rank_takes_none(source, home):
     for rank in ("auto", "5"):
         with pytest.raises(ValueError, match="an unfactorized simulator has no rank; leave --rank out"):

@@ -22,6 +22,9 @@ def train(
     ] = "",
     rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Changes a field of the recipe: --set learning_rate=0.001")
+    ] = None,
     variant: Annotated[str, typer.Option(help="factored, unfactorized or unpersonalized.")] = "factored",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
@@ -43,6 +46,7 @@ def train(
         task=task,
         rank=rank,
         recipe_name=recipe,
+        settings=settings or (),
         variant=variant,
         epochs=epochs,
         seed=seed,

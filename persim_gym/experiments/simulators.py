@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,7 @@ def train_by_name(
     task: str = "",
     rank: str = "",
     recipe_name: str = "default",
+    settings: Sequence[str] = (),
     variant: str = "factored",
     epochs: int | None = None,
     seed: int = 0,
@@ -87,6 +89,8 @@ def train_by_name(
     progress: bool = True,
 ) -> Path:
     """Trains the simulator of a name; keywords as `train_simulator` and `persim train`.
+
+    `settings` change fields of the recipe, see `TrainingRecipe.changed`.
 
     Raises:
         ValueError: If the rank is neither a positive number nor "auto", the variant has none, or as `train_simulator`.
@@ -99,11 +103,11 @@ def train_by_name(
     source = Source.named(name, data, memory)
     transitions, interface = source.load()
     number, plot = (int(rank) if rank.isdigit() else None), []
+    chosen = interface_of(source.domain, interface, task)
+    recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id).changed(settings)
     if rank == "auto":
         if isinstance(transitions, TransitionFile):
             raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
-        chosen = interface_of(source.domain, interface, task)
-        recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id)
         errors, log = rank_errors(
             source,
             recipe,
@@ -124,9 +128,9 @@ def train_by_name(
         domain=source.domain,
         interface=interface,
         task=task,
-        recipe_name=recipe_name,
+        recipe_name=" ".join([recipe_name, *settings]),
+        recipe=recipe,
         rank=number,
-        epochs=epochs,
         variant=variant,
         seed=seed,
         device=device,
