@@ -657,6 +657,11 @@ def test_actions_that_do_not_exist_are_refused_and_not_read_from_elsewhere(cars,
         train(replace(cars, action=cars.action + shift), TINY)
 
 
+def test_a_negative_seed_is_refused_by_name(cars):
+    with pytest.raises(ValueError, match="seed=-1 must not be negative"):
+        train(cars, TINY, seed=-1)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
 def test_a_device_that_torch_does_not_have_is_refused(cars, device):
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used here .*; use cpu"):

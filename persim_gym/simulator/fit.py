@@ -77,9 +77,9 @@ def fit(
     Raises:
         TrainingDiverged: If the loss or a weight is not finite.
         ValueError: If a checkpoint belongs to other data, another recipe or other options, actions are not
-            0..n_actions-1, or torch cannot use the device here.
+            0..n_actions-1, the seed is negative, or torch cannot use the device here.
     """
-    _check_input(transitions, n_actions, device)
+    _check_input(transitions, n_actions, seed, device)
     recipe = recipe.for_data(len(transitions))
     model = _model_for(transitions, recipe, n_actions, seed, learn_task, variant)
     if bounds is not None:
@@ -127,7 +127,7 @@ def fit(
     return model.eval()
 
 
-def _check_input(transitions: Logged, n_actions: int, device: str) -> None:
+def _check_input(transitions: Logged, n_actions: int, seed: int, device: str) -> None:
     """Checks what would be wrong memory in compiled code, or an error from deep inside torch."""
     if isinstance(transitions, Transitions) and transitions.action.ndim == 1:
         least, most = int(transitions.action.min()), int(transitions.action.max())
@@ -136,6 +136,8 @@ def _check_input(transitions: Logged, n_actions: int, device: str) -> None:
                 f"{transitions.source}: actions {least}–{most} are not 0–{n_actions - 1}; give the right n_actions "
                 f"({most + 1} or more), or continuous actions as [K, A]"
             )
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative")
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
