@@ -48,7 +48,6 @@ def test_help_shows_defaults(verb, default):
         (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
         (("train", "mountaincar/sideways-v0"), "can be built: "),
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
-        (("train", "cartpole/random-v0", "--out", str(ROOT)), "which would be lost; give another folder"),
         (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
         (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave --rank out"),
     ],
