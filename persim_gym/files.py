@@ -26,12 +26,18 @@ def write_folder(
 ) -> None:
     """Writes a card and its weights; a folder of that name is replaced whole or not at all.
 
+    Files of other names in a folder that is replaced, such as a figure, are kept.
+
     Args:
-        folder: Where they go.
+        folder: Where they go; `~` is the user's home.
         card: JSON-plain values; `sha256` of the weights is added.
         tensors: Weights by name.
         readme: Maps the card as stored to a text for people, README.md beside it; None for none.
+
+    Raises:
+        ValueError: As `replaceable`.
     """
+    folder = replaceable(folder)
     weights = safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
     stored = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +50,36 @@ def write_folder(
         if readme is not None:
             (new / README).write_text(readme(stored), encoding="utf-8")
         if folder.exists():
+            for kept in folder.iterdir():
+                if kept.name not in (CARD, WEIGHTS, README):
+                    shutil.copy2(kept, new / kept.name)
             os.replace(folder, scratch / "old")
         os.replace(new, folder)
     finally:
         if (scratch / "old").exists() and not folder.exists():  # cut off between the two renames
             os.replace(scratch / "old", folder)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def replaceable(folder: Path) -> Path:
+    """The absolute path of a folder that may be written: a new or empty one, or one of a card and files beside it.
+
+    Raises:
+        ValueError: If something else would be lost, or the folder cannot be written.
+    """
+    folder = Path(os.path.abspath(folder.expanduser()))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give another folder")
+    inside = sorted(folder.iterdir()) if folder.exists() else []
+    if inside and (folder / CARD not in inside or any(path.is_dir() for path in inside)):
+        names = ", ".join(path.name for path in inside[:3]) + (", …" if len(inside) > 3 else "")
+        raise ValueError(f"{folder} holds {names}, which would be lost; give another folder")
+    if (folder.parent / CARD).is_file():
+        raise ValueError(f"{folder.parent} holds a {CARD}, and nothing goes inside of it; give another folder")
+    parent = next(path for path in folder.parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written: {parent} is no folder that you may write to; give another")
+    return folder
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -5,16 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from persim_gym.envs.hetero import domain_of
 from persim_gym.home import persim_home
-from persim_gym.simulator.card import save_simulator
+from persim_gym.simulator.card import save_simulator, simulator_folder
 from persim_gym.simulator.data import Logged
-from persim_gym.simulator.fit import PART_ROWS, fit
-from persim_gym.simulator.interface import LEARNED, Interface, task_at
+from persim_gym.simulator.fit import PART_ROWS, TrainingDiverged, fit
+from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, task_at
 from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.profile import EPISODES, error_profile
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 from persim_gym.simulator.transition_file import TransitionFile
+
+_TASK_COLUMNS = ("obs", "action", "next_obs")
+_TASK_ROWS = 1000  # that a user's task is tried on
 
 
 def train_simulator(
@@ -31,6 +36,7 @@ def train_simulator(
     variant: str = "factored",
     seed: int = 0,
     device: str = "cpu",
+    license: str = "",
     folder: Path | None = None,
     part_rows: int = PART_ROWS,
     progress: bool = True,
@@ -51,6 +57,7 @@ def train_simulator(
         variant: "factored", or a variant of thesis section 5.3.
         seed: Source of all randomness.
         device: Torch device.
+        license: Licence of the weights; by default MIT for a domain's, and not stated for data of none.
         folder: Where to; by default under the user's simulators, by name.
         part_rows: As `fit`.
         progress: Whether to show a progress bar.
@@ -59,26 +66,34 @@ def train_simulator(
         The simulator's folder.
 
     Raises:
-        ValueError: If neither domain nor interface is given, the task cannot be imported, or as `fit`.
+        ValueError: If neither domain nor interface is given, the task cannot be imported or does not take the data,
+            the folder holds something else or cannot be written, or as `fit`.
     """
+    folder = simulator_folder(name, folder)
     interface = interface_of(domain, interface, task)
-    recipe = recipe or chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source)
+    if interface.task not in (DOMAIN, LEARNED):
+        check_task(interface.task, transitions)
+    recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source, recipe)
     parts = (name.replace("/", "-"), recipe_name.replace(" ", "-"), variant, str(seed))
     checkpoint = persim_home() / "training" / f"{'-'.join(p for p in parts if p != 'factored')}.safetensors"
     started = time.perf_counter()
-    model = fit(
-        transitions,
-        recipe,
-        n_actions=interface.n_actions,
-        bounds=clipping(domain, interface),
-        learn_task=interface.task == LEARNED,
-        variant=variant,
-        seed=seed,
-        device=device,
-        checkpoint=checkpoint,
-        part_rows=part_rows,
-        progress=progress,
-    )
+    try:
+        model = fit(
+            transitions,
+            recipe,
+            n_actions=interface.n_actions,
+            bounds=clipping(domain, interface),
+            learn_task=interface.task == LEARNED,
+            variant=variant,
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+            part_rows=part_rows,
+            progress=progress,
+        )
+    except TrainingDiverged:  # it would again, and what was kept would be in the way of another recipe
+        checkpoint.unlink(missing_ok=True)
+        raise
     beliefs = learned_beliefs(model, transitions, seed) if variant == "factored" else None
     if beliefs is not None:
         model = polished(model, beliefs, every=recipe.polish)
@@ -100,6 +115,7 @@ def train_simulator(
         error=error_profile(model, sample),
         folder=folder,
         beliefs=beliefs,
+        license=license or ("MIT" if domain else "not stated"),
     )
     checkpoint.unlink(missing_ok=True)
     return written
@@ -121,6 +137,30 @@ def interface_of(domain: str, interface: Interface | None, task: str) -> Interfa
     return replace(interface, task=task or interface.task)
 
 
+def check_task(reference: str, data: Logged) -> None:
+    """Calls the user's own task on logged transitions, before training rather than after it.
+
+    Raises:
+        ValueError: If it fails there, or gives anything but one finite reward and one end a transition.
+    """
+    task = task_at(reference)
+    rows = data.read([0]) if isinstance(data, TransitionFile) else {n: getattr(data, n) for n in _TASK_COLUMNS}
+    obs, action, next_obs = (rows[name][:_TASK_ROWS] for name in _TASK_COLUMNS)
+    advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
+    try:
+        reward = np.asarray(task.reward(obs, action, next_obs), dtype=np.float64)
+        ended = np.asarray(task.terminated(next_obs))
+    except Exception as error:  # the user's own code
+        raise ValueError(f"task {reference!r} fails on logged transitions ({error!r}); {advice}") from error
+    if reward.shape != (len(obs),) or ended.shape != (len(obs),):
+        raise ValueError(
+            f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of {len(obs)} transitions; "
+            f"{advice}"
+        )
+    if not np.isfinite(reward).all():
+        raise ValueError(f"task {reference!r} gives rewards that are not finite on logged transitions")
+
+
 def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:
     """Bounds that predictions are clipped to, [D] each, or None.
 
@@ -133,12 +173,18 @@ def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:
 
 
 def chosen_recipe(
-    domain: str, interface: Interface, recipe_name: str, rank: int | None, epochs: int | None, dataset: str = ""
+    domain: str,
+    interface: Interface,
+    recipe_name: str,
+    rank: int | None,
+    epochs: int | None,
+    dataset: str = "",
+    recipe: TrainingRecipe | None = None,
 ) -> TrainingRecipe:
-    """The recipe of a domain's dataset, or the general one for its kind of actions, with the user's changes."""
+    """The recipe given, that of a domain's dataset, or the general one for its actions; with other rank and epochs."""
     name = dataset.partition("/")[2]  # ours are persim/<domain>/<policy>-v0
     name = name if domain and name.startswith(f"{domain}/") else domain
-    recipe = recipe_for(name, recipe_name, continuous=not interface.n_actions)
-    if epochs:
+    recipe = recipe or recipe_for(name, recipe_name, continuous=not interface.n_actions)
+    if epochs is not None:
         recipe = replace(recipe, epochs=epochs, samples=0)
-    return replace(recipe, rank=rank or recipe.rank)
+    return recipe if rank is None else replace(recipe, rank=rank)

@@ -25,7 +25,8 @@ class Transitions:
         source: Where the data came from (a dataset id), for messages and cards.
 
     Raises:
-        ValueError: If lengths differ, the data are empty, an agent is out of range or a value is not finite.
+        ValueError: If lengths or shapes differ, the data are empty, an agent is out of range, an action is of neither
+            kind or a value is not finite.
     """
 
     agent: NDArray[np.int64]
@@ -39,12 +40,18 @@ class Transitions:
     source: str = "in memory"
 
     def __post_init__(self) -> None:
-        """Checks lengths, agents and finiteness once, so that nothing behind has to."""
+        """Brings arrays to their types, and checks lengths, agents and finiteness once: nothing behind has to."""
+        self._convert()
         k = len(self.agent)
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("n_agents", "source")}
         wrong = {name: len(a) for name, a in arrays.items() if len(a) != k}
         if wrong or k == 0:
             raise ValueError(f"{self.source}: arrays must share one length of at least 1, agent has {k}, but {wrong}")
+        if self.obs.ndim != 2 or self.next_obs.shape != self.obs.shape or self.action.ndim > 2:
+            raise ValueError(
+                f"{self.source}: obs {self.obs.shape} and next_obs {self.next_obs.shape} must be [K, D] both, action "
+                f"{self.action.shape} [K] or [K, A]; flatten them first"
+            )
         if self.agent.min() < 0 or self.agent.max() >= self.n_agents:
             raise ValueError(
                 f"{self.source}: agents span {self.agent.min()}–{self.agent.max()}, outside 0–{self.n_agents - 1}; "
@@ -59,13 +66,32 @@ class Transitions:
                     f"not finite, as are {int(bad.sum()) - 1} others; drop or repair these episodes first"
                 )
 
+    def _convert(self) -> None:
+        """Arrays of other types become those that are documented, where that loses nothing but float32 rounding."""
+        whole = {name: np.asarray(getattr(self, name)) for name in ("agent", "trajectory")}
+        action = np.asarray(self.action)
+        if action.ndim < 2:
+            whole["action"] = action
+        for name, values in whole.items():
+            if values.dtype.kind not in "iu" and len(values):
+                raise ValueError(
+                    f"{self.source}: {name} must be whole numbers [K], not {values.dtype}"
+                    + ("; continuous actions are [K, A], with A = 1 for one" if name == "action" else "")
+                )
+            object.__setattr__(self, name, values.astype(np.int64, copy=False))
+        continuous = ("action",) if action.ndim == 2 else ()
+        with np.errstate(over="ignore"):  # infinite then, and refused as that
+            for name in ("obs", "reward", "next_obs", *continuous):
+                object.__setattr__(self, name, np.asarray(getattr(self, name)).astype(np.float32, copy=False))
+        object.__setattr__(self, "terminated", np.asarray(self.terminated).astype(np.bool_, copy=False))
+
     def __len__(self) -> int:
         """Number of transitions K."""
         return len(self.agent)
 
     @classmethod
     def from_episodes(
-        cls, episodes: Iterable[Any], agents: Iterable[int], source: str, n_agents: int = 0
+        cls, episodes: Iterable[Any], agents: Iterable[int], source: str, n_agents: int = 0, first: int = 0
     ) -> "Transitions":
         """Flattens episodes.
 
@@ -74,6 +100,7 @@ class Transitions:
             agents: Agent of each episode.
             source: Dataset id, for messages.
             n_agents: Size of the population; 0 for the largest agent plus one.
+            first: Number of the first of these episodes.
 
         Raises:
             ValueError: If there are no episodes, or the arrays do not fit together or are not finite.
@@ -90,7 +117,7 @@ class Transitions:
             reward=np.concatenate([np.asarray(e.rewards, dtype=np.float32) for e, _ in pairs]),
             next_obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[1:] for e, _ in pairs]),
             terminated=np.concatenate([np.asarray(e.terminations, dtype=np.bool_) for e, _ in pairs]),
-            trajectory=np.repeat(np.arange(len(pairs)), steps),
+            trajectory=np.repeat(first + np.arange(len(pairs)), steps),
             n_agents=n_agents or max(a for _, a in pairs) + 1,
             source=source,
         )

@@ -195,6 +195,63 @@ def test_a_folder_is_written_and_read_whole(tmp_path):
         assert read[name].dtype == values.dtype
 
 
+# --- what a simulator does not take the place of ---------------------------------------------------------------------
+
+
+def tree(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("where", ["documents", "documents/thesis.tex", ".", "saved", "saved/inside"])
+def test_nothing_but_a_simulator_is_replaced(save_car, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.tex").write_text("three years")
+    save_car(tmp_path / "saved")
+    (tmp_path / "saved" / "notes").mkdir()
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path}.*give another folder"):
+        save_car(tmp_path / where if where != "." else type(tmp_path)("."))
+    assert tree(tmp_path) == before
+
+
+def test_a_name_that_stands_for_a_folder_of_simulators_is_refused(save_car, home):
+    save_car(name="cars/one-v0")
+    before = tree(home)
+    with pytest.raises(ValueError, match="simulators/cars holds one-v0, which would be lost"):
+        save_car(name="cars")
+    with pytest.raises(ValueError, match="nothing goes inside of it"):
+        save_car(name="cars/one-v0/again")
+    for name in ("", "/cars", "../cars", "."):
+        with pytest.raises(ValueError, match="is no name of a simulator"):
+            save_car(name=name)
+    assert tree(home) == before
+
+
+def test_files_beside_a_simulator_are_kept_when_it_is_replaced(folder, save_car, car_model):
+    (folder / "ranks.png").write_bytes(b"a figure")
+    save_car(folder, model=type(car_model)(car_model.shape, seed=99))
+    assert (folder / "ranks.png").read_bytes() == b"a figure"
+    assert load_simulator(str(folder)).card.sha256
+
+
+def test_the_users_home_is_known_by_its_sign(save_car, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    written = save_car(type(tmp_path)("~/saved"))
+    assert written == tmp_path / "saved" and load_simulator("~/saved").folder == written
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(cars, tmp_path, monkeypatch, home):
+    from persim_gym.train import train_simulator
+
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr("persim_gym.train.fit", lambda *args, **keywords: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=f"{tmp_path} is no folder that you may write to"):
+        train_simulator(cars, name="x", domain="mountaincar", folder=tmp_path / "new", progress=False)
+
+
 # --- where simulators are found -------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from minari.data_collector import EpisodeBuffer
 
-from persim_gym.datasets.load import flat_rows, interface_of_dataset, load, load_for_training, open_dataset
+from persim_gym.datasets.episodes import flat_rows, interface_of_dataset
+from persim_gym.datasets.load import load, load_for_training, open_dataset
 from persim_gym.experiments.simulators import train_by_name
 from persim_gym.experiments.video import film
 from persim_gym.files import CARD, README
@@ -288,6 +289,39 @@ def test_a_task_that_cannot_be_imported_says_why_before_training(tanks, referenc
         task_at(reference)
 
 
+one_row_task = Task(reward=lambda obs, action, next_obs: -abs(next_obs[0] - 1), terminated=lambda next_obs: False)
+two_arguments_task = Task(
+    reward=lambda obs, action: 0.0 * obs[..., 0], terminated=lambda next_obs: next_obs[..., 0] > 2
+)
+log_task = Task(
+    reward=lambda obs, action, next_obs: np.where(action == 1, np.inf, 0.0), terminated=lambda obs: obs[..., 0] > 2
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("one_row_task", r"gives rewards \(2,\) and ends \(\) of 1000 transitions; it takes arrays"),
+        ("two_arguments_task", "fails on logged transitions .TypeError.*it takes arrays"),
+        ("log_task", "gives rewards that are not finite"),
+    ],
+)
+def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_task, home, monkeypatch, name, said):
+    monkeypatch.setattr("persim_gym.train.fit", lambda *args, **keywords: pytest.fail("trained"))
+    for memory in (None, 1e-9):
+        with pytest.raises(ValueError, match=f"task 'my_tasks:{name}' {said}"):
+            train_by_name(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
+
+
+def test_a_task_whose_module_fails_says_how(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_tasks.py").write_text("raise RuntimeError('no such file: prices.csv')")
+    with pytest.raises(ValueError, match=r"'broken_tasks:mine' cannot be imported \(no such file: prices.csv\)"):
+        task_at("broken_tasks:mine")
+    with pytest.raises(ValueError, match="'.tasks:mine' cannot be imported"):
+        task_at(".tasks:mine")
+
+
 def test_a_known_domain_can_have_its_task_learned(cars, home):
     from persim_gym.train import train_simulator
 
@@ -360,6 +394,85 @@ def test_an_agent_that_is_no_number_is_refused_with_its_episode(tanks):
         load("named-v0")
 
 
+def tanks_of(name, agents, box=None, **changes):
+    """A dataset of tanks with other arrays, agents or observation space."""
+    logs = [{**log, **{key: change(log[key]) for key, change in changes.items()}} for log in tank_logs()]
+    buffers = [EpisodeBuffer(**log, options={"agent": agent}) for log, agent in zip(logs, agents, strict=False)]
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float64) if box is None else box
+    minari.create_dataset_from_buffers(name, buffers, observation_space=box, action_space=spaces.Discrete(2))
+    return name
+
+
+@pytest.mark.parametrize("agents", [(2, 0), ("2", "0"), (np.int32(2), np.int64(0)), (2.0, 0.0)], ids=str)
+def test_an_agent_may_be_any_whole_number(agents, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data = load(tanks_of("numbers-v0", agents))
+    assert (data.n_agents, data.starts()[0].tolist()) == (3, [2, 0])
+
+
+@pytest.mark.parametrize("agents", [(0, 1.7), (0, float("inf")), (0, float("nan")), (0, -1), (0, "1.5")], ids=str)
+def test_an_agent_that_is_not_whole_is_refused_with_its_episode(agents, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="of episode 1 is no whole number; number them from 0"):
+        load(tanks_of("parts-v0", agents))
+
+
+def test_agents_that_would_leave_millions_of_numbers_out_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    assert load(tanks_of("few-v0", [3, 1700])).n_agents == 1701
+    with pytest.raises(ValueError, match="its 2 agents go up to number 1,000,000,000, .*from 0 without gaps"):
+        load(tanks_of("customers-v0", [3, 10**9]))
+
+
+@pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])
+@pytest.mark.parametrize(
+    ("box", "changes", "said"),
+    [
+        (spaces.Box(-0.5, 0.5, (2,)), {}, r"episode 0 has observations 0 from .* outside of its space, -0.5 to 0.5"),
+        (None, {"actions": lambda a: a + 7}, r"episode 0 has actions 7 to 8, outside of Discrete\(2\)"),
+    ],
+    ids=["observations", "actions"],
+)
+def test_values_outside_of_their_space_are_refused(box, changes, said, memory, tmp_path, monkeypatch, home):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    dataset = open_dataset(tanks_of("outside-v0", [0, 1], box, **changes))
+    with pytest.raises(ValueError, match=f"outside-v0: {said}"):
+        load_for_training(dataset, memory=memory)
+
+
+@pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])
+def test_a_value_that_is_not_finite_is_named_with_its_episode(memory, tmp_path, monkeypatch, home):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    spoilt = iter([1.0, 1.0, np.nan, 1.0, 1.0, 1.0, 1.0, 1.0])
+    name = tanks_of("nan-v0", range(AGENTS), rewards=lambda r: r * next(spoilt))
+    with pytest.raises(ValueError, match=r"reward of transition \d+ \(episode 2, agent 2\) is not finite"):
+        load_for_training(open_dataset(name), memory=memory)
+
+
+def test_a_clock_that_float32_cannot_follow_is_pointed_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+    def clock(obs, start):
+        return np.column_stack([obs[:, 0], start + np.arange(len(obs))]).astype(np.float64)
+
+    from_zero = tanks_of("clock-v0", [0, 1], observations=lambda obs: clock(obs, 0.0))
+    from_1970 = tanks_of("clock-v1", [0, 1], observations=lambda obs: clock(obs, 1.7e9))
+    load(from_zero)
+    with pytest.warns(UserWarning, match="observation 1 changes by less than float32 resolves .* subtract a constant"):
+        load(from_1970)
+
+
+def test_one_transition_of_one_agent_trains(tanks, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    one = {key: lambda x, n=n: x[:n] for key, n in (("observations", 2), ("actions", 1), ("rewards", 1))}
+    last = {"terminations": lambda x: x[:1], "truncations": lambda x: np.ones(1, dtype=bool)}
+    simulator = load_simulator(str(train_by_name(tanks_of("one-v0", [0], **one, **last), epochs=2, progress=False)))
+    data = load("one-v0")
+    assert len(data) == 1
+    predicted = simulator.dynamics(0)(data.obs, data.action)[..., :2].mean(axis=0)
+    np.testing.assert_allclose(predicted, data.next_obs, atol=1e-5)
+
+
 def test_actions_that_do_not_count_from_zero_are_refused(tanks):
     with pytest.raises(ValueError, match="must count from 0, not 1; subtract it"):
         Interface(spaces.Box(-1, 1, (2,)), spaces.Discrete(3, start=1), 5)
@@ -379,11 +492,13 @@ def test_data_that_do_not_fit_into_memory_give_the_same_dataset_on_disk(tanks, h
 # --- the card -----------------------------------------------------------------------------------------------------
 
 
-def test_the_card_for_people_says_what_the_card_says(simulator):
+def test_the_card_for_people_says_what_the_card_says(simulator, tanks, home):
+    licensed = (train_by_name(tanks, epochs=1, license="CC-BY-4.0", progress=False) / README).read_text()
     text = (simulator.folder / README).read_text()
     card = simulator.card
-    for part in ("# Simulator my/tanks-v0", "| agents | 8 |", "learned", card.sha256[:16], "| licence | MIT |"):
+    for part in ("# Simulator my/tanks-v0", "| agents | 8 |", "learned", card.sha256[:16], "| licence | not stated |"):
         assert part in text
+    assert "| licence | CC-BY-4.0 |" in licensed
     assert f"| reward | {card.error['one_step_rmse'][2]:.4g} |" in text
 
 

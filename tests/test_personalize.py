@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
-from persim_gym.files import WEIGHTS
+from persim_gym.files import README, WEIGHTS
 from persim_gym.planning import MPCPolicy, RandomShooting
 from persim_gym.planning.online import OnlinePolicy
 from persim_gym.simulator.beliefs import (
@@ -365,6 +365,37 @@ def test_a_transition_that_is_not_finite_is_refused(simulator):
         simulator.online().update([0.0, np.nan], 1, [0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("obs", "action", "next_obs"),
+    [
+        ([0.0] * 4, 0, [0.0] * 4),  # as many as two observations
+        ([0.0] * 3, 0, [0.0] * 3),
+        ([[0.0, 0.0]], [0, 1, 1], [[0.0, 0.0]]),
+        ([[0.0, 0.0]] * 3, 0, [[0.0, 0.0]] * 3),
+        ([0.0, 0.0], 3, [0.0, 0.0]),
+        ([0.0, 0.0], -1, [0.0, 0.0]),
+        ([0.0, 0.0], 0.7, [0.0, 0.0]),
+    ],
+)
+def test_a_transition_of_other_sizes_or_actions_is_refused_and_not_learned(simulator, obs, action, next_obs):
+    online = simulator.online()
+    with pytest.raises(ValueError, match="the simulator has 2 observations, and its actions are whole numbers 0–2"):
+        online.update(obs, action, next_obs)
+    assert online.posterior.evidence.seen.tolist() == [0]
+
+
+def test_transitions_in_double_precision_personalize_too(simulator, cars):
+    data = stranger_of(cars)
+    double = replace(data, obs=data.obs.astype(np.float64), next_obs=data.next_obs.astype(np.float64))
+    np.testing.assert_array_equal(simulator.personalize(double)[1].mean, simulator.personalize(data)[1].mean)
+
+
+@pytest.mark.parametrize("agent", ["1", 1.5, True])
+def test_an_agent_to_learn_about_is_a_whole_number(simulator, agent):
+    with pytest.raises(ValueError, match="is not in this simulator"):
+        simulator.online(agent)
+
+
 # --- new agents and the polish --------------------------------------------------------------------------------------
 
 
@@ -390,6 +421,21 @@ def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
     assert from_tensors(to_tensors(loaded.beliefs)).n_agents == 6
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "bigger" / WEIGHTS).read_bytes()
+
+
+def test_the_card_holds_what_is_known_of_the_agents(simulator, cars, tmp_path):
+    bigger, _ = simulator.personalize(stranger_of(cars).select(np.arange(100) < 7))
+    bigger.save(tmp_path / "bigger")
+    loaded = load_simulator(str(tmp_path / "bigger"))
+    left = [loaded.beliefs.undetermined(agent) for agent in range(6)]
+    assert loaded.card.agents == {
+        "agents": 6,
+        "transitions_seen": [7, 100, 100],
+        "directions_left_open": pytest.approx([min(left), np.median(left), max(left)], rel=1e-4),
+    }
+    assert "| known of an agent | 100 transitions (median; 7 to 100), which leave" in (
+        tmp_path / "bigger" / README
+    ).read_text(encoding="utf-8")
 
 
 def test_data_of_another_domain_are_refused(simulator, cars, pushes):

@@ -22,6 +22,7 @@ from persim_gym.experiments.simulators import (
 )
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator import recipe as recipes
+from persim_gym.train import train_simulator
 
 RECIPE = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle", members=2)
 
@@ -128,6 +129,72 @@ def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(so
 def test_a_rank_that_is_none_is_refused(source, rank):
     with pytest.raises(ValueError, match='is neither a positive number nor "auto"'):
         train_by_name("mountaincar/random-v0", rank=rank)
+
+
+def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
+    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=9, samples=5))
+    settings = [
+        "epochs=1",
+        "state_layers=[8, 8]",
+        "activation=silu",
+        "agent_std=null",
+        "agent_mean=2",
+        "pull=1",
+        "polish=true",
+    ]
+    with pytest.raises(ValueError, match="'agent_std=wide' sets no field"):
+        train_by_name("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
+    card = load_simulator(str(train_by_name("mountaincar/random-v0", settings=settings, rank="2", progress=False))).card
+    assert card.recipe_name == " ".join(["default", *settings])
+    expected = replace(
+        RECIPE,
+        epochs=1,
+        state_layers=(8, 8),
+        activation="silu",
+        agent_std=None,
+        agent_mean=2,
+        pull=1,
+        polish=True,
+        rank=2,
+    ).to_json()
+    assert {**card.recipe, "state_layers": (8, 8), "action_layers": expected["action_layers"]} == expected
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["rate=1", "epochs", "epochs=1.5", "epochs=true", "polish=1", "activation=3", "state_layers=8", "batch=x"],
+)
+def test_a_setting_that_is_none_shows_the_recipe(setting):
+    with pytest.raises(ValueError, match=f"'{setting}' sets no field .*state_layers=.16.*, learning_rate=0.005"):
+        RECIPE.changed([setting])
+
+
+def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
+    recipe = replace(RECIPE, epochs=9)
+    folder = train_simulator(cars, name="x", domain="mountaincar", recipe=recipe, rank=2, epochs=1, progress=False)
+    card = load_simulator(str(folder)).card
+    assert (card.recipe["rank"], card.recipe["epochs"], card.shape["rank"]) == (2, 1, 2)
+
+
+def test_a_variant_without_a_rank_takes_none(source, home):
+    for rank in ("auto", "5"):
+        with pytest.raises(ValueError, match="an unfactorized simulator has no rank; leave --rank out"):
+            train_by_name("mountaincar/random-v0", rank=rank, variant="unfactorized")
+
+
+@pytest.mark.parametrize("keyword", ["rank", "epochs"])
+def test_zero_is_not_taken_for_the_recipes_own(cars, home, keyword):
+    with pytest.raises(ValueError, match="impossible"):
+        train_simulator(cars, name="x", domain="mountaincar", **{keyword: 0}, progress=False)
+
+
+def test_the_figure_of_an_earlier_choice_of_rank_does_not_stay(source, home, monkeypatch):
+    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=1))
+    folder = train_by_name("mountaincar/random-v0", rank="2", progress=False)
+    (folder / "ranks.png").write_bytes(b"of another training")
+    (folder / "notes.txt").write_text("mine")
+    train_by_name("mountaincar/random-v0", rank="2", progress=False)
+    assert not (folder / "ranks.png").exists() and (folder / "notes.txt").read_text() == "mine"
 
 
 def test_a_given_rank_is_used(source, home, monkeypatch):

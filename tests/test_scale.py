@@ -19,7 +19,7 @@ from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.sparse import RowAdam, is_sparse
 from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.transition_file import BLOCK, TransitionFile, write_transitions
+from persim_gym.simulator.transition_file import BLOCK, TransitionFile, hash_on_disk, write_transitions
 from persim_gym.transitions import Transitions
 
 MANY = ModelShape(
@@ -245,6 +245,10 @@ def test_a_damaged_file_says_to_delete_it(file):
     (file.folder / "rows.f32").write_bytes(b"short")
     with pytest.raises(ValueError, match=f"{file.folder} cannot be read .*delete it"):
         TransitionFile(file.folder)
+
+
+def test_data_in_memory_know_the_hash_that_they_would_have_on_disk(file, cars):
+    assert hash_on_disk(big(cars)) == file.content_hash() != big(cars).content_hash()
 
 
 def test_an_interrupted_write_leaves_no_file(cars, tmp_path):

@@ -651,6 +651,50 @@ def test_weights_that_are_not_finite_are_never_returned(cars, recipe, monkeypatc
         train(cars, recipe)
 
 
+@pytest.mark.parametrize("shift", [-1, 1, 10**6])
+def test_actions_that_do_not_exist_are_refused_and_not_read_from_elsewhere(cars, shift):
+    with pytest.raises(ValueError, match="actions .* are not 0–2; give the right n_actions"):
+        train(replace(cars, action=cars.action + shift), TINY)
+
+
+def test_a_negative_seed_is_refused_by_name(cars):
+    with pytest.raises(ValueError, match="seed=-1 must not be negative"):
+        train(cars, TINY, seed=-1)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_torch_does_not_have_is_refused(cars, device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here .*; use cpu"):
+        train(cars, TINY, device=device)
+
+
+def test_a_checkpoint_that_another_process_has_just_removed_is_none(cars, tmp_path, monkeypatch):
+    """It trained the same, and finished between the look and the read."""
+    path = tmp_path / "training.safetensors"
+    train(cars, replace(TINY, epochs=2), checkpoint=path)
+    load_file = fit_module.load_file
+    monkeypatch.setattr(fit_module, "load_file", lambda file: path.unlink(missing_ok=True) or load_file(file))
+    assert_same_weights(train(cars, replace(TINY, epochs=2), checkpoint=path), train(cars, replace(TINY, epochs=2)))
+
+
+def test_processes_that_train_the_same_do_not_write_into_one_file(cars, tmp_path, monkeypatch):
+    """Here two take turns at every write; with one partial file between them the second finds none to rename."""
+    path, others = tmp_path / "training.safetensors", iter(range(100, 200))
+    save_file = fit_module.save_file
+
+    def save(tensors, partial, metadata):
+        save_file(tensors, partial, metadata)
+        if next(others) == 100:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: 1)
+                train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
+
+    monkeypatch.setattr(fit_module, "save_file", save)
+    both = train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
+    assert_same_weights(both, train(cars, replace(TINY, epochs=2)))
+
+
 # --- train_simulator ----------------------------------------------------------------------------------------------
 
 
@@ -676,3 +720,17 @@ def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
             bounds=(DOMAINS["mountaincar"].observation_space.low, DOMAINS["mountaincar"].observation_space.high),
         ),
     )
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["at once", "after a checkpoint"])
+def test_after_a_divergence_another_recipe_trains_under_the_same_name(cars, home, kept, monkeypatch):
+    """The error says to lower the learning rate; what the diverged training kept must not be in the way of that."""
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "progress": False}
+    wild = replace(TINY, epochs=3, learning_rate=1e30)
+    with monkeypatch.context() as patch, pytest.raises(TrainingDiverged, match="lower learning_rate"):
+        if kept:
+            rate = fit_module.learning_rate
+            patch.setattr(fit_module, "learning_rate", lambda r, *at: 1e-3 if at[0] < 2 else rate(r, *at))
+        train_simulator(cars, recipe=wild, **keywords)
+    folder = train_simulator(cars, recipe=replace(wild, learning_rate=1e-3), **keywords)
+    assert load_simulator(str(folder)).card.recipe["learning_rate"] == 1e-3

@@ -1,5 +1,7 @@
 """Rows of any number and mix are stepped as the model predicts, by compiled kernels and in blocks alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,17 @@ def some_rows(shape, num, agents, seed=0):
     if shape.n_actions:
         return obs, rng.integers(shape.n_actions, size=num), rng.choice(agents, size=num)
     return obs, rng.uniform(-1, 1, (num, shape.action_dim)).astype(np.float32), rng.choice(agents, size=num)
+
+
+@pytest.mark.parametrize("bound", [0.1, 62.0, 1.2])
+@pytest.mark.parametrize("name", ["relu, even", "deep, discrete"])
+def test_the_mean_of_predictions_at_a_bound_is_the_bound(name, bound):
+    shape = replace(SHAPES[name], members=5)
+    model = a_model(shape, clip=bound)
+    model.delta_mean.fill_(1e3)
+    obs, action, which = some_rows(shape, 300, [3])
+    following, _ = RowsDynamics(model, which.tolist()).step(obs, action, np.full(300, MEAN))
+    assert (following == np.float32(bound)).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))

@@ -54,6 +54,36 @@ def test_a_continuous_action_that_is_not_finite_is_refused(pushes):
         replace(pushes, action=actions)
 
 
+def test_arrays_of_other_types_become_those_that_are_documented(cars, pushes):
+    other = replace(
+        cars,
+        agent=cars.agent.astype(np.int16),
+        obs=cars.obs.astype(np.float64),
+        action=cars.action.astype(np.uint8),
+        reward=cars.reward.astype(np.float64),
+        next_obs=cars.next_obs.astype(np.float64),
+        terminated=cars.terminated.astype(int),
+    )
+    assert other.content_hash() == cars.content_hash()
+    assert replace(pushes, action=pushes.action.astype(np.float64)).content_hash() == pushes.content_hash()
+    with pytest.raises(ValueError, match="obs of transition 0 .* is not finite"):
+        replace(cars, obs=cars.obs.astype(np.float64) * 1e300)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("action", lambda a: a.astype(np.float32), "action must be whole numbers.*continuous actions are .K, A."),
+        ("agent", lambda a: a + 0.5, "agent must be whole numbers"),
+        ("next_obs", lambda x: x[:, :1], r"obs \(600, 2\) and next_obs \(600, 1\) must be .K, D. both"),
+        ("obs", lambda x: x[..., None], "flatten them first"),
+    ],
+)
+def test_arrays_of_another_shape_or_kind_are_refused(cars, name, change, said):
+    with pytest.raises(ValueError, match=said):
+        replace(cars, **{name: change(getattr(cars, name))})
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_content_hash_changes_with_every_array(cars, name):
     values = getattr(cars, name).copy()

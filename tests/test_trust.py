@@ -289,6 +289,21 @@ def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     assert (stricter <= horizons).all() and stricter.sum() < horizons.sum()
 
 
+def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
+    """2 / (1 - 0.9) is a little more than 20 in floating point."""
+
+    def begins(*args, **keywords):
+        raise InterruptedError("training begins")
+
+    agent = np.arange(len(fleet)) % 100
+    many = replace(fleet, agent=agent, trajectory=agent, n_agents=100)
+    monkeypatch.setattr("persim_gym.simulator.trust.fit", begins)
+    with pytest.raises(InterruptedError, match="training begins"):
+        calibrate(model, TINY, many, level=0.9)
+    with pytest.raises(ValueError, match="20 agents are too few to calibrate on for level 0.91; it takes 23"):
+        calibrate(model, TINY, many, level=0.91)
+
+
 def test_an_agent_without_data_is_trusted_less(fleet):
     """Its ensemble agrees on the population average; only the belief about its factor knows better."""
     data = fleet.select(fleet.agent != 7)
@@ -314,8 +329,15 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     folder = train_simulator(
         fleet, name="small", domain="mountaincar", recipe=recipe, folder=tmp_path / "small", progress=False
     )
+    (folder / "ranks.png").write_bytes(b"a figure")
     weights = load_simulator(str(folder)).card.sha256
+    app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "transitions seen" in text and "not measured: run `persim calibrate` on it" in text
     command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--agents", "12", "--steps", "10"]
+
+    def full(*_):
+        raise OSError("disk is full")
 
     def interrupted(*_):
         raise RuntimeError("out of power")
@@ -324,10 +346,27 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
         patch.setattr("persim_gym.simulator.trust.learned_beliefs", interrupted)
         app(command, standalone_mode=False)
     assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full"):
+        patch.setattr("persim_gym.simulator.simulator.write_folder", full)
+        app(command, standalone_mode=False)
+    assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # what was trained is not lost
     app(command, standalone_mode=False)
     assert not list((tmp_path / "home" / "training").iterdir())
     loaded = load_simulator(str(folder))
     assert loaded.card.sha256 == weights and Trust.from_json(loaded.card.trust).bound == 0.5
     app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
     text = capsys.readouterr().out
+    assert (folder / "ranks.png").read_bytes() == b"a figure"
+    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet.select(fleet.trajectory < 50))
+    for words in (["evaluate", str(folder), "--agent", "7"], command):
+        with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
+            app(words, standalone_mode=False)
+    page, trust = (folder / "README.md").read_text(), Trust.from_json(loaded.card.trust)
+    assert (
+        f"{trust.band_coverage:.1%}, horizon kept on {trust.coverage:.1%} of trajectories of 12 unseen agents" in page
+    )
+    assert (
+        f"| 1 | {trust.profile['1'][0]:.4g} | {trust.profile['1'][1]:.4g} | {trust.spread_profile['1']:.4g} |" in page
+    )
+    assert f"spread by step, median      1: {trust.spread_profile['1']:.2g}" in text
     assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text

@@ -84,6 +84,12 @@ def test_variants_are_measured_planned_in_and_stepped_as_any_simulator(simulator
     np.testing.assert_allclose(following, dynamics(obs[None], np.array([2])).mean(axis=0)[0], atol=1e-5)
 
 
+def test_a_variant_says_that_it_believes_nothing_of_its_agents(simulator, variant, cars):
+    for ask in (simulator.online, lambda: simulator.personalize(cars)):
+        with pytest.raises(ValueError, match=f"is {variant}: only a factored one .*train one without --variant"):
+            ask()
+
+
 def test_the_card_says_which_variant_it_is(simulator, variant):
     assert simulator.card.shape["variant"] == variant
     assert f"| model | {variant}" in (simulator.folder / "README.md").read_text()

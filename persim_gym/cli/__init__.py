@@ -33,7 +33,7 @@ def main() -> None:
     """Entry point: a caller's mistake is one line, not a traceback."""
     try:
         app(standalone_mode=True)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OSError) as error:
         Console(stderr=True).print(f"persim: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from persim_gym.cli.shared import console, plain_table, say
+
+if TYPE_CHECKING:
+    from persim_gym.simulator.simulator import Simulator
+    from persim_gym.transitions import Transitions
 
 
 def personalize(
@@ -18,13 +22,13 @@ def personalize(
     import numpy as np
 
     from persim_gym.datasets import load
-    from persim_gym.simulator.card import load_simulator, simulators_root
+    from persim_gym.simulator.card import load_simulator, simulator_folder
 
     loaded = load_simulator(simulator)
+    name = f"{loaded.card.name}-personalized"
+    folder = simulator_folder(name, out)
     transitions = load(data)
     bigger, posterior = loaded.personalize(transitions)
-    name = f"{loaded.card.name}-personalized"
-    folder = out or simulators_root() / name
     replace(bigger, card=replace(bigger.card, name=name)).save(folder)
     table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
     for i, number in enumerate(np.unique(transitions.agent)):
@@ -47,16 +51,16 @@ def calibrate(
 
     The sibling is trained first, as long as the simulator was; Ctrl-C is safe, the same command goes on.
     """
-    from persim_gym.datasets import load
     from persim_gym.home import persim_home
-    from persim_gym.simulator.card import load_simulator
+    from persim_gym.simulator.card import load_simulator, simulator_folder
     from persim_gym.simulator.recipe import TrainingRecipe
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)
     loaded.known_beliefs()  # a simulator without is an error before anything is trained
+    folder = simulator_folder(loaded.card.name, out or loaded.folder)
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
-    transitions = load(loaded.card.dataset)
+    transitions = logged_data(loaded)
     unfinished = f"calibration-{transitions.content_hash()[:16]}-{agents}-{seed}.safetensors"
     checkpoint = persim_home() / "training" / unfinished
     trust = measure(
@@ -70,18 +74,36 @@ def calibrate(
         seed=seed,
         checkpoint=checkpoint,
     )
+    replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder)
     checkpoint.unlink(missing_ok=True)
-    replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(out or loaded.folder)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
     say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations")
-    say(f"{out or loaded.folder}")
+    say(f"{folder}")
+
+
+def logged_data(simulator: "Simulator") -> "Transitions":
+    """The data that a simulator was trained on.
+
+    Raises:
+        ValueError: If the dataset of that name is another one now, or is gone.
+    """
+    from persim_gym.datasets import load
+    from persim_gym.simulator.transition_file import hash_on_disk
+
+    card = simulator.card
+    transitions = load(card.dataset)
+    if card.dataset_hash not in (transitions.content_hash(), hash_on_disk(transitions)):
+        raise ValueError(
+            f"{card.dataset} is not what simulator {card.name} was trained on (its content has another hash); bring "
+            "the old one back, or train again"
+        )
+    return transitions
 
 
 def print_agent(simulator: str, agent: int) -> None:
     """Prints what a simulator knows of one agent, and how far its predictions of it can be trusted."""
     import numpy as np
 
-    from persim_gym.datasets import load
     from persim_gym.simulator.card import load_simulator
     from persim_gym.simulator.trust import Trust, agent_horizons
 
@@ -93,8 +115,11 @@ def print_agent(simulator: str, agent: int) -> None:
     say(f"transitions seen            {int(beliefs.evidence.seen[agent])}")
     say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank}: data say less than the prior")
     say(f"data over prior             {', '.join(f'{ratio:.2g}' for ratio in ratios)} by direction")
+    if not loaded.card.trust:
+        say("trust horizon               not measured: run `persim calibrate` on it, from 100 agents with data on")
+        return
     trust = Trust.from_json(loaded.card.trust)
-    horizons, lengths = agent_horizons(loaded.model, beliefs, trust, load(loaded.card.dataset), agent)
+    horizons, lengths = agent_horizons(loaded.model, beliefs, trust, logged_data(loaded), agent)
     low, middle, high = np.quantile(horizons, (0.1, 0.5, 0.9))
     whole = (horizons == lengths).mean()
     say(
@@ -115,4 +140,6 @@ def print_agent(simulator: str, agent: int) -> None:
         + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
     )
     profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
+    spreads = ", ".join(f"{step}: {spread:.2g}" for step, spread in trust.spread_profile.items())
     say(f"error by step, median (90 %) {profile}")
+    say(f"spread by step, median      {spreads}")

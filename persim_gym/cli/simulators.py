@@ -22,6 +22,9 @@ def train(
     ] = "",
     rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Changes a field of the recipe: --set learning_rate=0.001")
+    ] = None,
     variant: Annotated[str, typer.Option(help="factored, unfactorized or unpersonalized.")] = "factored",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
@@ -29,6 +32,9 @@ def train(
     memory: Annotated[
         float | None, typer.Option(help="GB that data may take; larger ones are read in parts. (default: half of all)")
     ] = None,
+    license: Annotated[
+        str, typer.Option(help="Licence of the weights, for the card. (default: MIT for our domains, else not stated)")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
@@ -40,11 +46,13 @@ def train(
         task=task,
         rank=rank,
         recipe_name=recipe,
+        settings=settings or (),
         variant=variant,
         epochs=epochs,
         seed=seed,
         device=device,
         memory=memory,
+        license=license,
         folder=out,
     )
     say(f"{folder}")

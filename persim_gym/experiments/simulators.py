@@ -3,17 +3,20 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from persim_gym.datasets.load import interface_of_dataset, load_for_training, open_dataset
+from persim_gym.datasets.episodes import interface_of_dataset
+from persim_gym.datasets.load import load_for_training, open_dataset
 from persim_gym.datasets.recipes import NAMESPACE, find_recipe
 from persim_gym.experiments.figures import rank_figure
 from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.home import persim_home
+from persim_gym.simulator.card import simulator_folder
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import LEARNED, Interface
 from persim_gym.simulator.model import FactoredEnsemble
@@ -75,29 +78,36 @@ def train_by_name(
     task: str = "",
     rank: str = "",
     recipe_name: str = "default",
+    settings: Sequence[str] = (),
     variant: str = "factored",
     epochs: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     memory: float | None = None,
+    license: str = "",
     folder: Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Trains the simulator of a name; keywords as `train_simulator` and `persim train`.
 
+    `settings` change fields of the recipe, see `TrainingRecipe.changed`.
+
     Raises:
-        ValueError: If the rank is neither a positive number nor "auto", or as `train_simulator`.
+        ValueError: If the rank is neither a positive number nor "auto", the variant has none, or as `train_simulator`.
     """
     if rank not in ("", "auto") and not (rank.isdigit() and int(rank)):
         raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
+    if rank and variant == "unfactorized":
+        raise ValueError("an unfactorized simulator has no rank; leave --rank out")
+    folder = simulator_folder(name, folder)  # what cannot be written is an error before the training
     source = Source.named(name, data, memory)
     transitions, interface = source.load()
     number, plot = (int(rank) if rank.isdigit() else None), []
+    chosen = interface_of(source.domain, interface, task)
+    recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id).changed(settings)
     if rank == "auto":
         if isinstance(transitions, TransitionFile):
             raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
-        chosen = interface_of(source.domain, interface, task)
-        recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id)
         errors, log = rank_errors(
             source,
             recipe,
@@ -118,15 +128,18 @@ def train_by_name(
         domain=source.domain,
         interface=interface,
         task=task,
-        recipe_name=recipe_name,
+        recipe_name=" ".join([recipe_name, *settings]),
+        recipe=recipe,
         rank=number,
-        epochs=epochs,
         variant=variant,
         seed=seed,
         device=device,
+        license=license,
         folder=folder,
         progress=progress,
     )
+    for suffix in (".csv", ".png"):  # of an earlier training
+        (written / f"ranks{suffix}").unlink(missing_ok=True)
     for path in plot:
         shutil.copy(path, written / f"ranks{path.suffix}")
     return written

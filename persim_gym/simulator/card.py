@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.files import CARD
+from persim_gym.files import CARD, replaceable
 from persim_gym.home import ASSETS, persim_home
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.interface import Interface
@@ -33,6 +33,20 @@ def simulators_root() -> Path:
     return persim_home() / "simulators"
 
 
+def simulator_folder(name: str, folder: Path | None = None) -> Path:
+    """Where a simulator goes: the folder given, else by name among the user's own.
+
+    Raises:
+        ValueError: If the name is none, or something else would be lost (`persim_gym.files.replaceable`).
+    """
+    if folder is not None:
+        return replaceable(folder)
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or any(part.startswith(".") for part in parts):
+        raise ValueError(f"{name!r} is no name of a simulator, such as fleet/pumps-v0; a folder goes into --out")
+    return replaceable(simulators_root() / name)
+
+
 def save_simulator(
     model: FactoredEnsemble,
     *,
@@ -51,6 +65,7 @@ def save_simulator(
     error: dict[str, Any] | None = None,
     beliefs: FactorPosterior | None = None,
     trust: dict[str, Any] | None = None,
+    license: str = "MIT",
 ) -> Path:
     """Writes a simulator; one of that name is replaced whole or not at all.
 
@@ -71,6 +86,7 @@ def save_simulator(
         error: See `SimulatorCard`.
         beliefs: See `Simulator`.
         trust: See `SimulatorCard`.
+        license: See there.
 
     Returns:
         The folder.
@@ -90,8 +106,9 @@ def save_simulator(
         interface={} if interface is None else interface.to_json(),
         error=error or {},
         trust=trust or {},
+        license=license,
     )
-    folder = folder or simulators_root() / name
+    folder = simulator_folder(name, folder)
     agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.shape.obs_dim), dtype=np.float32))
     order = np.argsort(agents, kind="stable")
     Simulator(card, model, folder, agents[order], obs[order], beliefs).save(folder)

@@ -51,7 +51,8 @@ def moments(data: Logged) -> Moments:
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    return values.double().mean(0), values.double().std(0)
+    values = values.double()
+    return values.mean(0), values.std(0) if len(values) > 1 else torch.zeros_like(values[0])
 
 
 def _tensors(

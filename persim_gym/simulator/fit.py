@@ -24,6 +24,7 @@ from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.variants import model_of, population_of_one, shared_by_all
+from persim_gym.transitions import Transitions
 
 CHECKPOINT_SECONDS = 20.0
 PART_ROWS = 4_000_000
@@ -75,8 +76,10 @@ def fit(
 
     Raises:
         TrainingDiverged: If the loss or a weight is not finite.
-        ValueError: If a checkpoint belongs to other data, another recipe or other options.
+        ValueError: If a checkpoint belongs to other data, another recipe or other options, actions are not
+            0..n_actions-1, the seed is negative, or torch cannot use the device here.
     """
+    _check_input(transitions, n_actions, seed, device)
     recipe = recipe.for_data(len(transitions))
     model = _model_for(transitions, recipe, n_actions, seed, learn_task, variant)
     if bounds is not None:
@@ -122,6 +125,24 @@ def fit(
     if variant == "unpersonalized":
         model = shared_by_all(model, transitions.n_agents)
     return model.eval()
+
+
+def _check_input(transitions: Logged, n_actions: int, seed: int, device: str) -> None:
+    """Checks what would be wrong memory in compiled code, or an error from deep inside torch."""
+    if isinstance(transitions, Transitions) and transitions.action.ndim == 1:
+        least, most = int(transitions.action.min()), int(transitions.action.max())
+        if least < 0 or most >= n_actions:
+            raise ValueError(
+                f"{transitions.source}: actions {least}–{most} are not 0–{n_actions - 1}; give the right n_actions "
+                f"({most + 1} or more), or continuous actions as [K, A]"
+            )
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); use cpu") from error
 
 
 def _train_part(engine: Engine, recipe: TrainingRecipe, parts: Parts, epoch: int, part: int) -> float:
@@ -246,7 +267,7 @@ def _state(model: FactoredEnsemble, engine: Engine) -> dict[str, Tensor]:
 
 def _save(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may train the same
     save_file(tensors, partial, metadata={"identity": identity, "epoch": str(epoch)})
     os.replace(partial, path)
 
@@ -258,6 +279,8 @@ def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) 
     try:
         tensors = load_file(path)
         metadata = _metadata(path)
+    except FileNotFoundError:  # another process that trained the same has finished meanwhile
+        return 0
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
     if metadata.get("identity") != identity:

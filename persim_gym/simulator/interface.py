@@ -136,7 +136,7 @@ def task_at(reference: str) -> Task:
         raise ValueError(f"task {reference!r} names no task; {advice}")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the user's own module raises
         raise ValueError(f"task {reference!r} cannot be imported ({error}); {advice}") from error
     if not isinstance(found, Task):
         raise ValueError(f"task {reference!r} is a {type(found).__name__}, not a persim_gym.task.Task; {advice}")

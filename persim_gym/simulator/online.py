@@ -9,7 +9,7 @@ from torch import Tensor
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.evidence import Evidence
-from persim_gym.simulator.model import FactoredEnsemble, unknown_agent
+from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.personalize import features, targets
 
 
@@ -34,8 +34,8 @@ class OnlineDynamics:
         Raises:
             ValueError: If the agent is unknown.
         """
-        if agent is not None and not 0 <= agent < beliefs.n_agents:
-            raise unknown_agent(agent, beliefs.n_agents)
+        if agent is not None:
+            model.check_agents([agent])
         s = model.shape
         self.members = s.members
         self._model = model
@@ -63,15 +63,9 @@ class OnlineDynamics:
             next_obs: Observation after the action, as `obs`.
 
         Raises:
-            ValueError: If a value is not finite.
+            ValueError: If a value is not finite, or sizes or actions are not the simulator's.
         """
-        s = self._model.shape
-        before, after = (torch.as_tensor(np.array(x, dtype=np.float32).reshape(-1, s.obs_dim)) for x in (obs, next_obs))
-        act = (
-            torch.as_tensor(np.array(action, dtype=np.int64).reshape(-1))
-            if s.n_actions
-            else torch.as_tensor(np.array(action, dtype=np.float32).reshape(-1, s.action_dim))
-        )
+        before, act, after = self._checked(obs, action, next_obs)
         if not all(bool(torch.isfinite(x).all()) for x in (before, act, after)):
             raise ValueError("cannot learn from a transition that is not finite; leave it out")
         f = features(self._model, before, act)  # [M, K, D, R]
@@ -84,6 +78,25 @@ class OnlineDynamics:
         )
         self._posterior = FactorPosterior(self._posterior.prior, self._posterior.evidence.of([0]) + more)
         self._bound = None
+
+    def _checked(self, obs: Any, action: Any, next_obs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations [K, D], actions [K] or [K, A], next observations [K, D]."""
+        s = self._model.shape
+        before, after = (np.atleast_2d(np.array(x, dtype=np.float32)) for x in (obs, next_obs))
+        given = np.asarray(action)
+        act = given.reshape(-1) if s.n_actions else given.reshape(-1, s.action_dim)
+        known = not s.n_actions or (act.dtype.kind in "iu" and act.size and 0 <= act.min() <= act.max() < s.n_actions)
+        if before.shape != (len(act), s.obs_dim) or after.shape != before.shape or not known:
+            wanted = f"whole numbers 0–{s.n_actions - 1}" if s.n_actions else f"vectors of {s.action_dim}"
+            raise ValueError(
+                f"cannot learn from observations {np.shape(obs)} and {np.shape(next_obs)} with actions {given!r}: the "
+                f"simulator has {s.obs_dim} observations, and its actions are {wanted}, one a transition"
+            )
+        return (
+            torch.from_numpy(before),
+            torch.from_numpy(act.astype(np.int64 if s.n_actions else np.float32)),
+            torch.from_numpy(after),
+        )
 
     def forget(self) -> None:
         """Goes back to what was believed at the start."""

@@ -1,4 +1,4 @@
-"""The error profile of a simulator on logged transitions: one step ahead, and open loop along the logged actions."""
+"""What a card tells of a simulator: its error on logged transitions, and what it knows of its agents."""
 
 from typing import Any
 
@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.transitions import Transitions
 
+AGENTS = 200
 EPISODES = 200
 CHUNK = 4096  # rows predicted together
 STEPS = (1, 5, 10, 20, 50)
@@ -77,6 +79,23 @@ def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int],
             steps.append(step)
             errors.append(_round(np.sqrt(np.square(error.astype(np.float64)).mean())))
     return steps, errors
+
+
+def agents_profile(beliefs: FactorPosterior) -> dict[str, Any]:
+    """What is known of the agents: least, median and most over at most `AGENTS` of them, evenly spaced.
+
+    Returns:
+        JSON-plain: `agents` looked at, their `transitions_seen`, and the latent `directions_left_open`, to which their
+        data say less than the prior.
+    """
+    some = np.unique(np.linspace(0, beliefs.n_agents - 1, min(AGENTS, beliefs.n_agents)).astype(np.int64))
+    seen = beliefs.evidence.seen.numpy()[some]
+    left = [beliefs.undetermined(int(agent)) for agent in some]
+    return {
+        "agents": len(some),
+        "transitions_seen": [int(x) for x in (seen.min(), np.median(seen), seen.max())],
+        "directions_left_open": [_round(x) for x in (np.min(left), np.median(left), np.max(left))],
+    }
 
 
 def _round(value: Any) -> float | None:

@@ -11,6 +11,7 @@ def readme(card: Mapping[str, Any]) -> str:
     rows = {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}",
+        "known of an agent": _known(card.get("agents", {}), shape["rank"]),
         "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
@@ -23,7 +24,7 @@ def readme(card: Mapping[str, Any]) -> str:
         "licence": card["license"],
     }
     lines = [f"# Simulator {card['name']}", "", "A personalized simulator of many agents, trained by persim_gym.", ""]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value), ""]
     lines += [*_error(card.get("error", {})), *_trust(card.get("trust", {}))]
     lines += [
         "```python",
@@ -39,6 +40,17 @@ def readme(card: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """Four digits, or nothing."""
     return "" if value is None else f"{value:.4g}"
+
+
+def _known(agents: Mapping[str, Any], rank: int) -> str:
+    """What the data say of an agent, or nothing where there are no beliefs."""
+    if not agents:
+        return ""
+    (few, middle, many), (least, left, most) = agents["transitions_seen"], agents["directions_left_open"]
+    return (
+        f"{middle:,} transitions (median; {few:,} to {many:,}), which leave {number(left)} of {rank} latent directions "
+        f"to the prior ({number(least)} to {number(most)})"
+    )
 
 
 def _task(card: Mapping[str, Any]) -> str:
@@ -61,8 +73,20 @@ def _error(error: Mapping[str, Any]) -> list[str]:
 
 
 def _trust(trust: Mapping[str, Any]) -> list[str]:
-    """Every plain value that was measured of what to trust."""
-    plain = {name: value for name, value in trust.items() if isinstance(value, str | int | float)}
-    if not plain:
+    """What was measured of what to trust, in words; then errors and spreads by step."""
+    if "spread_profile" not in trust:
         return []
-    return ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in plain.items()), ""]
+    promised = trust["scale"] >= 0  # else there were too few agents
+    rows = {
+        "promise": f"error within {trust['bound']} standard deviations of logged observations for the whole trust "
+        f"horizon, in {trust['level']:.0%} of logged trajectories",
+        "trust horizon": f"ends where {number(trust['scale'])} × spread passes that bound" if promised else "none",
+        "measured": f"error below that on {trust['band_coverage']:.1%}, horizon kept on {trust['coverage']:.1%} of "
+        f"trajectories of {trust['agents']} unseen agents",
+        "without a look at the spread": f"{trust['horizon']} of {trust['steps']} steps",
+    }
+    lines = ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+    lines += ["| steps | error, median | error, 90 % | spread, median |", "|---|---|---|---|"]
+    for step, (middle, high) in trust["profile"].items():
+        lines.append(f"| {step} | {number(middle)} | {number(high)} | {number(trust['spread_profile'].get(step))} |")
+    return [*lines, "", "Of one agent: `persim evaluate SIMULATOR --agent 17`.", ""]

@@ -1,6 +1,7 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -76,6 +77,30 @@ class TrainingRecipe:
             return self
         return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
 
+    def changed(self, settings: Sequence[str]) -> "TrainingRecipe":
+        """The recipe with some fields changed, each written "field=value" with the value as JSON has it.
+
+        Raises:
+            ValueError: If a field does not exist or cannot be that.
+        """
+        known = self.to_json()
+        changes: dict[str, Any] = {}
+        for setting in settings:
+            name, _, text = setting.partition("=")
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = text
+            if name not in known or not _fits(name, known[name], value):
+                raise ValueError(
+                    f"{setting!r} sets no field of a recipe; write field=value, as learning_rate=0.001 or "
+                    f"state_layers=[64]. The recipe is {', '.join(f'{k}={json.dumps(v)}' for k, v in known.items())}"
+                )
+            changes[name] = tuple(value) if isinstance(value, list) else value
+        if "epochs" in changes:
+            changes.setdefault("samples", 0)
+        return replace(self, **changes)
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
         """Reads what `to_json` made and JSON kept, from this version or an earlier one.
@@ -92,6 +117,15 @@ class TrainingRecipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return asdict(self)
+
+
+def _fits(name: str, old: Any, value: Any) -> bool:
+    """Whether a value read from JSON is of the kind of a field."""
+    if name.endswith("_layers"):
+        return isinstance(value, list) and all(type(width) is int for width in value)
+    if name.startswith("agent_") or isinstance(old, float):
+        return type(value) in (int, float) or (value is None and name.startswith("agent_"))
+    return type(value) is type(old)
 
 
 _THESIS_DISCRETE = TrainingRecipe()

@@ -18,6 +18,7 @@ from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_t
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.online import OnlineDynamics
 from persim_gym.simulator.personalize import personalized
+from persim_gym.simulator.profile import agents_profile
 from persim_gym.simulator.readme import readme
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import model_of
@@ -48,6 +49,8 @@ class SimulatorCard:
         interface: Spaces, time limit and task where they are not the domain's (see `Interface`); else empty.
         error: Prediction error on its data (see `persim_gym.simulator.profile`).
         trust: Measured limits of its predictions (see `persim_gym.simulator.trust`); empty when not measured.
+        agents: What it knows of its agents (see `persim_gym.simulator.profile`); filled in when written, empty where it
+            holds no beliefs.
         license: Licence of the weights.
         format: Version of this card.
         sha256: Of the weights; filled in when written.
@@ -67,6 +70,7 @@ class SimulatorCard:
     interface: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] = field(default_factory=dict)
     trust: dict[str, Any] = field(default_factory=dict)
+    agents: dict[str, Any] = field(default_factory=dict)
     license: str = "MIT"
     format: int = FORMAT
     sha256: str = ""
@@ -179,6 +183,11 @@ class Simulator:
         Raises:
             ValueError: If it was trained without.
         """
+        if self.beliefs is None and self.model.shape.variant != "factored":
+            raise ValueError(
+                f"simulator {self.card.name} is {self.model.shape.variant}: only a factored one holds beliefs about "
+                "its agents; train one without --variant"
+            )
         if self.beliefs is None:
             raise ValueError(
                 f"simulator {self.card.name} holds no prior over agents; train it again: persim train {self.card.name}"
@@ -214,12 +223,13 @@ class Simulator:
     def save(self, folder: Path) -> None:
         """Writes it; a folder of that name is replaced whole or not at all."""
         tensors = dict(self.model.state_dict())
+        card = replace(self.card, agents={} if self.beliefs is None else agents_profile(self.beliefs))
         if self.beliefs is not None:
             tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(self.card), arrays, readme)
+        write_folder(folder, asdict(card), arrays, readme)
 
 
 def read_simulator(folder: Path) -> Simulator:

@@ -175,11 +175,11 @@ def _combine(each, x, member, unit, reach, following, spread):  # type: ignore
     excess = np.zeros(width, dtype=np.float32)
     total = np.zeros(width, dtype=np.float32)
     for d in range(outs):
-        mean[:] = np.float32(0.0)
-        for m in range(members):
-            now = each[m, d]
+        mean[:] = each[0, d]
+        for m in range(1, members):  # as differences, so that the mean of predictions at a bound is not rounded past it
+            now, base = each[m, d], each[0, d]
             for j in range(width):
-                mean[j] += share * now[j]
+                mean[j] += share * (now[j] - base[j])
         scale = share / (np.float32(d_size) * unit[d] * unit[d]) if d < d_size else np.float32(0.0)
         limit = np.float32(1.0) / reach[d]
         for m in range(members):

@@ -173,6 +173,14 @@ def matches(folder: Path, stamp: str) -> bool:
     return bool(header.get("stamp") == stamp and header.get("format") == FORMAT)
 
 
+def hash_on_disk(transitions: Transitions) -> str:
+    """The `content_hash` of transitions in memory if they were written to disk."""
+    digest = hashlib.sha256(str(transitions.n_agents).encode())
+    for start in range(0, len(transitions), BLOCK):
+        digest.update(_rows(transitions, slice(start, start + BLOCK)).tobytes())
+    return digest.hexdigest()
+
+
 def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, source: str) -> dict[str, Any]:
     digest = hashlib.sha256(str(n_agents).encode())
     columns: Columns | None = None
@@ -208,9 +216,9 @@ def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, so
     }
 
 
-def _rows(piece: Transitions) -> NDArray[np.float32]:
-    last = piece.reward, piece.terminated
-    return np.column_stack([piece.agent, piece.action, piece.obs, piece.next_obs, *last]).astype(np.float32)
+def _rows(piece: Transitions, some: slice = slice(None)) -> NDArray[np.float32]:
+    names = ("agent", "action", "obs", "next_obs", "reward", "terminated")
+    return np.column_stack([getattr(piece, name)[some] for name in names]).astype(np.float32)
 
 
 def _spans(trajectory: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ spread grows where a policy goes to what was hard to fit; where nothing was logg
 (docs/trust.md).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -124,9 +125,10 @@ def calibrate(
     counts = np.bincount(transitions.agent)
     usable = np.flatnonzero(counts >= 2)
     chosen = np.sort(rng.permutation(usable)[: min(agents, len(usable) // 5)])
-    if len(chosen) < 2 / (1 - level):
+    needed = math.ceil(2 / (1 - level) - 1e-9)
+    if len(chosen) < needed:
         raise ValueError(
-            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {round(2 / (1 - level))}, "
+            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {needed}, "
             "and five times as many in the data: lower the level, or log more agents"
         )
     held = np.isin(transitions.agent, chosen)
