@@ -21,7 +21,7 @@ def personalize(
     draws: Annotated[int, typer.Option(help="Random draws of transitions an agent and number of them.")] = 5,
     episodes: Annotated[int, typer.Option(help="Episodes of MPC, likewise; 0 for none.")] = 5,
     steps: Annotated[
-        int | None, typer.Option(help="Longest episode of MPC. (default: the domain's limit; HalfCheetah 100)")
+        int | None, typer.Option(help="Longest episode of MPC. (default: the domain's limit; HalfCheetah 50)")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
     out: Annotated[Path, typer.Option(help="Folder of simulators and results.")] = Path("personalize-study"),

@@ -40,7 +40,7 @@ METHODS = {
 LOGGING = "random"  # policy of the dataset
 JOB = ("domain", "version", "method", "agent", "count", "draw")
 ERROR, RETURN = ("rmse", "r2", "milliseconds"), ("return",)
-MPC_STEPS = {"halfcheetah": 100}  # of an episode where not the domain's own: one of 1,000 takes ten minutes of a core
+MPC_STEPS = {"halfcheetah": 50}  # of an episode where not the domain's own: one of 1,000 takes ten minutes of a core
 
 
 def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
