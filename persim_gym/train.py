@@ -1,5 +1,7 @@
 """From a dataset's name to a simulator on disk."""
 
+import hashlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +76,7 @@ def train_simulator(
     if interface.task not in (DOMAIN, LEARNED):
         check_task(interface.task, transitions)
     recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source, recipe)
-    parts = (name.replace("/", "-"), recipe_name.replace(" ", "-"), variant, str(seed))
-    checkpoint = persim_home() / "training" / f"{'-'.join(p for p in parts if p != 'factored')}.safetensors"
+    checkpoint = checkpoint_of(name, seed, transitions, recipe.to_json(), variant, interface.task, part_rows)
     started = time.perf_counter()
     try:
         model = fit(
@@ -119,6 +120,13 @@ def train_simulator(
     )
     checkpoint.unlink(missing_ok=True)
     return written
+
+
+def checkpoint_of(name: str, seed: int, transitions: Logged, *options: Any) -> Path:
+    """Where a training keeps its state: other data or options have a file of their own, and are in nobody's way."""
+    whole = json.dumps([transitions.content_hash(), transitions.n_agents, *options])
+    mark = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    return persim_home() / "training" / f"{name.replace('/', '-')}-{seed}-{mark}.safetensors"
 
 
 def interface_of(domain: str, interface: Interface | None, task: str) -> Interface:

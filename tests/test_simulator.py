@@ -722,6 +722,23 @@ def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
     )
 
 
+def test_an_abandoned_training_is_in_nobodys_way_and_can_go_on(cars, home):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "progress": False}
+    abandoned = keywords | {"recipe": replace(TINY, epochs=3)}
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 2, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_simulator(cars, **abandoned)
+    (left,) = (persim_home() / "training").iterdir()
+    train_simulator(cars, **keywords, recipe=TINY)
+    train_simulator(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3))
+    assert list((persim_home() / "training").iterdir()) == [left]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 1, KeyboardInterrupt)  # one epoch is missing, and then nothing runs any more
+        train_simulator(cars, **abandoned)
+    assert list((persim_home() / "training").iterdir()) == []
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["at once", "after a checkpoint"])
 def test_after_a_divergence_another_recipe_trains_under_the_same_name(cars, home, kept, monkeypatch):
     """The error says to lower the learning rate; what the diverged training kept must not be in the way of that."""
