@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, rows_of, shifted, unit_box
+from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
 from persim_gym.planning.rollout import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
@@ -41,6 +41,14 @@ class ICEM:
     smoothing: float = 0.1
     first_std: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -54,7 +62,7 @@ class ICEM:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
         box = unit_box(action_space, "iCEM")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         kept_size = max(1, round(self.keep * self.elites))
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         kept = np.zeros((len(rows.rngs), kept_size, self.horizon, box.size))
