@@ -17,12 +17,13 @@ class ICEM:
     """Sample-efficient cross-entropy method: noise that is correlated in time, kept elites, fewer and fewer samples.
 
     Attributes:
-        candidates: Sequences C of the first iteration.
+        candidates: Sequences C that the first iteration draws.
         horizon: Planning steps H.
         iterations: Rounds of drawing.
         elites: Best sequences K of a round that the distribution moves to.
-        decay: Factor by which later rounds draw fewer; never fewer than two times the elites.
-        keep: Share of the elites that compete again in the next round, and, shifted, in the next decision.
+        decay: Factor by which later rounds draw fewer; no round draws fewer than two times the elites.
+        keep: Share of the elites (at least one) that compete again in the next round and, shifted, the next decision;
+            in a first decision as many sequences of white noise stand in for them.
         color: Exponent of the noise's power spectrum 1 / f^color; 0 is white.
         smoothing: Share of the old mean and standard deviation that is kept.
         first_std: Standard deviation of the first round, in units of half the width of the action box.
