@@ -25,6 +25,7 @@ from persim_gym.task import Task, never
 
 SMALL = ModelShape(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
 LARGE = ModelShape(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
+PARTS = ("a", "b", "growth", "true", "agreement")
 FORWARD = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
 
 
@@ -179,13 +180,13 @@ def case(title: str, shape: ModelShape, planner: RandomShooting | CEM, rounds: i
 
 def growth(rounds: int) -> None:
     """Time a decision over C, H and M, and a row alone and among others."""
-    print("\ngrowth of case A: ms, and ms for a thousand steps of a candidate and member")
+    print("\ngrowth of case A: ms, and µs for a thousand steps of a candidate and member")
     for name, values in (("C", (500, 1000, 2000, 4000)), ("H", (25, 50, 100, 200)), ("M", (2, 5, 10, 20))):
         for value in values:
             c, h, m = (value if name == one else usual for one, usual in (("C", 1000), ("H", 50), ("M", 5)))
             shape = ModelShape(10, 4, 2, 0, 5, m, (256,))
             seconds = measure({"": ours(shape, RandomShooting(c, h))}, rounds)[""]
-            print(f"  {name} = {value:4d}  {seconds * 1e3:7.1f} ms  {seconds * 1e6 / (c * h * m / 1e3) / 1e3:.4f}")
+            print(f"  {name} = {value:4d}  {seconds * 1e3:7.1f} ms  {seconds * 1e6 / (c * h * m / 1e3):5.0f}")
     print("\n20 episodes")
     planner = RandomShooting()
     alone, together = ours(SMALL, planner), ours(SMALL, planner, rows=20)
@@ -291,11 +292,13 @@ def agreement(name: str, agents: range) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["a", "b", "growth", "true", "agreement"])
+    parser.add_argument("what", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--simulators", nargs="*", default=["mountaincar/random-v0", "cartpole/random-v0"])
     parser.add_argument("--agents", type=int, default=20, help="of the check of agreement")
     arguments = parser.parse_args()
+    if unknown := set(arguments.what) - set(PARTS):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
     warnings.filterwarnings("ignore")  # the peers'
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads")

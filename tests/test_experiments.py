@@ -60,6 +60,19 @@ def test_a_line_that_was_cut_off_anywhere_is_dropped(tmp_path, kept):
     assert new_log(path).get({"agent": 4, "seed": 0})["value"] == "-123"
 
 
+@pytest.mark.parametrize(
+    "text", ["agent,value\n3,-1.5\n", "agent,seed,value,more\n3,0,-1.5,2\n", "\nmy notes\n", "notes"]
+)
+def test_another_table_is_refused_and_left_as_it_is(tmp_path, text):
+    path = tmp_path / "log.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="log.csv is another table .* give another file, or move it away"):
+        new_log(path)
+    assert path.read_text(encoding="utf-8") == text
+    path.write_text("", encoding="utf-8")
+    assert new_log(path).get({"agent": 3, "seed": 0}) is None
+
+
 def square(number, plus=0):
     """A job for `run_jobs`, in a worker."""
     if number < 0:

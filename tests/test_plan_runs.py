@@ -2,12 +2,15 @@
 
 import csv
 import re
+import sys
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
+from gymnasium import spaces
 from typer.testing import CliRunner
 
-from persim_gym.cli import app
+from persim_gym.cli import app, main
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import episode_returns
 from persim_gym.experiments import plan_runs
@@ -19,11 +22,16 @@ from persim_gym.experiments.plan_runs import (
     planner_of,
     planner_text,
     policy_of,
+    returns_table,
     run_plan_episode,
     stream_of,
     write_video,
 )
-from persim_gym.planning import CEM, MPPI, RandomShooting
+from persim_gym.planning import CEM, MPPI, MPCPolicy, RandomShooting
+from persim_gym.simulator.card import load_simulator, save_simulator
+from persim_gym.simulator.interface import LEARNED, Interface, box
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.shape import ModelShape
 
 QUICK = PlanSettings("mountaincar", TRUE, "shooting candidates=20 horizon=30")
 
@@ -49,9 +57,15 @@ def test_planners_are_written_and_read(domain, name, sizes, planner):
     assert planner_of(planner_text(domain, name, **sizes)) == planner
 
 
-def test_planners_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match="planner 'best' is not one of shooting"):
+def test_planners_that_do_not_exist_or_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="planner 'best' is none that plans the actions of cartpole; take one of shoo"):
         planner_text("cartpole", "best")
+    with pytest.raises(ValueError, match="planner 'cem' does not plan the actions of cartpole; take one of shooting"):
+        planner_text("cartpole", "cem")
+    with pytest.raises(ValueError, match="'shooting' does not plan the actions of halfcheetah; take one of cem, icem"):
+        planner_text("halfcheetah", "shooting")
+    with pytest.raises(ValueError, match="RandomShooting needs at least one of horizon, got 0"):
+        planner_text("cartpole", horizon=0)
     with pytest.raises(ValueError, match="planner shooting has no elites; its sizes: candidates, horizon"):
         planner_text("cartpole", "shooting", elites=3)
 
@@ -64,17 +78,34 @@ def test_an_episode_is_the_policy_in_the_true_environment():
     assert run_plan_episode("", 1, 5, 2, **values)["return"] == expected
 
 
-def test_rows_that_are_there_are_kept(tmp_path, monkeypatch):
-    done = []
+@pytest.fixture
+def done(monkeypatch):
+    """Jobs, by agent and episode, in the order in which they were done: in this process."""
+    finished = []
 
     def jobs_here(function, jobs, log, *, constants, **_):
         missing = [job for job in jobs if log.get(job) is None]
         for job in missing:
-            done.append((job["agent"], job["episode"]))
+            finished.append((job["agent"], job["episode"]))
             log.add(job, function(**constants, **job))
         return [log.get(job) for job in jobs]
 
     monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
+    return finished
+
+
+def test_an_agent_that_is_named_twice_counts_once(tmp_path, done):
+    returns = plan_returns(QUICK, "", [1, 0, 1], 1, tmp_path / "plan.csv")
+    assert done == [(1, 0), (0, 0)]
+    assert [len(returns[agent]) for agent in (0, 1)] == [1, 1]
+
+
+def test_one_episode_has_no_interval():
+    table = returns_table("title", "cartpole", {0: np.array([3.0]), 1: np.array([3.0, 5.0])})
+    assert list(table.columns[-1].cells) == ["-", "3.0 to 5.0"]
+
+
+def test_rows_that_are_there_are_kept(tmp_path, done):
     out = tmp_path / "plan.csv"
     first = plan_returns(QUICK, "", [0, 1], 1, out)
     again = plan_returns(QUICK, "", [0, 1], 2, out)
@@ -89,15 +120,76 @@ def test_rows_that_are_there_are_kept(tmp_path, monkeypatch):
 
 
 def test_a_film_shows_the_episode_that_the_row_is_of(tmp_path):
-    pytest.importorskip("imageio")
-    import imageio.v3 as iio
-
     stream = stream_of(0, 0, 0)
     expected = run_plan_episode("", 0, 0, 0, **{n: getattr(QUICK, n) for n in QUICK.__dataclass_fields__})["return"]
     assert write_video(QUICK, "", 0, tmp_path / "film.gif") == expected
     assert stream == stream_of(0, 0, 0)
-    frames = iio.imread(tmp_path / "film.gif")
+    frames = imageio.imread(tmp_path / "film.gif")
     assert frames.ndim == 4 and 20 < len(frames) <= 2 - expected
+
+
+def persim(monkeypatch, capsys, *words):
+    """What the command prints to the error stream, and how it ends."""
+    monkeypatch.setattr(sys, "argv", ["persim", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("video", ["film.avi", "film", "taken/film.gif", "folder.gif"])
+def test_a_film_that_cannot_be_written_is_refused_before_planning(tmp_path, monkeypatch, capsys, video):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    (tmp_path / "folder.gif").mkdir()
+    words = ["plan", "cartpole", "--truth", "--out", tmp_path / "plan.csv", "--video", tmp_path / video]
+    code, said = persim(monkeypatch, capsys, *words)
+    assert code == 2 and len(said.splitlines()) == 1
+    assert ("is neither .gif nor .mp4" in said) or ("taken" in said and video.startswith("taken"))
+    assert not (tmp_path / "plan.csv").exists()
+
+
+def test_what_cannot_be_the_table_of_returns_is_one_line(tmp_path, monkeypatch, capsys):
+    code, said = persim(monkeypatch, capsys, "plan", "cartpole", "--truth", "--out", tmp_path)
+    assert code == 2 and said.startswith("persim: ") and len(said.splitlines()) == 1 and str(tmp_path) in said
+
+
+def own_simulator(folder, domain, n_agents=4):
+    """A simulator with learned reward and termination; the reward is the first observation."""
+    shape = ModelShape(n_agents, 4, 2, 0, 3, 1, (8,), extra_dim=2)
+    return save_simulator(
+        FactoredEnsemble(shape, seed=1),
+        name="my/poles-v0",
+        domain=domain,
+        dataset="",
+        dataset_hash="",
+        transitions=1,
+        recipe_name="",
+        recipe={},
+        seed=0,
+        training_seconds=0.0,
+        folder=folder,
+        interface=Interface(box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED),
+    )
+
+
+def test_a_simulator_of_no_domain_says_how_to_plan_in_it(tmp_path, monkeypatch, capsys):
+    folder = own_simulator(tmp_path / "own", "")
+    code, said = persim(monkeypatch, capsys, "plan", folder, "--out", tmp_path / "plan.csv")
+    assert code == 2 and "there is no true environment to act in. Plan in it by persim_gym.planning.MPCPolicy(" in said
+    simulator = load_simulator(str(folder))
+    policy = MPCPolicy(simulator.dynamics(3), simulator.task, simulator.action_space)  # as it says
+    assert policy.predict(np.zeros((2, 4)))[0].shape == (2,)
+
+
+def test_planning_is_for_the_reward_that_the_simulator_learned(tmp_path):
+    folder = str(own_simulator(tmp_path / "own", "cartpole"))
+    policy = policy_of(PlanSettings("cartpole", "hash", "shooting candidates=5 horizon=3"), folder, 2, 0)
+    assert policy.task == load_simulator(folder).task != DOMAINS["cartpole"].task
+
+
+def test_an_agent_without_a_true_environment_is_refused(tmp_path):
+    folder = str(own_simulator(tmp_path / "own", "cartpole", n_agents=501))
+    with pytest.raises(ValueError, match="agent 500 is not in the cartpole population"):
+        plan_returns(PlanSettings("cartpole", "hash", "shooting"), folder, [500], 1, tmp_path / "plan.csv")
 
 
 @pytest.mark.slow

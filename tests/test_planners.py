@@ -11,7 +11,7 @@ from persim_gym.envs import DOMAINS
 from persim_gym.planning import CEM, ICEM, MPPI, CategoricalCEM, MPCPolicy, RandomShooting, rollout_returns
 from persim_gym.planning.cem import _truncated
 from persim_gym.planning.icem import colored_noise
-from persim_gym.planning.plan import shifted
+from persim_gym.planning.plan import shifted, unit_box
 from persim_gym.planning.rollout import Objective
 from persim_gym.task import Task, never
 
@@ -137,6 +137,68 @@ def test_candidates_that_leave_the_finite_numbers_are_never_chosen(planner):
         planner.plan(lambda o, a: walk(o, a) * np.nan, NEAR_ONE, np.zeros(2), space_of(planner), rngs([0])[0])
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_candidates_of_rewards_that_are_not_finite_are_never_chosen(planner, value):
+    def reward(obs, action, next_obs):
+        return np.where(next_obs[..., 0] > 0.05, value, NEAR_ONE.reward(obs, action, next_obs))
+
+    (plan,) = planner.plan(walk, Task(reward, never), np.zeros(2), space_of(planner), np.random.default_rng(0))
+    first = plan.sequence[0] if planner in DISCRETE else plan.sequence[0, 0]
+    assert (first < 2) if planner in DISCRETE else (first <= 0.25)
+    everywhere = Task(lambda obs, action, next_obs: np.full(next_obs.shape[:-1], value), never)
+    with pytest.raises(ValueError, match="every candidate's prediction left the finite numbers, or its reward did"):
+        planner.plan(walk, everywhere, np.zeros(2), space_of(planner), rngs([0])[0])
+
+
+IMPOSSIBLE = {
+    "candidates": (0, -1),
+    "horizon": (0,),
+    "iterations": (0,),
+    "elites": (0, 41),
+    "smoothing": (1.0, -0.1),
+    "decay": (0.0,),
+    "shrink": (0.0,),
+    "temperature": (0.0, -1.0),
+}
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+def test_impossible_sizes_are_refused(planner):
+    for field, values in IMPOSSIBLE.items():
+        for value in values if field in planner.__dataclass_fields__ else ():
+            with pytest.raises(ValueError, match=f"{name(planner)} (needs|cannot choose) .*{field}"):
+                replace(planner, **{field: value})
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        CEM(1, 1, 2, 1),
+        ICEM(1, 1, 2, 1),
+        MPPI(1, 1),
+        RandomShooting(1, 1),
+        CategoricalCEM(1, 1, 2, 1),
+        CEM(17, 3, 2, 17),
+    ],
+    ids=name,
+)
+def test_the_smallest_sizes_plan(planner):
+    space = BOX if isinstance(planner, CEM | ICEM | MPPI) else spaces.Discrete(3, start=-1)
+    plans = planner.plan(walk, NEAR_ONE, np.zeros((2, 2)), space, rngs(range(2)))
+    plans = planner.plan(walk, NEAR_ONE, np.zeros((2, 2)), space, rngs(range(2)), previous=plans)
+    assert all(plan.sequence.shape[0] == planner.horizon and space.contains(plan.sequence[0]) for plan in plans)
+
+
+@pytest.mark.parametrize("planner", ALL, ids=name)
+@pytest.mark.parametrize("horizon", [1, 6])
+def test_a_previous_plan_of_another_horizon_is_refused(planner, horizon):
+    other = replace(planner, horizon=horizon)
+    previous = other.plan(walk, NEAR_ONE, np.zeros(2), space_of(planner), rngs([0])[0])
+    with pytest.raises(ValueError, match=f"the previous plan has {horizon} steps, this planner's have 8"):
+        planner.plan(walk, NEAR_ONE, np.zeros(2), space_of(planner), rngs([0])[0], previous=previous)
+
+
 @pytest.mark.parametrize("planner", ALL, ids=name)
 def test_replanning_comes_to_the_goal_and_stays(planner):
     policy = MPCPolicy(walk, NEAR_ONE, space_of(planner), planner=planner)
@@ -165,10 +227,20 @@ def test_actions_keep_to_a_lopsided_box(planner):
     assert (plan.sequence.mean(axis=0) > [2.5, -2.4]).all()  # towards (4, -2)
 
 
+def test_actions_at_the_ends_of_a_finer_box_lie_inside_it():
+    box = spaces.Box(np.array([-0.7, 0.0]), np.array([0.1, 1 / 3]), dtype=np.float64)
+    assert not box.contains(box.high.astype(np.float32))
+    ends = unit_box(box, "CEM").actions(np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    assert ends.dtype == np.float32 and all(box.contains(end) for end in ends)
+    np.testing.assert_allclose(ends, [box.low, box.high], rtol=1e-6)
+
+
 @pytest.mark.parametrize("planner", CONTINUOUS, ids=name)
 def test_unbounded_boxes_are_refused(planner):
-    with pytest.raises(ValueError, match="draws actions from a bounded Box"):
-        planner.plan(walk, NEAR_ONE, np.zeros(2), spaces.Box(-np.inf, np.inf, (2,)), np.random.default_rng(0))
+    below = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, 1], np.float32))
+    for space in (spaces.Box(-np.inf, np.inf, (2,)), below, spaces.Box(-1, 1, (1, 2))):
+        with pytest.raises(ValueError, match=r"draws actions from a bounded Box of shape \(A,\)"):
+            planner.plan(walk, NEAR_ONE, np.zeros(2), space, np.random.default_rng(0))
 
 
 def test_pessimism_avoids_what_members_disagree_on():

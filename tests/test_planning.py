@@ -1,6 +1,8 @@
 """Planners: returns as the definition says, the best plan of small problems, one row as a batch."""
 
+import copy
 import itertools
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +16,7 @@ from persim_gym.planning.policy import MPCPolicy
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.planning.shooting import RandomShooting
 from persim_gym.simulator.card import load_simulator
-from persim_gym.task import PeakBonus, Task
+from persim_gym.task import PeakBonus, Task, never
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 
@@ -150,6 +152,60 @@ def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
     np.testing.assert_array_equal(np.isnan(returns), [False, True])
 
 
+@pytest.mark.parametrize("pessimism", [0.0, 1.0])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_candidate_whose_reward_is_not_finite_ranks_last(value, pessimism):
+    task = Task(lambda obs, action, next_obs: np.where(next_obs[..., 0] > 1, value, 1.0), never)
+    actions = np.array([[1, 1], [0, 0], [0, 1]])
+    returns = rollout_returns(counter, task, np.zeros(2), actions, Objective(pessimism=pessimism))
+    np.testing.assert_array_equal(returns, [np.nan, 2, 2])
+
+
+def test_rewards_of_huge_or_infinite_predictions_are_no_warnings():
+    """Warnings are errors in these tests."""
+    for huge in (1e30, np.inf):
+        task = Task(lambda obs, action, next_obs: -(next_obs[..., 0] ** 2) * np.cos(next_obs[..., 1]), never)
+        returns = rollout_returns(
+            lambda obs, action, huge=huge: np.where(action[..., None] > 0, huge, obs).astype(np.float32),
+            task,
+            np.zeros(2),
+            np.array([[1], [0]]),
+        )
+        np.testing.assert_array_equal(returns, [np.nan, 0])
+
+
+def test_members_that_dynamics_do_not_say_are_an_error():
+    def silent(obs, action):
+        return drifting(obs, action)
+
+    with pytest.raises(ValueError, match="must say their number of members in an attribute `members`"):
+        rollout_returns(silent, ending_at(3), np.zeros(2), np.zeros((4, 2), dtype=int))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_finished_candidates_are_dropped(monkeypatch, fused):
+    """Half of them end at each step: no call moves many that are finished, and none is left to the last steps."""
+    monkeypatch.setattr(rollout, "CHUNK", 2)
+    moved = []
+
+    class Halving:
+        def __call__(self, obs, action):
+            moved.append((obs[..., 0] < 1).mean())
+            return counter(obs, action)
+
+    class Rolling(Halving):
+        def rollout(self, obs, actions):
+            steps = [obs := self(obs, actions[:, t]) for t in range(actions.shape[1])]
+            return np.stack(steps, axis=2)
+
+    ends = np.repeat(range(6), [32, 16, 8, 4, 2, 2])
+    actions = (np.arange(12) == ends[:, None]).astype(int)  # each reaches 1 in step `ends`
+    returns = rollout_returns((Rolling if fused else Halving)(), ending_at(1), np.zeros(2), actions)
+    np.testing.assert_array_equal(returns, 1)
+    assert len(moved) == 6  # of 12 steps
+    assert min(moved[::2] if fused else moved) >= rollout.COMPACT_BELOW
+
+
 def test_no_finite_candidate_at_all_is_an_error():
     with pytest.raises(ValueError, match="every candidate's prediction left the finite numbers"):
         best_first(np.full(3, np.nan), 1)
@@ -195,7 +251,10 @@ def test_beyond_the_trust_horizon_nothing_counts():
     np.testing.assert_array_equal(cut, rollout_returns(drifting, ending_at(3), np.zeros(2), actions[:, :5]))
 
 
-@pytest.mark.parametrize("impossible", [{"pessimism": -1.0}, {"trust": 0}])
+@pytest.mark.parametrize(
+    "impossible",
+    [{"pessimism": -1.0}, {"pessimism": np.nan}, {"pessimism": np.inf}, {"trust": 0}, {"trust": -3}, {"trust": 2.5}],
+)
 def test_impossible_objectives_are_refused(impossible):
     with pytest.raises(ValueError, match="pessimism must not be negative and trust at least one step"):
         Objective(**impossible)
@@ -342,6 +401,35 @@ def test_reset_starts_the_random_streams_anew():
 def test_an_observation_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="cannot plan from an observation that is not finite"):
         cart_policy().predict(np.array([[0.0, np.nan, 0.0, 0.0]]))
+
+
+def test_rows_that_do_not_match_are_refused():
+    policy = cart_policy()
+    _, state = policy.predict(starts(3))
+    with pytest.raises(ValueError, match="a state of 3 rows for 2 observations; pass on the entries of the rows that"):
+        policy.predict(starts(2), state)
+    with pytest.raises(ValueError, match="1 episode_start for 3 observations; give one a row"):
+        policy.predict(starts(3), state, np.array([True]))
+    for impossible in (np.zeros((0, 4)), np.zeros((2, 3, 4))):
+        with pytest.raises(ValueError, match=r"observations must be \[D\] or \[B, D\] with at least one row"):
+            policy.predict(impossible)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_first_call_needs_an_observation_for_each_dynamics(rows):
+    models = [CARTPOLE.dynamics(agent) for agent in range(3)]
+    policy = MPCPolicy(models, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(10, 5))
+    with pytest.raises(ValueError, match=f"3 dynamics for {rows} observations: begin with one observation for each"):
+        policy.predict(starts(rows))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))])
+def test_a_copy_of_a_policy_goes_on_as_the_policy_does(copied):
+    policy = cart_policy()
+    policy.predict(starts(3))
+    twin = copied(policy)
+    for _ in range(3):
+        np.testing.assert_array_equal(twin.predict(starts(3))[0], policy.predict(starts(3))[0])
 
 
 def test_a_simulator_is_planned_in_with_all_its_members():

@@ -140,6 +140,16 @@ def test_rollouts_refuse_what_does_not_fit():
         continuous.rollout(inputs(SHAPES["deep"])[0], actions)
 
 
+@pytest.mark.parametrize("name", ["relu", "learned task", "deep, discrete", "deep"])
+def test_calls_refuse_observations_of_another_size(name):
+    shape = SHAPES[name]
+    obs, actions = inputs(shape)
+    with pytest.raises((ValueError, RuntimeError)):
+        drawn(shape)(obs[..., :-1], actions[:, 0])
+    with pytest.raises(ValueError, match="do not fit"):
+        drawn(shape).rollout(obs[..., :-1], actions)
+
+
 @pytest.mark.parametrize("name", ["mountaincar", "cartpole"])
 def test_trained_simulators_rank_candidates_as_the_plain_calls_do(name):
     domain, dynamics = DOMAINS[name], load_simulator(f"{name}/random-v0").dynamics(3)

@@ -30,27 +30,25 @@ def plan(
     out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(
         "persim-out/plan.csv"
     ),
-    video: Annotated[Path | None, typer.Option(help="Also film the first agent's first episode: a .gif file.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of starts and candidates.")] = 0,
+    video: Annotated[
+        Path | None, typer.Option(help="Also film the first agent's first episode: a .gif or .mp4 file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and candidates.")] = 0,
 ) -> None:
     """Plan in a simulator, act in the true environment, print returns; Ctrl-C is safe, the same command goes on."""
+    from persim_gym.experiments.frames import check_film
     from persim_gym.experiments.plan_runs import (
-        TRUE,
         PlanSettings,
+        known_dynamics,
         plan_returns,
         planner_text,
         returns_table,
         write_video,
     )
-    from persim_gym.simulator.card import find_simulator, load_simulator
 
-    if truth:
-        domain, dynamics, folder = simulator.split("/")[0], TRUE, ""
-        if domain not in DOMAINS:
-            raise ValueError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
-    else:
-        card = load_simulator(simulator).card
-        domain, dynamics, folder = card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
+    if video is not None:
+        check_film(video)
+    domain, dynamics, folder = known_dynamics(simulator, truth)
     sizes = planner_text(
         domain,
         planner,
@@ -64,7 +62,7 @@ def plan(
     settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust)
     chosen = numbers(agents)
     returns = plan_returns(settings, folder, chosen, episodes, out, seed)
-    title = f"{'true dynamics' if truth else simulator}, {sizes}{', with bonus' * bonus}"
+    title = f"{f'true dynamics of {domain}' if truth else simulator}, {sizes}{', with bonus' * bonus}"
     console.print(returns_table(title, domain, returns))
     say(f"{out}  the return of every episode")
     if video is not None:

@@ -14,18 +14,15 @@ from rich.table import Table
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import episode_returns
 from persim_gym.experiments.figures import covariate_label
+from persim_gym.experiments.frames import check_film, write_film
 from persim_gym.experiments.intervals import mean_interval
 from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.planning import CEM, ICEM, MPPI, CategoricalCEM, MPCPolicy, Planner, RandomShooting
-from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.card import find_simulator, load_simulator
 
-PLANNERS: dict[str, Any] = {
-    "shooting": RandomShooting,
-    "categorical-cem": CategoricalCEM,
-    "cem": CEM,
-    "icem": ICEM,
-    "mppi": MPPI,
-}
+DISCRETE: dict[str, Any] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
+CONTINUOUS: dict[str, Any] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
+PLANNERS = DISCRETE | CONTINUOUS
 TRUE = "true"  # in place of a simulator: the true environment's own dynamics
 JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "agent", "seed", "episode")
 RESULT = ("return", "seconds")
@@ -52,6 +49,34 @@ class PlanSettings:
     trust: int = 0
 
 
+def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
+    """What is planned in, and whose true environment is acted in.
+
+    Args:
+        simulator: Name or path of a simulator; with `truth`, the name of a domain, or of one of its simulators.
+        truth: Whether to plan in the true dynamics.
+
+    Returns:
+        Name of the domain, `PlanSettings.dynamics`, and the simulator's folder, empty for the true dynamics.
+
+    Raises:
+        ValueError: If there is no true environment of it.
+        UnknownSimulatorError: If there is no such simulator.
+    """
+    if truth:
+        domain = simulator.split("/")[0]
+        if domain not in DOMAINS:
+            raise ValueError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
+        return domain, TRUE, ""
+    card = load_simulator(simulator).card
+    if card.domain not in DOMAINS:
+        raise ValueError(
+            f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
+            "by persim_gym.planning.MPCPolicy(simulator.dynamics(agent), simulator.task, simulator.action_space)"
+        )
+    return card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
+
+
 def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> str:
     """Writes a planner as a name and its sizes, "cem candidates=100 horizon=20".
 
@@ -61,15 +86,18 @@ def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> st
         **sizes: Fields of the planner; those that are None keep their default.
 
     Raises:
-        ValueError: If the planner does not exist or has no such size.
+        ValueError: If the planner does not exist, has no such size, or plans no such actions.
     """
-    name = name or ("shooting" if isinstance(DOMAINS[domain].action_space, spaces.Discrete) else "cem")
-    if name not in PLANNERS:
-        raise ValueError(f"planner {name!r} is not one of {', '.join(PLANNERS)}")
+    fitting = DISCRETE if isinstance(DOMAINS[domain].action_space, spaces.Discrete) else CONTINUOUS
+    name = name or next(iter(fitting))
+    if name not in fitting:
+        verdict = "does not plan" if name in PLANNERS else "is none that plans"
+        raise ValueError(f"planner {name!r} {verdict} the actions of {domain}; take one of {', '.join(fitting)}")
     given = {key: value for key, value in sizes.items() if value is not None}
     known = {f.name for f in fields(PLANNERS[name])}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
+    PLANNERS[name](**given)  # refuses impossible sizes
     return " ".join([name, *(f"{key}={value}" for key, value in given.items())])
 
 
@@ -83,7 +111,7 @@ def planner_of(text: str) -> Planner:
 
 
 def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPCPolicy:
-    """Model predictive control of one agent.
+    """Model predictive control of one agent, for the reward that its simulator has: the domain's, learned, or imported.
 
     Args:
         settings: What is planned in, and how.
@@ -92,9 +120,10 @@ def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> M
         stream: Seeds the candidates.
     """
     domain = DOMAINS[settings.domain]
+    model: Any = domain if settings.dynamics == TRUE else load_simulator(folder)
     return MPCPolicy(
-        domain.dynamics(agent) if settings.dynamics == TRUE else load_simulator(folder).dynamics(agent),
-        domain.task,
+        model.dynamics(agent),
+        model.task,
         domain.action_space,
         planner=planner_of(settings.planner),
         bonus=domain.peak_bonus if settings.bonus else None,
@@ -133,7 +162,7 @@ def plan_returns(
     Args:
         settings: What is planned in, and how.
         folder: The simulator's.
-        agents: Agents of the population.
+        agents: Agents of the population; one that is named twice counts once.
         episodes: Episodes an agent.
         out: The CSV file.
         seed: Seed of starts and candidates.
@@ -141,12 +170,14 @@ def plan_returns(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If an agent is unknown, or there is nothing to do.
+        ValueError: If an agent is unknown, the file is another table, or there is nothing to do.
     """
+    agents = list(dict.fromkeys(agents))
     if episodes < 1 or not agents:
         raise ValueError("planning needs at least one agent and one episode")
-    for agent in agents:
-        policy_of(settings, folder, agent, 0)  # a mistake shows here, not in a worker
+    for agent in agents:  # a mistake shows here, not in a worker
+        DOMAINS[settings.domain].agent_covariates(agent)
+        policy_of(settings, folder, agent, 0)
     jobs = [
         {**asdict(settings), "agent": agent, "seed": seed, "episode": episode}
         for episode in range(episodes)
@@ -164,7 +195,7 @@ def plan_returns(
 
 
 def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Table:
-    """One row an agent: mean return and its 95 % bootstrap interval."""
+    """One row an agent: mean return and its 95 % bootstrap interval, which takes two episodes."""
     table = Table(title=title, header_style="bold")
     for column in ("agent", "covariates", "episodes", "mean return", "95 % interval"):
         table.add_column(column, justify="left" if column == "covariates" else "right")
@@ -175,7 +206,7 @@ def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Ta
             covariate_label(DOMAINS[domain], agent),
             str(len(values)),
             f"{mean:.1f}",
-            f"{low:.1f} to {high:.1f}",
+            f"{low:.1f} to {high:.1f}" if len(values) > 1 else "-",
         )
     return table
 
@@ -187,19 +218,16 @@ def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, see
         settings: What is planned in, and how.
         folder: The simulator's.
         agent: Agent of the population.
-        path: The file; its ending says the format: .gif, or .mp4 where imageio-ffmpeg is installed.
+        path: The file, .gif or .mp4.
         seed: Seed of the run.
 
     Returns:
         The episode's return.
 
     Raises:
-        ImportError: If imageio is not installed.
+        ValueError: If such a file cannot be written.
     """
-    try:
-        import imageio.v3 as iio
-    except ImportError as error:
-        raise ImportError("videos are written by imageio: pip install imageio") from error
+    check_film(path)
     domain, stream = DOMAINS[settings.domain], stream_of(seed, agent, 0)
     policy = policy_of(settings, folder, agent, stream)
     env = gym.make(f"persim_gym:{domain.env_id}", agent=agent, render_mode="rgb_array")
@@ -213,7 +241,5 @@ def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, see
         total, done = total + float(reward), terminated or truncated
         frames.append(env.render())
     env.close()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rate = {"duration": 1000 / domain.render_fps} if path.suffix == ".gif" else {"fps": domain.render_fps}
-    iio.imwrite(path, np.stack(frames), **rate)
+    write_film(path, frames, domain.render_fps)
     return total

@@ -44,12 +44,22 @@ class RowLog:
     """
 
     def __init__(self, path: Path, keys: Sequence[str], values: Sequence[str]) -> None:
-        """Reads what is there; a last line that was cut off is dropped."""
+        """Reads what is there; a last line that was cut off is dropped.
+
+        Raises:
+            ValueError: If the file is a table of other columns, which is left as it is.
+        """
         self.path, self.keys, self.values = path, tuple(keys), tuple(values)
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
         if path.exists():
-            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line without its end was cut off
+            text = path.read_text(encoding="utf-8")
+            header = next(csv.reader(text.splitlines()[:1]), [])
+            if text.strip() and header != columns:
+                raise ValueError(
+                    f"{path} is another table (its columns: {', '.join(header)}); give another file, or move it away"
+                )
+            whole = text.rpartition("\n")[0]  # a last line without its end was cut off
             for row in csv.DictReader(whole.splitlines()):
                 if all(row.get(c) not in (None, "") for c in columns):
                     self._rows[tuple(row[k] for k in self.keys)] = row

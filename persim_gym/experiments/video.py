@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +13,7 @@ from persim_gym.datasets.behaviour import load_policy as load_test_policy
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluate import Policy
+from persim_gym.experiments.frames import check_film, write_film
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy
 
@@ -22,7 +22,6 @@ OPACITY = 0.45  # of the prediction in an overlay
 VIEWS = 41  # pictures that the empty scene is the median of
 BOUNDED = 1e3  # observations with bounds inside this are positions on the screen or speeds
 DIFFERENT = 10  # grey levels that set a pixel apart from the empty scene
-FORMATS = (".gif", ".mp4")
 
 Picture = NDArray[np.uint8]
 
@@ -97,8 +96,7 @@ def film(
     Raises:
         ValueError: If the file is neither .gif nor .mp4, the agent is unknown, or the simulator has no domain to draw.
     """
-    if out.suffix not in FORMATS:
-        raise ValueError(f"{out} is neither {' nor '.join(FORMATS)}")
+    check_film(out)
     env = PersimEnv(agent=agent, simulator=simulator)
     if env.domain is None:
         raise ValueError(
@@ -110,12 +108,7 @@ def film(
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)
     frames = pictures(domain, agent, pair, parted, overlay)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".gif":
-        imageio.imwrite(out, frames, duration=1000 / domain.render_fps, loop=0)
-    else:
-        even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants it
-        imageio.imwrite(out, even, fps=domain.render_fps, macro_block_size=1)
+    write_film(out, frames, domain.render_fps)
     return parted
 
 

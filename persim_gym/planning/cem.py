@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, rows_of, shifted, unit_box
+from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
 from persim_gym.planning.rollout import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
@@ -35,6 +35,14 @@ class CEM:
     smoothing: float = 0.1
     first_std: tuple[float, float] = (0.3, 0.6)
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -48,7 +56,7 @@ class CEM:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The mean of the last elites is returned; shifted, it starts the next."""
         box = unit_box(action_space, "CEM")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         for row, before in enumerate(rows.previous):
             if before is not None and before.start is not None:

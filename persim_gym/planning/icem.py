@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, rows_of, shifted, unit_box
+from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
 from persim_gym.planning.rollout import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
@@ -17,12 +17,13 @@ class ICEM:
     """Sample-efficient cross-entropy method: noise that is correlated in time, kept elites, fewer and fewer samples.
 
     Attributes:
-        candidates: Sequences C of the first iteration.
+        candidates: Sequences C that the first iteration draws.
         horizon: Planning steps H.
         iterations: Rounds of drawing.
         elites: Best sequences K of a round that the distribution moves to.
-        decay: Factor by which later rounds draw fewer; never fewer than two times the elites.
-        keep: Share of the elites that compete again in the next round, and, shifted, in the next decision.
+        decay: Factor by which later rounds draw fewer; no round draws fewer than two times the elites.
+        keep: Share of the elites (at least one) that compete again in the next round and, shifted, the next decision;
+            in a first decision as many sequences of white noise stand in for them.
         color: Exponent of the noise's power spectrum 1 / f^color; 0 is white.
         smoothing: Share of the old mean and standard deviation that is kept.
         first_std: Standard deviation of the first round, in units of half the width of the action box.
@@ -41,6 +42,14 @@ class ICEM:
     smoothing: float = 0.1
     first_std: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -54,7 +63,7 @@ class ICEM:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
         box = unit_box(action_space, "iCEM")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         kept_size = max(1, round(self.keep * self.elites))
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         kept = np.zeros((len(rows.rngs), kept_size, self.horizon, box.size))

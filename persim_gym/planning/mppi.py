@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, rows_of, shifted, unit_box
+from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
 from persim_gym.planning.rollout import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
@@ -36,6 +36,14 @@ class MPPI:
     shrink: float = 1.0
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -49,7 +57,7 @@ class MPPI:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The weighted mean is returned; shifted, it starts the next."""
         box = unit_box(action_space, "MPPI")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         for row, before in enumerate(rows.previous):
             if before is not None and before.start is not None:

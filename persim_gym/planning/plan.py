@@ -1,6 +1,7 @@
 """What planners take and give: plans, rows of observations, and actions between -1 and 1."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -56,8 +57,31 @@ class Planner(Protocol):
             A plan for each observation.
 
         Raises:
-            ValueError: If the planner cannot draw such actions, or no candidate has a finite return.
+            ValueError: If the planner cannot draw such actions, a previous plan has another horizon, or no candidate
+                has a finite return.
         """
+
+
+def check_sizes(planner: Any) -> None:
+    """Checks the fields that planners have in common.
+
+    Raises:
+        ValueError: If one is impossible.
+    """
+    sizes, kind = asdict(planner), type(planner).__name__
+    for name in ("candidates", "horizon", "iterations", "elites"):
+        if sizes.get(name, 1) < 1:
+            raise ValueError(f"{kind} needs at least one of {name}, got {sizes[name]}")
+    if sizes.get("elites", 1) > sizes["candidates"]:
+        raise ValueError(
+            f"{kind} cannot choose {sizes['elites']} elites of {sizes['candidates']} candidates; take fewer elites or "
+            "more candidates"
+        )
+    if not 0 <= sizes.get("smoothing", 0) < 1:
+        raise ValueError(f"{kind} needs a smoothing from 0 to less than 1, got {sizes['smoothing']}")
+    for name in ("decay", "shrink", "temperature"):
+        if not 0 < sizes.get(name, 1) < np.inf:
+            raise ValueError(f"{kind} needs a positive {name}, got {sizes[name]}")
 
 
 class Rows(NamedTuple):
@@ -75,6 +99,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(
+    horizon: int,
     dynamics: Dynamics | Sequence[Dynamics],
     task: Task,
     obs: NDArray[Any],
@@ -84,14 +109,28 @@ def rows_of(
 ) -> Rows:
     """Brings the arguments of `Planner.plan` into rows.
 
+    Args:
+        horizon: Of the planner.
+        dynamics: See `Planner.plan`, as the others.
+        task: See there.
+        obs: See there.
+        rng: See there.
+        previous: See there.
+        objective: See there.
+
     Raises:
-        ValueError: If their numbers do not match.
+        ValueError: If their numbers do not match, or a previous plan has another horizon.
     """
     obs = np.atleast_2d(obs)
     rngs = (rng,) if isinstance(rng, np.random.Generator) else tuple(rng)
     before = (previous,) * len(obs) if previous is None or isinstance(previous, Plan) else tuple(previous)
     if not len(obs) == len(rngs) == len(before):
         raise ValueError(f"{len(obs)} observations, {len(rngs)} random streams and {len(before)} plans: give one a row")
+    for plan in before:
+        if plan is not None and len(plan.sequence) != horizon:
+            raise ValueError(
+                f"the previous plan has {len(plan.sequence)} steps, this planner's have {horizon}; leave it out"
+            )
     return Rows(partial(rollout_returns, dynamics, task, obs, objective=objective), rngs, before)
 
 
@@ -112,10 +151,14 @@ class UnitBox(NamedTuple):
     Attributes:
         middle: [A].
         half: Half of the width, [A].
+        low: Smallest float32 inside, [A].
+        high: Largest float32 inside, [A].
     """
 
     middle: NDArray[np.float64]
     half: NDArray[np.float64]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
 
     @property
     def size(self) -> int:
@@ -124,7 +167,8 @@ class UnitBox(NamedTuple):
 
     def actions(self, unit: NDArray[np.float64]) -> NDArray[np.float32]:
         """Actions of unit actions, float32, same shape."""
-        return (self.middle + self.half * unit).astype(np.float32)
+        rounded = (self.middle + self.half * unit).astype(np.float32)
+        return np.clip(rounded, self.low, self.high, out=rounded)
 
 
 def unit_box(action_space: Any, planner: str) -> UnitBox:
@@ -134,6 +178,15 @@ def unit_box(action_space: Any, planner: str) -> UnitBox:
         ValueError: If it is not a bounded box, [A].
     """
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not action_space.is_bounded():
-        raise ValueError(f"{planner} draws actions from a bounded Box, not from {action_space}")
+        raise ValueError(
+            f"{planner} draws actions from a bounded Box of shape (A,), not from {action_space}; give a Box its "
+            "bounds, and plan discrete actions by RandomShooting or CategoricalCEM"
+        )
     low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-    return UnitBox((low + high) / 2, (high - low) / 2)
+    return UnitBox((low + high) / 2, (high - low) / 2, _inside(low, 1), _inside(high, -1))
+
+
+def _inside(bound: NDArray[np.float64], direction: int) -> NDArray[np.float32]:
+    """The float32 next to a bound, above it (direction 1) or below it (-1)."""
+    near = bound.astype(np.float32)
+    return np.where((near - bound) * direction < 0, np.nextafter(near, np.float32(direction * np.inf)), near)

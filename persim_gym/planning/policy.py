@@ -33,7 +33,7 @@ class MPCPolicy:
 
     `predict` has Stable-Baselines3's signature, so that its `evaluate_policy` takes this policy. Pass the returned
     state back in, as for a recurrent policy: it holds the last plan, which warm-starts the next. When it is left out,
-    the policy goes on from its own last call.
+    the policy goes on from its own last call, or starts afresh where that had another number of rows.
 
     Attributes:
         dynamics: Model bound to one agent, learned or true; or one for each row.
@@ -95,19 +95,19 @@ class MPCPolicy:
             Actions, [] or [A], [B] or [B, A], and the state for the next call.
 
         Raises:
-            ValueError: If an observation is not finite.
+            ValueError: If an observation is not finite, or there are not as many rows of everything.
         """
         obs = np.atleast_2d(np.asarray(observation))
+        if obs.ndim != 2 or not len(obs):
+            raise ValueError(f"observations must be [D] or [B, D] with at least one row, got {np.shape(observation)}")
         if not np.isfinite(obs).all():
             raise ValueError(f"cannot plan from an observation that is not finite: {observation!r}")
-        rows = state or self._last
-        if rows is None or len(rows) != len(obs):
-            rows = tuple(PlanState(None, np.random.default_rng([self._seed, row]), row) for row in range(len(obs)))
+        rows = self._rows(len(obs), state)
         if episode_start is not None:
-            rows = tuple(
-                r._replace(plan=None) if start else r
-                for r, start in zip(rows, np.atleast_1d(episode_start), strict=True)
-            )
+            starts = np.atleast_1d(episode_start)
+            if len(starts) != len(obs):
+                raise ValueError(f"{len(starts)} episode_start for {len(obs)} observations; give one a row")
+            rows = tuple(r._replace(plan=None) if start else r for r, start in zip(rows, starts, strict=True))
         plans = self.planner.plan(
             [self.dynamics[r.row] for r in rows] if isinstance(self.dynamics, Sequence) else self.dynamics,
             self.task,
@@ -120,6 +120,23 @@ class MPCPolicy:
         self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
         actions = np.stack([plan.sequence[0] for plan in plans])
         return (actions if np.ndim(observation) > 1 else actions[0]), self._last
+
+    def _rows(self, count: int, state: tuple[PlanState, ...] | None) -> tuple[PlanState, ...]:
+        """What each row goes on from."""
+        if state is not None:
+            if len(state) != count:
+                raise ValueError(
+                    f"a state of {len(state)} rows for {count} observations; pass on the entries of the rows that go on"
+                )
+            return state
+        if self._last is not None and len(self._last) == count:
+            return self._last
+        if isinstance(self.dynamics, Sequence) and len(self.dynamics) != count:
+            raise ValueError(
+                f"{len(self.dynamics)} dynamics for {count} observations: begin with one observation for each, then "
+                "pass on the state of the rows that go on"
+            )
+        return tuple(PlanState(None, np.random.default_rng([self._seed, row]), row) for row in range(count))
 
     def reset(self) -> None:
         """Forgets the last plans and starts the random streams anew."""

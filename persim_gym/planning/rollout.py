@@ -11,7 +11,7 @@ from persim_gym.task import Dynamics, PeakBonus, Task
 
 TILE = 1024  # rows rolled out together; larger tiles fall out of a core's cache
 CHUNK = 10  # steps that a fused rollout takes at once: between chunks, finished rows are dropped
-COMPACT_BELOW = 0.8  # share of running rows under which finished ones are dropped
+COMPACT_BELOW = 0.8  # share of running rows under which finished ones are dropped: dropping takes time too
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,12 @@ class Objective:
         Raises:
             ValueError: If one is impossible.
         """
-        if self.pessimism < 0 or (self.trust is not None and self.trust < 1):
-            raise ValueError(f"pessimism must not be negative and trust at least one step, got {self}")
+        whole = self.trust is None or (isinstance(self.trust, int | np.integer) and self.trust >= 1)
+        if not (0 <= self.pessimism < np.inf and whole):
+            raise ValueError(
+                f"pessimism must not be negative and trust at least one step, got {self.pessimism} and {self.trust}; "
+                "leave them out for the plain mean over the whole horizon"
+            )
 
 
 PLAIN = Objective()
@@ -51,8 +55,8 @@ def rollout_returns(
 ) -> NDArray[np.float64]:
     """Mean return over ensemble members of each candidate action sequence.
 
-    Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not, and
-    candidates that every member has finished cost nothing more.
+    Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not.
+    Candidates that every member has finished are dropped once they are a fifth of those rolled out together.
 
     Args:
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
@@ -65,7 +69,7 @@ def rollout_returns(
         objective: How members' returns become one number.
 
     Returns:
-        Undiscounted return of each candidate, [C] or [E, C]; NaN where a prediction was not finite.
+        Undiscounted return of each candidate, [C] or [E, C]; NaN where a prediction or a reward was not finite.
 
     Raises:
         ValueError: If the numbers of observations, candidates and dynamics do not match.
@@ -107,6 +111,7 @@ def _by_dynamics(dynamics: Dynamics | Sequence[Dynamics], rows: int) -> Iterator
         yield dynamics[first], np.flatnonzero(which == which[first])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite ranks last
 def _tile_returns(
     dynamics: Dynamics, task: Task, obs: NDArray[Any], actions: NDArray[Any], objective: Objective
 ) -> NDArray[np.float64]:
@@ -122,6 +127,11 @@ def _tile_returns(
     for start in range(0, horizon, span):
         part = actions[:, start : start + span]
         ahead = fused(now, part) if fused else dynamics(now, part[:, 0])[..., None, :]  # [M, B, h, D]
+        if ahead.shape[:2] != now.shape[:2]:
+            raise ValueError(
+                f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
+                "their number of members in an attribute `members`"
+            )
         finite = bool(np.isfinite(ahead).all())
         for t in range(part.shape[1]):
             following = ahead[:, :, t]
@@ -134,7 +144,7 @@ def _tile_returns(
             live &= ~task.terminated(following)
             now = following
         some = live.any(axis=0)
-        if some.mean() < COMPACT_BELOW:  # finished candidates cost nothing more
+        if some.mean() < COMPACT_BELOW:
             totals[:, running], peaks[:, running] = total, peak
             running, actions, now = running[some], actions[some], now[:, some]
             total, peak, live = total[:, some], peak[:, some], live[:, some]
@@ -143,8 +153,11 @@ def _tile_returns(
     totals[:, running], peaks[:, running] = total, peak
     if bonus is not None:
         totals += bonus.weight * horizon * peaks
-    mean: NDArray[np.float64] = totals.mean(axis=0)
-    return mean - objective.pessimism * totals.std(axis=0) if objective.pessimism else mean
+    worth: NDArray[np.float64] = totals.mean(axis=0)
+    if objective.pessimism:
+        worth -= objective.pessimism * totals.std(axis=0)
+    worth[~np.isfinite(worth)] = np.nan
+    return worth
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -156,6 +169,7 @@ def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     known = int((~np.isnan(returns)).sum())
     if not known:
         raise ValueError(
-            "every candidate's prediction left the finite numbers; the simulator cannot be planned in here"
+            "every candidate's prediction left the finite numbers, or its reward did; trust fewer steps, or train the "
+            "simulator on data from around this observation"
         )
     return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, rows_of, shifted
+from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted
 from persim_gym.planning.rollout import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
@@ -25,6 +25,14 @@ class RandomShooting:
     candidates: int = 1000
     horizon: int = 50
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -38,7 +46,7 @@ class RandomShooting:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The last plan, shifted by one step, is candidate 0."""
         space = _discrete(action_space, "random shooting")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         actions = np.stack([self._draw(space, *row) for row in zip(rows.rngs, rows.previous, strict=True)])
         returns = rows.score(actions)
         return [Plan(row[best_first(r, 1)[0]]) for row, r in zip(actions, returns, strict=True)]
@@ -72,6 +80,14 @@ class CategoricalCEM:
     elites: int = 20
     smoothing: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        check_sizes(self)
+
     def plan(
         self,
         dynamics: Dynamics | Sequence[Dynamics],
@@ -85,7 +101,7 @@ class CategoricalCEM:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
         space = _discrete(action_space, "categorical CEM")
-        rows = rows_of(dynamics, task, obs, rng, previous, objective)
+        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
         chances = [np.full((self.horizon, space.n), 1.0 / space.n) for _ in rows.rngs]
         best: list[NDArray[np.int64] | None] = [
             None if before is None else shifted(before.sequence - space.start, stream.integers(space.n))
@@ -113,5 +129,5 @@ class CategoricalCEM:
 
 def _discrete(action_space: Any, planner: str) -> spaces.Discrete:
     if not isinstance(action_space, spaces.Discrete):
-        raise ValueError(f"{planner} draws discrete actions, not {action_space}")
+        raise ValueError(f"{planner} draws discrete actions, not {action_space}; plan those by CEM, ICEM or MPPI")
     return action_space

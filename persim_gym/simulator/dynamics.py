@@ -160,10 +160,15 @@ class AgentDynamics:
         Args:
             obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
             action: int64 [C] or float32 [C, A]; the same for all members.
+
+        Raises:
+            ValueError: If the sizes do not fit or an action is not one of the model's.
         """
         if isinstance(obs, Tensor):
             return self._following(obs, action)
         if self._compiled is not None:
+            if np.shape(obs)[-1] not in (self._shape.obs_dim, self._shape.out_dim):
+                raise ValueError(f"expected observations of {self._shape.obs_dim} components, got {np.shape(obs)}")
             each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
             action = np.asarray(action)
             if action.shape != each.shape[1:2] or not self._known(action):
