@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from dataclasses import replace
 
 import imageio.v3 as imageio
 import numpy as np
@@ -75,7 +76,8 @@ def test_an_episode_is_the_policy_in_the_true_environment():
     policy = policy_of(QUICK, "", 1, stream)
     expected = episode_returns(policy, DOMAINS["mountaincar"], 1, episodes=1, seed=stream)[0]
     values = {name: getattr(QUICK, name) for name in QUICK.__dataclass_fields__}
-    assert run_plan_episode("", 1, 5, 2, **values)["return"] == expected
+    assert run_plan_episode("", 1, 5, 2, **values)["return"] == expected < -8
+    assert run_plan_episode("", 1, 5, 2, **values | {"steps": 8})["return"] == -8  # one less a step until the goal
 
 
 @pytest.fixture
@@ -123,6 +125,7 @@ def test_a_film_shows_the_episode_that_the_row_is_of(tmp_path):
     stream = stream_of(0, 0, 0)
     expected = run_plan_episode("", 0, 0, 0, **{n: getattr(QUICK, n) for n in QUICK.__dataclass_fields__})["return"]
     assert write_video(QUICK, "", 0, tmp_path / "film.gif") == expected
+    assert write_video(replace(QUICK, steps=3), "", 0, tmp_path / "short.gif") == -3
     assert stream == stream_of(0, 0, 0)
     frames = imageio.imread(tmp_path / "film.gif")
     assert frames.ndim == 4 and 20 < len(frames) <= 2 - expected

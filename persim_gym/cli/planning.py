@@ -26,6 +26,7 @@ def plan(
     bonus: Annotated[bool, typer.Option(help="Add the domain's planning objective, where it has one.")] = True,
     pessimism: Annotated[float, typer.Option(help="Standard deviations over members below their mean.")] = 0.0,
     trust: Annotated[int, typer.Option(help="Steps that predictions are trusted for; 0 for the horizon.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Longest episode; 0 for the domain's own limit.")] = 0,
     truth: Annotated[bool, typer.Option("--truth", help="Plan in the true environment's own dynamics.")] = False,
     out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(
         "persim-out/plan.csv"
@@ -59,7 +60,7 @@ def plan(
         temperature=temperature,
     )
     bonus = bonus and DOMAINS[domain].peak_bonus is not None
-    settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust)
+    settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust, steps)
     chosen = numbers(agents)
     returns = plan_returns(settings, folder, chosen, episodes, out, seed)
     title = f"{f'true dynamics of {domain}' if truth else simulator}, {sizes}{', with bonus' * bonus}"

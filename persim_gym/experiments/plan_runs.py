@@ -24,7 +24,7 @@ DISCRETE: dict[str, Any] = {"shooting": RandomShooting, "categorical-cem": Categ
 CONTINUOUS: dict[str, Any] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
 PLANNERS = DISCRETE | CONTINUOUS
 TRUE = "true"  # in place of a simulator: the true environment's own dynamics
-JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "agent", "seed", "episode")
+JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "agent", "seed", "episode")
 RESULT = ("return", "seconds")
 
 
@@ -39,6 +39,7 @@ class PlanSettings:
         bonus: Whether the domain's planning objective is added.
         pessimism: See `Objective`.
         trust: See `Objective`; 0 for none.
+        steps: Longest episode; 0 for the domain's own limit.
     """
 
     domain: str
@@ -47,6 +48,7 @@ class PlanSettings:
     bonus: bool = True
     pessimism: float = 0.0
     trust: int = 0
+    steps: int = 0
 
 
 def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
@@ -143,7 +145,9 @@ def run_plan_episode(folder: str, agent: int, seed: int, episode: int, **setting
     chosen, stream = PlanSettings(**settings), stream_of(seed, agent, episode)
     policy = policy_of(chosen, folder, agent, stream)
     began = perf_counter()
-    (earned,) = episode_returns(policy, DOMAINS[chosen.domain], agent, episodes=1, seed=stream)
+    (earned,) = episode_returns(
+        policy, DOMAINS[chosen.domain], agent, episodes=1, seed=stream, steps=chosen.steps or None
+    )
     return {"return": float(earned), "seconds": round(perf_counter() - began, 2)}
 
 
@@ -238,7 +242,7 @@ def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, see
     while not done:
         action, _ = policy.predict(obs)
         obs, reward, terminated, truncated, _ = env.step(action)
-        total, done = total + float(reward), terminated or truncated
+        total, done = total + float(reward), terminated or truncated or len(frames) == settings.steps
         frames.append(env.render())
     env.close()
     write_film(path, frames, domain.render_fps)
