@@ -55,9 +55,7 @@ def _error_table(rows: Rows) -> list[str]:
 
 
 def _return_table(rows: Rows) -> list[str]:
-    steps = max(int(row["steps"]) for row in rows)
-    whole = steps >= DOMAINS[rows[0]["domain"]].episode_steps
-    lines = _header(f"return of MPC{'' if whole else f' in {steps} steps'} after … transitions")
+    lines = _header(f"return of MPC{_cut_off(rows)} after … transitions")
     cases = [("personalized", count, _named(count)) for count in COUNTS]
     cases += [("online", "0", "0, learned while it acts"), ("retrained", "trajectory", "trained with them")]
     for method, count, label in cases:
@@ -65,6 +63,12 @@ def _return_table(rows: Rows) -> list[str]:
         if all(len(x) for x in found):
             lines.append(f"| {label} |" + "".join(f" {x.mean():.1f} |" for x in found))
     return lines
+
+
+def _cut_off(rows: Rows) -> str:
+    """Says after how many steps episodes were cut off, where they were."""
+    steps = max(int(row["steps"]) for row in rows)
+    return "" if steps >= DOMAINS[rows[0]["domain"]].episode_steps else f" in {steps} steps"
 
 
 def _named(count: str) -> str:
@@ -91,6 +95,7 @@ def personalize_figure(results: Mapping[str, tuple[Rows, Rows]], path: Path) -> 
         axes[0, column].set_title(DOMAINS[domain].title, fontsize=11)
         if returns:
             _curves(axes[1, column], returns, "return")
+            axes[1, column].set_title(_cut_off(returns).strip(), fontsize=9)
         elif height == 2:
             axes[1, column].axis("off")
     axes[0, 0].set_ylabel("open-loop RMSE, 50 steps")
