@@ -1,7 +1,5 @@
 """From a dataset's name to a simulator on disk."""
 
-import hashlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from persim_gym.envs.hetero import domain_of
-from persim_gym.home import persim_home
+from persim_gym.home import unfinished
 from persim_gym.simulator.card import save_simulator, simulator_folder
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.fit import PART_ROWS, TrainingDiverged, fit
@@ -76,7 +74,9 @@ def train_simulator(
     if interface.task not in (DOMAIN, LEARNED):
         check_task(interface.task, transitions)
     recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source, recipe)
-    checkpoint = checkpoint_of(name, seed, transitions, recipe.to_json(), variant, interface.task, part_rows)
+    data = transitions.content_hash(), transitions.n_agents
+    state = unfinished(f"{name}-{seed}", *data, recipe.to_json(), variant, interface.task, part_rows)
+    checkpoint = Path(f"{state}.safetensors")
     started = time.perf_counter()
     try:
         model = fit(
@@ -120,13 +120,6 @@ def train_simulator(
     )
     checkpoint.unlink(missing_ok=True)
     return written
-
-
-def checkpoint_of(name: str, seed: int, transitions: Logged, *options: Any) -> Path:
-    """Where a training keeps its state: other data or options have a file of their own, and are in nobody's way."""
-    whole = json.dumps([transitions.content_hash(), transitions.n_agents, *options])
-    mark = hashlib.sha256(whole.encode()).hexdigest()[:12]
-    return persim_home() / "training" / f"{name.replace('/', '-')}-{seed}-{mark}.safetensors"
 
 
 def interface_of(domain: str, interface: Interface | None, task: str) -> Interface:

@@ -20,6 +20,7 @@ from persim_gym.experiments.simulators import (
     rank_errors,
     train_by_name,
 )
+from persim_gym.home import unfinished
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator import recipe as recipes
 from persim_gym.train import train_simulator
@@ -35,7 +36,8 @@ def source(cars, monkeypatch):
 
 
 def error_of(rank, source, recipe=RECIPE):
-    return held_out_error(rank, 0, source, recipe, task="", variant="factored", device="cpu", stem="ranks")[
+    stem = str(unfinished("ranks"))
+    return held_out_error(rank, 0, source, recipe, task="", variant="factored", device="cpu", stem=stem)[
         "held_out_error"
     ]
 

@@ -51,7 +51,7 @@ def calibrate(
 
     The sibling is trained first, as long as the simulator was; Ctrl-C is safe, the same command goes on.
     """
-    from persim_gym.home import persim_home
+    from persim_gym.home import unfinished
     from persim_gym.simulator.card import load_simulator, simulator_folder
     from persim_gym.simulator.recipe import TrainingRecipe
     from persim_gym.simulator.trust import calibrate as measure
@@ -61,8 +61,8 @@ def calibrate(
     folder = simulator_folder(loaded.card.name, out or loaded.folder)
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
     transitions = logged_data(loaded)
-    unfinished = f"calibration-{transitions.content_hash()[:16]}-{agents}-{seed}.safetensors"
-    checkpoint = persim_home() / "training" / unfinished
+    state = unfinished("calibration", transitions.content_hash(), recipe.to_json(), agents, seed)
+    checkpoint = Path(f"{state}.safetensors")
     trust = measure(
         loaded.model,
         recipe,

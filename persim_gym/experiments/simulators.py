@@ -1,7 +1,5 @@
 """`persim train`: which data, which rank, and then a simulator on disk."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from persim_gym.datasets.load import load_for_training, open_dataset
 from persim_gym.datasets.recipes import NAMESPACE, find_recipe
 from persim_gym.experiments.figures import rank_figure
 from persim_gym.experiments.runs import RowLog, run_jobs
-from persim_gym.home import persim_home
+from persim_gym.home import unfinished
 from persim_gym.simulator.card import simulator_folder
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import LEARNED, Interface
@@ -173,9 +171,9 @@ def rank_errors(
 
     Source: thesis appendix A.1.
     """
-    options = json.dumps([content_hash, replace(recipe, rank=1).to_json(), task, variant], sort_keys=True)
-    stem = f"ranks-{source.dataset_id.replace('/', '-')}-{hashlib.sha256(options.encode()).hexdigest()[:12]}"
-    log = RowLog(persim_home() / "training" / f"{stem}.csv", ("rank", "seed"), ("held_out_error", "standard_error"))
+    options = content_hash, replace(recipe, rank=1).to_json(), task, variant
+    stem = str(unfinished(f"ranks-{source.dataset_id}", *options))
+    log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
     constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device, "stem": stem}
     rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants)
@@ -194,7 +192,7 @@ def held_out_error(
     transitions, interface = source.load()
     assert isinstance(transitions, Transitions)
     interface = interface_of(source.domain, interface, task)
-    checkpoint = persim_home() / "training" / f"{stem}-{rank}-{seed}.safetensors"
+    checkpoint = Path(f"{stem}-{rank}-{seed}.safetensors")
     held_out = np.random.default_rng([seed, 20]).random(len(transitions)) < HELD_OUT
     model = fit(
         transitions.select(~held_out),
