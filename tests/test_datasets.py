@@ -231,6 +231,17 @@ def test_observations_without_a_fixed_size_are_refused():
         load_minari(words)
 
 
+def test_images_are_refused():
+    pixels = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    frames = SimpleNamespace(
+        spec=SimpleNamespace(dataset_id="mine/frames-v0"),
+        observation_space=gym.spaces.Dict({"camera": pixels, "speed": gym.spaces.Box(-1, 1, (1,))}),
+        action_space=gym.spaces.Discrete(2),
+    )
+    with pytest.raises(ValueError, match="mine/frames-v0: observations hold images.* write the dataset with features"):
+        load_minari(frames)
+
+
 def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
     with pytest.raises(ValueError, match="no dataset 'persim/cartpole/expert-v0'") as error:
         load("persim/cartpole/expert-v0")

@@ -6,6 +6,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 console = Console()
+_MANY = 10_000_000  # agents in one list
 
 
 def numbers(text: str) -> list[int]:
@@ -22,6 +23,8 @@ def numbers(text: str) -> list[int]:
             raise ValueError(
                 f"{text!r} is not a list of agents; write numbers or ranges with commas between, e.g. 0-4,17"
             )
+        if last - first >= _MANY:
+            raise ValueError(f"{part.strip()!r} names {last - first + 1:,} agents; name up to {_MANY:,}")
         listed += range(first, last + 1)
     return listed
 

@@ -39,12 +39,26 @@ def check_spaces(dataset: MinariDataset) -> None:
     name = dataset.spec.dataset_id
     if not isinstance(flatten_space(dataset.observation_space), spaces.Box):
         raise ValueError(f"{name}: observations must be of a fixed size, not {dataset.observation_space}")
+    if _has_images(dataset.observation_space):
+        raise ValueError(
+            f"{name}: observations hold images, {dataset.observation_space}; a simulator predicts vectors, so write the "
+            "dataset with features of the images in their place"
+        )
     if not isinstance(dataset.action_space, spaces.Discrete | spaces.Box):
         raise ValueError(f"{name}: actions must be Discrete or a Box, not {dataset.action_space}")
     try:
         interface_of_dataset(dataset)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _has_images(space: spaces.Space[Any]) -> bool:
+    """Whether a space, or a part of it, is of bytes in two dimensions or more."""
+    if isinstance(space, spaces.Dict):
+        return any(map(_has_images, space.spaces.values()))
+    if isinstance(space, spaces.Tuple):
+        return any(map(_has_images, space.spaces))
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1
 
 
 def agents_of(dataset: MinariDataset) -> list[int]:
