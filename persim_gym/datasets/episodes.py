@@ -41,8 +41,8 @@ def check_spaces(dataset: MinariDataset) -> None:
         raise ValueError(f"{name}: observations must be of a fixed size, not {dataset.observation_space}")
     if _has_images(dataset.observation_space):
         raise ValueError(
-            f"{name}: observations hold images, {dataset.observation_space}; a simulator predicts vectors, so write the "
-            "dataset with features of the images in their place"
+            f"{name}: observations hold images, {dataset.observation_space}; a simulator predicts vectors; write "
+            "the dataset with features of the images in their place"
         )
     if not isinstance(dataset.action_space, spaces.Discrete | spaces.Box):
         raise ValueError(f"{name}: actions must be Discrete or a Box, not {dataset.action_space}")
