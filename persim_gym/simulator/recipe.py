@@ -150,15 +150,21 @@ _DEFAULT = TrainingRecipe(
     polish=True,
 )
 
-# Continuous actions, as measured on HalfCheetah's random data: noise makes predictions outside the data's range better.
+# Continuous actions, as measured on HalfCheetah's random data: noise makes predictions outside the data's range better,
+# and a planner gets further where agents start as far apart as PyTorch starts them and units are ReLUs.
 _DEFAULT_CONTINUOUS = replace(
     _DEFAULT,
-    rank=30,
-    state_layers=(256, 256, 256),
-    action_layers=(64, 64),
+    rank=15,
+    state_layers=(256,) * 4,
+    action_layers=(256, 256),
+    activation="relu",
+    agent_mean=None,
+    agent_std=None,
     epochs=8,
-    batch=256,
+    batch=512,
     learning_rate=1e-3,
+    schedule="halving",
+    halve_every=4,
     pull=0.0,
     noise=0.05,
 )
