@@ -95,7 +95,7 @@ def train_simulator(
     except TrainingDiverged:  # it would again, and what was kept would be in the way of another recipe
         checkpoint.unlink(missing_ok=True)
         raise
-    beliefs = learned_beliefs(model, transitions, seed) if variant == "factored" else None
+    beliefs = learned_beliefs(model, transitions, seed, clips=bool(domain)) if variant == "factored" else None
     if beliefs is not None:
         model = polished(model, beliefs, every=recipe.polish)
     seconds = time.perf_counter() - started

@@ -30,6 +30,8 @@ from persim_gym.simulator import recipe as recipes
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import Interface, learned_task, task_at
 from persim_gym.task import Task
+from persim_gym.train import train_simulator
+from persim_gym.transitions import Transitions
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
@@ -138,6 +140,64 @@ def test_learned_columns_are_those_of_the_general_model(cars, layers):
     assert expected.shape == (3, 600, 4)
     np.testing.assert_allclose(model.dynamics(2)(cars.obs, cars.action), expected, atol=5e-6)
     np.testing.assert_allclose(model.disagreement(expected.numpy()), model.disagreement(expected.numpy()[..., :2]))
+
+
+def populations_of(**columns) -> Transitions:
+    """Transitions of six agents, 100 each, that end nowhere."""
+    agent = np.repeat(np.arange(6), 100)
+    return Transitions(
+        agent=agent, terminated=np.zeros(600, dtype=bool), trajectory=agent, n_agents=6, source="my/data-v0", **columns
+    )  # fmt: skip
+
+
+def rmse_of(simulator, data: Transitions) -> np.ndarray:
+    """One-step error by column, reward last."""
+    columns = [torch.from_numpy(x) for x in (data.agent, data.obs, data.action)]
+    predicted = simulator.model.predict(*columns).mean(0).numpy()[:, :-1]
+    return np.sqrt(np.square(predicted - np.column_stack([data.next_obs, data.reward])).mean(0))
+
+
+def test_agents_that_differ_in_their_reward_alone_keep_it(home):
+    rng = np.random.default_rng(0)
+    obs, action = rng.uniform(-1, 1, (600, 1)), rng.integers(2, size=600)
+    next_obs = obs + 0.1 * (2 * action[:, None] - 1) + 0.01 * rng.normal(size=obs.shape)
+    goal = np.repeat(np.linspace(-1, 1, 6), 100)
+    data = populations_of(obs=obs, action=action, next_obs=next_obs, reward=goal * next_obs[:, 0])
+    interface = Interface(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
+    recipe = replace(QUICK, polish=True)
+    folder = train_simulator(data, name="my/goals", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    assert rmse_of(simulator, data)[-1] < 0.1 * data.reward.std()
+    own, rows = rmse_of(simulator, data)[-1], data.agent == 5
+    stranger = replace(data.select(rows), agent=np.zeros(100, dtype=int), n_agents=1)
+    bigger, _ = simulator.personalize(stranger)
+    assert rmse_of(bigger, replace(stranger, agent=np.full(100, 6), n_agents=7))[-1] < 2 * own
+    online = simulator.online()
+    online.update(stranger.obs, stranger.action, stranger.next_obs, stranger.reward, stranger.terminated)
+    np.testing.assert_allclose(online.factor, bigger.dynamics(6).factor, rtol=1e-4, atol=1e-5)
+    env = make(simulator, agent=0).unwrapped
+    env.reset(options={"obs": [0.5]})
+    before = env.step(1)[1]
+    env.learn(*(getattr(stranger, name) for name in ("obs", "action", "next_obs", "reward")))
+    env.reset(options={"obs": [0.5]})
+    assert env.step(1)[1] > before + 0.2  # agent 0 wants to the other side
+
+
+def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
+    rng, eye = np.random.default_rng(0), np.eye(4, dtype=np.float32)
+    now, action = rng.integers(4, size=600), rng.integers(2, size=600)
+    forward = action == np.repeat(np.arange(6), 100) % 2  # what moves even agents forward moves the others back
+    following = (now + np.where(forward, 1, -1)) % 4
+    data = populations_of(obs=eye[now], action=action, next_obs=eye[following], reward=np.zeros(600))
+    interface = Interface(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
+    recipe = replace(QUICK, polish=True)
+    folder = train_simulator(data, name="my/rings", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    assert rmse_of(simulator, data).max() < 0.1
+    fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
+    bigger, posterior = simulator.personalize(fresh)
+    assert rmse_of(bigger, replace(fresh, agent=np.full(100, 6), n_agents=7)).max() < 0.1
+    assert posterior.undetermined(0) < simulator.model.shape.rank
 
 
 def test_a_learned_task_reads_its_two_columns_of_arrays_and_tensors():

@@ -57,7 +57,7 @@ def calibrate(
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)
-    loaded.known_beliefs()  # a simulator without is an error before anything is trained
+    beliefs = loaded.known_beliefs()  # a simulator without is an error before anything is trained
     folder = simulator_folder(loaded.card.name, out or loaded.folder)
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
     transitions = logged_data(loaded)
@@ -72,6 +72,7 @@ def calibrate(
         agents=agents,
         steps=steps,
         seed=seed,
+        clips=beliefs.prior.clips,
         checkpoint=checkpoint,
     )
     replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder)

@@ -250,7 +250,7 @@ def read_simulator(folder: Path) -> Simulator:
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
         believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
         model.load_state_dict(parts)
-        beliefs = from_tensors(believed) if believed else None
+        beliefs = from_tensors(believed, clips=bool(card.domain)) if believed else None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
     simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)

@@ -97,6 +97,7 @@ def calibrate(
     agents: int = 100,
     steps: int = 50,
     seed: int = 0,
+    clips: bool = True,
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> Trust:
@@ -115,6 +116,7 @@ def calibrate(
         agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
         steps: Longest rollout T.
         seed: Of the choice of agents and windows, and of the sibling's training.
+        clips: See `FactorPrior`.
         checkpoint: Of the sibling's training, as `fit`.
         progress: Whether to show a progress bar.
 
@@ -143,7 +145,7 @@ def calibrate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed)
+    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed, clips)
     sibling = polished(sibling, beliefs, every=recipe.polish)
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
