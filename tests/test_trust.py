@@ -304,6 +304,17 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
         calibrate(model, TINY, many, level=0.91)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"level": 90}, {"level": 1.0}, {"level": 0.0}, {"bound": 0.0}, {"bound": np.nan}, {"agents": -3}, {"steps": 0}],
+    ids=str,
+)
+def test_an_impossible_promise_is_refused_before_anything_is_trained(monkeypatch, fleet, model, wrong):
+    monkeypatch.setattr("persim_gym.simulator.trust.fit", None)
+    with pytest.raises(ValueError, match="cannot calibrate for .*the level between 0 and 1"):
+        calibrate(model, TINY, fleet, **{"level": 0.5, **wrong})
+
+
 def test_an_agent_without_data_is_trusted_less(fleet):
     """Its ensemble agrees on the population average; only the belief about its factor knows better."""
     data = fleet.select(fleet.agent != 7)

@@ -121,8 +121,13 @@ def calibrate(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If there are too few agents.
+        ValueError: If there are too few agents, or bound, level, agents or steps are impossible.
     """
+    if not (0 < bound < math.inf and 0 < level < 1 and agents >= 1 and steps >= 1):
+        raise ValueError(
+            f"cannot calibrate for bound={bound}, level={level}, agents={agents}, steps={steps}: the bound is above 0, "
+            "the level between 0 and 1 (0.9 for nine in ten), and the others are at least 1"
+        )
     rng = np.random.default_rng(seed)
     counts = np.bincount(transitions.agent)
     usable = np.flatnonzero(counts >= 2)
