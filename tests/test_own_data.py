@@ -353,6 +353,12 @@ one_row_task = Task(reward=lambda obs, action, next_obs: -abs(next_obs[0] - 1), 
 two_arguments_task = Task(
     reward=lambda obs, action: 0.0 * obs[..., 0], terminated=lambda next_obs: next_obs[..., 0] > 2
 )
+rows_task = Task(
+    reward=lambda obs, action, next_obs: -abs(next_obs[:, 0] - 1), terminated=lambda next_obs: next_obs[:, 0] > 2
+)
+counting_task = Task(
+    reward=lambda obs, action, next_obs: -abs(next_obs[..., 0]), terminated=lambda next_obs: 1 * (next_obs[..., 0] > 2)
+)
 log_task = Task(
     reward=lambda obs, action, next_obs: np.where(action == 1, np.inf, 0.0), terminated=lambda obs: obs[..., 0] > 2
 )
@@ -361,7 +367,9 @@ log_task = Task(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("one_row_task", r"gives rewards \(2,\) and ends \(\) of 1000 transitions; it takes arrays"),
+        ("one_row_task", r"gives rewards \(2,\) and ends \(\) of observations \(1000, 2\); it takes arrays"),
+        ("rows_task", r"gives rewards \(2, 2\) and ends \(2, 2\) of observations \(2, 1000, 2\); it takes arrays"),
+        ("counting_task", r"gives ends of int64, not bool; write a comparison"),
         ("two_arguments_task", "fails on logged transitions .TypeError.*it takes arrays"),
         ("log_task", "gives rewards that are not finite"),
     ],
