@@ -508,6 +508,22 @@ def test_values_outside_of_their_space_are_refused(box, changes, said, memory, t
         load_for_training(dataset, memory=memory)
 
 
+@pytest.mark.parametrize("most", [1.0, 1.5])
+def test_continuous_actions_outside_of_their_space_are_refused(most, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    logs = [{**log, "actions": np.full((len(log["actions"]), 1), most, dtype=np.float32)} for log in tank_logs()]
+    buffers = [EpisodeBuffer(**log, options={"agent": agent}) for agent, log in enumerate(logs)]
+    obs, act = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
+    minari.create_dataset_from_buffers("pumps-v0", buffers, observation_space=obs, action_space=act)
+    if most == 1.0:
+        assert load("pumps-v0").action.shape[1] == 1
+        return
+    with pytest.raises(
+        ValueError, match="episode 0 has actions 0 from 1.5 to 1.5, outside of its space, -1 to 1; .*clip"
+    ):
+        load("pumps-v0")
+
+
 @pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])
 def test_a_value_that_is_not_finite_is_named_with_its_episode(memory, tmp_path, monkeypatch, home):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
