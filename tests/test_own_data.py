@@ -261,6 +261,21 @@ def test_stable_baselines3_sees_observations_alone(simulator):
     assert env.step(np.array([0, 1, 1]))[0].shape == (3, 2)
 
 
+def test_added_agents_start_as_their_own_logged_episodes(simulator, tanks, tmp_path):
+    data = load(tanks)
+    last = data.select(data.agent == AGENTS - 1)
+    new = replace(last, agent=np.where(last.trajectory > last.trajectory.min(), 3, 9), n_agents=10)
+    bigger, _ = simulator.personalize(new)
+    bigger.save(tmp_path / "bigger")
+    agents, obs = new.starts()
+    for agent, own in ((AGENTS, obs[agents == 3]), (AGENTS + 1, obs[agents == 9])):
+        env = gym.make("persim_gym:PersimEnv-v0", simulator=str(tmp_path / "bigger"), agent=agent, starts="logged")
+        seen = {tuple(env.reset(seed=seed)[0].tolist()) for seed in range(40)}
+        assert seen == {tuple(row.tolist()) for row in own}
+    known = gym.make("persim_gym:PersimEnv-v0", simulator=str(tmp_path / "bigger"), agent=2)
+    np.testing.assert_array_equal(known.reset(seed=1)[0], make(simulator, agent=2).reset(seed=1)[0])
+
+
 def test_a_planner_uses_the_learned_reward(simulator):
     """From above level 1 the tank has to be drained, from below filled."""
     planner = RandomShooting(candidates=64, horizon=8)
