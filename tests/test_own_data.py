@@ -200,6 +200,35 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     assert posterior.undetermined(0) < simulator.model.shape.rank
 
 
+@pytest.mark.parametrize(("value", "standardize"), [(0.0, True), (3.0, True), (1e4, True), (0.0, False), (3.0, False)])
+def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, standardize):
+    data = load(tanks)
+    column = np.full((len(data), 1), value, dtype=np.float32)
+    data = replace(data, obs=np.hstack([data.obs, column]), next_obs=np.hstack([data.next_obs, column]))
+    interface = Interface(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
+    recipe = replace(QUICK, standardize=standardize, epochs=5)
+    folder = train_simulator(data, name="my/dials-v0", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    rows = data.agent == 3
+    columns = [torch.from_numpy(x[rows]) for x in (data.agent, data.obs, data.action)]
+    predicted = simulator.model.predict(*columns).numpy()
+    np.testing.assert_allclose(simulator.dynamics(3)(data.obs[rows], data.action[rows]), predicted, atol=1e-2)
+    if standardize:
+        np.testing.assert_allclose(predicted[..., 2], value, rtol=1e-6, atol=1e-6)
+    assert np.median(simulator.model.disagreement(predicted)) < 1
+
+
+def test_an_action_that_never_changes_is_in_nobody_s_way(pushes):
+    data = replace(pushes, action=np.hstack([pushes.action, np.full((400, 1), 7, dtype=np.float32)]))
+    recipe = replace(TINY, action_layers=(8,), epochs=2)
+    model = fit(data, recipe, progress=False)
+    columns = [torch.from_numpy(x) for x in (np.full(400, 2), data.obs, data.action)]
+    with torch.no_grad():
+        expected = model.predict(*columns).numpy()
+    found = model.dynamics(2).rollout(np.repeat(data.obs[None], 3, axis=0), data.action[:, None])[:, :, 0]
+    np.testing.assert_allclose(found, expected, atol=0.02)  # bfloat16 where the processor has it
+
+
 def test_a_learned_task_reads_its_two_columns_of_arrays_and_tensors():
     task = pickle.loads(pickle.dumps(learned_task(2)))
     for rows in (np.array([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]]), torch.tensor([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]])):
