@@ -95,7 +95,7 @@ def train_simulator(
     except TrainingDiverged:  # it would again, and what was kept would be in the way of another recipe
         checkpoint.unlink(missing_ok=True)
         raise
-    beliefs = learned_beliefs(model, transitions, seed) if variant == "factored" else None
+    beliefs = learned_beliefs(model, transitions, seed, clips=bool(domain)) if variant == "factored" else None
     if beliefs is not None:
         model = polished(model, beliefs, every=recipe.polish)
     seconds = time.perf_counter() - started
@@ -142,24 +142,31 @@ def check_task(reference: str, data: Logged) -> None:
     """Calls the user's own task on logged transitions, before training rather than after it.
 
     Raises:
-        ValueError: If it fails there, or gives anything but one finite reward and one end a transition.
+        ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
     """
     task = task_at(reference)
     rows = data.read([0]) if isinstance(data, TransitionFile) else {n: getattr(data, n) for n in _TASK_COLUMNS}
     obs, action, next_obs = (rows[name][:_TASK_ROWS] for name in _TASK_COLUMNS)
     advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
-    try:
-        reward = np.asarray(task.reward(obs, action, next_obs), dtype=np.float64)
-        ended = np.asarray(task.terminated(next_obs))
-    except Exception as error:  # the user's own code
-        raise ValueError(f"task {reference!r} fails on logged transitions ({error!r}); {advice}") from error
-    if reward.shape != (len(obs),) or ended.shape != (len(obs),):
-        raise ValueError(
-            f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of {len(obs)} transitions; "
-            f"{advice}"
-        )
-    if not np.isfinite(reward).all():
-        raise ValueError(f"task {reference!r} gives rewards that are not finite on logged transitions")
+    for some in ((len(obs),), (2, len(obs))):  # planners have members in front: obs [M, B, D] with actions [B]
+        now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))
+        try:
+            reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
+            ended = np.asarray(task.terminated(following))
+        except Exception as error:  # the user's own code
+            said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
+            raise ValueError(f"{said}; {advice}") from error
+        if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # a reward may be of the action alone
+            raise ValueError(
+                f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of observations {now.shape}; "
+                f"{advice}"
+            )
+        if not np.isfinite(reward).all():
+            raise ValueError(f"task {reference!r} gives rewards that are not finite on logged transitions")
+        if ended.dtype != np.bool_:
+            raise ValueError(
+                f"task {reference!r} gives ends of {ended.dtype}, not bool; write a comparison, as next_obs[..., 0] > 2"
+            )
 
 
 def clipping(domain: str, interface: Interface) -> tuple[Any, Any] | None:

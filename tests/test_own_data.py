@@ -30,6 +30,8 @@ from persim_gym.simulator import recipe as recipes
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.interface import Interface, learned_task, task_at
 from persim_gym.task import Task
+from persim_gym.train import train_simulator
+from persim_gym.transitions import Transitions
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
@@ -140,6 +142,93 @@ def test_learned_columns_are_those_of_the_general_model(cars, layers):
     np.testing.assert_allclose(model.disagreement(expected.numpy()), model.disagreement(expected.numpy()[..., :2]))
 
 
+def populations_of(**columns) -> Transitions:
+    """Transitions of six agents, 100 each, that end nowhere."""
+    agent = np.repeat(np.arange(6), 100)
+    return Transitions(
+        agent=agent, terminated=np.zeros(600, dtype=bool), trajectory=agent, n_agents=6, source="my/data-v0", **columns
+    )  # fmt: skip
+
+
+def rmse_of(simulator, data: Transitions) -> np.ndarray:
+    """One-step error by column, reward last."""
+    columns = [torch.from_numpy(x) for x in (data.agent, data.obs, data.action)]
+    predicted = simulator.model.predict(*columns).mean(0).numpy()[:, :-1]
+    return np.sqrt(np.square(predicted - np.column_stack([data.next_obs, data.reward])).mean(0))
+
+
+def test_agents_that_differ_in_their_reward_alone_keep_it(home):
+    rng = np.random.default_rng(0)
+    obs, action = rng.uniform(-1, 1, (600, 1)), rng.integers(2, size=600)
+    next_obs = obs + 0.1 * (2 * action[:, None] - 1) + 0.01 * rng.normal(size=obs.shape)
+    goal = np.repeat(np.linspace(-1, 1, 6), 100)
+    data = populations_of(obs=obs, action=action, next_obs=next_obs, reward=goal * next_obs[:, 0])
+    interface = Interface(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
+    recipe = replace(QUICK, polish=True)
+    folder = train_simulator(data, name="my/goals", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    assert rmse_of(simulator, data)[-1] < 0.1 * data.reward.std()
+    own, rows = rmse_of(simulator, data)[-1], data.agent == 5
+    stranger = replace(data.select(rows), agent=np.zeros(100, dtype=int), n_agents=1)
+    bigger, _ = simulator.personalize(stranger)
+    assert rmse_of(bigger, replace(stranger, agent=np.full(100, 6), n_agents=7))[-1] < 2 * own
+    online = simulator.online()
+    online.update(stranger.obs, stranger.action, stranger.next_obs, stranger.reward, stranger.terminated)
+    np.testing.assert_allclose(online.factor, bigger.dynamics(6).factor, rtol=1e-4, atol=1e-5)
+    env = make(simulator, agent=0).unwrapped
+    env.reset(options={"obs": [0.5]})
+    before = env.step(1)[1]
+    env.learn(*(getattr(stranger, name) for name in ("obs", "action", "next_obs", "reward")))
+    env.reset(options={"obs": [0.5]})
+    assert env.step(1)[1] > before + 0.2  # agent 0 wants to the other side
+
+
+def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
+    rng, eye = np.random.default_rng(0), np.eye(4, dtype=np.float32)
+    now, action = rng.integers(4, size=600), rng.integers(2, size=600)
+    forward = action == np.repeat(np.arange(6), 100) % 2  # what moves even agents forward moves the others back
+    following = (now + np.where(forward, 1, -1)) % 4
+    data = populations_of(obs=eye[now], action=action, next_obs=eye[following], reward=np.zeros(600))
+    interface = Interface(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
+    recipe = replace(QUICK, polish=True)
+    folder = train_simulator(data, name="my/rings", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    assert rmse_of(simulator, data).max() < 0.1
+    fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
+    bigger, posterior = simulator.personalize(fresh)
+    assert rmse_of(bigger, replace(fresh, agent=np.full(100, 6), n_agents=7)).max() < 0.1
+    assert posterior.undetermined(0) < simulator.model.shape.rank
+
+
+@pytest.mark.parametrize(("value", "standardize"), [(0.0, True), (3.0, True), (1e4, True), (0.0, False), (3.0, False)])
+def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, standardize):
+    data = load(tanks)
+    column = np.full((len(data), 1), value, dtype=np.float32)
+    data = replace(data, obs=np.hstack([data.obs, column]), next_obs=np.hstack([data.next_obs, column]))
+    interface = Interface(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
+    recipe = replace(QUICK, standardize=standardize, epochs=5)
+    folder = train_simulator(data, name="my/dials-v0", interface=interface, recipe=recipe, progress=False)
+    simulator = load_simulator(str(folder))
+    rows = data.agent == 3
+    columns = [torch.from_numpy(x[rows]) for x in (data.agent, data.obs, data.action)]
+    predicted = simulator.model.predict(*columns).numpy()
+    np.testing.assert_allclose(simulator.dynamics(3)(data.obs[rows], data.action[rows]), predicted, atol=1e-2)
+    if standardize:
+        np.testing.assert_allclose(predicted[..., 2], value, rtol=1e-6, atol=1e-6)
+    assert np.median(simulator.model.disagreement(predicted)) < 1
+
+
+def test_an_action_that_never_changes_is_in_nobody_s_way(pushes):
+    data = replace(pushes, action=np.hstack([pushes.action, np.full((400, 1), 7, dtype=np.float32)]))
+    recipe = replace(TINY, action_layers=(8,), epochs=2)
+    model = fit(data, recipe, progress=False)
+    columns = [torch.from_numpy(x) for x in (np.full(400, 2), data.obs, data.action)]
+    with torch.no_grad():
+        expected = model.predict(*columns).numpy()
+    found = model.dynamics(2).rollout(np.repeat(data.obs[None], 3, axis=0), data.action[:, None])[:, :, 0]
+    np.testing.assert_allclose(found, expected, atol=0.02)  # bfloat16 where the processor has it
+
+
 def test_a_learned_task_reads_its_two_columns_of_arrays_and_tensors():
     task = pickle.loads(pickle.dumps(learned_task(2)))
     for rows in (np.array([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]]), torch.tensor([[0, 0, -3.0, 0.4], [0, 0, 7.0, 0.6]])):
@@ -199,6 +288,21 @@ def test_stable_baselines3_sees_observations_alone(simulator):
     env = make_vec_env(simulator=str(simulator.folder), agent=2, n_envs=3)
     assert env.observation_space.shape == (2,) and env.reset().shape == (3, 2)
     assert env.step(np.array([0, 1, 1]))[0].shape == (3, 2)
+
+
+def test_added_agents_start_as_their_own_logged_episodes(simulator, tanks, tmp_path):
+    data = load(tanks)
+    last = data.select(data.agent == AGENTS - 1)
+    new = replace(last, agent=np.where(last.trajectory > last.trajectory.min(), 3, 9), n_agents=10)
+    bigger, _ = simulator.personalize(new)
+    bigger.save(tmp_path / "bigger")
+    agents, obs = new.starts()
+    for agent, own in ((AGENTS, obs[agents == 3]), (AGENTS + 1, obs[agents == 9])):
+        env = gym.make("persim_gym:PersimEnv-v0", simulator=str(tmp_path / "bigger"), agent=agent, starts="logged")
+        seen = {tuple(env.reset(seed=seed)[0].tolist()) for seed in range(40)}
+        assert seen == {tuple(row.tolist()) for row in own}
+    known = gym.make("persim_gym:PersimEnv-v0", simulator=str(tmp_path / "bigger"), agent=2)
+    np.testing.assert_array_equal(known.reset(seed=1)[0], make(simulator, agent=2).reset(seed=1)[0])
 
 
 def test_a_planner_uses_the_learned_reward(simulator):
@@ -293,6 +397,12 @@ one_row_task = Task(reward=lambda obs, action, next_obs: -abs(next_obs[0] - 1), 
 two_arguments_task = Task(
     reward=lambda obs, action: 0.0 * obs[..., 0], terminated=lambda next_obs: next_obs[..., 0] > 2
 )
+rows_task = Task(
+    reward=lambda obs, action, next_obs: -abs(next_obs[:, 0] - 1), terminated=lambda next_obs: next_obs[:, 0] > 2
+)
+counting_task = Task(
+    reward=lambda obs, action, next_obs: -abs(next_obs[..., 0]), terminated=lambda next_obs: 1 * (next_obs[..., 0] > 2)
+)
 log_task = Task(
     reward=lambda obs, action, next_obs: np.where(action == 1, np.inf, 0.0), terminated=lambda obs: obs[..., 0] > 2
 )
@@ -301,7 +411,9 @@ log_task = Task(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("one_row_task", r"gives rewards \(2,\) and ends \(\) of 1000 transitions; it takes arrays"),
+        ("one_row_task", r"gives rewards \(2,\) and ends \(\) of observations \(1000, 2\); it takes arrays"),
+        ("rows_task", r"gives rewards \(2, 2\) and ends \(2, 2\) of observations \(2, 1000, 2\); it takes arrays"),
+        ("counting_task", r"gives ends of int64, not bool; write a comparison"),
         ("two_arguments_task", "fails on logged transitions .TypeError.*it takes arrays"),
         ("log_task", "gives rewards that are not finite"),
     ],
@@ -438,6 +550,22 @@ def test_values_outside_of_their_space_are_refused(box, changes, said, memory, t
     dataset = open_dataset(tanks_of("outside-v0", [0, 1], box, **changes))
     with pytest.raises(ValueError, match=f"outside-v0: {said}"):
         load_for_training(dataset, memory=memory)
+
+
+@pytest.mark.parametrize("most", [1.0, 1.5])
+def test_continuous_actions_outside_of_their_space_are_refused(most, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    logs = [{**log, "actions": np.full((len(log["actions"]), 1), most, dtype=np.float32)} for log in tank_logs()]
+    buffers = [EpisodeBuffer(**log, options={"agent": agent}) for agent, log in enumerate(logs)]
+    obs, act = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
+    minari.create_dataset_from_buffers("pumps-v0", buffers, observation_space=obs, action_space=act)
+    if most == 1.0:
+        assert load("pumps-v0").action.shape[1] == 1
+        return
+    with pytest.raises(
+        ValueError, match="episode 0 has actions 0 from 1.5 to 1.5, outside of its space, -1 to 1; .*clip"
+    ):
+        load("pumps-v0")
 
 
 @pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])

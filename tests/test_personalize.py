@@ -29,6 +29,7 @@ from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.evidence import Evidence, PackedEvidence
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.online import OnlineDynamics
 from persim_gym.simulator.personalize import (
     features,
     gather_evidence,
@@ -67,7 +68,7 @@ def logged(model: FactoredEnsemble, agents: list[int], each: int, noise: float =
     )
     with torch.no_grad():
         following = model.predict(torch.from_numpy(agent), torch.from_numpy(obs), torch.from_numpy(action))[member]
-    next_obs = (following.numpy() + noise * rng.normal(size=obs.shape)).astype(np.float32)
+    next_obs = (following.numpy()[:, : s.obs_dim] + noise * rng.normal(size=obs.shape)).astype(np.float32)
     zeros = np.zeros(len(agent), dtype=np.float32)
     return Transitions(agent, obs, action, zeros, next_obs, zeros > 0, agent, max(agents) + 1, "synthetic")
 
@@ -173,6 +174,38 @@ def test_a_clipped_observation_says_nothing():
     clipped = gather_evidence(model, noise, replace(data, next_obs=next_obs))
     f = features(model, torch.from_numpy(data.obs), torch.from_numpy(data.action))[:, :, 1]
     np.testing.assert_allclose(free.information - clipped.information, (f.mT @ f / 0.01)[:, None], rtol=1e-9, atol=1e-9)
+
+
+def test_what_was_constant_in_training_says_nothing():
+    model = population(DISCRETE)
+    data, noise = alone(logged(model, [7], 50)), prior_of(model, 0.01).noise
+    ignored = noise.clone()
+    ignored[:, 1] = torch.inf
+    expected = gather_evidence(model, ignored, data)
+    model.delta_std[1] = 1e-8  # as training scales it: what moves now would count as billions of standard deviations
+    found = gather_evidence(model, noise, data)
+    torch.testing.assert_close(found.information, expected.information)
+    torch.testing.assert_close(found.vector, expected.vector)
+
+
+@pytest.mark.parametrize("known", [(), ("reward",), ("terminated",), ("reward", "terminated")], ids=str)
+def test_rewards_and_ends_are_learned_from_online_where_they_are_told(known):
+    model = population(replace(DISCRETE, extra_dim=2))
+    data = logged(model, [7], 30)
+    data = alone(replace(data, reward=np.arange(30) / 30, terminated=np.arange(30) % 7 == 0))
+    noise = torch.full((2, 5), torch.inf, dtype=torch.float64)
+    counted = [0, 1, 2, *(3 + i for i, name in enumerate(("reward", "terminated")) if name in known)]
+    noise[:, counted] = 0.01
+    expected = gather_evidence(model, noise, data)
+    prior = FactorPrior(prior_of(model, 0.01).centres, torch.full((2, 5), 0.01, dtype=torch.float64))
+    online = OnlineDynamics(model, FactorPosterior(prior, Evidence.none(2, 40, 4)))
+    told = {name: getattr(data, name) for name in known}
+    online.update(data.obs, data.action, data.next_obs, **told)
+    torch.testing.assert_close(online.posterior.evidence.information, expected.information)
+    torch.testing.assert_close(online.posterior.evidence.vector, expected.vector)
+    for wrong in (np.nan, [1.0, 2.0]):
+        with pytest.raises(ValueError, match="give a finite number for each"):
+            online.update(data.obs[0], data.action[0], data.next_obs[0], reward=wrong)
 
 
 def test_samples_have_the_posterior_s_mean_and_covariance():

@@ -1,5 +1,6 @@
 """Trust horizons: their promise is kept on synthetic rollouts, and measured on logged ones."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,33 @@ def test_what_was_not_logged_is_no_failure_and_what_is_not_finite_is():
     errors = np.array([[0.1, np.nan, np.nan], [0.1, np.inf, 0.1], [0.3, 0.1, 0.1]])
     assert first_failures(errors, 0.2).tolist() == [3, 1, 0]
     assert trust_horizons(np.array([[0.01, 0.3, 0.01], [0.01, np.inf, np.inf]]), 1.0, 0.2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("n", "rank"), [(9, 1), (19, 2), (20, 2), (99, 10), (100, 10)])
+def test_a_horizon_is_that_of_the_right_rank(n, rank):
+    errors = (np.arange(1, n + 1) <= np.arange(1, n + 1)[:, None]).astype(float)  # the i-th first fails at step i
+    assert conformal_horizon(1 - errors, 0.5) == rank
+
+
+def test_no_more_steps_are_promised_than_enough_rollouts_lasted():
+    """Random CartPoles fall after twenty steps: nothing is known of the thirty behind them."""
+    errors = np.full((40, 50), 0.01)
+    errors[:, 21:] = np.nan
+    errors[9:, 12:] = np.nan
+    assert conformal_horizon(errors, 0.2) == 21  # nine rollouts are enough for nine in ten
+    errors[8, 12:] = np.nan
+    assert conformal_horizon(errors, 0.2) == 12
+    errors[:4, 5] = 1.0
+    assert conformal_horizon(errors, 0.2) == 5  # three of forty may fail
+
+
+def test_a_profile_that_is_not_finite_is_no_number_on_the_card():
+    errors, spreads = rollouts(np.random.default_rng(0), 40)
+    errors[:10, 5:], spreads[:30, 10:] = np.inf, np.inf
+    trust = summary(errors, spreads, bound=0.2, level=0.9)
+    assert trust.profile["10"][0] > 0 and trust.profile["10"][1] is None
+    assert trust.spread_profile["10"] is not None and trust.spread_profile["20"] is None
+    assert Trust.from_json(json.loads(json.dumps(trust.to_json(), allow_nan=False))) == trust
 
 
 def test_limits_survive_json():
@@ -302,6 +330,17 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
         calibrate(model, TINY, many, level=0.9)
     with pytest.raises(ValueError, match="20 agents are too few to calibrate on for level 0.91; it takes 23"):
         calibrate(model, TINY, many, level=0.91)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"level": 90}, {"level": 1.0}, {"level": 0.0}, {"bound": 0.0}, {"bound": np.nan}, {"agents": -3}, {"steps": 0}],
+    ids=str,
+)
+def test_an_impossible_promise_is_refused_before_anything_is_trained(monkeypatch, fleet, model, wrong):
+    monkeypatch.setattr("persim_gym.simulator.trust.fit", None)
+    with pytest.raises(ValueError, match="cannot calibrate for .*the level between 0 and 1"):
+        calibrate(model, TINY, fleet, **{"level": 0.5, **wrong})
 
 
 def test_an_agent_without_data_is_trusted_less(fleet):

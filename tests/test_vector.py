@@ -121,6 +121,7 @@ def test_halt_truncates_the_rows_that_disagree():
     [
         ({"agents": [1]}, "1 agents for 2 rows"),
         ({"agents": [1, 612]}, "agent 612 is not in this simulator"),
+        ({"agents": [1, 1.7]}, "agent 1.7 is not in this simulator"),
         ({"member": 5}, "member=5"),
         ({"halt": 0.0}, "halt=0.0"),
     ],

@@ -57,7 +57,7 @@ def calibrate(
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)
-    loaded.known_beliefs()  # a simulator without is an error before anything is trained
+    beliefs = loaded.known_beliefs()  # a simulator without is an error before anything is trained
     folder = simulator_folder(loaded.card.name, out or loaded.folder)
     recipe = TrainingRecipe.from_json(loaded.card.recipe)
     transitions = logged_data(loaded)
@@ -72,12 +72,13 @@ def calibrate(
         agents=agents,
         steps=steps,
         seed=seed,
+        clips=beliefs.prior.clips,
         checkpoint=checkpoint,
     )
     replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder)
     checkpoint.unlink(missing_ok=True)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
-    say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations")
+    say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations, if it lasts so long")
     say(f"{folder}")
 
 
@@ -139,7 +140,12 @@ def print_agent(simulator: str, agent: int) -> None:
         "them; no other policy"
         + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
     )
-    profile = ", ".join(f"{step}: {middle:.2g} ({high:.2g})" for step, (middle, high) in trust.profile.items())
-    spreads = ", ".join(f"{step}: {spread:.2g}" for step, spread in trust.spread_profile.items())
+    profile = ", ".join(f"{t}: {_digits(middle)} ({_digits(high)})" for t, (middle, high) in trust.profile.items())
+    spreads = ", ".join(f"{t}: {_digits(spread)}" for t, spread in trust.spread_profile.items())
     say(f"error by step, median (90 %) {profile}")
     say(f"spread by step, median      {spreads}")
+
+
+def _digits(value: float | None) -> str:
+    """Two digits."""
+    return "not finite" if value is None else f"{value:.2g}"

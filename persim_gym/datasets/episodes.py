@@ -153,18 +153,25 @@ def _check_inside(dataset: MinariDataset, number: int, episode: "FlatEpisode", i
         ValueError: If they are not: predictions are clipped to the observation space, and actions are indices.
     """
     name = f"{dataset.spec.dataset_id}: episode {dataset.episode_indices[number]}"
-    obs, actions = episode.observations, episode.actions
-    low, high = (b.astype(np.float64) for b in (interface.observation_space.low, interface.observation_space.high))
-    below, above = (b + sign * _SLACK * np.maximum(1, np.abs(b)) for b, sign in ((low, -1), (high, 1)))
-    outside = ((obs < below) | (obs > above)).any(axis=0)
-    if outside.any():
-        d = int(np.flatnonzero(outside)[0])
-        raise ValueError(
-            f"{name} has observations {d} from {obs[:, d].min():g} to {obs[:, d].max():g}, outside of its space, "
-            f"{low[d]:g} to {high[d]:g}; write the dataset with a wider observation_space (infinite where unknown)"
-        )
+    actions = episode.actions
+    _check_box(name, "observation", episode.observations, interface.observation_space, " (infinite where unknown)")
+    if isinstance(interface.action_space, spaces.Box):
+        _check_box(name, "action", actions, interface.action_space, ", or clip the actions to it as the system did")
     if interface.n_actions and len(actions) and not 0 <= actions.min() <= actions.max() < interface.n_actions:
         raise ValueError(
             f"{name} has actions {actions.min()} to {actions.max()}, outside of {dataset.action_space}; write the "
             "dataset with the right action_space"
+        )
+
+
+def _check_box(name: str, kind: str, rows: NDArray[Any], space: spaces.Box, advice: str) -> None:
+    """Checks that rows [T, D] lie in a flat Box, but for rounding."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    below, above = (b + sign * _SLACK * np.maximum(1, np.abs(b)) for b, sign in ((low, -1), (high, 1)))
+    outside = ((rows < below) | (rows > above)).any(axis=0)
+    if outside.any():
+        d = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"{name} has {kind}s {d} from {rows[:, d].min():g} to {rows[:, d].max():g}, outside of its space, "
+            f"{low[d]:g} to {high[d]:g}; write the dataset with a wider {kind}_space{advice}"
         )

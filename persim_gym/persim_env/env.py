@@ -98,7 +98,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             self.render()
         return start.copy(), {"disagreement": np.float64(0.0), "halt": np.array(False)}
 
-    def learn(self, obs: Any, action: Any, next_obs: Any) -> None:
+    def learn(self, obs: Any, action: Any, next_obs: Any, reward: Any = None, terminated: Any = None) -> None:
         """Learns about its agent from transitions of the true environment; they count from the next step on.
 
         With `factor="sample"` they count from the next reset on. The simulator's files do not change.
@@ -107,13 +107,15 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             obs: Observation before the action, [D] or [K, D].
             action: Action, one or K.
             next_obs: Observation after the action, as `obs`.
+            reward: Reward, one or K, which counts where the simulator has learned rewards; None if it is not known.
+            terminated: Whether the episode ended there, likewise.
 
         Raises:
             ValueError: If a value is not finite, or the simulator holds no prior.
         """
         if self._online is None:
             self._online = self.simulator.online(self.agent)
-        self._online.update(obs, action, next_obs)
+        self._online.update(obs, action, next_obs, reward, terminated)
         if not self._sampled:
             self._bound.dynamics.rebind(0, self._online.factor)
 

@@ -5,6 +5,8 @@ section 4.2.1. Given Gaussian residuals, K transitions enter as two sums over k 
 
     information = sum f f' / noise_d         vector = sum f y_d / noise_d
 
+Learned reward and end are linear in u(agent) too, and enter as two more dimensions.
+
 The prior is a mixture of narrow Gaussians around the factors of learned agents. These lie on a curved surface of few
 dimensions (that of the covariates), which one wide Gaussian fills out: with it, one transition leaves an error several
 times larger on CartPole (docs/personalize.md). All components have one covariance, so that the posterior is a mixture
@@ -34,11 +36,15 @@ class FactorPrior:
 
     Attributes:
         centres: Factors of P learned agents, float64 [M, P, R].
-        noise: Variance of each member's one-step residuals in scaled units, float64 [M, D].
+        noise: Variance of each member's one-step residuals in scaled units, float64 [M, D + E]; [M, D] in files of
+            earlier versions, whose evidence leaves learned reward and end out.
+        clips: Whether values at bounds are what physics clipped, as a domain knows of its own. In other data they may
+            be all there is (one-hot categories), and are taken as they are.
     """
 
     centres: Tensor
     noise: Tensor
+    clips: bool = True
 
     @cached_property
     def mean(self) -> Tensor:
@@ -193,8 +199,12 @@ def to_tensors(posterior: FactorPosterior) -> dict[str, Tensor]:
     }
 
 
-def from_tensors(stored: Mapping[str, Tensor]) -> FactorPosterior:
+def from_tensors(stored: Mapping[str, Tensor], clips: bool = True) -> FactorPosterior:
     """Reads what `to_tensors` wrote, or an earlier version, which kept information matrices whole.
+
+    Args:
+        stored: Arrays by name.
+        clips: See `FactorPrior`.
 
     Raises:
         KeyError: If a part is missing.
@@ -205,4 +215,4 @@ def from_tensors(stored: Mapping[str, Tensor]) -> FactorPosterior:
         evidence = Evidence(stored["evidence.information"], stored["evidence.vector"], seen)
     else:
         evidence = PackedEvidence(stored["evidence.root"], stored["evidence.target"], seen)
-    return FactorPosterior(FactorPrior(stored["prior.centres"].double(), stored["prior.noise"]), evidence)
+    return FactorPosterior(FactorPrior(stored["prior.centres"].double(), stored["prior.noise"], clips), evidence)

@@ -55,9 +55,17 @@ def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: fl
 
 
 def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 0.9) -> int:
-    """The longest horizon that keeps the promise without a look at spreads; arguments as `conformal_scale`."""
-    rank = int(np.floor((len(errors) + 1) * (1 - level)))
-    return int(np.sort(first_failures(errors, bound))[rank - 1]) if rank >= 1 else 0
+    """The longest horizon that keeps the promise without a look at spreads; arguments as `conformal_scale`.
+
+    Of each number of steps, rollouts count that were logged for so long: those that ended before say nothing of it.
+    """
+    failures, lengths = first_failures(errors, bound), (~np.isnan(errors)).sum(axis=1)
+    for steps in range(1, errors.shape[1] + 1):
+        lasting = lengths >= steps
+        allowed = int(lasting.sum()) - int(np.ceil((lasting.sum() + 1) * level))
+        if (failures[lasting] < steps).sum() > allowed:
+            return steps - 1
+    return int(errors.shape[1])
 
 
 def measured_coverage(

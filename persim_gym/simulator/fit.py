@@ -202,16 +202,25 @@ def _model_for(
         if model.head is None:
             _start_agents(encoder, recipe, seed)
         scales = moments(transitions)
-        model.logged_std.copy_(scales.obs[1].clamp_min(1e-8))
+        obs_unit = _units(*scales.obs)
+        model.logged_std.copy_(obs_unit)
         if recipe.standardize:
-            pairs = {"obs": scales.obs, "delta": scales.target}
+            pairs = {"obs": (scales.obs[0], obs_unit), "delta": scales.target}
             if scales.action is not None:
-                pairs["action"] = scales.action
+                pairs["action"] = scales.action[0], _units(*scales.action)
             for name, (mean, std) in pairs.items():
                 size = getattr(model, f"{name}_mean").numel()
                 getattr(model, f"{name}_mean").copy_(mean[:size])
                 getattr(model, f"{name}_std").copy_(std[:size].clamp_min(1e-8))
     return model
+
+
+def _units(mean: Tensor, std: Tensor) -> Tensor:
+    """Units of inputs: standard deviations, but 1 for those that are constant to about what float32 resolves.
+
+    In a tiny unit their rounding would drown all other inputs, and stand for errors and disagreement of any size.
+    """
+    return torch.where(std > torch.clamp(1e-6 * mean.abs(), min=1e-8), std, 1.0)
 
 
 def _start_agents(encoder: AgentEncoder, recipe: TrainingRecipe, seed: int) -> None:

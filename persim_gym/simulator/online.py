@@ -10,14 +10,15 @@ from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.personalize import features, targets
+from persim_gym.simulator.personalize import weighted
 
 
 class OnlineDynamics:
     """A `Dynamics` of one agent that learns: call `update` after each step, and predictions use the posterior mean.
 
     An update adds a matrix of rank D to the evidence and solves for R unknowns; what it costs does not grow with the
-    number of transitions. The result is that of `Simulator.personalize` on all of them at once, in any order.
+    number of transitions. The result is that of `Simulator.personalize` on all of them at once, in any order; where
+    reward and end are learned, if `update` is told them too.
 
     Attributes:
         members: Ensemble size M.
@@ -54,13 +55,15 @@ class OnlineDynamics:
         return self._now().factor
 
     @torch.no_grad()
-    def update(self, obs: Any, action: Any, next_obs: Any) -> None:
+    def update(self, obs: Any, action: Any, next_obs: Any, reward: Any = None, terminated: Any = None) -> None:
         """Learns from one transition, or from K.
 
         Args:
             obs: Observation before the action, [D] or [K, D].
             action: Discrete [] or [K], or continuous [A] or [K, A].
             next_obs: Observation after the action, as `obs`.
+            reward: Reward, [] or [K], which counts where the simulator has learned rewards; None if it is not known.
+            terminated: Whether the episode ended there, likewise.
 
         Raises:
             ValueError: If a value is not finite, or sizes or actions are not the simulator's.
@@ -68,15 +71,12 @@ class OnlineDynamics:
         before, act, after = self._checked(obs, action, next_obs)
         if not all(bool(torch.isfinite(x).all()) for x in (before, act, after)):
             raise ValueError("cannot learn from a transition that is not finite; leave it out")
-        f = features(self._model, before, act)  # [M, K, D, R]
-        change, uncensored = targets(self._model, before, after)
-        scaled = f * (uncensored / self._posterior.prior.noise[:, None])[..., None]
-        more = Evidence(
-            (scaled.mT @ f).sum(1, keepdim=True),
-            (scaled.mT @ change[..., None])[..., 0].sum(1, keepdim=True),
-            torch.tensor([len(before)]),
-        )
-        self._posterior = FactorPosterior(self._posterior.prior, self._posterior.evidence.of([0]) + more)
+        learned = _columns(len(before), reward, terminated)[:, : self._model.shape.extra_dim]
+        prior = self._posterior.prior
+        information, vector = weighted(self._model, prior.noise, prior.clips, before, act, after, learned)
+        seen = torch.tensor([len(before)])
+        more = Evidence(information.sum(1, keepdim=True), vector.sum(1, keepdim=True), seen)
+        self._posterior = FactorPosterior(prior, self._posterior.evidence.of([0]) + more)
         self._bound = None
 
     def _checked(self, obs: Any, action: Any, next_obs: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,3 +118,15 @@ class OnlineDynamics:
         if self._bound is None:
             self._bound = AgentDynamics(self._model, self._posterior.mean[:, 0].float())
         return self._bound
+
+
+def _columns(count: int, *given: Any) -> Tensor:
+    """Rewards and ends of `count` transitions as columns, NaN where None is given."""
+    columns = torch.full((count, len(given)), torch.nan)
+    for column, values in zip(columns.T, given, strict=True):
+        if values is not None:
+            told = np.array(values, dtype=np.float32).reshape(-1)
+            if len(told) != count or not np.isfinite(told).all():
+                raise ValueError(f"cannot learn from {values!r} of {count} transitions; give a finite number for each")
+            column.copy_(torch.from_numpy(told))
+    return columns

@@ -19,12 +19,13 @@ from persim_gym.transitions import Transitions
 CHUNK = 2048  # transitions whose features are held at once
 NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
 NOISE_FLOOR = 1e-10  # of the scaled changes' unit variance; float32 observations are no finer
+CONSTANT = 1.001e-8  # scale of what never varied in the training data (see `fit`), and can say nothing of agents
 CENTRES = 500  # learned agents that the prior keeps
 EPISODES = 2000  # of data on disk, that the prior is learned from
 
 
 def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
-    """What multiplies u(agent) in the predicted scaled change of the observation, float64 [M, K, D, R].
+    """What multiplies u(agent) in the predicted scaled change, and learned reward and end, float64 [M, K, D + E, R].
 
     Args:
         model: The ensemble, on the CPU.
@@ -36,51 +37,74 @@ def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
     if not s.n_actions:
         scaled = scaled.expand(s.members, *action.shape)
     v = model.state_encoder(model.scale_obs(obs).expand(s.members, *obs.shape)).unflatten(-1, (s.out_dim, s.rank))
-    v = v[..., : s.obs_dim, :]  # the change of the observation; a learned reward follows the same factor
     w = model.action_encoder(scaled)  # [M, K, R]
     result: Tensor = v.double() * w.double().unsqueeze(-2)
     return result
 
 
-def targets(model: FactoredEnsemble, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
-    """Scaled changes of the observation, float64 [K, D], and whether they are uncensored, bool [K, D].
+def targets(
+    model: FactoredEnsemble, obs: Tensor, next_obs: Tensor, learned: Tensor, clips: bool
+) -> tuple[Tensor, Tensor]:
+    """Scaled changes of the observation, and learned reward and end.
 
-    Physics clips some observations: a value at its bound says only that the unclipped one is beyond.
+    Args:
+        model: The ensemble, on the CPU.
+        obs: Observations, [K, D].
+        next_obs: What followed, [K, D].
+        learned: Rewards and ends, [K, E]; NaN where they are not known.
+        clips: See `FactorPrior`. Where physics clips, a value at its bound says only that the unclipped one is beyond.
+
+    Returns:
+        The targets, float64 [K, D + E], and whether each says something of the agent, bool [K, D + E].
     """
     d = model.shape.obs_dim
-    change = (next_obs.double() - obs.double() - model.delta_mean[:d].double()) / model.delta_std[:d].double()
-    return change, (next_obs > model.obs_low[:d]) & (next_obs < model.obs_high[:d])
+    raw = torch.cat([next_obs.double() - obs.double(), learned.double()], dim=1)
+    known = raw.isfinite() & (model.delta_std > CONSTANT)
+    if clips:
+        known[:, :d] &= (next_obs > model.obs_low[:d]) & (next_obs < model.obs_high[:d])
+    return torch.where(known, (raw - model.delta_mean.double()) / model.delta_std.double(), 0.0), known
+
+
+def weighted(
+    model: FactoredEnsemble, noise: Tensor, clips: bool, obs: Tensor, action: Tensor, next_obs: Tensor, learned: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What each of K transitions adds to the evidence: information [M, K, R, R] and vector [M, K, R]."""
+    columns = noise.shape[1]  # those of earlier versions are of the observations alone
+    f = features(model, obs, action)[:, :, :columns]  # [M, K, D + E, R]
+    change, known = (x[:, :columns] for x in targets(model, obs, next_obs, learned, clips))
+    scaled = f * (known / noise[:, None])[..., None]
+    return scaled.mT @ f, (scaled.mT @ change[..., None])[..., 0]
 
 
 @torch.no_grad()
-def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged) -> Evidence:
+def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged, clips: bool = True) -> Evidence:
     """What transitions say about the factors of their N agents.
 
     Args:
         model: The ensemble, on the CPU; its encoders count, its agents do not.
-        noise: Residual variance, [M, D].
+        noise: Residual variance, [M, D + E].
         transitions: The data, in memory or on disk.
+        clips: See `FactorPrior`.
     """
     s = model.shape
     total = Evidence.none(s.members, transitions.n_agents, s.rank)
-    for agent, obs, action, next_obs in _chunks(transitions):
-        f = features(model, obs, action)
-        change, uncensored = targets(model, obs, next_obs)
-        scaled = f * (uncensored / noise[:, None])[..., None]  # [M, K, D, R]
-        total.information.index_add_(1, agent, scaled.mT @ f)
-        total.vector.index_add_(1, agent, (scaled.mT @ change[..., None])[..., 0])
+    for agent, *rows in _chunks(transitions, s.extra_dim):
+        information, vector = weighted(model, noise, clips, *rows)
+        total.information.index_add_(1, agent, information)
+        total.vector.index_add_(1, agent, vector)
         total.seen.index_add_(0, agent, torch.ones_like(agent))
     return total
 
 
 @torch.no_grad()
-def learned_prior(model: FactoredEnsemble, transitions: Transitions, seed: int = 0) -> FactorPrior:
+def learned_prior(model: FactoredEnsemble, transitions: Transitions, seed: int = 0, clips: bool = True) -> FactorPrior:
     """The prior that a trained model and its data imply.
 
     Args:
         model: The trained ensemble, on the CPU.
         transitions: What it was trained on; agents without any do not count.
         seed: Chooses agents and transitions where there are more than needed.
+        clips: See `FactorPrior`.
     """
     rng = np.random.default_rng(seed)
     known = np.unique(transitions.agent)
@@ -91,35 +115,36 @@ def learned_prior(model: FactoredEnsemble, transitions: Transitions, seed: int =
         keep = np.zeros(len(transitions), dtype=np.bool_)
         keep[rng.choice(len(transitions), NOISE_SAMPLE, replace=False)] = True
         transitions = transitions.select(keep)
-    return FactorPrior(centres, residual_variance(model, transitions))
+    return FactorPrior(centres, residual_variance(model, transitions, clips), clips)
 
 
 @torch.no_grad()
-def residual_variance(model: FactoredEnsemble, transitions: Transitions) -> Tensor:
-    """Mean squared one-step error of each member and dimension in scaled units, float64 [M, D]."""
+def residual_variance(model: FactoredEnsemble, transitions: Transitions, clips: bool = True) -> Tensor:
+    """Mean squared one-step error of each member and output in scaled units, float64 [M, D + E]."""
     s = model.shape
-    total = torch.zeros(s.members, s.obs_dim, dtype=torch.float64)
-    count = torch.zeros(s.obs_dim, dtype=torch.float64)
-    for agent, obs, action, next_obs in _chunks(transitions):
+    total = torch.zeros(s.members, s.out_dim, dtype=torch.float64)
+    count = torch.zeros(s.out_dim, dtype=torch.float64)
+    for agent, obs, action, next_obs, learned in _chunks(transitions, s.extra_dim):
         u = model.agent_encoder(agent).double()
-        change, uncensored = targets(model, obs, next_obs)
+        change, known = targets(model, obs, next_obs, learned, clips)
         residual = (features(model, obs, action) @ u[..., None])[..., 0] - change
-        total += (residual.square() * uncensored).sum(1)
-        count += uncensored.sum(0)
+        total += (residual.square() * known).sum(1)
+        count += known.sum(0)
     return (total / count.clamp_min(1)).clamp_min(NOISE_FLOOR)
 
 
-def learned_beliefs(model: FactoredEnsemble, transitions: Logged, seed: int = 0) -> FactorPosterior:
+def learned_beliefs(model: FactoredEnsemble, transitions: Logged, seed: int = 0, clips: bool = True) -> FactorPosterior:
     """Posterior of every agent of a trained model, from the data that it was trained on.
 
     Args:
         model: The trained ensemble, on the CPU.
         transitions: What it was trained on.
         seed: As `learned_prior`.
+        clips: See `FactorPrior`.
     """
     sample = transitions.sample(EPISODES, seed) if isinstance(transitions, TransitionFile) else transitions
-    prior = learned_prior(model, sample, seed)
-    return FactorPosterior(prior, gather_evidence(model, prior.noise, transitions))
+    prior = learned_prior(model, sample, seed, clips)
+    return FactorPosterior(prior, gather_evidence(model, prior.noise, transitions, clips))
 
 
 @torch.no_grad()
@@ -170,7 +195,7 @@ def personalized(
     check_fit(model, transitions)
     names, agent = np.unique(transitions.agent, return_inverse=True)
     fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
-    evidence = gather_evidence(model, beliefs.prior.noise, fresh)
+    evidence = gather_evidence(model, beliefs.prior.noise, fresh, beliefs.prior.clips)
     new = FactorPosterior(beliefs.prior, evidence)
     old = model.agent_encoder(torch.arange(model.shape.n_agents)).detach().double()
     joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(evidence))
@@ -198,9 +223,9 @@ def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:
         raise ValueError(f"{transitions.source}: actions are not those of the simulator, {wanted}")
 
 
-def _chunks(transitions: Logged) -> Iterator[tuple[Tensor, ...]]:
-    """Agents, observations, actions and next observations of at most `CHUNK` rows at once."""
-    names = ("agent", "obs", "action", "next_obs")
+def _chunks(transitions: Logged, extra_dim: int) -> Iterator[tuple[Tensor, ...]]:
+    """Agents, observations, actions, next ones, and rewards and ends [K, E], of at most `CHUNK` rows at once."""
+    names = ("agent", "obs", "action", "next_obs", "reward", "terminated")
     parts: Iterable[dict[str, Any]] = (
         (transitions.read([block]) for block in range(transitions.blocks))
         if isinstance(transitions, TransitionFile)
@@ -208,4 +233,5 @@ def _chunks(transitions: Logged) -> Iterator[tuple[Tensor, ...]]:
     )
     for part in parts:
         for start in range(0, len(part["agent"]), CHUNK):
-            yield tuple(torch.from_numpy(np.ascontiguousarray(part[name][start : start + CHUNK])) for name in names)
+            rows = [torch.from_numpy(np.ascontiguousarray(part[name][start : start + CHUNK])) for name in names]
+            yield *rows[:4], torch.column_stack(rows[4:])[:, :extra_dim]

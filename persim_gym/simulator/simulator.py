@@ -198,7 +198,8 @@ class Simulator:
         """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
 
         Args:
-            transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, …
+            transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, … The
+                first observation of each trajectory becomes a logged start of its agent.
 
         Returns:
             A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
@@ -207,7 +208,18 @@ class Simulator:
             ValueError: If observations or actions are not this simulator's, or it holds no prior.
         """
         model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
-        return replace(self, card=replace(self.card, shape=model.shape.to_json()), model=model, beliefs=beliefs), new
+        names, (agents, obs) = np.unique(transitions.agent), transitions.starts()
+        order = np.argsort(agents, kind="stable")
+        numbers = self.model.shape.n_agents + np.searchsorted(names, agents[order])
+        bigger = replace(
+            self,
+            card=replace(self.card, shape=model.shape.to_json()),
+            model=model,
+            beliefs=beliefs,
+            start_agents=np.append(self.start_agents, numbers),
+            start_obs=np.concatenate([self.start_obs, obs[order]]),
+        )
+        return bigger, new
 
     def online(self, agent: int | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -250,7 +262,7 @@ def read_simulator(folder: Path) -> Simulator:
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
         believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
         model.load_state_dict(parts)
-        beliefs = from_tensors(believed) if believed else None
+        beliefs = from_tensors(believed, clips=bool(card.domain)) if believed else None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
     simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)

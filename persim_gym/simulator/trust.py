@@ -43,14 +43,14 @@ class Trust:
         level: Probability that they do not within the trust horizon.
         scale: What the ensemble's spread is multiplied with before it is compared with the bound; infinite (stored as
             -1) if no horizon can be promised.
-        horizon: The same promise without a look at the spread: one number of steps for every rollout.
+        horizon: The same promise without a look at the spread: one number of steps for every rollout that lasts them.
         steps: Longest rollout that was looked at.
         agents: Number of agents it was calibrated on.
         band_coverage: Share of calibration agents whose error stayed below scale times largest spread so far up to its
             first failure, in halves that did not set the scale; close to the level.
         coverage: Likewise, share whose error stayed within the bound for the trust horizon; at least the level.
-        profile: Median and 90 % quantile of the error by step.
-        spread_profile: Median of the spread by step.
+        profile: Median and 90 % quantile of the error by step; None where it is not finite.
+        spread_profile: Median of the spread by step, likewise.
         residuals: Whether the spread counts residuals of logged transitions close by; false on a card from before it
             did.
     """
@@ -63,8 +63,8 @@ class Trust:
     agents: int
     band_coverage: float
     coverage: float
-    profile: dict[str, list[float]]
-    spread_profile: dict[str, float]
+    profile: dict[str, list[float | None]]
+    spread_profile: dict[str, float | None]
     residuals: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def calibrate(
     agents: int = 100,
     steps: int = 50,
     seed: int = 0,
+    clips: bool = True,
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> Trust:
@@ -115,12 +116,18 @@ def calibrate(
         agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
         steps: Longest rollout T.
         seed: Of the choice of agents and windows, and of the sibling's training.
+        clips: See `FactorPrior`.
         checkpoint: Of the sibling's training, as `fit`.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If there are too few agents.
+        ValueError: If there are too few agents, or bound, level, agents or steps are impossible.
     """
+    if not (0 < bound < math.inf and 0 < level < 1 and agents >= 1 and steps >= 1):
+        raise ValueError(
+            f"cannot calibrate for bound={bound}, level={level}, agents={agents}, steps={steps}: the bound is above 0, "
+            "the level between 0 and 1 (0.9 for nine in ten), and the others are at least 1"
+        )
     rng = np.random.default_rng(seed)
     counts = np.bincount(transitions.agent)
     usable = np.flatnonzero(counts >= 2)
@@ -143,7 +150,7 @@ def calibrate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed)
+    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed, clips)
     sibling = polished(sibling, beliefs, every=recipe.polish)
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
@@ -159,6 +166,8 @@ def summary(
     """Limits measured on one rollout an agent, errors and spreads [B, T]."""
     below, kept = measured_coverage(errors, spreads, bound, level, seed)
     at = [t for t in PROFILE_STEPS if t <= errors.shape[1] and np.isfinite(errors[:, t - 1]).any()]
+    with np.errstate(invalid="ignore"):  # between an infinite error and another one
+        quantiles = {str(t): np.nanquantile(errors[:, t - 1], (0.5, 0.9)) for t in at}
     return Trust(
         bound=bound,
         level=level,
@@ -168,9 +177,14 @@ def summary(
         agents=len(errors),
         band_coverage=round(below, 4),
         coverage=round(kept, 4),
-        profile={str(t): [float(f"{q:.4g}") for q in np.nanquantile(errors[:, t - 1], (0.5, 0.9))] for t in at},
-        spread_profile={str(t): float(f"{np.median(spreads[:, t - 1]):.4g}") for t in at},
+        profile={step: [_finite(q) for q in pair] for step, pair in quantiles.items()},
+        spread_profile={str(t): _finite(np.median(spreads[:, t - 1])) for t in at},
     )
+
+
+def _finite(value: float) -> float | None:
+    """Four digits; None where it is not finite, which JSON cannot say."""
+    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 def agent_horizons(
