@@ -64,7 +64,8 @@ class PersimVectorEnv(BatchedVectorEnv):
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
         """
-        self.agents = [agent] * num_envs if agents is None else [getattr(a, "item", lambda a=a: a)() for a in agents]
+        named = [agent] * num_envs if agents is None else agents
+        self.agents = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
         self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor)
