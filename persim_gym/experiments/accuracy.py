@@ -34,7 +34,9 @@ _SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but pl
     "agent_std": 0.3,
     "batch": 256,
     "schedule": "one-cycle",
+    "epochs": 8,
 }
+_SHORT: dict[str, Any] = {"epochs": 8, "halve_every": 4}
 CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("mountaincar", "random"): {
         "no standardisation": {"standardize": False, "learning_rate": 1e-3},
@@ -72,13 +74,16 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
     },
     ("halfcheetah", "random"): {
-        "one member": {"members": 1},
-        "one member, no noise": {"members": 1, "noise": 0.0},
-        "one member, SiLU units": {"members": 1, "activation": "silu"},
-        "one member, agents started at N(1, 0.3)": {"members": 1, "agent_mean": 1.0, "agent_std": 0.3},
-        "one member, rank 30": {"members": 1, "rank": 30},
-        "one member, one-cycle": {"members": 1, "schedule": "one-cycle"},
-        "32 epochs": {"epochs": 32, "halve_every": 16},
+        "8 epochs": _SHORT,
+        "8 epochs, one member": {**_SHORT, "members": 1},
+        "8 epochs, one member, no noise": {**_SHORT, "members": 1, "noise": 0.0},
+        "8 epochs, one member, SiLU": {**_SHORT, "members": 1, "activation": "silu"},
+        "8 epochs, one member, agents started at N(1, 0.3)": {
+            **_SHORT,
+            "members": 1,
+            "agent_mean": 1.0,
+            "agent_std": 0.3,
+        },
         "SiLU, rank 30, one-cycle": _SILU,
         "SiLU, one member": {**_SILU, "members": 1},
         "SiLU, one member, no noise": {**_SILU, "members": 1, "noise": 0.0},
