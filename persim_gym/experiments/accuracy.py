@@ -34,9 +34,7 @@ _SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but pl
     "agent_std": 0.3,
     "batch": 256,
     "schedule": "one-cycle",
-    "epochs": 8,
 }
-_SHORT: dict[str, Any] = {"epochs": 8, "halve_every": 4}
 CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("mountaincar", "random"): {
         "no standardisation": {"standardize": False, "learning_rate": 1e-3},
@@ -74,22 +72,17 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
     },
     ("halfcheetah", "random"): {
-        "8 epochs": _SHORT,
-        "8 epochs, one member": {**_SHORT, "members": 1},
-        "8 epochs, one member, no noise": {**_SHORT, "members": 1, "noise": 0.0},
-        "8 epochs, one member, SiLU": {**_SHORT, "members": 1, "activation": "silu"},
-        "8 epochs, one member, agents started at N(1, 0.3)": {
-            **_SHORT,
-            "members": 1,
-            "agent_mean": 1.0,
-            "agent_std": 0.3,
-        },
+        "32 epochs": {"epochs": 32, "halve_every": 16},
+        "one member": {"members": 1},
+        "one member, no noise": {"members": 1, "noise": 0.0},
+        "one member, SiLU units": {"members": 1, "activation": "silu"},
+        "one member, agents started at N(1, 0.3)": {"members": 1, "agent_mean": 1.0, "agent_std": 0.3},
         "SiLU, rank 30, one-cycle": _SILU,
-        "SiLU, one member": {**_SILU, "members": 1},
-        "SiLU, one member, no noise": {**_SILU, "members": 1, "noise": 0.0},
-        "SiLU, one member, weight decay 0.3": {**_SILU, "members": 1, "weight_decay": 0.3},
-        "SiLU, one member, linear actions": {**_SILU, "members": 1, "action_layers": ()},
-        "SiLU, one member, two layers": {**_SILU, "members": 1, "state_layers": (256, 256)},
+        "SiLU, rank 30, one-cycle, one member": {**_SILU, "members": 1},
+        "SiLU, rank 30, one-cycle, one member, no noise": {**_SILU, "members": 1, "noise": 0.0},
+        "SiLU, rank 30, one-cycle, one member, weight decay 0.3": {**_SILU, "members": 1, "weight_decay": 0.3},
+        "SiLU, rank 30, one-cycle, one member, linear actions": {**_SILU, "members": 1, "action_layers": ()},
+        "SiLU, rank 30, one-cycle, one member, two layers": {**_SILU, "members": 1, "state_layers": (256, 256)},
         ONE_THESIS: {**asdict(THESIS["halfcheetah"]), "members": 1},
     },
 }

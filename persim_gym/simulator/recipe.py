@@ -196,9 +196,6 @@ DEFAULT = {
     "halfcheetah/pure-v0": replace(
         _DEFAULT_CONTINUOUS, weight_decay=0.3
     ),  # where random actions are logged it is in the way
-    "halfcheetah/random-v0": replace(
-        _DEFAULT_CONTINUOUS, epochs=32, halve_every=16
-    ),  # as accurate after 8 epochs, but robots that are planned for fall sooner
 }
 """By name of a domain, or of one of its datasets where that needs a recipe of its own."""
 
