@@ -25,7 +25,7 @@ JOB = ("domain", "policy", "variation", "seed")
 MEASURES = ("rmse", "r2")
 COLUMNS = tuple(f"{measure}_{agent}" for measure in MEASURES for agent in TEST_AGENTS)
 
-_SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but planners fall in it
+_SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but robots planned for in it get stuck
     "rank": 30,
     "state_layers": (256,) * 3,
     "action_layers": (64, 64),
