@@ -18,6 +18,8 @@ Logged: TypeAlias = Transitions | TransitionFile
 Batchable: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """Agents [K], scaled observations [K, D], actions [K] or scaled [K, A], and scaled targets [K, D + E]."""
 
+SMALLEST_STD = 1e-8  # the unit of targets that never vary
+
 
 @dataclass(frozen=True)
 class Moments:

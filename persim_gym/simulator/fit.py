@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.simulator.compiled import CompiledTraining
-from persim_gym.simulator.data import Batchable, Logged, Parts, moments, sizes
+from persim_gym.simulator.data import SMALLEST_STD, Batchable, Logged, Parts, moments, sizes
 from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.members import MemberTraining
 from persim_gym.simulator.model import FactoredEnsemble
@@ -211,7 +211,7 @@ def _model_for(
             for name, (mean, std) in pairs.items():
                 size = getattr(model, f"{name}_mean").numel()
                 getattr(model, f"{name}_mean").copy_(mean[:size])
-                getattr(model, f"{name}_std").copy_(std[:size].clamp_min(1e-8))
+                getattr(model, f"{name}_std").copy_(std[:size].clamp_min(SMALLEST_STD))
     return model
 
 
@@ -220,7 +220,7 @@ def _units(mean: Tensor, std: Tensor) -> Tensor:
 
     In a tiny unit their rounding would drown all other inputs, and stand for errors and disagreement of any size.
     """
-    return torch.where(std > torch.clamp(1e-6 * mean.abs(), min=1e-8), std, 1.0)
+    return torch.where(std > torch.clamp(1e-6 * mean.abs(), min=SMALLEST_STD), std, 1.0)
 
 
 def _start_agents(encoder: AgentEncoder, recipe: TrainingRecipe, seed: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from persim_gym.simulator.beliefs import FactorPosterior, FactorPrior
-from persim_gym.simulator.data import Logged
+from persim_gym.simulator.data import SMALLEST_STD, Logged
 from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble
@@ -19,7 +19,7 @@ from persim_gym.transitions import Transitions
 CHUNK = 2048  # transitions whose features are held at once
 NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
 NOISE_FLOOR = 1e-10  # of the scaled changes' unit variance; float32 observations are no finer
-CONSTANT = 1.001e-8  # scale of what never varied in the training data (see `fit`), and can say nothing of agents
+CONSTANT = 1.001 * SMALLEST_STD  # in float32; what never varied in the training data can say nothing of agents
 CENTRES = 500  # learned agents that the prior keeps
 EPISODES = 2000  # of data on disk, that the prior is learned from
 
