@@ -192,7 +192,7 @@ def growth(rounds: int) -> None:
     alone, together = ours(SMALL, planner), ours(SMALL, planner, rows=20)
     seconds = measure({"alone": lambda: [alone() for _ in range(20)], "together": together}, max(3, rounds // 4))
     for name, value in seconds.items():
-        print(f"  {name:9s} {value * 1e3:7.1f} ms")
+        print(f"  {name:9s} {value * 1e3:7.1f} ms   of alone: {value / seconds['alone']:.2f}")
 
 
 def true_robot(rounds: int) -> None:

@@ -1,20 +1,22 @@
 """Fused rollouts of learned dynamics: as the plain calls, one step after the other."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import CEM, RandomShooting
+from persim_gym.planning import CEM, RandomShooting, rollout
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.simulator import deep
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.dense import multiplies_pairs, packed
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.threads import split
-from persim_gym.task import Task
+from persim_gym.simulator.threads import run_each, split
+from persim_gym.task import Task, never
 
 SHAPES = {  # small ones of the sizes of other tests' models: the kernel is compiled for each size anew
     "relu": ModelShape(4, 2, 2, 0, 3, 2, (20,)),
@@ -30,7 +32,11 @@ SHAPES = {  # small ones of the sizes of other tests' models: the kernel is comp
 }
 
 
-def drawn(shape, bounded=False):
+FIRST = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
+MAIN = threading.main_thread()
+
+
+def drawn(shape, bounded=False, agent=2):
     """A model with scaling, and an agent's dynamics."""
     ensemble = FactoredEnsemble(shape, seed=1).requires_grad_(False)
     generator = torch.Generator().manual_seed(2)
@@ -41,7 +47,7 @@ def drawn(shape, bounded=False):
     if bounded:
         ensemble.obs_low.fill_(-0.3)
         ensemble.obs_high.fill_(0.4)
-    return ensemble.dynamics(2)
+    return ensemble.dynamics(agent)
 
 
 def inputs(shape, candidates=37, steps=6):
@@ -127,6 +133,46 @@ def test_bfloat16_is_the_nearest_to_a_float32():
     rounded = torch.from_numpy(values).bfloat16().float().numpy()
     np.testing.assert_array_equal((words << 16).view(np.float32), rounded[0::2])
     np.testing.assert_array_equal((words & 0xFFFF0000).view(np.float32), rounded[1::2])
+
+
+@pytest.mark.parametrize("agents", [[2] * 7, [0, 1, 0, 2, 3, 3, 0]], ids=["one agent", "four agents"])
+@pytest.mark.parametrize("name", ["relu", "deep, discrete", "deep"])
+def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float32, monkeypatch):
+    shape = SHAPES[name]
+    models = [drawn(shape, agent=agent) for agent in range(4)]
+    obs, actions = inputs(shape, 7 * 30)
+    obs, actions = obs[0, :7], actions.reshape(7, 30, *actions.shape[1:])
+    dynamics = [models[agent] for agent in agents]
+    monkeypatch.setattr(rollout, "TILE", 16)
+    alone = rollout_returns(dynamics, FIRST, obs, actions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threading.current_thread() is MAIN else 1)
+    np.testing.assert_allclose(rollout_returns(dynamics, FIRST, obs, actions), alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, monkeypatch):
+    seen = set()
+
+    class Still:
+        def rollout(self, obs, actions):
+            seen.add(threading.current_thread())
+            return np.repeat(obs[:, :, None], actions.shape[1], axis=2)
+
+    dynamics = Still()
+    dynamics.concurrent = concurrent
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(rollout, "TILE", 5)
+    rollout_returns(dynamics, FIRST, np.zeros((3, 2)), np.zeros((3, 10, 4), dtype=np.int64))
+    assert (MAIN in seen) != concurrent
+
+
+def test_each_item_is_worked_on_once_and_an_error_in_one_is_raised(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    done = []
+    run_each(done.append, range(5))
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    with pytest.raises(ZeroDivisionError):
+        run_each(lambda item: 1 // item, [1, 0, 2, 3])
 
 
 def test_rollouts_refuse_what_does_not_fit():

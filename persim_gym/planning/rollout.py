@@ -1,15 +1,16 @@
 """Returns of candidate action sequences: the hot path of every planner."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.simulator.threads import run_each
 from persim_gym.task import Dynamics, PeakBonus, Task
 
-TILE = 1024  # rows rolled out together; larger tiles fall out of a core's cache
+TILE = 1024  # rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache
 CHUNK = 10  # steps that a fused rollout takes at once: between chunks, finished rows are dropped
 COMPACT_BELOW = 0.8  # share of running rows under which finished ones are dropped: dropping takes time too
 
@@ -62,7 +63,8 @@ def rollout_returns(
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
             [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
             `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D].
+            [M, B, h, D]. Where its attribute `concurrent` is true, it may be called from several threads at once, and
+            so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
@@ -80,18 +82,21 @@ def rollout_returns(
         return rollout_returns(dynamics, task, obs[None], actions[None], objective)[0]  # type: ignore[no-any-return]
     if obs.ndim != 2 or len(obs) != len(actions):
         raise ValueError(f"obs must be [D] or [E, D] with candidates for each, got {obs.shape} and {actions.shape}")
-    actions = actions[:, :, : objective.trust]
-    candidates = actions.shape[1]
-    returns = np.empty((len(obs), candidates))
-    for model, rows in _by_dynamics(dynamics, len(obs)):
-        start = np.repeat(obs[rows], candidates, axis=0)  # [B, D], B = len(rows) * C
-        flat = actions[rows].reshape(-1, *actions.shape[2:])
-        tiles = [
-            _tile_returns(model, task, start[i : i + TILE], flat[i : i + TILE], objective)
-            for i in range(0, len(flat), TILE)
-        ]
-        returns[rows] = np.concatenate(tiles).reshape(len(rows), candidates)
-    return returns
+    count, candidates = actions.shape[:2]
+    flat = actions[:, :, : objective.trust].reshape(count * candidates, -1, *actions.shape[3:])
+    returns = np.empty(len(flat))
+
+    def score(tile: tuple[Dynamics, NDArray[np.int64]]) -> None:
+        model, rows = tile
+        returns[rows] = _tile_returns(model, task, obs[rows // candidates], flat[rows], objective)
+
+    tiles = _tiles(dynamics, count, candidates)
+    if all(getattr(model, "concurrent", False) for model, _ in tiles):
+        run_each(score, tiles)
+    else:
+        for tile in tiles:
+            score(tile)
+    return returns.reshape(count, candidates)
 
 
 def members_of(dynamics: Dynamics) -> int:
@@ -99,16 +104,21 @@ def members_of(dynamics: Dynamics) -> int:
     return int(getattr(dynamics, "members", 1))
 
 
-def _by_dynamics(dynamics: Dynamics | Sequence[Dynamics], rows: int) -> Iterator[tuple[Dynamics, NDArray[np.int64]]]:
-    """Each different dynamics with the rows that it moves."""
+def _tiles(
+    dynamics: Dynamics | Sequence[Dynamics], count: int, candidates: int
+) -> list[tuple[Dynamics, NDArray[np.int64]]]:
+    """Each different dynamics with rows that it moves, at most `TILE`, of the E * C candidates of all episodes."""
     if not isinstance(dynamics, Sequence):
-        yield dynamics, np.arange(rows)
-        return
-    if len(dynamics) != rows:
-        raise ValueError(f"{len(dynamics)} dynamics for {rows} observations; give one, or one an observation")
-    which = np.array([id(model) for model in dynamics])
-    for first in sorted(np.unique(which, return_index=True)[1]):
-        yield dynamics[first], np.flatnonzero(which == which[first])
+        dynamics = [dynamics] * count
+    if len(dynamics) != count:
+        raise ValueError(f"{len(dynamics)} dynamics for {count} observations; give one, or one an observation")
+    which = np.repeat([id(model) for model in dynamics], candidates)
+    tiles = []
+    for model in {id(model): model for model in dynamics}.values():
+        rows = np.flatnonzero(which == id(model))
+        size = getattr(model, "tile", None) or TILE
+        tiles += [(model, rows[i : i + size]) for i in range(0, len(rows), size)]
+    return tiles
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite ranks last

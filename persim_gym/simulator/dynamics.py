@@ -15,6 +15,8 @@ from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import rollout
 from persim_gym.simulator.shape import ModelShape
 
+GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
+
 
 class Ensemble(Protocol):
     """What is bound: the encoders, scales and bounds of a `FactoredEnsemble`, which says what each is."""
@@ -48,6 +50,8 @@ class AgentDynamics:
     Attributes:
         members: Ensemble size M.
         factor: The agent's latent factor by member, [M, R].
+        concurrent: Whether `rollout` may be called from several threads at once; not on a GPU, which is one device.
+        tile: Rows that `rollout` is best given at once; None for what suits a processor's cache.
     """
 
     def __init__(self, model: Ensemble, factor: Tensor) -> None:
@@ -55,6 +59,8 @@ class AgentDynamics:
         s = model.shape
         self.members = s.members
         self.factor = factor.detach()
+        self.concurrent = not factor.is_cuda
+        self.tile = GPU_TILE if factor.is_cuda else None
         self._model = model
         self._shape = s
         encoder = model.state_encoder
@@ -134,11 +140,13 @@ class AgentDynamics:
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
         if self._fused is not None:
             return self._fused(np.asarray(obs)[..., : s.obs_dim], actions)
-        steps: list[NDArray[np.float32]] = []
-        for t in range(actions.shape[1]):
-            obs = self(obs, actions[:, t])
-            steps.append(obs)
-        return np.stack(steps, axis=2)
+        now, moves = self._moved(obs, actions)
+        steps: list[Tensor] = []
+        with torch.no_grad():
+            for t in range(actions.shape[1]):
+                now = self._following(now, moves[:, t])
+                steps.append(now)
+        return torch.stack(steps, dim=2).cpu().numpy()
 
     def _known(self, actions: NDArray[Any]) -> bool:
         """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
@@ -175,10 +183,13 @@ class AgentDynamics:
                 raise ValueError(f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}")
             one = np.zeros(len(action), dtype=np.int64)
             return predict(each, action, one, self._compiled, self._shape.activation == "silu")
-        device = self.factor.device
+        return self._following(*self._moved(obs, action)).cpu().numpy()
+
+    def _moved(self, obs: Any, action: Any) -> tuple[Tensor, Tensor]:
+        """NumPy observations and actions as tensors where the model is."""
         kind = torch.int64 if self._shape.n_actions else torch.float32
-        moved = torch.tensor(obs, dtype=torch.float32, device=device)
-        return self._following(moved, torch.as_tensor(action, dtype=kind, device=device)).cpu().numpy()
+        device = self.factor.device
+        return torch.tensor(obs, dtype=torch.float32, device=device), torch.as_tensor(action, dtype=kind, device=device)
 
     def _following(self, obs: Tensor, action: Tensor) -> Tensor:
         s = self._shape

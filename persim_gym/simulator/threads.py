@@ -1,11 +1,11 @@
-"""Work shared between threads: whole rollouts of some candidates, parts of a member's epoch."""
+"""Work shared between threads: rollouts of some candidates, whole or a member's, parts of a member's epoch."""
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numba
 import torch
@@ -14,6 +14,7 @@ SEGMENTS = 4  # of an epoch, which threads may take turns at
 
 Piece: TypeAlias = tuple[int, slice]
 """A member and some of its candidates."""
+Item = TypeVar("Item")
 
 
 def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, most: int) -> None:
@@ -33,6 +34,24 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
     else:
         for _ in _pool(threads).map(function, pieces):
             pass
+
+
+def run_each(function: Callable[[Item], None], items: Sequence[Item]) -> None:
+    """Calls `function` on every item, on torch's number of threads, each of which takes whole items.
+
+    The last few, too few for all threads, come one after the other, each with all threads to itself.
+
+    Args:
+        function: Works on one item; must release Python's lock for long enough to gain from threads.
+        items: In any order.
+    """
+    threads = torch.get_num_threads()
+    beside = len(items) - len(items) % threads if threads > 1 and len(items) > 1 else 0
+    if beside:
+        for _ in _pool(threads).map(function, items[:beside]):
+            pass
+    for item in items[beside:]:
+        function(item)
 
 
 def run_members(
