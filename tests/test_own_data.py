@@ -226,7 +226,7 @@ def test_an_action_that_never_changes_is_in_nobody_s_way(pushes):
     with torch.no_grad():
         expected = model.predict(*columns).numpy()
     found = model.dynamics(2).rollout(np.repeat(data.obs[None], 3, axis=0), data.action[:, None])[:, :, 0]
-    np.testing.assert_allclose(found, expected, atol=0.02)  # bfloat16 where the processor has it
+    np.testing.assert_allclose(found, expected, atol=0.02)  # bytes where the processor multiplies them
 
 
 def test_a_learned_task_reads_its_two_columns_of_arrays_and_tensors():

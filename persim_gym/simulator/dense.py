@@ -1,8 +1,8 @@
-"""One dense layer over the lanes of a vector, compiled; its inner sums in float32 or in pairs of bfloat16.
+"""One dense layer over the lanes of a vector, compiled; its inner sums in float32 or in products of bytes.
 
 Rows are kept in lanes: activations are [inputs, LANES], so that one weight is multiplied by LANES of them and nothing
-is ever transposed. Where the processor multiplies bfloat16, two inputs share a 32-bit word and one instruction adds
-both of their products to a float32 sum.
+is ever transposed. Where the processor multiplies bytes, four inputs share a 32-bit word and one instruction adds all
+four of their products to an integer sum, which is exact.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from persim_gym.simulator.vectors import (
     WORDS,
     add_product,
     at_least,
+    constant,
     load,
     silu,
     spread,
@@ -32,11 +33,15 @@ from persim_gym.simulator.vectors import (
 )
 
 UNITS = 8  # outputs that are summed at once, a register each
+PER_WORD = 4  # bytes
+LEVELS = 255  # of an unsigned byte, besides 0
+_TINY = 1e-30  # a range of values that is divided by
+_WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
 
 
-def multiplies_pairs() -> bool:
-    """Whether this processor multiplies vectors of bfloat16."""
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))
+def multiplies_bytes() -> bool:
+    """Whether this processor multiplies vectors of bytes."""
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512vnni"))
 
 
 def padded(outputs: int) -> int:
@@ -44,134 +49,152 @@ def padded(outputs: int) -> int:
     return -(-outputs // UNITS) * UNITS
 
 
-def packed(weight: NDArray[np.float32], pairs: bool) -> NDArray[Any]:
+def packed(weight: NDArray[Any]) -> NDArray[Any]:
     """Weights as `dense` reads them.
 
     Args:
-        weight: [..., inputs, outputs]; inputs even with `pairs`, outputs a multiple of `UNITS`.
-        pairs: Whether to round to bfloat16, two inputs a word.
+        weight: [..., inputs, outputs], outputs a multiple of `UNITS`; float32, or int8 with inputs a multiple of
+            `PER_WORD`.
 
     Returns:
-        float32 [..., inputs * outputs], or int32 [..., inputs * outputs / 2].
+        float32 [..., inputs * outputs], or int32 [..., inputs * outputs / 4].
     """
-    values: NDArray[Any] = np.ascontiguousarray(weight)
-    if pairs:
-        bits = values.view(np.uint32)
-        near = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
-        values = (near[..., 0::2, :] | (near[..., 1::2, :] << 16)).view(np.int32)
+    values = np.ascontiguousarray(weight)
+    if values.dtype == np.int8:
+        *lead, inputs, outputs = values.shape
+        words = values.reshape(*lead, inputs // PER_WORD, PER_WORD, outputs).swapaxes(-2, -1)
+        values = np.ascontiguousarray(words).view("<i4")[..., 0]
     *lead, inputs, outputs = values.shape
     blocks = values.reshape(*lead, inputs, outputs // UNITS, UNITS).swapaxes(-3, -2)
     return np.ascontiguousarray(blocks).reshape(*lead, inputs * outputs)
 
 
-class _BFloat(ir.types.Type):  # type: ignore[misc]
-    """The type that llvmlite does not know."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
-_PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
-
-
 @intrinsic
-def dense(typingctx, x, weights, offset, biases, start, out, inputs, outputs, least, silus):  # type: ignore
+def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inputs, outputs, least, silus):  # type: ignore
     """A layer of LANES rows: [inputs, LANES] to [outputs, LANES].
 
     Args of the compiled function:
-        x: Inputs, contiguous; float32 values, or int32 words of two bfloat16.
+        x: Inputs, contiguous; float32 values, or int32 words as `hand_over` makes them.
+        steps: What one level of a lane's bytes stands for, float32 [LANES]; not read where `x` are values.
         weights: As `packed` returns them, the same kind as `x`.
         offset: Where this layer's weights start.
+        scales: What one level of an output's weights stands for, float32; not read where `x` are values.
         biases: float32.
-        start: Where this layer's biases start.
-        out: Outputs, contiguous; float32 values, or int32 words of two bfloat16.
+        start: Where this layer's scales and biases start.
+        out: Outputs, contiguous, float32.
         inputs: Values or words of `x` a lane.
         outputs: Number of outputs, a multiple of `UNITS`.
         least: Outputs are no smaller: 0 for ReLU, minus infinity for none.
         silus: Whether the activation is SiLU instead.
     """
-    signature = types.void(x, weights, offset, biases, start, out, inputs, outputs, least, silus)
+    signature = types.void(x, steps, weights, offset, scales, biases, start, out, inputs, outputs, least, silus)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         def data(i: int) -> Any:
             return context.make_array(signature.args[i])(context, builder, arguments[i]).data
 
-        source, target = data(0), data(5)
-        weights, biases = builder.gep(data(1), [arguments[2]]), builder.gep(data(3), [arguments[4]])
-        pairs, packs = (signature.args[i].dtype == types.int32 for i in (0, 5))
-        floor = spread(builder, arguments[8])
+        of_bytes = signature.args[0].dtype == types.int32
+        weights = builder.gep(data(2), [arguments[3]])
+        scales, biases = (builder.gep(data(i), [arguments[6]]) for i in (4, 5))
+        layer = data(0), load(builder, data(1), whole(0)) if of_bytes else None, weights, scales, biases, data(7)
+        floor = spread(builder, arguments[10])
         activations: list[Callable[[Any], Any]] = [lambda x: silu(builder, x), lambda x: at_least(builder, x, floor)]
-        with builder.if_else(context.is_true(builder, types.boolean, arguments[9])) as branches:
+        with builder.if_else(context.is_true(builder, types.boolean, arguments[11])) as branches:
             for branch, activate in zip(branches, activations, strict=True):
                 with branch:
-                    inputs, outputs = arguments[6:8]
-                    _emit_blocks(builder, source, weights, biases, target, inputs, outputs, pairs, packs, activate)
+                    _emit_blocks(builder, layer, arguments[8:10], activate)
         return context.get_dummy_value()
 
     return signature, emit
 
 
 def _emit_blocks(
-    builder: ir.IRBuilder,
-    source: Any,
-    weights: Any,
-    biases: Any,
-    target: Any,
-    inputs: Any,
-    outputs: Any,
-    pairs: bool,
-    packs: bool,
-    activate: Callable[[Any], Any],
+    builder: ir.IRBuilder, layer: tuple[Any, ...], sizes: tuple[Any, Any], activate: Callable[[Any], Any]
 ) -> None:
     """The loop over blocks of `UNITS` outputs, whose sums stay in registers."""
-    sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(UNITS)]
+    source, step, weights, scales, biases, target = layer
+    inputs, outputs = sizes
+    of_bytes = step is not None
+    kind, add = (WORDS, _add_bytes) if of_bytes else (VECTOR, _add_values)
+    sums = [cgutils.alloca_once(builder, kind) for _ in range(UNITS)]
     with cgutils.for_range(builder, builder.udiv(outputs, whole(UNITS)), intp=INT) as block:
         first = builder.mul(block.index, whole(UNITS))
+
+        def of_output(values: Any, u: int) -> Any:
+            return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])))
+
         for u, total in enumerate(sums):
-            bias = builder.load(builder.gep(biases, [builder.add(first, whole(u))]))
-            builder.store(spread(builder, bias), total)
+            builder.store(word(0) if of_bytes else of_output(biases, u), total)
         base = builder.mul(first, inputs)
         with cgutils.for_range(builder, inputs, intp=INT) as loop:
-            x = load(builder, source, builder.mul(loop.index, whole(LANES)), WORDS if pairs else VECTOR)
+            x = load(builder, source, builder.mul(loop.index, whole(LANES)), kind)
             where = builder.add(base, builder.mul(loop.index, whole(UNITS)))
             for u, total in enumerate(sums):
                 weight = builder.load(builder.gep(weights, [builder.add(where, whole(u))]))
-                add = _add_pairs if pairs else _add_values
                 builder.store(add(builder, x, weight, builder.load(total)), total)
-        results = [activate(builder.load(total)) for total in sums]
-        if packs:
-            results = [_joined(builder, *results[u : u + 2]) for u in range(0, UNITS, 2)]
-            first = builder.udiv(first, whole(2))
-        for i, result in enumerate(results):
-            store(builder, result, target, builder.mul(builder.add(first, whole(i)), whole(LANES)))
+        for u, total in enumerate(sums):
+            result = builder.load(total)
+            if of_bytes:
+                real = builder.fmul(builder.sitofp(result, VECTOR), of_output(scales, u))
+                result = add_product(builder, real, step, of_output(biases, u))
+            store(builder, activate(result), target, builder.mul(builder.add(first, whole(u)), whole(LANES)))
 
 
 def _add_values(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
     return add_product(builder, x, spread(builder, weight), total)
 
 
-def _add_pairs(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
-    kind = ir.FunctionType(VECTOR, [VECTOR, _PAIRS, _PAIRS])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
-    both = builder.bitcast(spread(builder, weight, WORDS), _PAIRS)
-    return builder.call(function, [total, builder.bitcast(x, _PAIRS), both])
+def _add_bytes(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
+    kind = ir.FunctionType(WORDS, [WORDS, WORDS, WORDS])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    return builder.call(function, [total, x, spread(builder, weight, WORDS)])
 
 
-def _joined(builder: ir.IRBuilder, low: Any, high: Any) -> Any:
-    """Two float32 vectors as one of words, each rounded to bfloat16."""
-    low = builder.lshr(_rounded(builder, low), word(16))
-    return builder.or_(low, builder.and_(_rounded(builder, high), word(0xFFFF0000)))
+@intrinsic
+def hand_over(typingctx, values, work, steps, count, lowest):  # type: ignore
+    """What a layer made, as the next one takes it; `values` is float32 [count, LANES].
+
+    Args of the compiled function:
+        values: Float32, contiguous.
+        work: Receives them, contiguous: float32 as they are, or int32 words of four bytes, each rounded to the nearest
+            of 256 levels between `lowest` and the largest of its lane.
+        steps: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold one.
+        count: Number of values a lane, a multiple of `PER_WORD`.
+        lowest: A number that none is below.
+    """
+    signature = types.void(values, work, steps, count, lowest)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, target, steps = (
+            context.make_array(k)(context, builder, a).data
+            for k, a in zip(signature.args[:3], arguments[:3], strict=True)
+        )
+        if signature.args[1].dtype == types.int32:
+            _emit_bytes(builder, source, target, steps, arguments[3], spread(builder, arguments[4]))
+        else:
+            with cgutils.for_range(builder, arguments[3], intp=INT) as loop:
+                where = builder.mul(loop.index, whole(LANES))
+                store(builder, load(builder, source, where), target, where)
+        return context.get_dummy_value()
+
+    return signature, emit
 
 
-def _rounded(builder: ir.IRBuilder, value: Any) -> Any:
-    """Bits whose upper half is the nearest bfloat16; NaN stays NaN."""
-    bits = builder.bitcast(value, WORDS)
-    odd = builder.and_(builder.lshr(bits, word(16)), word(1))
-    near = builder.add(builder.add(bits, word(0x7FFF)), odd)
-    return builder.select(builder.fcmp_unordered("uno", value, value), word(0x7FC00000), near)
+def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, count: Any, lowest: Any) -> None:
+    top = cgutils.alloca_once_value(builder, lowest)
+    with cgutils.for_range(builder, count, intp=INT) as loop:
+        value = load(builder, source, builder.mul(loop.index, whole(LANES)))
+        # A NaN comes from one in front of a layer, and then all of the lane is NaN: the last one is kept.
+        builder.store(at_least(builder, value, builder.load(top)), top)
+    extent = at_least(builder, builder.fsub(builder.load(top), lowest), constant(_TINY))
+    store(builder, builder.fmul(extent, constant(1 / LEVELS)), steps, whole(0))
+    scale = builder.fdiv(constant(float(LEVELS)), extent)
+    with cgutils.for_range(builder, builder.udiv(count, whole(PER_WORD)), intp=INT) as loop:
+        first = builder.mul(loop.index, whole(PER_WORD))
+        packed = word(0)
+        for k in range(PER_WORD):
+            value = load(builder, source, builder.mul(builder.add(first, whole(k)), whole(LANES)))
+            level = add_product(builder, builder.fsub(value, lowest), scale, constant(_WHOLE))
+            level = builder.and_(builder.bitcast(level, WORDS), word(LEVELS))
+            packed = builder.or_(packed, builder.shl(level, word(8 * k)))
+        store(builder, packed, target, builder.mul(loop.index, whole(LANES)))

@@ -13,6 +13,7 @@ from persim_gym.simulator.deep import DeepRollout
 from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import rollout
+from persim_gym.simulator.networks import networks
 from persim_gym.simulator.shape import ModelShape
 
 GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
@@ -92,13 +93,8 @@ class AgentDynamics:
         encoder = model.action_encoder
         if self.factor.is_cuda or not isinstance(encoder, EnsembleMLP):
             return None
-        with torch.no_grad():
-            state = [(w.transpose(1, 2), b[..., 0]) for w, b in zip(self._weights, self._biases, strict=True)]
-            action: list[tuple[Tensor, Tensor]] = [(la.weight, la.bias[:, 0]) for la in encoder.layers]  # type: ignore
-            weight = action[0][0] / model.action_std[:, None]
-            action[0] = weight, action[0][1] - model.action_mean @ weight
-            limits = model.obs_low, model.obs_high
-            return DeepRollout(state, action, s.activation == "silu", model.delta_mean, limits)
+        bounds = model.obs_low, model.obs_high
+        return DeepRollout(*networks(model), self.factor, s.activation == "silu", model.delta_mean, bounds)
 
     def arrays(self) -> tuple[NDArray[np.float32], ...]:
         """Weights as the compiled kernel takes them."""
@@ -117,8 +113,8 @@ class AgentDynamics:
     def rollout(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
         """Observations that follow h actions, as h calls one after the other, but faster.
 
-        Small models agree with the calls up to float32 rounding. Deep ones round the inputs of their inner layers to
-        bfloat16 where the processor multiplies it.
+        Small models agree with the calls up to float32 rounding. Deep ones of continuous actions round the weights and
+        inputs of their inner layers to bytes where the processor multiplies those.
 
         Args:
             obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.

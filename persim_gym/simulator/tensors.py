@@ -6,13 +6,13 @@ Activations are kept as [M, features, B]: thin products are several times faster
 
 from collections.abc import Callable
 
+import llvmlite.binding
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from persim_gym.simulator.dense import multiplies_pairs
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.sparse import BETA1, BETA2, EPSILON, RowAdam, is_sparse
@@ -23,6 +23,11 @@ _ACTIVATE_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, pre: torch.ops.aten.threshold_backward(grad, pre, 0),
     "silu": lambda grad, pre: torch.ops.aten.silu_backward(grad, pre),
 }
+
+
+def multiplies_pairs() -> bool:
+    """Whether this processor multiplies vectors of bfloat16."""
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))
 
 
 class TensorTraining:

@@ -1,0 +1,59 @@
+"""Weights rounded to bytes such that a layer's outputs, rather than its weights, change as little as possible."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LARGEST = 127  # level of a weight
+DAMPING = 0.01  # share of the mean square of inputs that is added to each of them
+BLOCK = 32  # weights after which what was lost is made up for in all that follow
+
+
+class Rounded(NamedTuple):
+    """A layer's weights: `levels` times `scale`.
+
+    Attributes:
+        levels: int8 [M, inputs, outputs].
+        scale: float32 [M, outputs].
+    """
+
+    levels: Tensor
+    scale: Tensor
+
+    def values(self) -> Tensor:
+        """The weights that the levels stand for, [M, inputs, outputs]."""
+        return self.levels * self.scale[:, None]
+
+
+@torch.no_grad()
+def rounded(weight: Tensor, inputs: Tensor) -> Rounded:
+    """Rounds one input's weights after the other, and makes up for what that loses with the weights still to come.
+
+    Inputs of a hidden layer depend on each other, so that most of an error can be made up for.
+
+    Args:
+        weight: [M, inputs, outputs].
+        inputs: Examples of what the layer sees, [M, K, inputs].
+
+    Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
+    """
+    count = weight.shape[1]
+    square = inputs.transpose(1, 2) @ inputs / inputs.shape[1]
+    damping = DAMPING * square.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    square = square + damping[:, None, None] * torch.eye(count)
+    # Row i: how the weights after i answer to an error in weight i, given that those before are settled.
+    answer = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
+    answer = answer / answer.diagonal(dim1=1, dim2=2)[..., None]
+    scale = (weight.abs().amax(1) / LARGEST).clamp_min(1e-30)
+    left = weight.clone()
+    levels = torch.empty_like(weight)
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        errors = torch.empty_like(left[:, start:stop])
+        for i in range(start, stop):
+            levels[:, i] = (left[:, i] / scale).round().clamp(-LARGEST, LARGEST)
+            error = errors[:, i - start] = left[:, i] - levels[:, i] * scale
+            left[:, i + 1 : stop] -= answer[:, i, i + 1 : stop, None] * error[:, None]
+        left[:, stop:] -= answer[:, start:stop, stop:].transpose(1, 2) @ errors
+    return Rounded(levels.to(torch.int8), scale)
