@@ -15,7 +15,7 @@ from persim_gym.simulator.encoders import EnsembleMLP
 from persim_gym.simulator.rounding import rounded
 from persim_gym.simulator.shape import ModelShape
 
-EXAMPLES = 512  # inputs that rounding is fitted to
+EXAMPLES = 1024  # inputs that rounding is fitted to
 SILU_LOWEST = -0.2785  # a little below the lowest value of SiLU
 
 
