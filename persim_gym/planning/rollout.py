@@ -112,10 +112,13 @@ def _tiles(
         dynamics = [dynamics] * count
     if len(dynamics) != count:
         raise ValueError(f"{len(dynamics)} dynamics for {count} observations; give one, or one an observation")
-    which = np.repeat([id(model) for model in dynamics], candidates)
+    episodes: dict[int, list[int]] = {}
+    for episode, model in enumerate(dynamics):
+        episodes.setdefault(id(model), []).append(episode)
     tiles = []
-    for model in {id(model): model for model in dynamics}.values():
-        rows = np.flatnonzero(which == id(model))
+    for own in episodes.values():
+        model = dynamics[own[0]]
+        rows = (candidates * np.array(own)[:, None] + np.arange(candidates)).reshape(-1)
         size = getattr(model, "tile", None) or TILE
         tiles += [(model, rows[i : i + size]) for i in range(0, len(rows), size)]
     return tiles
