@@ -41,7 +41,8 @@ _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in
 
 def multiplies_bytes() -> bool:
     """Whether this processor multiplies vectors of bytes, and Numba may use it (NUMBA_CPU_FEATURES and others)."""
-    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    features = config.CPU_FEATURES  # type: ignore[attr-defined]
+    features = get_host_cpu_features() if features is None else features
     return "+avx512vnni" in features.split(",")
 
 
@@ -186,7 +187,7 @@ def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, cou
     with cgutils.for_range(builder, count, intp=INT) as loop:
         value = load(builder, source, builder.mul(loop.index, whole(LANES)))
         builder.store(at_least(builder, value, builder.load(top)), top)  # forgets a NaN that a number follows
-        builder.store(builder.fadd(builder.load(wrong), builder.fsub(value, value)), wrong)  # 0, or NaN for good
+        builder.store(add_product(builder, value, constant(0.0), builder.load(wrong)), wrong)  # 0, or NaN for good
     extent = at_least(builder, builder.fsub(builder.load(top), lowest), constant(_TINY))
     extent = builder.fadd(extent, builder.load(wrong))
     store(builder, builder.fmul(extent, constant(1 / LEVELS)), steps, whole(0))
