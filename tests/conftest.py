@@ -33,6 +33,13 @@ def isolated(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def torch_threads():
+    """`torch_threads(number)`: sets torch's number of threads, till the end of the test."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def place_dataset(tmp_path_factory):
     """`place_dataset(dataset_id, folder)`: puts one of our datasets, of all 500 agents, there; built once a session."""

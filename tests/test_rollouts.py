@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from numba import njit
+from numba.core import config
 
 from persim_gym.envs import DOMAINS
 from persim_gym.planning import CEM, RandomShooting, rollout
@@ -90,11 +91,11 @@ def test_a_rollout_equals_the_calls(name, bounded, float32):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", ["silu", "deep"])
-def test_threads_do_not_change_a_rollout(name, threads, float32, monkeypatch):
+def test_threads_do_not_change_a_rollout(name, threads, float32, torch_threads):
     dynamics = drawn(SHAPES[name])
     obs, actions = inputs(SHAPES[name], 1100)
     alone = dynamics.rollout(obs, actions)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch_threads(threads)
     np.testing.assert_allclose(dynamics.rollout(obs, actions), alone, rtol=1e-6, atol=1e-6)
 
 
@@ -119,6 +120,40 @@ def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_byte
     assert np.isnan(spoiled[0, 5]).all()
     others = np.arange(len(actions)) != 5
     np.testing.assert_allclose(spoiled[:, others], clean[:, others], rtol=1e-6, atol=1e-6)
+
+
+@needs_bytes
+@pytest.mark.parametrize("name", ["deep", "deep, relu", "odd widths"])
+@pytest.mark.parametrize("part", ["state", "action"])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_a_weight_that_is_no_number_gives_predictions_that_are_none(name, part, layer):
+    model = drawn(SHAPES[name])._model
+    getattr(model, f"{part}_encoder").layers[layer].weight.data[0, 0, 1] = np.nan
+    obs, actions = inputs(SHAPES[name])
+    dynamics = model.dynamics(1)
+    following = dynamics.rollout(obs, actions)
+    np.testing.assert_array_equal(np.isfinite(following), np.isfinite(one_by_one(dynamics, obs, actions)))
+    assert not np.isfinite(following[0]).all() and np.isfinite(following[1]).all()
+
+
+@pytest.mark.parametrize("of_bytes", [False, pytest.param(True, marks=needs_bytes)])
+def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
+    monkeypatch.setattr(networks, "multiplies_bytes", lambda: of_bytes)
+    model = drawn(SHAPES["deep"])._model
+    model.state_encoder.layers[0].bias.data[:, 0, 3] = -1e8
+    obs, actions = inputs(SHAPES["deep"])
+    dynamics = model.dynamics(1)
+    expected = dynamics(obs, actions[:, 0])
+    np.testing.assert_allclose(
+        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
+    )
+
+
+def test_bytes_are_left_alone_where_numba_may_not_multiply_them(monkeypatch):
+    monkeypatch.setattr(config, "CPU_FEATURES", "+avx512f,+avx512vnni")
+    assert multiplies_bytes()
+    monkeypatch.setattr(config, "CPU_FEATURES", "")  # as NUMBA_CPU_NAME=generic sets it
+    assert not multiplies_bytes()
 
 
 @needs_bytes
@@ -149,6 +184,17 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     np.testing.assert_array_equal(held, np.rint((values - np.float32(lowest)) / steps))
     expected = (levels.T.astype(np.int64) @ held.astype(np.int64)) * scales[:, None] * steps + biases[:, None]
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_bytes
+@pytest.mark.parametrize("wrong", [[np.nan, 1.0], [np.inf, np.nan], [np.inf, 1.0], [-np.inf, 1.0]])
+def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
+    values = np.random.default_rng(0).uniform(0, 3, size=(12, LANES)).astype(np.float32)
+    values[3:5, 2] = wrong  # numbers follow
+    levels = np.ones((12, 16), dtype=np.int8)
+    out = np.empty((16, LANES), dtype=np.float32)
+    layer_of_bytes(values, packed(levels), *np.ones((2, 16), dtype=np.float32), np.float32(0.0), out)
+    assert np.isnan(out[:, 2]).all() and np.isfinite(np.delete(out, 2, axis=1)).all()
 
 
 @njit
@@ -205,9 +251,22 @@ def test_networks_are_shared_by_agents_and_made_anew_when_a_weight_changes():
     assert np.abs(now.rollout(obs, actions) - before).max() > 0.5
 
 
+def test_networks_are_made_once_and_the_same_on_any_number_of_threads(torch_threads, monkeypatch):
+    shape = ModelShape(4, 6, 0, 2, 3, 2, (256, 256), (16,), "silu")
+    made = []
+    build = networks._networks
+    monkeypatch.setattr(networks, "_networks", lambda model: made.append(build(model)) or made[-1])
+    for number in (1, 3):
+        torch_threads(number)
+        model = drawn(shape)._model
+        run_each(lambda item, model=model: networks.networks(model), range(number))
+    alone, together = made  # one a model, however many threads ask
+    np.testing.assert_array_equal(together[0].rest, alone[0].rest)
+
+
 @pytest.mark.parametrize("agents", [[2] * 7, [0, 1, 0, 2, 3, 3, 0]], ids=["one agent", "four agents"])
 @pytest.mark.parametrize("name", ["relu", "deep, discrete", "deep"])
-def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float32, monkeypatch):
+def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float32, monkeypatch, torch_threads):
     shape = SHAPES[name]
     models = [drawn(shape, agent=agent) for agent in range(4)]
     obs, actions = inputs(shape, 7 * 30)
@@ -215,12 +274,12 @@ def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float
     dynamics = [models[agent] for agent in agents]
     monkeypatch.setattr(rollout, "TILE", 16)
     alone = rollout_returns(dynamics, FIRST, obs, actions)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threading.current_thread() is MAIN else 1)
+    torch_threads(3)
     np.testing.assert_allclose(rollout_returns(dynamics, FIRST, obs, actions), alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("concurrent", [True, False])
-def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, monkeypatch):
+def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, monkeypatch, torch_threads):
     seen = set()
 
     class Still:
@@ -230,14 +289,24 @@ def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, mon
 
     dynamics = Still()
     dynamics.concurrent = concurrent
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch_threads(2)
     monkeypatch.setattr(rollout, "TILE", 5)
     rollout_returns(dynamics, FIRST, np.zeros((3, 2)), np.zeros((3, 10, 4), dtype=np.int64))
     assert (MAIN in seen) != concurrent
 
 
-def test_each_item_is_worked_on_once_and_an_error_in_one_is_raised(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+@pytest.mark.parametrize("tile", [0, -5, 2.5, np.tile])
+def test_dynamics_that_say_an_impossible_tile_are_refused(tile):
+    def still(obs, action):
+        return obs
+
+    still.tile = tile
+    with pytest.raises(ValueError, match="must be a whole number of rows"):
+        rollout_returns(still, FIRST, np.zeros((3, 2)), np.zeros((3, 10, 4), dtype=np.int64))
+
+
+def test_each_item_is_worked_on_once_and_an_error_in_one_is_raised(torch_threads):
+    torch_threads(2)
     done = []
     run_each(done.append, range(5))
     assert sorted(done) == [0, 1, 2, 3, 4]

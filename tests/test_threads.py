@@ -1,12 +1,14 @@
 """Work that is shared between threads."""
 
+import contextvars
 import threading
 import time
 
 import numba
 import pytest
+import torch
 
-from persim_gym.simulator.threads import cut, run_members
+from persim_gym.simulator.threads import cut, run_alone, run_each, run_members, run_pieces
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -48,3 +50,58 @@ def test_the_first_failure_is_raised_and_stops_the_others(threads, monkeypatch):
 def test_an_epoch_is_cut_into_whole_steps():
     assert cut(10) == [(0, 2), (2, 5), (5, 8), (8, 10)]
     assert sum(high - low for low, high in cut(2)) == 2
+
+
+def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later(torch_threads):
+    torch_threads(4)
+    run_pieces(lambda piece: None, 2, 8, 1)  # starts threads that do not ask torch for anything
+    torch_threads(4)  # as `PersimEnv` does, after it has set another number
+    numbers, inside = [], set()
+    run_each(lambda item: numbers.append(torch.get_num_threads()), range(8))
+    assert numbers == [1] * 8  # else the next line would wait for ever: each of them for another one
+
+    def share(item):
+        here = threading.current_thread()
+        run_pieces(lambda piece: inside.add((here, threading.current_thread())), 2, 8, 1)
+
+    run_each(share, range(8))
+    assert inside and all(outer is inner for outer, inner in inside)
+
+
+def test_starting_threads_leaves_torch_s_number_to_all_others(torch_threads):
+    torch_threads(6)
+    numbers = []
+    run_alone(lambda: run_pieces(lambda piece: None, 1, 1, 1))
+    run_each(lambda item: None, range(6))
+    numbers.append(torch.get_num_threads())
+    other = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert numbers == [6, 6]
+
+
+def test_items_find_the_context_and_the_gradient_mode_of_the_caller(torch_threads):
+    torch_threads(2)
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(3)
+    found = set()
+    with torch.no_grad():
+        run_each(lambda item: found.add((variable.get(), torch.is_grad_enabled())), range(5))
+    assert found == {(3, False)}
+    run_each(lambda item: found.add((variable.get(), torch.is_grad_enabled())), range(4))
+    assert found == {(3, False), (3, True)}
+
+
+def test_work_alone_is_done_one_at_a_time_on_one_thread(torch_threads):
+    torch_threads(2)
+    busy = threading.Lock()
+
+    def work():
+        assert busy.acquire(blocking=False)
+        time.sleep(0.001)
+        busy.release()
+        return threading.current_thread(), torch.get_num_threads()
+
+    found = set()
+    run_each(lambda item: found.add(run_alone(work)), range(6))
+    assert len(found) == 1 and found.pop()[1] == 1

@@ -119,9 +119,19 @@ def _tiles(
     for own in episodes.values():
         model = dynamics[own[0]]
         rows = (candidates * np.array(own)[:, None] + np.arange(candidates)).reshape(-1)
-        size = getattr(model, "tile", None) or TILE
+        size = _tile(model)
         tiles += [(model, rows[i : i + size]) for i in range(0, len(rows), size)]
     return tiles
+
+
+def _tile(dynamics: Dynamics) -> int:
+    """Rows that dynamics are given at once."""
+    size = getattr(dynamics, "tile", None)
+    if size is None:
+        return TILE
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"dynamics say tile={size!r}; it must be a whole number of rows, at least 1, or None")
+    return int(size)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite ranks last

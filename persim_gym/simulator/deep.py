@@ -17,7 +17,8 @@ class DeepRollout:
     """Rolls out one agent's candidates; observations are float32.
 
     Action factors are evaluated once for all steps. Weights and inputs of layers after the first are bytes where the
-    processor multiplies those; a member's prediction then moves by far less than members differ.
+    processor multiplies those; a member's prediction then moves by far less than members differ. A unit that is not
+    finite is not forgotten.
     """
 
     def __init__(

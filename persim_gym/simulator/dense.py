@@ -8,11 +8,11 @@ four of their products to an integer sum, which is exact.
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -40,8 +40,10 @@ _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in
 
 
 def multiplies_bytes() -> bool:
-    """Whether this processor multiplies vectors of bytes."""
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512vnni"))
+    """Whether this processor multiplies vectors of bytes, and Numba may use it (NUMBA_CPU_FEATURES and others)."""
+    features = config.CPU_FEATURES  # type: ignore[attr-defined]
+    features = get_host_cpu_features() if features is None else features
+    return "+avx512vnni" in features.split(",")
 
 
 def padded(outputs: int) -> int:
@@ -158,7 +160,7 @@ def hand_over(typingctx, values, work, steps, count, lowest):  # type: ignore
         values: Float32, contiguous.
         work: Receives them, contiguous: float32 as they are, or int32 words of four bytes, each rounded to the nearest
             of 256 levels between `lowest` and the largest of its lane.
-        steps: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold one.
+        steps: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold what is not finite.
         count: Number of values a lane, a multiple of `PER_WORD`.
         lowest: A number that none is below.
     """
@@ -181,12 +183,13 @@ def hand_over(typingctx, values, work, steps, count, lowest):  # type: ignore
 
 
 def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, count: Any, lowest: Any) -> None:
-    top = cgutils.alloca_once_value(builder, lowest)
+    top, wrong = cgutils.alloca_once_value(builder, lowest), cgutils.alloca_once_value(builder, constant(0.0))
     with cgutils.for_range(builder, count, intp=INT) as loop:
         value = load(builder, source, builder.mul(loop.index, whole(LANES)))
-        # A NaN comes from one in front of a layer, and then all of the lane is NaN: the last one is kept.
-        builder.store(at_least(builder, value, builder.load(top)), top)
+        builder.store(at_least(builder, value, builder.load(top)), top)  # forgets a NaN that a number follows
+        builder.store(add_product(builder, value, constant(0.0), builder.load(wrong)), wrong)  # 0, or NaN for good
     extent = at_least(builder, builder.fsub(builder.load(top), lowest), constant(_TINY))
+    extent = builder.fadd(extent, builder.load(wrong))
     store(builder, builder.fmul(extent, constant(1 / LEVELS)), steps, whole(0))
     scale = builder.fdiv(constant(float(LEVELS)), extent)
     with cgutils.for_range(builder, builder.udiv(count, whole(PER_WORD)), intp=INT) as loop:

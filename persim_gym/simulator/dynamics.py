@@ -46,7 +46,7 @@ class AgentDynamics:
 
     Scaling is folded into the first layer of the state encoder; u(agent) and, for discrete actions, every w(action)
     into its last one, whose outputs then are the changes under each action. NumPy arrays in, NumPy arrays out; torch
-    tensors likewise.
+    tensors likewise. Bind again when the model has changed: what is folded, and what rollouts compile, are copies.
 
     Attributes:
         members: Ensemble size M.

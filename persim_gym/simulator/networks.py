@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from persim_gym.simulator.dense import PER_WORD, multiplies_bytes, packed, padde
 from persim_gym.simulator.encoders import EnsembleMLP
 from persim_gym.simulator.rounding import rounded
 from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.threads import run_alone
 
 EXAMPLES = 1024  # inputs that rounding is fitted to
 SILU_LOWEST = -0.2785  # a little below the lowest value of SiLU
@@ -59,6 +61,10 @@ _KEPT: WeakKeyDictionary[Any, tuple[bytes, tuple[Network, Network]]] = WeakKeyDi
 
 def networks(model: Encoders) -> tuple[Network, Network]:
     """State and action encoder with all scaling folded in; made once, and anew when a weight has changed."""
+    return run_alone(partial(_kept, model))
+
+
+def _kept(model: Encoders) -> tuple[Network, Network]:
     digest = _digest(model)
     if model not in _KEPT or _KEPT[model][0] != digest:
         _KEPT[model] = digest, _networks(model)

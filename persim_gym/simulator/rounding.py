@@ -39,7 +39,9 @@ def rounded(weight: Tensor, inputs: Tensor) -> Rounded:
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
     count = weight.shape[1]
+    inputs = inputs / inputs.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)
     square = inputs.transpose(1, 2) @ inputs / inputs.shape[1]
+    square = torch.where(square.isfinite().all((1, 2), keepdim=True), square, 0.0)  # else each to the nearest
     damping = DAMPING * square.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     square = square + damping[:, None, None] * torch.eye(count)
     # Row i: how the weights after i answer to an error in weight i, given that those before are settled.

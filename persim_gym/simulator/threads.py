@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
 from typing import TypeAlias, TypeVar
 
@@ -15,6 +16,8 @@ SEGMENTS = 4  # of an epoch, which threads may take turns at
 Piece: TypeAlias = tuple[int, slice]
 """A member and some of its candidates."""
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+_HERE = threading.local()
 
 
 def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, most: int) -> None:
@@ -26,7 +29,7 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
         candidates: Candidates C.
         most: Candidates a piece has at most.
     """
-    threads = torch.get_num_threads()
+    threads = _free()
     pieces = split(members, candidates, threads, most)
     if threads == 1:
         for piece in pieces:
@@ -39,19 +42,34 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
 def run_each(function: Callable[[Item], None], items: Sequence[Item]) -> None:
     """Calls `function` on every item, on torch's number of threads, each of which takes whole items.
 
-    The last few, too few for all threads, come one after the other, each with all threads to itself.
+    The last few, too few for all threads, come one after the other, each with all threads to itself. Context variables
+    and whether torch keeps gradients are the caller's in every thread.
 
     Args:
         function: Works on one item; must release Python's lock for long enough to gain from threads.
         items: In any order.
     """
-    threads = torch.get_num_threads()
+    threads = _free()
     beside = len(items) - len(items) % threads if threads > 1 and len(items) > 1 else 0
+    context, gradients = copy_context(), torch.is_grad_enabled()
+
+    def work(item: Item) -> None:
+        with torch.set_grad_enabled(gradients):
+            context.copy().run(function, item)
+
     if beside:
-        for _ in _pool(threads).map(function, items[:beside]):
+        for _ in _pool(threads).map(work, items[:beside]):
             pass
     for item in items[beside:]:
         function(item)
+
+
+def run_alone(function: Callable[[], Result]) -> Result:
+    """What `function` returns, called on a thread of its own, in which torch uses one, one call at a time.
+
+    Neither torch's number of threads nor the thread that asks then shows in the last bits of what comes out.
+    """
+    return _pool(1).submit(function).result()
 
 
 def run_members(
@@ -130,10 +148,28 @@ def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Pi
             yield member, slice(start, min(start + size, first + high - low))
 
 
+def _free() -> int:
+    """Threads to share work between: torch's number; 1 in a thread of a pool, which must not wait for the others."""
+    return 1 if getattr(_HERE, "pooled", False) else torch.get_num_threads()
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch itself uses no more of them."""
-    return ThreadPoolExecutor(threads, "persim", initializer=torch.set_num_threads, initargs=(1,))
+    with ThreadPoolExecutor(1) as other:
+        usual = other.submit(torch.get_num_threads).result()
+        all_started = threading.Barrier(threads, timeout=60)
+        pool = ThreadPoolExecutor(threads, "persim", initializer=_start, initargs=(all_started,))
+        wait([pool.submit(int) for _ in range(threads)])
+        other.submit(torch.set_num_threads, usual).result()  # of threads to come, which have what was set last
+    return pool
+
+
+def _start(all_started: threading.Barrier) -> None:
+    torch.get_num_threads()  # when first asked in a thread, torch takes what was set last, in any of them
+    torch.set_num_threads(1)
+    _HERE.pooled = True
+    all_started.wait()
 
 
 if hasattr(os, "register_at_fork"):

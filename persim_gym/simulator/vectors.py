@@ -70,11 +70,12 @@ def at_least(builder: ir.IRBuilder, x: Any, least: Any) -> Any:
 def silu(builder: ir.IRBuilder, x: Any) -> Any:
     """SiLU, x times the logistic function, by the same fraction as `activation.logistic` in powers of x itself.
 
-    A NaN that the bounds let through as a number comes back in the last product.
+    Below -16 it stays at that value, 0 but for -2e-6: the fraction's own error times a very negative x is no small
+    number. A NaN that the upper bound lets through as a number comes back in the last product.
     """
-    high, low = constant(16.0), constant(-16.0)
+    high = constant(16.0)
+    x = at_least(builder, x, constant(-16.0))
     y = builder.select(builder.fcmp_ordered("<", x, high), x, high)
-    y = builder.select(builder.fcmp_ordered(">", y, low), y, low)
     q = builder.fmul(y, y)
     top = builder.fmul(y, _polynomial(builder, q, _TOP))
     gate = builder.fadd(builder.fdiv(top, _polynomial(builder, q, _BELOW)), constant(0.5))
