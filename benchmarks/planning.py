@@ -46,13 +46,14 @@ def measure(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 
 def matrix_peak(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product."""
-    a, b = torch.randn(2, 2048, 2048).to(dtype)
-    return 2 * 2048**3 / min(measure({"product": lambda: a @ b}, 1)["product"] for _ in range(5))
+    """Operations a second of a large matrix product."""
+    a, b = (30 * torch.randn(2, 2048, 2048)).to(dtype)
+    product = torch._int_mm if dtype == torch.int8 else torch.matmul
+    return 2 * 2048**3 / min(measure({"product": lambda: product(a, b)}, 1)["product"] for _ in range(5))
 
 
 def operations(shape: ModelShape, rollouts: int) -> float:
-    """Floating-point operations of PerSim's network in so many steps of candidates and members."""
+    """Arithmetic operations of PerSim's network in so many steps of candidates and members."""
     head = shape.obs_dim if shape.n_actions else shape.obs_dim * shape.rank
     layers = [(shape.obs_dim, *shape.state_layers, head)]
     if not shape.n_actions:
@@ -172,7 +173,7 @@ def case(title: str, shape: ModelShape, planner: RandomShooting | CEM, rounds: i
     for name, value in seconds.items():
         print(f"  {name:14s} {value * 1e3:8.1f} ms   best peer / this: {best / value:5.2f}")
     rate = work / seconds["persim_gym"]
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.int8):
         peak = matrix_peak(dtype)
         kind = str(dtype).removeprefix("torch.")
         print(f"  ours: {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the {kind} matrix peak {peak / 1e9:.0f}")
