@@ -250,39 +250,53 @@ class Reference:
         return [np.concatenate(self.parts[i : i + each], axis=1) for i in range(0, len(self.parts), each)]
 
 
-def agreement(name: str, agents: range) -> None:
-    """How far fused rollouts choose as the plain float32 `Dynamics` does, on a trained simulator."""
+def agreement(name: str, agents: range, decisions: int) -> None:
+    """How far fused rollouts choose as the plain float32 `Dynamics` does, on a trained simulator.
+
+    Each agent is moved through its true environment by the plans of the fused rollouts, from a start state.
+    """
     simulator = load_simulator(name)
     domain = DOMAINS[simulator.card.domain]
     objective, space = Objective(domain.peak_bonus), domain.action_space
     planner = RandomShooting() if simulator.model.shape.n_actions else CEM()
+    elites = getattr(planner, "elites", 20)
     overlaps, earned = [], []
     for agent in agents:
-        fused = simulator.dynamics(agent)
-        plain = Reference(fused)
+        fused, truth = simulator.dynamics(agent), domain.dynamics(agent)
         obs = domain.observe(domain.initial_state(np.random.default_rng(agent), 1)[0]).astype(np.float32)
-        plans = [
-            planner.plan(model, domain.task, obs, space, np.random.default_rng(agent), objective=objective)[0]
-            for model in (plain, fused)
-        ]
-        if isinstance(planner, CEM):
-            populations = plain.populations(planner.iterations)
-        else:
-            size = (planner.candidates, planner.horizon)
-            populations = [np.random.default_rng(agent).integers(simulator.model.shape.n_actions, size=size)]
-        elites = getattr(planner, "elites", 20)
-        best = [
-            [set(best_first(rollout_returns(d, domain.task, obs, a, objective), elites)) for d in (plain, fused)]
-            for a in populations
-        ]
-        overlaps.append([len(one & other) / elites for one, other in best])
-        earned.append(
-            [
-                [rollout_returns(d, domain.task, obs, plan.sequence[None], objective)[0] for plan in plans]
-                for d in (plain, domain.dynamics(agent))
+        previous = None
+        for t in range(decisions):
+            plain = Reference(fused)
+            plans = [
+                planner.plan(
+                    model,
+                    domain.task,
+                    obs,
+                    space,
+                    np.random.default_rng([agent, t]),
+                    previous=previous,
+                    objective=objective,
+                )[0]
+                for model in (plain, fused)
             ]
-        )
-    print(f"\n{name}: fused against plain float32, {len(overlaps)} agents, {type(planner).__name__}")
+            if isinstance(planner, CEM):
+                populations = plain.populations(planner.iterations)
+            else:
+                size = (planner.candidates, planner.horizon)
+                populations = [np.random.default_rng([agent, t]).integers(simulator.model.shape.n_actions, size=size)]
+            best = [
+                [set(best_first(rollout_returns(d, domain.task, obs, a, objective), elites)) for d in (plain, fused)]
+                for a in populations
+            ]
+            overlaps.append([len(one & other) / elites for one, other in best])
+            both = np.stack([plan.sequence for plan in plans])
+            earned.append([rollout_returns(d, domain.task, obs, both, objective) for d in (plain, truth)])
+            previous = plans[1]
+            obs = truth(obs[None], previous.sequence[:1])[0].astype(np.float32)
+            if domain.task.terminated(obs):
+                break
+    print(f"\n{name}: fused against plain float32, {len(agents)} agents, {len(overlaps)} decisions, ", end="")
+    print(type(planner).__name__)
     print("  elites in common, by iteration:", *(f"{share:.1%}" for share in np.mean(overlaps, axis=0)))
     for where, returns in zip(("simulator, float32", "true environment"), np.array(earned).swapaxes(0, 1), strict=True):
         mean, low, high = mean_interval(returns[:, 1] - returns[:, 0])
@@ -297,6 +311,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--simulators", nargs="*", default=["mountaincar/random-v0", "cartpole/random-v0"])
     parser.add_argument("--agents", type=int, default=20, help="of the check of agreement")
+    parser.add_argument("--decisions", type=int, default=10, help="of each of them, one after the other")
     arguments = parser.parse_args()
     if unknown := set(arguments.what) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
@@ -318,7 +333,7 @@ def main() -> None:
         true_robot(arguments.rounds)
     if "agreement" in arguments.what:
         for name in arguments.simulators:
-            agreement(name, range(arguments.agents))
+            agreement(name, range(arguments.agents), arguments.decisions)
 
 
 if __name__ == "__main__":
