@@ -53,6 +53,8 @@ def doctor() -> None:
     from persim_gym.experiments.runs import available_cores
     from persim_gym.home import persim_home
     from persim_gym.simulator.card import list_simulators
+    from persim_gym.simulator.dense import multiplies_bytes
+    from persim_gym.simulator.tensors import multiplies_pairs
 
     table = Table(show_header=False)
     table.add_row("persim_gym", __version__)
@@ -63,6 +65,8 @@ def doctor() -> None:
         except PackageNotFoundError:
             table.add_row(package, "missing")
     table.add_row("cores", str(available_cores()))
+    table.add_row("planning of deep models", "in bytes" if multiplies_bytes() else "in float32")
+    table.add_row("training of deep models", "in bfloat16" if multiplies_pairs() else "in float32")
     table.add_row("datasets", str(get_dataset_path()))
     table.add_row("$PERSIM_HOME", str(persim_home()))
     for name, folder in list_simulators().items():
