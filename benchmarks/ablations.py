@@ -4,10 +4,12 @@ One plain training loop in PyTorch, gradients by autograd, on the project's own 
 noise; no polish. Reduced epochs. Averages are taken along the unchanged training. A row of `--out` is a model trained
 and measured by `persim_gym.evaluate.prediction_error` on agents 0-4; rows that are there are not made again.
 
-    OMP_NUM_THREADS=1 python benchmarks/ablations.py --seeds 0 1 --page docs/ablations.md
+    OMP_NUM_THREADS=1 python benchmarks/ablations.py --seeds 0 1
+    python benchmarks/ablations.py --page docs/ablations.md
 """
 
 import argparse
+import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,18 +165,22 @@ def window_loss(
 
 
 def train(
-    model: FactoredEnsemble, transitions: Transitions, recipe: TrainingRecipe, horizon: int = 1, seed: int = 0
+    model: FactoredEnsemble,
+    transitions: Transitions,
+    recipe: TrainingRecipe,
+    horizon: int = 1,
+    averages: Sequence[str] = (),
+    seed: int = 0,
 ) -> dict[str, FactoredEnsemble]:
-    """Trains in place by as many updates as `fit` makes; returns averages of the weights over updates by name."""
+    """Trains in place by as many updates as `fit` makes; returns the named averages over its updates."""
     parts = Parts(transitions, seed, len(transitions))
     data, starts = parts.read(model, 0, 0), windows(transitions.trajectory, horizon)
     recipe = replace(recipe, epochs=round(recipe.epochs * len(transitions) / len(starts)))  # fewer windows than rows
     steps = len(starts) // recipe.batch
     noise = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    averaged = {name: AveragedModel(model, multi_avg_fn=weigh) for name, (_, weigh) in AVERAGES.items()}
-    updates = recipe.epochs * steps
-    bar = tqdm(total=updates, unit="step", leave=False, mininterval=1.0)
+    averaged = {name: AveragedModel(model, multi_avg_fn=AVERAGES[name][1]) for name in averages}
+    bar = tqdm(total=recipe.epochs * steps, unit="step", leave=False, mininterval=1.0)
     for epoch in range(recipe.epochs):
         order = torch.from_numpy(starts[parts.order(recipe.members, epoch, 0, len(starts))])
         for step in range(steps):
@@ -185,16 +191,26 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             bar.update()
-            for name, (skipped, _) in AVERAGES.items():
-                if horizon == 1 and bar.n > skipped * updates:
-                    averaged[name].update_parameters(model)
+            for name, average in averaged.items():
+                if bar.n > AVERAGES[name][0] * recipe.epochs * steps:
+                    average.update_parameters(model)
         bar.set_postfix(loss=f"{loss.item():.4g}")
     bar.close()
     return {name: cast(FactoredEnsemble, average.module) for name, average in averaged.items()}
 
 
+def budget(domain: str) -> TrainingRecipe:
+    """The reduced recipe of a domain's random data."""
+    return replace(recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah"), **BUDGETS[domain])
+
+
+def rows_of(domain: str) -> dict[str, tuple[str, ...]]:
+    """What each training of a domain is averaged by; it and its averages are rows."""
+    return {UNCHANGED: tuple(AVERAGES)} | dict.fromkeys((*HORIZONS, FEATURES[domain][0]), ())
+
+
 def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnsemble], float]:
-    """Models by the name of their row, and the seconds of their training."""
+    """Models by the name of their row, and the CPU seconds of their training."""
     spec, recipe = DOMAINS[domain], budget(domain)
     n_actions = int(spec.action_space.n) if isinstance(spec.action_space, spaces.Discrete) else 0
     transitions = load(f"persim/{domain}/random-v0", progress=False)
@@ -205,27 +221,16 @@ def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnse
     name, features = FEATURES[domain]
     if change == name:
         model.state_encoder = Featured(model, recipe, features, torch.from_numpy(transitions.obs), seed)
-    started = time.perf_counter()
-    averages = train(model, transitions, recipe, HORIZONS.get(change, 1), seed)
-    models = {change: model, **(averages if change == UNCHANGED else {})}
-    return {row: m.eval() for row, m in models.items()}, time.perf_counter() - started
-
-
-def budget(domain: str) -> TrainingRecipe:
-    """The reduced recipe of a domain's random data."""
-    return replace(recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah"), **BUDGETS[domain])
-
-
-def rows_of(domain: str) -> dict[str, tuple[str, ...]]:
-    """The rows that each training of a domain gives."""
-    return {UNCHANGED: (UNCHANGED, *AVERAGES)} | {change: (change,) for change in (*HORIZONS, FEATURES[domain][0])}
+    started = time.process_time()
+    averages = train(model, transitions, recipe, HORIZONS.get(change, 1), rows_of(domain)[change], seed)
+    return {change: model.eval(), **averages}, time.process_time() - started
 
 
 def measure(log: RowLog, domains: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains and measures what the log lacks."""
     jobs = [(domain, *names, seed) for domain in domains for seed in seeds for names in rows_of(domain).items()]
-    for domain, change, names, seed in tqdm(jobs, desc="trainings"):
-        keys = [{"domain": domain, "change": name, "seed": seed} for name in names]
+    for domain, change, averages, seed in tqdm(jobs, desc="trainings"):
+        keys = [{"domain": domain, "change": name, "seed": seed} for name in (change, *averages)]
         if all(log.get(key) for key in keys):
             continue
         models, seconds = trained(domain, change, seed)
@@ -239,30 +244,30 @@ def measure(log: RowLog, domains: Sequence[str], seeds: Sequence[int]) -> None:
             log.add(key, row)
 
 
-def table(log: RowLog, domain: str, seeds: Sequence[int]) -> str:
-    """Markdown: errors by agent, and how many differ clearly from those of the same loop unchanged, seed by seed."""
-    runs = {
-        name: [row for seed in seeds if (row := log.get({"domain": domain, "change": name, "seed": seed}))]
-        for names in rows_of(domain).values()
-        for name in names
-    }
-    done = runs[UNCHANGED]
-    if not done or len({len(rows) for rows in runs.values()}) > 1:
+def table(rows: Sequence[Mapping[str, str]], domain: str) -> str:
+    """Markdown: errors by agent and seed, and how many differ clearly from those of the same loop unchanged."""
+    runs: dict[str, dict[str, Mapping[str, str]]] = {}
+    for row in rows:
+        if row["domain"] == domain:
+            runs.setdefault(row["change"], {})[row["seed"]] = row
+    seeds = sorted(set.intersection(*map(set, runs.values()))) if UNCHANGED in runs else []
+    if not seeds:
         return ""
     recipe, usual = budget(domain), recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah")
+    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {' / '.join(seeds)}"
     lines = [
-        f"### {domain}/random-v0: {recipe.epochs} epochs of the recipe's {usual.epochs}, members: {recipe.members}",
-        f"\n| seed {' / '.join(row['seed'] for row in done)} | {' | '.join(f'agent {a}' for a in TEST_AGENTS)} "
-        "| cells 20 % better | 20 % worse | training, s |",
-        f"|---|{'---|' * len(TEST_AGENTS)}---|---|---|",
+        f"## {domain}/random-v0\n\n{recipe.epochs} epochs of the recipe's {usual.epochs}; "
+        f"members: {recipe.members}; {of_seeds}.\n",
+        f"| change | {' | '.join(f'agent {a}' for a in TEST_AGENTS)} | 20 % better | 20 % worse | training, CPU s |",
+        f"|---|{'---|' * (len(TEST_AGENTS) + 3)}",
     ]
-    base = errors(done)
-    for name, rows in runs.items():
-        now = errors(rows)
+    base = errors([runs[UNCHANGED][seed] for seed in seeds])
+    for name, known in runs.items():
+        now = errors([known[seed] for seed in seeds])
         cells = " | ".join(" / ".join(f"{error:.4f}" for error in column) for column in now.T)
         better, worse = (now <= (1 - CLEAR) * base).sum(), (now >= (1 + CLEAR) * base).sum()
-        seconds = np.mean([float(row["seconds"]) for row in rows])
-        lines.append(f"| {name} | {cells} | {better} of {now.size} | {worse} | {seconds:.0f} |")
+        seconds = np.mean([float(known[seed]["seconds"]) for seed in seeds])
+        lines.append(f"| {name} | {cells} | {better} of {now.size} | {worse} of {now.size} | {seconds:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -280,17 +285,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", default=list(BUDGETS), choices=list(BUDGETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path("ablations.csv"), help="rows made so far (default: %(default)s)"
-    )
-    parser.add_argument("--page", type=Path, help="write the page of all rows of --domains and --seeds there")
+    parser.add_argument("--out", type=Path, default=Path("ablations.csv"), help="rows, kept (default: %(default)s)")
+    parser.add_argument("--page", type=Path, help="train nothing; write the page of all rows there")
     args = parser.parse_args()
-    log = RowLog(args.out, JOB, COLUMNS)
-    measure(log, args.domains, args.seeds)
-    tables = "\n".join(filter(None, (table(log, domain, args.seeds) for domain in args.domains)))
-    print(tables)
-    if args.page:
-        args.page.write_text(PAGE.format(tables=tables), encoding="utf-8")
+    if not args.page:
+        measure(RowLog(args.out, JOB, COLUMNS), args.domains, args.seeds)
+        return
+    with args.out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    tables = "\n".join(filter(None, (table(rows, domain) for domain in BUDGETS)))
+    args.page.write_text(PAGE.format(tables=tables), encoding="utf-8")
 
 
 if __name__ == "__main__":
