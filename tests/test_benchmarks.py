@@ -1,12 +1,14 @@
-"""The parts of benchmarks/ablations.py: its loop is `fit`'s, and each change does what its row says."""
+"""The parts of benchmarks/ablations.py and its loop: its loop is `fit`'s, and each change does what its row says."""
 
-import importlib.util
+import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel
 
 from persim_gym.envs import DOMAINS
@@ -15,10 +17,8 @@ from persim_gym.simulator.fit import _model_for, fit
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.transitions import Transitions
 
-_SPEC = importlib.util.spec_from_file_location("ablations", Path(__file__).parents[1] / "benchmarks" / "ablations.py")
-assert _SPEC and _SPEC.loader
-ablations = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(ablations)
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+ablations, plain_training = import_module("ablations"), import_module("plain_training")
 
 RECIPE = TrainingRecipe(
     rank=3, state_layers=(16,), activation="silu", members=2, standardize=True, agent_mean=1.0, agent_std=0.3,
@@ -53,7 +53,7 @@ def model_of(transitions, recipe=RECIPE):
 
 def test_windows_never_leave_a_trajectory(cars):
     for horizon in (1, 2, 4):
-        rows = ablations.windows(cars.trajectory, horizon)[:, None] + np.arange(horizon)
+        rows = plain_training.windows(cars.trajectory, horizon)[:, None] + np.arange(horizon)
         assert (cars.trajectory[rows] == cars.trajectory[rows[:, :1]]).all()
         assert len(rows) == sum(max(length - horizon + 1, 0) for length in (40, 7, 3, 60))
         np.testing.assert_array_equal(cars.obs[rows[:, 1:]], cars.next_obs[rows[:, :-1]])
@@ -61,7 +61,7 @@ def test_windows_never_leave_a_trajectory(cars):
 
 def test_unchanged_loop_is_that_of_fit(cars):
     model = model_of(cars)
-    ablations.train(model, cars, RECIPE)
+    plain_training.train(model, cars, RECIPE)
     space = DOMAINS["mountaincar"].observation_space
     fitted = fit(cars, RECIPE, n_actions=3, bounds=(space.low, space.high), progress=False)
     for (name, value), known in zip(model.state_dict().items(), fitted.state_dict().values(), strict=True):
@@ -70,9 +70,9 @@ def test_unchanged_loop_is_that_of_fit(cars):
 
 def test_loss_over_steps_is_the_error_of_the_models_own_rollout(cars):
     recipe, model = replace(RECIPE, pull=0.0), model_of(cars)
-    first = torch.from_numpy(ablations.windows(cars.trajectory, 4))
+    first = torch.from_numpy(plain_training.windows(cars.trajectory, 4))
     data = Parts(cars, 0, len(cars)).read(model, 0, 0)
-    loss = ablations.window_loss(model, data, first.expand(2, -1), 4, recipe, torch.Generator())
+    loss = plain_training.window_loss(model, data, first.expand(2, -1), 4, recipe, torch.Generator())
     agent, action, following = (torch.from_numpy(values) for values in (cars.agent, cars.action, cars.next_obs))
     guess, error = torch.from_numpy(cars.obs)[first].expand(2, -1, -1), 0.0
     for step in range(4):
@@ -92,7 +92,7 @@ def test_loss_over_steps_is_the_error_of_the_models_own_rollout(cars):
 
 def test_averages_of_constant_weights_are_those_weights(cars):
     model = model_of(cars)
-    for _, weigh in ablations.AVERAGES.values():
+    for _, weigh in plain_training.AVERAGES.values():
         average = AveragedModel(model, multi_avg_fn=weigh)
         for _ in range(3):
             average.update_parameters(model)
@@ -100,12 +100,18 @@ def test_averages_of_constant_weights_are_those_weights(cars):
             torch.testing.assert_close(value, known)
 
 
-def test_averages_leave_out_what_their_row_says(cars):
-    model, recipe = model_of(cars), replace(RECIPE, epochs=1, batch=100)  # one step: all averages are its end
-    averages = ablations.train(model, cars, recipe, 1, tuple(ablations.AVERAGES))
-    assert averages.keys() == ablations.AVERAGES.keys()
-    for average in averages.values():
-        torch.testing.assert_close(average.state_dict(), model.state_dict())
+def test_averages_are_over_the_steps_that_their_rows_say(cars):
+    model, seen = model_of(cars), []
+    hook = register_optimizer_step_post_hook(lambda *_: seen.append(model.agent_encoder.bias.detach().clone()))
+    averages = plain_training.train(model, cars, replace(RECIPE, epochs=4), 1, tuple(plain_training.AVERAGES))
+    hook.remove()
+    assert len(seen) == 4 * (110 // 16)
+    exponential = seen[0]
+    for bias in seen[1:]:
+        exponential = 0.999 * exponential + 0.001 * bias
+    expected = torch.stack(seen[-3:]).mean(0), torch.stack(seen[-6:]).mean(0), exponential
+    for average, known in zip(averages.values(), expected, strict=True):
+        torch.testing.assert_close(average.agent_encoder.bias.detach(), known)
 
 
 @pytest.mark.parametrize(("domain", "size"), [("cartpole", 2), ("mountaincar", 1), ("halfcheetah", 14)])
@@ -123,12 +129,12 @@ def test_features_are_bounded_and_of_their_size(domain, size):
 
 def test_featured_encoder_sees_scaled_features_too(cars):
     model, obs = model_of(cars), torch.from_numpy(cars.obs)
-    encoder = ablations.Featured(model, RECIPE, ablations.slope, obs, 0)
+    encoder = plain_training.Featured(model, RECIPE, ablations.slope, obs, 0)
     known = (ablations.slope(obs) - encoder.mean) / encoder.std
     torch.testing.assert_close(known.mean(0), torch.zeros(1), atol=1e-4, rtol=0.0)
     seen = []
     encoder.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model.state_encoder = encoder
-    action = ablations.Bound(model, 1)(np.broadcast_to(cars.obs, (2, *cars.obs.shape)), cars.action)
+    action = plain_training.Bound(model, 1)(np.broadcast_to(cars.obs, (2, *cars.obs.shape)), cars.action)
     assert action.shape == (2, *cars.obs.shape) and seen[0].shape == (2, len(cars), 3)
     torch.testing.assert_close(seen[0][0, :, 2:], known, atol=1e-4, rtol=1e-4)
