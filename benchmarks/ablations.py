@@ -32,9 +32,11 @@ from persim_gym.experiments.protocol import TEST_AGENTS
 from persim_gym.experiments.runs import RowLog
 from persim_gym.simulator.fit import _model_for
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
 
 UNCHANGED = "nothing changed"
+TWICE = "twice the batch and the epochs"  # sees as many transitions as a loss over 2 steps, in as many updates
 HORIZONS = {"loss over 2 steps": 2, "loss over 4 steps": 4}
 BUDGETS: dict[str, dict[str, Any]] = {  # what is cut of the default recipe of random-v0
     "cartpole": {"epochs": 200},
@@ -74,13 +76,17 @@ def budget(domain: str) -> TrainingRecipe:
 
 
 def rows_of(domain: str) -> dict[str, tuple[str, ...]]:
-    """What each training of a domain is averaged by; it and its averages are rows."""
-    return {UNCHANGED: tuple(AVERAGES)} | dict.fromkeys((*HORIZONS, FEATURES[domain][0]), ())
+    """Each training of a domain, which is a row, and the further rows that are made of it."""
+    polished_too = {change: (f"{change}, polished",) for change in (UNCHANGED, TWICE, *HORIZONS)}
+    return {**polished_too, UNCHANGED: (*AVERAGES, *polished_too[UNCHANGED]), FEATURES[domain][0]: ()}
 
 
 def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnsemble], float]:
     """Models by the name of their row, and the CPU seconds of their training."""
     spec, recipe = DOMAINS[domain], budget(domain)
+    if change == TWICE:
+        twice = {name: 2 * getattr(recipe, name) for name in ("batch", "epochs", "halve_every")}
+        recipe = replace(recipe, **twice)
     n_actions = int(spec.action_space.n) if isinstance(spec.action_space, spaces.Discrete) else 0
     transitions = load(f"persim/{domain}/random-v0", progress=False)
     model = _model_for(transitions, recipe, n_actions, seed, False, "factored")
@@ -91,15 +97,18 @@ def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnse
     if change == name:
         model.state_encoder = Featured(model, recipe, features, torch.from_numpy(transitions.obs), seed)
     started = time.process_time()
-    averages = train(model, transitions, recipe, HORIZONS.get(change, 1), rows_of(domain)[change], seed)
-    return {change: model.eval(), **averages}, time.process_time() - started
+    models = train(model, transitions, recipe, HORIZONS.get(change, 1), AVERAGES if change == UNCHANGED else (), seed)
+    seconds = time.process_time() - started
+    if change != name:
+        models[f"{change}, polished"] = polished(model, learned_beliefs(model, transitions, seed))
+    return {change: model.eval(), **models}, seconds
 
 
 def measure(log: RowLog, domains: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains and measures what the log lacks."""
     jobs = [(domain, *names, seed) for domain in domains for seed in seeds for names in rows_of(domain).items()]
-    for domain, change, averages, seed in tqdm(jobs, desc="trainings"):
-        keys = [{"domain": domain, "change": name, "seed": seed} for name in (change, *averages)]
+    for domain, change, made_of_it, seed in tqdm(jobs, desc="trainings"):
+        keys = [{"domain": domain, "change": name, "seed": seed} for name in (change, *made_of_it)]
         if all(log.get(key) for key in keys):
             continue
         models, seconds = trained(domain, change, seed)

@@ -1,6 +1,6 @@
 """A plain training loop of a factored ensemble: autograd, losses over several steps, averages, further inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -118,7 +118,7 @@ def train(
     transitions: Transitions,
     recipe: TrainingRecipe,
     horizon: int = 1,
-    averages: Sequence[str] = (),
+    averages: Iterable[str] = (),
     seed: int = 0,
 ) -> dict[str, FactoredEnsemble]:
     """Trains in place by as many updates as `fit` makes; returns the named averages over its updates."""
