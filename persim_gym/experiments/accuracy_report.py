@@ -172,4 +172,6 @@ loss), which holds where gravity and engine add up, as here; where an agent's co
 CartPole's force does, it would be the wrong prior. The wall at the left end takes all of a car's speed at once: at rank
 3, which is all that the smooth dynamics need, a member may spend a rank on it that an action's effect then lacks.
 
-{ablation_tables(rows)}"""
+{ablation_tables(rows)}
+Averaged weights, losses over several steps and physical features have [a page of their own](ablations.md).
+"""
