@@ -49,7 +49,7 @@ def matrix_peak(dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product."""
     a, b = (30 * torch.randn(2, 2048, 2048)).to(dtype)
     product = torch._int_mm if dtype == torch.int8 else torch.matmul
-    return 2 * 2048**3 / min(measure({"product": lambda: product(a, b)}, 1)["product"] for _ in range(5))
+    return 2 * 2048**3 / min(measure({"product": lambda: product(a, b)}, 1)["product"] for _ in range(20))
 
 
 def operations(shape: ModelShape, rollouts: int) -> float:
