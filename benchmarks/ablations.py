@@ -1,8 +1,9 @@
 """Averaged weights, losses over several steps and physical features: what each brings a simulator's predictions.
 
 One plain training loop in PyTorch, gradients by autograd, on the project's own model, start, scales, schedule, pull and
-noise; no polish. Reduced epochs. Averages are taken along the unchanged training. A row of `--out` is a model trained
-and measured by `persim_gym.evaluate.prediction_error` on agents 0-4; rows that are there are not made again.
+noise, for few epochs; polished only in rows that say so. Averages are taken along the unchanged training. A row of
+`--out` is a model trained and measured by `persim_gym.evaluate.prediction_error` on agents 0-4; rows that are there are
+not made again.
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --seeds 0 1
     python benchmarks/ablations.py --page docs/ablations.md

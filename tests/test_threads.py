@@ -105,3 +105,14 @@ def test_work_alone_is_done_one_at_a_time_on_one_thread(torch_threads):
     found = set()
     run_each(lambda item: found.add(run_alone(work)), range(6))
     assert len(found) == 1 and found.pop()[1] == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_members_train_in_threads_where_torch_uses_one_whatever_the_callers_number(threads, torch_threads, monkeypatch):
+    torch_threads(2)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    seen = set()
+    run_members(
+        lambda m, k: seen.add((threading.current_thread() is threading.main_thread(), torch.get_num_threads())), 3, 2
+    )
+    assert seen == {(False, 1)}

@@ -2,40 +2,20 @@
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from persim_gym.simulator.deep import DeepRollout
 from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import rollout
-from persim_gym.simulator.networks import networks
-from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.networks import Ensemble, networks
 
 GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
-
-
-class Ensemble(Protocol):
-    """What is bound: the encoders, scales and bounds of a `FactoredEnsemble`, which says what each is."""
-
-    shape: ModelShape
-    state_encoder: nn.Module
-    action_encoder: nn.Module
-    obs_mean: Tensor
-    obs_std: Tensor
-    delta_mean: Tensor
-    delta_std: Tensor
-    action_mean: Tensor
-    action_std: Tensor
-    obs_low: Tensor
-    obs_high: Tensor
-
-    def scale_action(self, action: Tensor) -> Tensor:
-        """Continuous actions in scaled units; discrete ones unchanged."""
 
 
 class AgentDynamics:

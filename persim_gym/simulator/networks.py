@@ -21,17 +21,23 @@ EXAMPLES = 1024  # inputs that rounding is fitted to
 SILU_LOWEST = -0.2785  # a little below the lowest value of SiLU
 
 
-class Encoders(Protocol):
-    """What is read of a `FactoredEnsemble` of continuous actions."""
+class Ensemble(Protocol):
+    """What is bound to an agent: the encoders, scales and bounds of a `FactoredEnsemble`, which says what each is."""
 
     shape: ModelShape
     state_encoder: nn.Module
     action_encoder: nn.Module
     obs_mean: Tensor
     obs_std: Tensor
+    delta_mean: Tensor
+    delta_std: Tensor
     action_mean: Tensor
     action_std: Tensor
-    delta_std: Tensor
+    obs_low: Tensor
+    obs_high: Tensor
+
+    def scale_action(self, action: Tensor) -> Tensor:
+        """Continuous actions in scaled units; discrete ones unchanged."""
 
 
 class Network(NamedTuple):
@@ -59,19 +65,19 @@ class Network(NamedTuple):
 _KEPT: WeakKeyDictionary[Any, tuple[bytes, tuple[Network, Network]]] = WeakKeyDictionary()
 
 
-def networks(model: Encoders) -> tuple[Network, Network]:
+def networks(model: Ensemble) -> tuple[Network, Network]:
     """State and action encoder with all scaling folded in; made once, and anew when a weight has changed."""
     return run_alone(partial(_kept, model))
 
 
-def _kept(model: Encoders) -> tuple[Network, Network]:
+def _kept(model: Ensemble) -> tuple[Network, Network]:
     digest = _digest(model)
     if model not in _KEPT or _KEPT[model][0] != digest:
         _KEPT[model] = digest, _networks(model)
     return _KEPT[model][1]
 
 
-def _digest(model: Encoders) -> bytes:
+def _digest(model: Ensemble) -> bytes:
     digest = hashlib.blake2b(bytes([multiplies_bytes()]))
     encoders = model.state_encoder, model.action_encoder
     scales = model.obs_mean, model.obs_std, model.action_mean, model.action_std, model.delta_std
@@ -81,7 +87,7 @@ def _digest(model: Encoders) -> bytes:
 
 
 @torch.no_grad()
-def _networks(model: Encoders) -> tuple[Network, Network]:
+def _networks(model: Ensemble) -> tuple[Network, Network]:
     s, silu = model.shape, model.shape.activation == "silu"
     state, action = (list(_layers(encoder)) for encoder in (model.state_encoder, model.action_encoder))
     weight, bias = state[-1]

@@ -78,6 +78,7 @@ def run_members(
     """Calls `train(member, segment)` on all segments of each member in order, on Numba's number of threads.
 
     A free thread takes the member with the most segments left, so that threads end together whatever their number.
+    One thread is one of the pool too: what torch was told in the caller's must not show in the weights.
 
     Args:
         train: Trains one member for one segment; must release Python's lock for long enough to gain from threads.
@@ -109,7 +110,7 @@ def run_members(
                 idle.add(m)
 
     threads = min(numba.get_num_threads(), members)
-    if threads == 1:
+    if getattr(_HERE, "pooled", False):
         return work()
     futures = [_pool(threads).submit(work) for _ in range(threads)]
     try:
