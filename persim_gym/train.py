@@ -13,9 +13,9 @@ from persim_gym.simulator.card import save_simulator, simulator_folder
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.fit import PART_ROWS, TrainingDiverged, fit
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, task_at
-from persim_gym.simulator.personalize import learned_beliefs, polished
 from persim_gym.simulator.profile import EPISODES, error_profile
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.refine import finished
 from persim_gym.simulator.transition_file import TransitionFile
 
 _TASK_COLUMNS = ("obs", "action", "next_obs")
@@ -95,9 +95,9 @@ def train_simulator(
     except TrainingDiverged:  # it would again, and what was kept would be in the way of another recipe
         checkpoint.unlink(missing_ok=True)
         raise
-    beliefs = learned_beliefs(model, transitions, seed, clips=bool(domain)) if variant == "factored" else None
-    if beliefs is not None:
-        model = polished(model, beliefs, every=recipe.polish)
+    beliefs = None
+    if variant == "factored":
+        model, beliefs = finished(model, transitions, recipe, seed, clips=bool(domain), progress=progress)
     seconds = time.perf_counter() - started
     sample = transitions.sample(EPISODES) if isinstance(transitions, TransitionFile) else transitions
     written = save_simulator(

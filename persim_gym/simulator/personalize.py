@@ -88,7 +88,7 @@ def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged,
     """
     s = model.shape
     total = Evidence.none(s.members, transitions.n_agents, s.rank)
-    for agent, *rows in _chunks(transitions, s.extra_dim):
+    for agent, *rows in chunks(transitions, s.extra_dim):
         information, vector = weighted(model, noise, clips, *rows)
         total.information.index_add_(1, agent, information)
         total.vector.index_add_(1, agent, vector)
@@ -124,7 +124,7 @@ def residual_variance(model: FactoredEnsemble, transitions: Transitions, clips: 
     s = model.shape
     total = torch.zeros(s.members, s.out_dim, dtype=torch.float64)
     count = torch.zeros(s.out_dim, dtype=torch.float64)
-    for agent, obs, action, next_obs, learned in _chunks(transitions, s.extra_dim):
+    for agent, obs, action, next_obs, learned in chunks(transitions, s.extra_dim):
         u = model.agent_encoder(agent).double()
         change, known = targets(model, obs, next_obs, learned, clips)
         residual = (features(model, obs, action) @ u[..., None])[..., 0] - change
@@ -223,7 +223,7 @@ def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:
         raise ValueError(f"{transitions.source}: actions are not those of the simulator, {wanted}")
 
 
-def _chunks(transitions: Logged, extra_dim: int) -> Iterator[tuple[Tensor, ...]]:
+def chunks(transitions: Logged, extra_dim: int) -> Iterator[tuple[Tensor, ...]]:
     """Agents, observations, actions, next ones, and rewards and ends [K, E], of at most `CHUNK` rows at once."""
     names = ("agent", "obs", "action", "next_obs", "reward", "terminated")
     parts: Iterable[dict[str, Any]] = (

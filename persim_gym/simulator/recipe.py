@@ -31,7 +31,10 @@ class TrainingRecipe:
             `epochs` as they are.
         noise: Standard deviation of Gaussian noise on scaled observations while training.
         weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
-        polish: Whether agents' factors are replaced by their posterior means in closed form after training.
+        refine: Rounds of closed-form solutions after training, each of the state encoder's last layer and then of the
+            agents' factors.
+        polish: Whether agents' factors are replaced by their posterior means in closed form after training; rounds of
+            `refine` do that too.
     """
 
     rank: int = 5
@@ -52,6 +55,7 @@ class TrainingRecipe:
     samples: int = 0
     noise: float = 0.0
     weight_decay: float = 0.0
+    refine: int = 0
     polish: bool = False
 
     def __post_init__(self) -> None:
@@ -64,9 +68,9 @@ class TrainingRecipe:
             raise ValueError(
                 f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}"
             )
-        if min(self.interaction, self.samples, self.noise, self.weight_decay) < 0:
+        if min(self.interaction, self.samples, self.noise, self.weight_decay, self.refine) < 0:
             raise ValueError(
-                f"impossible recipe: interaction, samples, noise and weight_decay must not be negative: {self}"
+                f"impossible recipe: interaction, samples, noise, weight_decay and refine must not be negative: {self}"
             )
         if self.schedule not in ("one-cycle", "halving"):
             raise ValueError(f"schedule {self.schedule!r} is not one of one-cycle, halving")
@@ -170,7 +174,7 @@ _DEFAULT_CONTINUOUS = replace(
 )
 
 _MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=130, pull=0.0)
-_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600)
+_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=8)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
 # the other agents. Raw units and a small pull keep agents together where nothing sets them apart.

@@ -26,8 +26,9 @@ from persim_gym.simulator.conformal import conformal_horizon, conformal_scale, m
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
-from persim_gym.simulator.personalize import learned_beliefs, personalized, polished
+from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.refine import finished
 from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.transitions import Transitions
 
@@ -150,8 +151,7 @@ def calibrate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    beliefs: FactorPosterior = learned_beliefs(sibling, seen, seed, clips)
-    sibling = polished(sibling, beliefs, every=recipe.polish)
+    sibling, beliefs = finished(sibling, seen, recipe, seed, clips, progress)
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)

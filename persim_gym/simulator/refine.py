@@ -1,0 +1,172 @@
+"""What gradient steps leave unfinished, in closed form: the state encoder's last layer and agents' factors, in turns.
+
+With the agents, the actions and the hidden units of the state encoder frozen, a member's scaled change of dimension d
+is linear in the weights of the last layer, as it is in the agents' factors with these frozen:
+
+    sum over h and r of W_hdr * (hidden_h(obs) u_r(agent) w_r(action))
+
+The weights' posterior mean under a normal prior around what training found, and residuals of the measured variance as
+noise, is a ridge regression. On the noiseless data of CartPole rounds of the two take the one-step error of a trained
+simulator to a fifth and less (docs/accuracy.md).
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.data import Logged
+from persim_gym.simulator.encoders import EnsembleLinear, EnsembleMLP
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.personalize import EPISODES, chunks, learned_beliefs, polished, residual_variance, targets
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.threads import run_members
+from persim_gym.simulator.transition_file import TransitionFile
+from persim_gym.transitions import Transitions
+
+ROWS = 20_000  # transitions that the last layer is solved on
+SMALLEST_RIDGE = 2e-13  # of the trace; double precision solves no less
+
+
+def finished(
+    model: FactoredEnsemble,
+    transitions: Logged,
+    recipe: TrainingRecipe,
+    seed: int = 0,
+    clips: bool = True,
+    progress: bool = False,
+) -> tuple[FactoredEnsemble, FactorPosterior]:
+    """What a recipe does in closed form after the gradient steps: rounds of `refine`, then the polish.
+
+    Args:
+        model: The trained ensemble, on the CPU; may be changed in place.
+        transitions: What it was trained on.
+        recipe: Its `refine` and `polish` count.
+        seed: Chooses agents and transitions where there are more than needed.
+        clips: See `FactorPrior`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The ensemble, and what is believed of its agents.
+    """
+    beliefs = learned_beliefs(model, transitions, seed, clips)
+    for _ in tqdm(range(recipe.refine), desc="refining", unit="round", disable=not (progress and recipe.refine)):
+        model = with_last_layer(model, transitions, seed, clips)
+        beliefs = learned_beliefs(model, transitions, seed, clips)
+        model = polished(model, beliefs)
+    return polished(model, beliefs, every=recipe.polish), beliefs
+
+
+@torch.no_grad()
+def with_last_layer(
+    model: FactoredEnsemble, transitions: Logged, seed: int = 0, clips: bool = True
+) -> FactoredEnsemble:
+    """The model with posterior means for the weights of its state encoder's last layer.
+
+    Their prior is normal around the weights as they are, with these weights' own standard deviation.
+
+    Args:
+        model: The trained ensemble, on the CPU.
+        transitions: What it was trained on; `ROWS` of them are used.
+        seed: Chooses these.
+        clips: See `FactorPrior`.
+    """
+    sample = transitions.sample(EPISODES, seed) if isinstance(transitions, TransitionFile) else transitions
+    if len(sample) > ROWS:
+        keep = np.zeros(len(sample), dtype=np.bool_)
+        keep[np.random.default_rng(seed).choice(len(sample), ROWS, replace=False)] = True
+        sample = sample.select(keep)
+    noise = residual_variance(model, sample, clips) * len(sample) / len(transitions)
+    changed = deepcopy(model)
+
+    def solve(member: int, _: int) -> None:
+        _solve(changed, model, member, sample, noise[member], clips)
+
+    run_members(solve, model.shape.members, 1)
+    return changed
+
+
+@torch.no_grad()  # which threads of the pool do not take over
+def _solve(
+    changed: FactoredEnsemble, model: FactoredEnsemble, member: int, data: Transitions, noise: Tensor, clips: bool
+) -> None:
+    """Writes one member's last layer into `changed`; noise [D + E]."""
+    s = model.shape
+    width, outs, rank = s.state_layers[-1] + 1, s.out_dim, s.rank
+    target = _last(changed)
+    layer = torch.cat([target.weight[member], target.bias[member]]).double()  # [H + 1, (D + E) * R]
+    same = _groups(model, data, clips)
+    grams = torch.zeros(len(same), width, rank, width, rank, dtype=torch.float64)
+    moments = torch.zeros(width, rank, outs, dtype=torch.float64)
+    for hidden, product, change, known in _inputs(model, member, data, clips):
+        predicted = ((hidden @ layer).view(-1, outs, rank) * product[:, None]).sum(2)
+        missing = (change - predicted) * known
+        for r in range(rank):
+            moments[:, r] += hidden.T @ (product[:, r, None] * missing)
+        for gram, group in zip(grams, same, strict=True):
+            some = known[:, group[0]]
+            h, p = hidden[some], product[some]
+            for i in range(rank):
+                for j in range(i + 1):
+                    gram[:, i, :, j] += (h * (p[:, i] * p[:, j])[:, None]).T @ h
+    ridges = noise / target.weight[member].double().var().clamp_min(1e-12)
+    for gram, group in zip(grams, same, strict=True):
+        for i in range(rank):
+            for j in range(i):
+                gram[:, j, :, i] = gram[:, i, :, j]
+        flat = gram.view(width * rank, width * rank)
+        least = SMALLEST_RIDGE * float(flat.trace())
+        for d in group:
+            ridge = max(float(ridges[d]), least) * torch.eye(len(flat), dtype=torch.float64)
+            factor = torch.linalg.cholesky(flat + ridge)
+            step = torch.cholesky_solve(moments[:, :, d].reshape(-1, 1), factor).view(width, rank).float()
+            target.weight[member].view(width - 1, outs, rank)[:, d] += step[:-1]
+            target.bias[member].view(outs, rank)[d] += step[-1]
+
+
+def _groups(model: FactoredEnsemble, data: Transitions, clips: bool) -> list[list[int]]:
+    """Outputs that are known in the same transitions: their normal equations share a matrix."""
+    known = torch.cat([rows[-1] for rows in _known(model, data, clips)])
+    groups: dict[bytes, list[int]] = {}
+    for d, column in enumerate(known.T):
+        groups.setdefault(np.packbits(column.numpy()).tobytes(), []).append(d)
+    return list(groups.values())
+
+
+def _known(model: FactoredEnsemble, data: Transitions, clips: bool) -> Iterator[tuple[Tensor, ...]]:
+    """Agents, observations, actions, targets and which of these say something, of some transitions at once."""
+    for agent, obs, action, next_obs, learned in chunks(data, model.shape.extra_dim):
+        yield agent, obs, action, *targets(model, obs, next_obs, learned, clips)
+
+
+def _inputs(model: FactoredEnsemble, member: int, data: Transitions, clips: bool) -> Iterator[tuple[Tensor, ...]]:
+    """What a member's last layer is multiplied by, and what should come out.
+
+    Yields:
+        Hidden units and a 1, [K, H + 1], factors of agent and action multiplied, [K, R], targets and which are known,
+        [K, D + E]; double.
+    """
+    states = model.state_encoder
+    assert isinstance(states, EnsembleMLP)
+    one = slice(member, member + 1)
+    for agent, obs, action, change, known in _known(model, data, clips):
+        x = model.scale_obs(obs)[None]
+        for layer in states.layers[:-1]:
+            assert isinstance(layer, EnsembleLinear)
+            x = states.activation(torch.baddbmm(layer.bias[one], x, layer.weight[one]))
+        u = model.agent_encoder(agent)[member].double()
+        scaled = model.scale_action(action)
+        w = model.action_encoder(scaled if model.shape.n_actions else scaled.expand(model.shape.members, *action.shape))
+        yield torch.nn.functional.pad(x[0].double(), (0, 1), value=1.0), u * w[member].double(), change, known
+
+
+def _last(model: FactoredEnsemble) -> EnsembleLinear:
+    states = model.state_encoder
+    assert isinstance(states, EnsembleMLP)
+    last = states.layers[-1]
+    assert isinstance(last, EnsembleLinear)
+    return last

@@ -1,0 +1,155 @@
+"""The last layer in closed form: against brute force, and as what ends a training."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from persim_gym.simulator import refine
+from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.fit import fit
+from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.personalize import residual_variance
+from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.refine import finished, with_last_layer
+from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.transition_file import write_transitions
+from persim_gym.train import train_simulator
+from persim_gym.transitions import Transitions
+
+SHAPES = {
+    "discrete": ModelShape(n_agents=5, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2, state_layers=(6,)),
+    "continuous": ModelShape(5, 2, 0, 2, rank=2, members=2, state_layers=(7, 5), action_layers=(4,), activation="silu"),
+    "learned task": ModelShape(5, 2, 3, 0, rank=2, members=2, state_layers=(6,), extra_dim=2),
+}
+
+
+def trained(shape: ModelShape) -> FactoredEnsemble:
+    model = FactoredEnsemble(shape, seed=4).eval().requires_grad_(False)
+    model.delta_std[: shape.obs_dim] = torch.tensor([0.5, 2.0])
+    model.obs_low[:2], model.obs_high[:2] = -1.5, 1.5
+    return model
+
+
+def moved(shape: ModelShape, rows: int = 300) -> Transitions:
+    rng = np.random.default_rng(6)
+    obs = rng.uniform(-1.5, 1.5, size=(rows, 2)).astype(np.float32)
+    action = (
+        rng.integers(3, size=rows) if shape.n_actions else rng.normal(size=(rows, shape.action_dim)).astype(np.float32)
+    )
+    agent = np.sort(rng.integers(5, size=rows))
+    push = action - 1.0 if shape.n_actions else action[:, 0]
+    change = np.stack([0.2 * agent * np.sin(obs[:, 1]), push * obs[:, 0]], axis=1)
+    following = np.clip(obs + change, -1.5, 1.5).astype(np.float32)
+    return Transitions(
+        agent=agent,
+        obs=obs,
+        action=action,
+        next_obs=following,
+        reward=following[:, 0],
+        terminated=following[:, 1] > 1,
+        trajectory=agent,
+        n_agents=5,
+        source="made",
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_last_layer_equals_a_ridge_regression_of_each_output(shape):
+    model, data = trained(shape), moved(shape)
+    noise = residual_variance(model, data).numpy()
+    better = with_last_layer(model, data)
+    raw = np.column_stack([data.next_obs.astype(np.float64) - data.obs, data.reward, data.terminated])
+    outs = shape.out_dim
+    change = raw[:, :outs] / model.delta_std.numpy().astype(np.float64)
+    known = np.ones_like(change, dtype=bool)
+    known[:, :2] = np.abs(data.next_obs) < 1.5
+    assert 0 < known[:, 0].mean() < 1
+    layer, result = (m.state_encoder.layers[-1] for m in (model, better))
+    agent, obs, action = (torch.from_numpy(x) for x in (data.agent, data.obs, data.action))
+    acts = action if shape.n_actions else action.expand(2, *action.shape)
+    for m in range(2):
+        for d in range(outs):
+            columns = []  # what an output changes by with each weight of the layer, one at a time
+            for part in (layer.weight, layer.bias):
+                for index in np.ndindex(*part[m].shape):
+                    if index[1] // shape.rank != d:
+                        continue
+                    probe = trained(shape)
+                    last = probe.state_encoder.layers[-1]
+                    last.weight.zero_(), last.bias.zero_()
+                    (last.weight if part is layer.weight else last.bias)[(m, *index)] = 1.0
+                    out = probe.scaled_delta(probe.agent_encoder(agent), obs.expand(2, *obs.shape), acts)
+                    columns.append(out[m, :, d].double().numpy())
+            inputs = np.stack(columns, axis=1)[known[:, d]]
+            before, after = (
+                torch.cat([p[m].view(-1, outs, shape.rank)[:, d].reshape(-1) for p in (x.weight, x.bias)]).double()
+                for x in (layer, result)
+            )
+            ridge = noise[m, d] / float(layer.weight[m].double().var()) * np.eye(inputs.shape[1])
+            missing = change[known[:, d], d] - inputs @ before.numpy()
+            step = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ missing)
+            np.testing.assert_allclose(after.numpy(), before.numpy() + step, rtol=1e-3, atol=1e-4)
+
+
+def test_rounds_lower_the_error_of_one_step_again_and_again(cars):
+    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    errors = [
+        residual_variance(finished(model, cars, replace(TINY, refine=rounds))[0], cars).sum(1) for rounds in (0, 1, 4)
+    ]
+    assert (errors[1] < 0.9 * errors[0]).all()
+    assert (errors[2] < errors[1]).all()
+
+
+def test_members_and_agents_end_the_same_on_one_thread_and_on_two(cars):
+    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    weights = []
+    for threads in (1, 2):
+        before, torches = numba.get_num_threads(), torch.get_num_threads()
+        try:
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            torch.set_num_threads(threads)
+            weights.append(with_last_layer(model, cars).state_encoder.layers[-1].weight)
+        finally:
+            numba.set_num_threads(before)
+            torch.set_num_threads(torches)
+    assert torch.equal(*weights)
+
+
+def test_a_sample_of_many_transitions_is_as_sure_as_all_of_them(cars, monkeypatch):
+    """The prior counts as little against a third of the rows as against all."""
+    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    whole = residual_variance(with_last_layer(model, cars), cars)
+    monkeypatch.setattr(refine, "ROWS", len(cars) // 3)
+    part = residual_variance(with_last_layer(model, cars), cars)
+    assert (part.sum(1) < residual_variance(model, cars).sum(1)).all()
+    assert (part.sum(1) < 2 * whole.sum(1)).all()
+    assert not torch.equal(part, whole)
+
+
+def test_data_on_disk_are_refined_on_too(cars, tmp_path):
+    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    stored = write_transitions(tmp_path / "cars", [cars], n_agents=cars.n_agents, source="cars")
+    expected, got = (with_last_layer(model, data).state_encoder.layers[-1].weight for data in (cars, stored))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_training_ends_with_the_rounds_of_its_recipe(cars, tmp_path):
+    folders = [
+        train_simulator(
+            cars, name="a/b-v0", domain="mountaincar", recipe=replace(TINY, refine=n), folder=tmp_path / f"{n}",
+            progress=False,
+        )
+        for n in (0, 2)
+    ]  # fmt: skip
+    plain, better = (load_simulator(str(folder)) for folder in folders)
+    assert better.card.recipe["refine"] == 2
+    assert (residual_variance(better.model, cars).sum(1) < residual_variance(plain.model, cars).sum(1)).all()
+
+
+def test_rounds_cannot_be_negative():
+    with pytest.raises(ValueError, match="refine must not be negative"):
+        TrainingRecipe(refine=-1)
