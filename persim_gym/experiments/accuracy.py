@@ -69,6 +69,8 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "batch 256": {"batch": 256},
         "rank 8": {"rank": 8},
         "256 wide": {"state_layers": (256,)},
+        "no rounds in closed form": {"refine": 0},
+        "four rounds in closed form": {"refine": 4},
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
     },
     ("halfcheetah", "random"): {

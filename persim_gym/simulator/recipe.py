@@ -174,7 +174,7 @@ _DEFAULT_CONTINUOUS = replace(
 )
 
 _MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=130, pull=0.0)
-_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=8)
+_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=32)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
 # the other agents. Raw units and a small pull keep agents together where nothing sets them apart.
@@ -186,7 +186,7 @@ _MOUNTAINCAR_LOGGED = replace(
 _MOUNTAINCAR_PURE = replace(
     _MOUNTAINCAR, rank=5, agent_std=0.05, pull=1e-5, interaction=10.0, samples=14_000_000, polish=False
 )
-_CARTPOLE_LOGGED = replace(_CARTPOLE, rank=8, agent_std=0.2, learning_rate=6e-3, pull=3e-4, samples=14_000_000)
+_CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000)
 
 DEFAULT = {
     "mountaincar": _MOUNTAINCAR,
@@ -194,7 +194,7 @@ DEFAULT = {
     "mountaincar/pure-eps-20-v0": _MOUNTAINCAR_LOGGED,
     "mountaincar/pure-eps-40-v0": _MOUNTAINCAR_LOGGED,
     "cartpole": _CARTPOLE,
-    "cartpole/pure-v0": replace(_CARTPOLE, pull=3e-4, samples=20_000_000),
+    "cartpole/pure-v0": _CARTPOLE_LOGGED,
     "cartpole/pure-eps-20-v0": _CARTPOLE_LOGGED,
     "cartpole/pure-eps-40-v0": _CARTPOLE_LOGGED,
     "halfcheetah/pure-v0": replace(
