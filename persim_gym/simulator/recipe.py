@@ -32,7 +32,7 @@ class TrainingRecipe:
         noise: Standard deviation of Gaussian noise on scaled observations while training.
         weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
         refine: Rounds of closed-form solutions after training, each of the state encoder's last layer and then of the
-            agents' factors.
+            agents' factors; for data with little noise and no jumps. Factored models alone have them.
         polish: Whether agents' factors are replaced by their posterior means in closed form after training; rounds of
             `refine` do that too.
     """
