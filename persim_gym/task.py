@@ -4,7 +4,9 @@ Everything here is a pure function of arrays that uses operators and methods onl
 NumPy arrays and torch tensors, one row or millions.
 """
 
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
@@ -19,7 +21,8 @@ class Task(NamedTuple):
 
     Attributes:
         reward: Maps (obs [..., D], action [...] or [..., A], next_obs [..., D]) to the reward, [...].
-        terminated: Maps next_obs [..., D] to whether the episode ends there, bool [...].
+        terminated: Maps next_obs [..., D] to whether the episode ends there, bool [...]. Best an `Ends`, where the
+            rule is one.
     """
 
     reward: Callable[[Array, Array, Array], Array]
@@ -29,6 +32,64 @@ class Task(NamedTuple):
 def never(next_obs: Array) -> Array:
     """Termination of a task that only its time limit ends: False, [...], but for an observation of NaN."""
     return next_obs[..., 0] != next_obs[..., 0]
+
+
+SENSES: dict[str, Callable[[Array, float], Array]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A termination told by comparisons of the next observation, which compiled rollouts can therefore apply.
+
+    No comparison holds of NaN: "any" and "all" do not end there, "not all" does.
+
+    Attributes:
+        where: The episode ends where "any" comparison holds, where "all" of them do, or where "not all" do.
+        comparisons: Component of the observation (or a range of them, each of which is compared), one of <, <=, > and
+            >=, and a number: `(0, ">=", 0.5)`.
+    """
+
+    where: str
+    comparisons: tuple[tuple[int | range, str, float], ...]
+
+    def __post_init__(self) -> None:
+        """Checks the rule.
+
+        Raises:
+            ValueError: If it is not one.
+        """
+        rule = tuple((of, sense, float(number)) for of, sense, number in self.comparisons)
+        fits = all(sense in SENSES and number == number for _, sense, number in rule)
+        counted = all(of.start >= 0 and of.step == 1 and len(of) if isinstance(of, range) else of >= 0 for of, _, _ in rule)
+        if self.where not in ("any", "all", "not all") or not rule or not fits or not counted:
+            raise ValueError(
+                f'cannot end where {self.where!r} of {self.comparisons!r} hold; write "any", "all" or "not all", and '
+                'comparisons such as (0, ">=", 0.5) or (range(2, 11), "<", 100.0), components counted from 0'
+            )
+        object.__setattr__(self, "comparisons", rule)  # Python's own numbers, which take the precision of any array
+
+    @property
+    def size(self) -> int:
+        """Components that an observation must have."""
+        return 1 + max(of.stop - 1 if isinstance(of, range) else of for of, _, _ in self.comparisons)
+
+    def __call__(self, next_obs: Array) -> Array:
+        """Whether the episode ends at next_obs [..., D], bool [...]."""
+        some = self.where == "any"
+        found = None
+        for of, sense, number in self.comparisons:
+            if isinstance(of, range):
+                each = SENSES[sense](next_obs[..., of.start : of.stop], number)
+                holds = each.any(-1) if some else each.all(-1)
+            else:
+                holds = SENSES[sense](next_obs[..., of], number)
+            found = holds if found is None else found | holds if some else found & holds
+        return ~found if self.where == "not all" else found
 
 
 class PeakBonus(NamedTuple):
