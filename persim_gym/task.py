@@ -5,9 +5,10 @@ NumPy arrays and torch tensors, one row or millions.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from functools import reduce
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
 """A NumPy array or a torch tensor of any shape."""
@@ -50,11 +51,11 @@ class Ends:
 
     Attributes:
         where: The episode ends where "any" comparison holds, where "all" of them do, or where "not all" do.
-        comparisons: Component of the observation (or a range of them, each of which is compared), one of <, <=, > and
-            >=, and a number: `(0, ">=", 0.5)`.
+        comparisons: Component of the observation, or a range of them, each of which is compared; one of <, <=, > and
+            >=; a number. Such as `(0, ">=", 0.5)`.
     """
 
-    where: str
+    where: Literal["any", "all", "not all"]
     comparisons: tuple[tuple[int | range, str, float], ...]
 
     def __post_init__(self) -> None:
@@ -63,33 +64,41 @@ class Ends:
         Raises:
             ValueError: If it is not one.
         """
-        rule = tuple((of, sense, float(number)) for of, sense, number in self.comparisons)
-        fits = all(sense in SENSES and number == number for _, sense, number in rule)
-        counted = all(of.start >= 0 and of.step == 1 and len(of) if isinstance(of, range) else of >= 0 for of, _, _ in rule)
-        if self.where not in ("any", "all", "not all") or not rule or not fits or not counted:
+        known = self.where in ("any", "all", "not all") and len(self.comparisons) > 0
+        for of, sense, number in self.comparisons:
+            counted = of.start >= 0 and of.step == 1 and len(of) > 0 if isinstance(of, range) else of >= 0
+            known = known and counted and sense in SENSES and number == number
+        if not known:
             raise ValueError(
-                f'cannot end where {self.where!r} of {self.comparisons!r} hold; write "any", "all" or "not all", and '
-                'comparisons such as (0, ">=", 0.5) or (range(2, 11), "<", 100.0), components counted from 0'
+                f'{self.where!r} of {self.comparisons!r} is no end; write "any", "all" or "not all" of comparisons '
+                'such as (0, ">=", 0.5) or (range(2, 11), "<", 100.0), components counted from 0'
             )
-        object.__setattr__(self, "comparisons", rule)  # Python's own numbers, which take the precision of any array
+        # Python's own numbers take the precision of whatever array they are compared with.
+        plain = tuple((of, sense, float(number)) for of, sense, number in self.comparisons)
+        object.__setattr__(self, "comparisons", plain)
 
     @property
-    def size(self) -> int:
-        """Components that an observation must have."""
-        return 1 + max(of.stop - 1 if isinstance(of, range) else of for of, _, _ in self.comparisons)
+    def each(self) -> list[tuple[int, str, float]]:
+        """The comparisons of single components."""
+        return [
+            (component, sense, number)
+            for of, sense, number in self.comparisons
+            for component in (of if isinstance(of, range) else (of,))
+        ]
 
     def __call__(self, next_obs: Array) -> Array:
         """Whether the episode ends at next_obs [..., D], bool [...]."""
-        some = self.where == "any"
-        found = None
+        found = reduce(operator.or_ if self.where == "any" else operator.and_, self._holding(next_obs))
+        return ~found if self.where == "not all" else found
+
+    def _holding(self, next_obs: Array) -> Iterator[Array]:
+        """Whether each comparison holds, of a range any or all of its components, bool [...]."""
         for of, sense, number in self.comparisons:
             if isinstance(of, range):
-                each = SENSES[sense](next_obs[..., of.start : of.stop], number)
-                holds = each.any(-1) if some else each.all(-1)
+                holds = SENSES[sense](next_obs[..., of.start : of.stop], number)
+                yield holds.any(-1) if self.where == "any" else holds.all(-1)
             else:
-                holds = SENSES[sense](next_obs[..., of], number)
-            found = holds if found is None else found | holds if some else found & holds
-        return ~found if self.where == "not all" else found
+                yield SENSES[sense](next_obs[..., of], number)
 
 
 class PeakBonus(NamedTuple):

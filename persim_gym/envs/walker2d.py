@@ -20,9 +20,7 @@ CONTROL_COST = 1e-3
 HEALTHY_REWARD = 1.0  # a step
 MIN_HEIGHT, MAX_HEIGHT = 0.8, 2.0  # m
 MAX_PITCH = 1.0  # rad
-UNHEALTHY = Ends(
-    "not all", ((1, ">", MIN_HEIGHT), (1, "<", MAX_HEIGHT), (2, ">", -MAX_PITCH), (2, "<", MAX_PITCH))
-)
+UNHEALTHY = Ends("not all", ((1, ">", MIN_HEIGHT), (1, "<", MAX_HEIGHT), (2, ">", -MAX_PITCH), (2, "<", MAX_PITCH)))
 
 JOINTS = ("right thigh", "right leg", "right foot", "left thigh", "left leg", "left foot")
 

@@ -63,10 +63,10 @@ def rollout_returns(
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
             [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
             `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D]. If it also says that it `stops`, and the task ends by an `Ends`, it is given two more keywords
-            and moves a row of a member no further once it has ended: `ends`, the rule, and `live`, which rows of which
-            members still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from several threads at once, and
-            so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
+            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, and
+            moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows of which members
+            still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from several threads at
+            once, and so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
@@ -170,7 +170,7 @@ def _tile_returns(
             now = following
         some = live.any(axis=0)
         if not some.all():
-            (gone,), (kept,) = (~some).nonzero(), some.nonzero()
+            gone, kept = np.flatnonzero(~some), np.flatnonzero(some)
             totals[..., running[gone]] = total[..., gone]
             running, now = running[kept], now.take(kept, axis=1)
             total, live = total.take(kept, axis=2), live.take(kept, axis=1)
@@ -192,10 +192,12 @@ def _ahead(
     """Observations that follow the next steps, [M, B, h, D]; h is 1 where dynamics have no `rollout`."""
     rollout = getattr(dynamics, "rollout", None)
     if rollout is None:
-        return dynamics(now, actions[:, 0])[..., None, :]
-    if getattr(dynamics, "stops", False) and isinstance(task.terminated, Ends):
-        return rollout(now, actions, ends=task.terminated, live=live)
-    return rollout(now, actions)
+        ahead = dynamics(now, actions[:, 0])[..., None, :]
+    elif getattr(dynamics, "stops", False) and isinstance(task.terminated, Ends):
+        ahead = rollout(now, actions, ends=task.terminated, live=live)
+    else:
+        ahead = rollout(now, actions)
+    return ahead  # type: ignore[no-any-return]
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -129,8 +129,8 @@ class AgentDynamics:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
         if s.n_actions and not self._known(actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
-        if ends is not None and ends.size > s.out_dim:
-            raise ValueError(f"{ends} compares {ends.size} components, predictions have {s.out_dim}")
+        if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
+            raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
         rollout = self._step_by_step if self._fused is None else self._fused
         return rollout(np.asarray(obs)[..., : s.obs_dim], actions, live, ends)
 

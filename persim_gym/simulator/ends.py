@@ -15,12 +15,7 @@ instead of one that holds; whether the episode then goes on instead of ending th
 
 def compiled(ends: Ends | None) -> Rule:
     """A rule as the kernels take it; one without comparisons, K = 0, where there is none."""
-    where, comparisons = ("any", ()) if ends is None else (ends.where, ends.comparisons)
-    each = [
-        (component, sense, number)
-        for of, sense, number in comparisons
-        for component in (of if isinstance(of, range) else (of,))
-    ]
+    each, where = ([], "any") if ends is None else (ends.each, ends.where)
     sign = np.array([1 if sense[0] == ">" else -1 for _, sense, _ in each], dtype=np.float32)
     return (
         np.array([component for component, _, _ in each], dtype=np.int64),
