@@ -140,19 +140,19 @@ class AgentDynamics:
     ) -> NDArray[np.float32]:
         """As the compiled rollouts, but members move a candidate until the last of them has ended it."""
         now, moves = self._moved(obs, actions)
-        now, runs = with_extra(now, self._shape.extra_dim), torch.tensor(live, device=now.device)
-        all_run = ends is None and bool(live.all())
+        now = with_extra(now, self._shape.extra_dim)
+        runs = None if ends is None and live.all() else torch.tensor(live, device=now.device)
         steps: list[Tensor] = []
         for t in range(actions.shape[1]):
-            if all_run:
+            if runs is None:
                 now = self._following(now, moves[:, t])
             else:
                 some = runs.any(dim=0)
                 following = self._following(now[:, some], moves[some, t])
                 now = now.clone()
                 now[:, some] = torch.where(runs[:, some, None], following, now[:, some])
-            if ends is not None:
-                runs &= ~ends(now)
+                if ends is not None:
+                    runs &= ~ends(now)
             steps.append(now)
         return torch.stack(steps, dim=2).cpu().numpy()
 
