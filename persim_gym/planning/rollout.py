@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.simulator.threads import run_each
-from persim_gym.task import Dynamics, Ends, PeakBonus, Task
+from persim_gym.task import Dynamics, Ends, PeakBonus, Task, never
 
 TILE = 1024  # rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache
-CHUNK = 10  # steps that a fused rollout takes at once
+CHUNK = 10  # steps that a fused rollout takes at once, where it moves finished rows to the last of them
+STOPPING_CHUNK = 20  # likewise, where it does not
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _tile_returns(
 ) -> NDArray[np.float64]:
     """Returns of B rows, each with a start of its own, [B]."""
     members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
-    bonus, span = objective.bonus, CHUNK if hasattr(dynamics, "rollout") else 1
+    bonus, span = objective.bonus, _span(dynamics, task)
     totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
     running = np.arange(rows)  # rows that everything below still holds
     now = np.broadcast_to(obs, (members, *obs.shape))
@@ -168,6 +169,8 @@ def _tile_returns(
                 np.maximum(total[1], bonus.feature(following), out=total[1], where=live)
             live &= ~task.terminated(following)
             now = following
+            if not live.any():
+                break
         some = live.any(axis=0)
         if not some.all():
             gone, kept = np.flatnonzero(~some), np.flatnonzero(some)
@@ -186,6 +189,18 @@ def _tile_returns(
     return worth
 
 
+def _stops(dynamics: Dynamics, task: Task) -> bool:
+    """Whether a fused rollout moves no finished row of this task: it is told where they end, or they never do."""
+    return getattr(dynamics, "stops", False) and (isinstance(task.terminated, Ends) or task.terminated is never)
+
+
+def _span(dynamics: Dynamics, task: Task) -> int:
+    """Steps that are asked for at once."""
+    if not hasattr(dynamics, "rollout"):
+        return 1
+    return STOPPING_CHUNK if _stops(dynamics, task) else CHUNK
+
+
 def _ahead(
     dynamics: Dynamics, task: Task, now: NDArray[Any], actions: NDArray[Any], live: NDArray[np.bool_]
 ) -> NDArray[Any]:
@@ -193,7 +208,7 @@ def _ahead(
     rollout = getattr(dynamics, "rollout", None)
     if rollout is None:
         ahead = dynamics(now, actions[:, 0])[..., None, :]
-    elif getattr(dynamics, "stops", False) and isinstance(task.terminated, Ends):
+    elif _stops(dynamics, task) and isinstance(task.terminated, Ends):
         ahead = rollout(now, actions, ends=task.terminated, live=live)
     else:
         ahead = rollout(now, actions)
