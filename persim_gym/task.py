@@ -66,7 +66,8 @@ class Ends:
         """
         known = self.where in ("any", "all", "not all") and len(self.comparisons) > 0
         for of, sense, number in self.comparisons:
-            counted = of.start >= 0 and of.step == 1 and len(of) > 0 if isinstance(of, range) else of >= 0
+            each = of if isinstance(of, range) and of.step == 1 else (of,)
+            counted = len(each) > 0 and isinstance(each[0], int) and each[0] >= 0
             known = known and counted and sense in SENSES and number == number
         if not known:
             raise ValueError(
