@@ -3,7 +3,7 @@
 Needs the extra: pip install -c constraints.txt -e '.[benchmarks]'. Set OMP_NUM_THREADS to the number of cores.
 Everything is measured in one process, in turns, on the threads that torch has; the time is the median of the rounds.
 The peers plan in a plain multilayer perceptron with as many members; ours is PerSim's own network, which multiplies
-three encoders and is larger. Nothing terminates, so that every candidate is rolled out to the end.
+three encoders and is larger. Nothing terminates but in the part `ends`, so that every candidate is rolled out whole.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from persim_gym.task import Task, never
 
 SMALL = ModelShape(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
 LARGE = ModelShape(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
-PARTS = ("a", "b", "growth", "true", "agreement")
+PARTS = ("a", "b", "growth", "ends", "true", "agreement")
 FORWARD = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
 
 
@@ -196,6 +196,32 @@ def growth(rounds: int) -> None:
         print(f"  {name:9s} {value * 1e3:7.1f} ms   of alone: {value / seconds['alone']:.2f}")
 
 
+def ends(rounds: int) -> None:
+    """Time of returns where candidates end on the way: told as a rule, by a function of the same, and if none did."""
+    print("\nreturns of candidates that end: ms, beside the share of steps before the end")
+    cases = [(name, True) for name in ("cartpole", "mountaincar")]
+    for name, learned in [*cases, ("cartpole", False), ("mountaincar", False), ("hopper", False)]:
+        domain, rng = DOMAINS[name], np.random.default_rng(0)
+        dynamics = load_simulator(f"{name}/random-v0").dynamics(2) if learned else domain.dynamics(2)
+        obs = np.array([0.3, 0.03]) if name == "mountaincar" else domain.observe(domain.initial_state(rng, 1)[0])
+        space, shape = domain.action_space, (1000, 50) if domain.action_space.shape == () else (200, 30)
+        drawn = rng.integers(space.n, size=shape) if space.shape == () else rng.uniform(-1, 1, (*shape, *space.shape))
+        reward, terminated = domain.task
+        tasks = {
+            "rule": domain.task,
+            "function": Task(reward, lambda next_obs, rule=terminated: rule(next_obs)),
+            "never": Task(reward, never),
+        }
+        calls = {
+            kind: lambda task=task, given=(dynamics, obs, drawn): rollout_returns(given[0], task, *given[1:])
+            for kind, task in tasks.items()
+        }
+        one = Task(lambda obs, action, next_obs: next_obs[..., 0] * 0 + 1.0, terminated)
+        share = rollout_returns(dynamics, one, obs, drawn).mean() / shape[1]
+        times = "  ".join(f"{kind} {value * 1e3:6.2f}" for kind, value in measure(calls, rounds).items())
+        print(f"  {name:12s} {'simulator' if learned else 'true':10s} {times}   share of steps {share:.0%}")
+
+
 def true_robot(rounds: int) -> None:
     """A CEM decision in the true HalfCheetah beside mujoco.rollout alone."""
     import mujoco
@@ -329,6 +355,8 @@ def main() -> None:
             case(title, shape, CEM(iterations=5), max(3, arguments.rounds // 4))
     if "growth" in arguments.what:
         growth(arguments.rounds)
+    if "ends" in arguments.what:
+        ends(arguments.rounds)
     if "true" in arguments.what:
         true_robot(arguments.rounds)
     if "agreement" in arguments.what:

@@ -4,8 +4,11 @@ Everything here is a pure function of arrays that uses operators and methods onl
 NumPy arrays and torch tensors, one row or millions.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
 """A NumPy array or a torch tensor of any shape."""
@@ -19,7 +22,8 @@ class Task(NamedTuple):
 
     Attributes:
         reward: Maps (obs [..., D], action [...] or [..., A], next_obs [..., D]) to the reward, [...].
-        terminated: Maps next_obs [..., D] to whether the episode ends there, bool [...].
+        terminated: Maps next_obs [..., D] to whether the episode ends there, bool [...]. Best an `Ends`, where the
+            rule is one.
     """
 
     reward: Callable[[Array, Array, Array], Array]
@@ -29,6 +33,73 @@ class Task(NamedTuple):
 def never(next_obs: Array) -> Array:
     """Termination of a task that only its time limit ends: False, [...], but for an observation of NaN."""
     return next_obs[..., 0] != next_obs[..., 0]
+
+
+SENSES: dict[str, Callable[[Array, float], Array]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A termination told by comparisons of the next observation, which compiled rollouts can therefore apply.
+
+    No comparison holds of NaN: "any" and "all" do not end there, "not all" does.
+
+    Attributes:
+        where: The episode ends where "any" comparison holds, where "all" of them do, or where "not all" do.
+        comparisons: Component of the observation, or a range of them, each of which is compared; one of <, <=, > and
+            >=; a number. Such as `(0, ">=", 0.5)`.
+    """
+
+    where: Literal["any", "all", "not all"]
+    comparisons: tuple[tuple[int | range, str, float], ...]
+
+    def __post_init__(self) -> None:
+        """Checks the rule.
+
+        Raises:
+            ValueError: If it is not one.
+        """
+        known = self.where in ("any", "all", "not all") and len(self.comparisons) > 0
+        for of, sense, number in self.comparisons:
+            each = of if isinstance(of, range) and of.step == 1 else (of,)
+            counted = len(each) > 0 and isinstance(each[0], int) and each[0] >= 0
+            known = known and counted and sense in SENSES and number == number
+        if not known:
+            raise ValueError(
+                f'{self.where!r} of {self.comparisons!r} is no end; write "any", "all" or "not all" of comparisons '
+                'such as (0, ">=", 0.5) or (range(2, 11), "<", 100.0), components counted from 0'
+            )
+        # Python's own numbers take the precision of whatever array they are compared with.
+        plain = tuple((of, sense, float(number)) for of, sense, number in self.comparisons)
+        object.__setattr__(self, "comparisons", plain)
+
+    @property
+    def each(self) -> list[tuple[int, str, float]]:
+        """The comparisons of single components."""
+        return [
+            (component, sense, number)
+            for of, sense, number in self.comparisons
+            for component in (of if isinstance(of, range) else (of,))
+        ]
+
+    def __call__(self, next_obs: Array) -> Array:
+        """Whether the episode ends at next_obs [..., D], bool [...]."""
+        found = reduce(operator.or_ if self.where == "any" else operator.and_, self._holding(next_obs))
+        return ~found if self.where == "not all" else found
+
+    def _holding(self, next_obs: Array) -> Iterator[Array]:
+        """Whether each comparison holds, of a range any or all of its components, bool [...]."""
+        for of, sense, number in self.comparisons:
+            if isinstance(of, range):
+                holds = SENSES[sense](next_obs[..., of.start : of.stop], number)
+                yield holds.any(-1) if self.where == "any" else holds.all(-1)
+            else:
+                yield SENSES[sense](next_obs[..., of], number)
 
 
 class PeakBonus(NamedTuple):

@@ -16,11 +16,20 @@ from persim_gym.envs.mujoco_domain import (
     uniform_noise,
 )
 from persim_gym.envs.mujoco_physics import Robot
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 CONTROL_COST = 0.5
 HEALTHY_REWARD = 1.0  # a step
 MIN_HEIGHT, MAX_HEIGHT = 0.2, 1.0  # m
+UNHEALTHY = Ends(
+    "not all",
+    (
+        (1, ">=", MIN_HEIGHT),
+        (1, "<=", MAX_HEIGHT),
+        (range(27), ">", -math.inf),
+        (range(27), "<", math.inf),
+    ),
+)
 
 JOINTS = tuple(f"{joint} {leg}" for leg in range(1, 5) for joint in ("hip", "ankle"))
 
@@ -35,25 +44,16 @@ ROBOT = Robot(
 )
 
 
-def _healthy(obs: Array) -> Array:
-    height = obs[..., 1]
-    return (height >= MIN_HEIGHT) & (height <= MAX_HEIGHT) & (abs(obs) < math.inf).all(-1)
-
-
-def _terminated(next_obs: Array) -> Array:
-    return ~_healthy(next_obs)
-
-
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
     """Gymnasium's without its cost of contact forces, which the observation does not show."""
-    return next_obs[..., 0] + HEALTHY_REWARD * _healthy(next_obs) - CONTROL_COST * (action * action).sum(-1)
+    return next_obs[..., 0] + HEALTHY_REWARD * ~UNHEALTHY(next_obs) - CONTROL_COST * (action * action).sum(-1)
 
 
 DOMAIN = robot_domain(
     title="Ant",
     summary="walk with a four-legged robot; mass and joint damping differ",
     robot=ROBOT,
-    task=Task(_reward, _terminated),
+    task=Task(_reward, UNHEALTHY),
     positions=(*FREE_POSITIONS, *joint_angles(JOINTS)),
     velocities=(*FREE_VELOCITIES, *joint_velocities(JOINTS)),
     action_space=spaces.Box(-1.0, 1.0, (8,), dtype=np.float32),

@@ -11,7 +11,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain, Physics, stack_state
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 GRAVITY = 9.8  # m/s²
 CART_MASS = 1.0  # kg
@@ -20,10 +20,7 @@ TOTAL_MASS = POLE_MASS + CART_MASS
 TIME_STEP = 0.02  # s
 MAX_POSITION = 2.4  # m
 MAX_ANGLE = 12 * 2 * math.pi / 360  # rad
-
-
-def _terminated(next_obs: Array) -> Array:
-    return (abs(next_obs[..., 0]) > MAX_POSITION) | (abs(next_obs[..., 2]) > MAX_ANGLE)
+FALLEN = Ends("any", ((0, "<", -MAX_POSITION), (0, ">", MAX_POSITION), (2, "<", -MAX_ANGLE), (2, ">", MAX_ANGLE)))
 
 
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
@@ -86,7 +83,7 @@ _HIGH = np.array([MAX_POSITION * 2, UNBOUNDED, MAX_ANGLE * 2, UNBOUNDED], dtype=
 DOMAIN = Domain(
     title="CartPole",
     summary="balance a pole on a cart; push force and pole length differ",
-    task=Task(_reward, _terminated),
+    task=Task(_reward, FALLEN),
     covariates=(Covariate("force", 2.0, 18.0, 10.0, "N"), Covariate("length", 0.15, 0.85, 0.5, "m")),
     observation_names=("position (m)", "velocity (m/s)", "angle (rad)", "angular velocity (rad/s)"),
     observation_space=spaces.Box(-_HIGH, _HIGH, dtype=np.float32),

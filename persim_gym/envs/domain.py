@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.task import Array, Dynamics, PeakBonus, Task
+from persim_gym.task import Array, Dynamics, Ends, PeakBonus, Task
 
 POPULATION_SIZE = 500  # thesis p. 34
 POPULATION_SEED = 2021
@@ -206,9 +206,15 @@ class TrueDynamics:
 
 
 class RollingDynamics(TrueDynamics):
-    """True dynamics whose physics keep the whole state from one step to the next."""
+    """True dynamics whose physics keep the whole state from one step to the next.
 
-    def rollout(self, obs: Array, actions: Array) -> Array:
+    Attributes:
+        stops: Whether `rollout` may be told where rows end.
+    """
+
+    stops = True
+
+    def rollout(self, obs: Array, actions: Array, ends: Ends | None = None, live: Array = None) -> Array:
         """Observations that follow h actions, [..., h, D].
 
         As h calls one after the other, up to the tolerance of the contact solver, which goes on from its last step.
@@ -216,5 +222,8 @@ class RollingDynamics(TrueDynamics):
         Args:
             obs: [..., D].
             actions: [..., h, A].
+            ends: Where the episode ends; a row is stepped no further then, and its observation repeated.
+            live: Which rows are stepped at all, [...]; None for all of them.
         """
-        return self.observe(self.step.rollout(self.embed(obs), actions))  # type: ignore[attr-defined]
+        ended = None if ends is None else lambda state: ends(self.observe(state))
+        return self.observe(self.step.rollout(self.embed(obs), actions, ended, live))  # type: ignore[attr-defined]

@@ -14,13 +14,23 @@ from persim_gym.envs.mujoco_domain import (
     uniform_noise,
 )
 from persim_gym.envs.mujoco_physics import Robot
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 CONTROL_COST = 1e-3
 HEALTHY_REWARD = 1.0  # a step
 MIN_HEIGHT = 0.7  # m
 MAX_PITCH = 0.2  # rad
 MAX_VALUE = 100.0  # of every angle (rad) and velocity (m/s, rad/s)
+UNHEALTHY = Ends(
+    "not all",
+    (
+        (1, ">", MIN_HEIGHT),
+        (2, ">", -MAX_PITCH),
+        (2, "<", MAX_PITCH),
+        (range(2, 11), ">", -MAX_VALUE),
+        (range(2, 11), "<", MAX_VALUE),
+    ),
+)
 
 JOINTS = ("thigh", "leg", "foot")
 
@@ -35,24 +45,15 @@ ROBOT = Robot(
 )
 
 
-def _healthy(obs: Array) -> Array:
-    height, pitch = obs[..., 1], obs[..., 2]
-    return (height > MIN_HEIGHT) & (abs(pitch) < MAX_PITCH) & (abs(obs[..., 2:]) < MAX_VALUE).all(-1)
-
-
-def _terminated(next_obs: Array) -> Array:
-    return ~_healthy(next_obs)
-
-
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
-    return next_obs[..., 0] + HEALTHY_REWARD * _healthy(next_obs) - CONTROL_COST * (action * action).sum(-1)
+    return next_obs[..., 0] + HEALTHY_REWARD * ~UNHEALTHY(next_obs) - CONTROL_COST * (action * action).sum(-1)
 
 
 DOMAIN = robot_domain(
     title="Hopper",
     summary="hop with a one-legged planar robot; mass and joint damping differ",
     robot=ROBOT,
-    task=Task(_reward, _terminated),
+    task=Task(_reward, UNHEALTHY),
     positions=(*PLANAR_POSITIONS, *joint_angles(JOINTS)),
     velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),  # Gymnasium clips them to ±10
     action_space=spaces.Box(-1.0, 1.0, (3,), dtype=np.float32),

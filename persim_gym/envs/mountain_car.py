@@ -10,22 +10,19 @@ from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
-from persim_gym.task import Array, PeakBonus, Task
+from persim_gym.task import Array, Ends, PeakBonus, Task
 
 MIN_POSITION = -1.2
 MAX_POSITION = 0.6
 MAX_SPEED = 0.07  # a step
 GOAL_POSITION = 0.5
 FORCE = 0.001  # of the engine, a step
-
-
-def _terminated(next_obs: Array) -> Array:
-    return (next_obs[..., 0] >= GOAL_POSITION) & (next_obs[..., 1] >= 0.0)
+AT_GOAL = Ends("all", ((0, ">=", GOAL_POSITION), (1, ">=", 0.0)))
 
 
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
     """0 at the goal, -1 elsewhere, which the sums of thesis Table A.1 fit (its text writes +1 at the goal)."""
-    return _terminated(next_obs) * 1.0 - 1.0
+    return AT_GOAL(next_obs) * 1.0 - 1.0
 
 
 def _position(next_obs: Array) -> Array:
@@ -76,7 +73,7 @@ class MountainCarRenderer:
 DOMAIN = Domain(
     title="MountainCar",
     summary="drive an under-powered car up a hill; gravity differs",
-    task=Task(_reward, _terminated),
+    task=Task(_reward, AT_GOAL),
     covariates=(Covariate("gravity", 0.0001, 0.0035, 0.0025),),
     observation_names=("position", "velocity (a step)"),
     observation_space=spaces.Box(

@@ -165,12 +165,21 @@ class RobotPhysics:
         next_state[..., 0] = (next_state[..., 1] - state[..., 1]) / (batch.model.opt.timestep * self.robot.frame_skip)
         return next_state
 
-    def rollout(self, state: Array, actions: Array) -> NDArray[np.float64]:
+    def rollout(
+        self,
+        state: Array,
+        actions: Array,
+        ended: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
+        live: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float64]:
         """States that follow h actions, as h calls one after the other, with less copying.
 
         Args:
             state: [..., S].
             actions: [..., h, A]; leading dimensions broadcast.
+            ended: Maps states, [..., S], to whether a row ends there: it is stepped no further, its state is repeated.
+                None for nowhere.
+            live: Which rows are stepped at all, [...]; None for all of them.
 
         Returns:
             [..., h, S].
@@ -179,12 +188,17 @@ class RobotPhysics:
         batch, motion, control = self._simulations_of(rows)
         motion[...] = state[..., 1:]
         states = np.empty((*rows, actions.shape[-2], self.robot.state_size))
+        runs = np.ones(rows, dtype=np.bool_) if live is None else np.array(np.broadcast_to(live, rows))
+        seconds = batch.model.opt.timestep * self.robot.frame_skip
         for t in range(actions.shape[-2]):
+            following = states[..., t, :]
             control[...] = actions[..., t, :]
-            batch.step(nstep=self.robot.frame_skip)
-            states[..., t, 1:] = motion
-        before = np.concatenate([np.broadcast_to(state[..., None, 1], (*rows, 1)), states[..., :-1, 1]], axis=-1)
-        states[..., 0] = (states[..., 1] - before) / (batch.model.opt.timestep * self.robot.frame_skip)
+            batch.step(None if runs.all() else np.flatnonzero(runs), nstep=self.robot.frame_skip)
+            following[..., 1:] = motion
+            following[..., 0] = np.where(runs, (following[..., 1] - state[..., 1]) / seconds, state[..., 0])
+            if ended is not None:
+                runs &= ~ended(following)
+            state = following
         return states
 
     def _simulations_of(self, rows: tuple[int, ...]) -> _Simulations:

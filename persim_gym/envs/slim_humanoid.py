@@ -14,12 +14,13 @@ from persim_gym.envs.mujoco_domain import (
     uniform_noise,
 )
 from persim_gym.envs.mujoco_physics import Robot
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 FORWARD_REWARD = 1.25  # a m/s
 CONTROL_COST = 0.1
 HEALTHY_REWARD = 5.0  # a step
 MIN_HEIGHT, MAX_HEIGHT = 1.0, 2.0  # m
+UNHEALTHY = Ends("not all", ((1, ">", MIN_HEIGHT), (1, "<", MAX_HEIGHT)))
 
 JOINTS = (
     *(f"abdomen {axis}" for axis in "zyx"),
@@ -38,26 +39,17 @@ ROBOT = Robot(
 )
 
 
-def _healthy(obs: Array) -> Array:
-    height = obs[..., 1]
-    return (height > MIN_HEIGHT) & (height < MAX_HEIGHT)
-
-
-def _terminated(next_obs: Array) -> Array:
-    return ~_healthy(next_obs)
-
-
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
     """Gymnasium's without its cost of contact forces, and of the torso's velocity instead of the centre of mass's."""
     forward = FORWARD_REWARD * next_obs[..., 0]
-    return forward + HEALTHY_REWARD * _healthy(next_obs) - CONTROL_COST * (action * action).sum(-1)
+    return forward + HEALTHY_REWARD * ~UNHEALTHY(next_obs) - CONTROL_COST * (action * action).sum(-1)
 
 
 DOMAIN = robot_domain(
     title="SlimHumanoid",
     summary="walk upright with a humanoid robot; mass and joint damping differ",
     robot=ROBOT,
-    task=Task(_reward, _terminated),
+    task=Task(_reward, UNHEALTHY),
     positions=(*FREE_POSITIONS, *joint_angles(JOINTS)),
     velocities=(*FREE_VELOCITIES, *joint_velocities(JOINTS)),
     action_space=spaces.Box(-0.4, 0.4, (17,), dtype=np.float32),

@@ -14,12 +14,13 @@ from persim_gym.envs.mujoco_domain import (
     uniform_noise,
 )
 from persim_gym.envs.mujoco_physics import Robot
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 CONTROL_COST = 1e-3
 HEALTHY_REWARD = 1.0  # a step
 MIN_HEIGHT, MAX_HEIGHT = 0.8, 2.0  # m
 MAX_PITCH = 1.0  # rad
+UNHEALTHY = Ends("not all", ((1, ">", MIN_HEIGHT), (1, "<", MAX_HEIGHT), (2, ">", -MAX_PITCH), (2, "<", MAX_PITCH)))
 
 JOINTS = ("right thigh", "right leg", "right foot", "left thigh", "left leg", "left foot")
 
@@ -34,24 +35,15 @@ ROBOT = Robot(
 )
 
 
-def _healthy(obs: Array) -> Array:
-    height, pitch = obs[..., 1], obs[..., 2]
-    return (height > MIN_HEIGHT) & (height < MAX_HEIGHT) & (abs(pitch) < MAX_PITCH)
-
-
-def _terminated(next_obs: Array) -> Array:
-    return ~_healthy(next_obs)
-
-
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
-    return next_obs[..., 0] + HEALTHY_REWARD * _healthy(next_obs) - CONTROL_COST * (action * action).sum(-1)
+    return next_obs[..., 0] + HEALTHY_REWARD * ~UNHEALTHY(next_obs) - CONTROL_COST * (action * action).sum(-1)
 
 
 DOMAIN = robot_domain(
     title="Walker2d",
     summary="walk with a two-legged planar robot; mass and joint damping differ",
     robot=ROBOT,
-    task=Task(_reward, _terminated),
+    task=Task(_reward, UNHEALTHY),
     positions=(*PLANAR_POSITIONS, *joint_angles(JOINTS)),
     velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),  # Gymnasium clips them to ±10
     action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),

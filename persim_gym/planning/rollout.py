@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.simulator.threads import run_each
-from persim_gym.task import Dynamics, PeakBonus, Task
+from persim_gym.task import Dynamics, Ends, PeakBonus, Task, never
 
 TILE = 1024  # rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache
-CHUNK = 10  # steps that a fused rollout takes at once: between chunks, finished rows are dropped
-COMPACT_BELOW = 0.8  # share of running rows under which finished ones are dropped: dropping takes time too
+CHUNK = 10  # steps that a fused rollout takes at once, where it moves finished rows to the last of them
+STOPPING_CHUNK = 20  # likewise, where it does not
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,17 @@ def rollout_returns(
     """Mean return over ensemble members of each candidate action sequence.
 
     Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not.
-    Candidates that every member has finished are dropped once they are a fifth of those rolled out together.
+    A candidate that every member has finished is dropped at once; by fused rollouts that stop (see `dynamics`) a member
+    at a time, by others every `CHUNK` steps.
 
     Args:
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
             [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
             `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D]. Where its attribute `concurrent` is true, it may be called from several threads at once, and
-            so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
+            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, and
+            moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows of which members
+            still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from several threads at
+            once, and so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
@@ -140,16 +143,16 @@ def _tile_returns(
 ) -> NDArray[np.float64]:
     """Returns of B rows, each with a start of its own, [B]."""
     members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
-    fused, bonus = getattr(dynamics, "rollout", None), objective.bonus
-    totals, peaks = np.zeros((members, rows)), np.zeros((members, rows))
+    bonus, span = objective.bonus, _span(dynamics, task)
+    totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
     running = np.arange(rows)  # rows that everything below still holds
     now = np.broadcast_to(obs, (members, *obs.shape))
-    total, peak = np.zeros((members, rows)), np.full((members, rows), -np.inf)
+    total = totals.copy()
+    total[1:] = -np.inf
     live = np.ones((members, rows), dtype=np.bool_)
-    span = CHUNK if fused else 1
     for start in range(0, horizon, span):
-        part = actions[:, start : start + span]
-        ahead = fused(now, part) if fused else dynamics(now, part[:, 0])[..., None, :]  # [M, B, h, D]
+        part = actions[running, start : start + span]
+        ahead = _ahead(dynamics, task, now, part, live)
         if ahead.shape[:2] != now.shape[:2]:
             raise ValueError(
                 f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
@@ -161,26 +164,55 @@ def _tile_returns(
             reward = np.asarray(task.reward(now, part[:, t], following), dtype=np.float64)
             if not finite:
                 reward = np.where(np.isfinite(following).all(axis=-1), reward, np.nan)
-            total += np.where(live, reward, 0.0)
+            np.add(total[0], reward, out=total[0], where=live)
             if bonus is not None:
-                peak = np.maximum(peak, np.where(live, bonus.feature(following), -np.inf))
+                np.maximum(total[1], bonus.feature(following), out=total[1], where=live)
             live &= ~task.terminated(following)
             now = following
+            if not live.any():
+                break
         some = live.any(axis=0)
-        if some.mean() < COMPACT_BELOW:
-            totals[:, running], peaks[:, running] = total, peak
-            running, actions, now = running[some], actions[some], now[:, some]
-            total, peak, live = total[:, some], peak[:, some], live[:, some]
+        if not some.all():
+            gone, kept = np.flatnonzero(~some), np.flatnonzero(some)
+            totals[..., running[gone]] = total[..., gone]
+            running, now = running[kept], now.take(kept, axis=1)
+            total, live = total.take(kept, axis=2), live.take(kept, axis=1)
             if not len(running):
                 break
-    totals[:, running], peaks[:, running] = total, peak
+    totals[..., running] = total
     if bonus is not None:
-        totals += bonus.weight * horizon * peaks
-    worth: NDArray[np.float64] = totals.mean(axis=0)
+        totals[0] += bonus.weight * horizon * totals[1]
+    worth: NDArray[np.float64] = totals[0].mean(axis=0)
     if objective.pessimism:
-        worth -= objective.pessimism * totals.std(axis=0)
+        worth -= objective.pessimism * totals[0].std(axis=0)
     worth[~np.isfinite(worth)] = np.nan
     return worth
+
+
+def _stops(dynamics: Dynamics, task: Task) -> bool:
+    """Whether a fused rollout moves no finished row of this task: it is told where they end, or they never do."""
+    return getattr(dynamics, "stops", False) and (isinstance(task.terminated, Ends) or task.terminated is never)
+
+
+def _span(dynamics: Dynamics, task: Task) -> int:
+    """Steps that are asked for at once."""
+    if not hasattr(dynamics, "rollout"):
+        return 1
+    return STOPPING_CHUNK if _stops(dynamics, task) else CHUNK
+
+
+def _ahead(
+    dynamics: Dynamics, task: Task, now: NDArray[Any], actions: NDArray[Any], live: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Observations that follow the next steps, [M, B, h, D]; h is 1 where dynamics have no `rollout`."""
+    rollout = getattr(dynamics, "rollout", None)
+    if rollout is None:
+        ahead = dynamics(now, actions[:, 0])[..., None, :]
+    elif _stops(dynamics, task) and isinstance(task.terminated, Ends):
+        ahead = rollout(now, actions, ends=task.terminated, live=live)
+    else:
+        ahead = rollout(now, actions)
+    return ahead  # type: ignore[no-any-return]
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:

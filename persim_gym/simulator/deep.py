@@ -6,9 +6,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persim_gym.simulator.dense import dense, hand_over
+from persim_gym.simulator.ends import compiled, line_up, step_out
 from persim_gym.simulator.networks import SILU_LOWEST, Network
 from persim_gym.simulator.threads import Piece, run_pieces
 from persim_gym.simulator.vectors import LANES
+from persim_gym.task import Ends
 
 MOST = 4096  # candidates rolled out together; within, `LANES` at a time
 
@@ -16,9 +18,8 @@ MOST = 4096  # candidates rolled out together; within, `LANES` at a time
 class DeepRollout:
     """Rolls out one agent's candidates; observations are float32.
 
-    Action factors are evaluated once for all steps. Weights and inputs of layers after the first are bytes where the
-    processor multiplies those; a member's prediction then moves by far less than members differ. A unit that is not
-    finite is not forgotten.
+    Weights and inputs of layers after the first are bytes where the processor multiplies those; a member's prediction
+    then moves by far less than members differ. A unit that is not finite is not forgotten.
     """
 
     def __init__(
@@ -44,23 +45,29 @@ class DeepRollout:
         self._silu, self._shift = silu, shift.detach().numpy()
         self._bounds = np.stack([bound.detach().numpy() for bound in bounds])
 
-    def __call__(self, obs: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(
+        self, obs: NDArray[np.float32], actions: NDArray[np.float32], live: NDArray[np.bool_], ends: Ends | None
+    ) -> NDArray[np.float32]:
         """Observations that follow, [M, C, h, D + E], each component of each step contiguous in memory.
 
         Args:
             obs: [M, C, D].
             actions: [C, h, A].
+            live: Which candidates of which members run, [M, C]; the others stay where they are.
+            ends: Where one ends and stays; None for nowhere.
         """
         members, candidates, _ = obs.shape
         out = np.empty((actions.shape[1], len(self._shift), members, candidates), dtype=np.float32)
         obs = np.ascontiguousarray(obs, dtype=np.float32)
         actions = np.ascontiguousarray(actions, dtype=np.float32)
+        rule = compiled(ends)
 
         def run(piece: Piece) -> None:
             m, rows = piece
             state, action = ((*(part[m] for part in network[:5]), network.widths) for network in self._networks)
             settings = self._networks[0].per, self._silu, self._factor[m], self._shift, self._bounds
-            _roll(obs[m, rows], actions[rows], *state, *action, *settings, out[:, :, m, rows])
+            where = live[m, rows], rule
+            _roll(obs[m, rows], actions[rows], *where, *state, *action, *settings, out[:, :, m, rows])
 
         run_pieces(run, members, candidates, MOST)
         return out.transpose(2, 3, 0, 1)
@@ -89,44 +96,49 @@ def _forward(x, first, biases, rest, rest_scales, rest_biases, widths, per, silu
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _roll(  # type: ignore
-    obs, actions, first, biases, rest, rest_scales, rest_biases, widths,
+    obs, actions, live, rule, first, biases, rest, rest_scales, rest_biases, widths,
     a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, silu, factor, shift, bounds, out,
 ):  # fmt: skip
-    """One member's candidates through all steps; `out` is [h, D + E, C]."""
+    """One member's candidates through all steps; `out` is [h, D + E, C]. Returns the steps that candidates took."""
     candidates, size = obs.shape
     steps, action_size = actions.shape[1], actions.shape[2]
     outs, rank = out.shape[1], len(factor)
     most = max(widths[1:].max(), a_widths[1:].max()) * LANES
     values, work = np.empty(most, dtype=np.float32), np.empty(most // per, dtype=rest.dtype)
     level = np.empty(LANES, dtype=np.float32)
+    running = np.empty(candidates, dtype=np.int64)
+    left, taken = line_up(live, obs, out, running), 0
+    done = np.empty(candidates, dtype=np.uint8)
     now = np.empty((size, LANES), dtype=np.float32)
     push = np.empty((action_size, LANES), dtype=np.float32)
     v = np.empty((widths[-1], LANES), dtype=np.float32)
-    w = np.empty((steps, a_widths[-1], LANES), dtype=np.float32)
+    w = np.empty((a_widths[-1], LANES), dtype=np.float32)
     total = np.empty(LANES, dtype=np.float32)
-    for low in range(0, candidates, LANES):
-        count = min(LANES, candidates - low)
-        for t in range(steps):
-            for i in range(LANES):  # spare lanes repeat the last candidate
+    for t in range(steps):
+        taken += left
+        if t and left < candidates:
+            out[t] = out[t - 1]  # what follows overwrites candidates that run
+        for low in range(0, left, LANES):
+            count = min(LANES, left - low)
+            for i in range(LANES):
+                c = running[low + min(i, count - 1)]  # spare lanes repeat the last candidate
                 for d in range(action_size):
-                    push[d, i] = actions[low + min(i, count - 1), t, d]
+                    push[d, i] = actions[c, t, d]
+                for d in range(size):
+                    now[d, i] = out[t - 1, d, c] if t else obs[c, d]
             _forward(
                 push, a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, silu,
-                values, work, level, w[t],
+                values, work, level, w,
             )  # fmt: skip
             for r in range(rank):
                 for i in range(LANES):
-                    w[t, r, i] *= factor[r]
-        for i in range(LANES):
-            for d in range(size):
-                now[d, i] = obs[low + min(i, count - 1), d]
-        for t in range(steps):
+                    w[r, i] *= factor[r]
             _forward(now, first, biases, rest, rest_scales, rest_biases, widths, per, silu, values, work, level, v)
             for d in range(outs):
                 total[:] = shift[d]
                 for r in range(rank):
                     for i in range(LANES):
-                        total[i] += v[d * rank + r, i] * w[t, r, i]
+                        total[i] += v[d * rank + r, i] * w[r, i]
                 for i in range(LANES):
                     following = total[i] + now[d, i] if d < size else total[i]
                     # Written so that a NaN stays one: both comparisons with it are false.
@@ -135,6 +147,8 @@ def _roll(  # type: ignore
                     elif following > bounds[1, d]:
                         following = bounds[1, d]
                     total[i] = following
-                if d < size:
-                    now[d] = total
-                out[t, d, low : low + count] = total[:count]
+                for i in range(count):
+                    out[t, d, running[low + i]] = total[i]
+        if len(rule[0]):
+            left = step_out(rule, out[t], running, left, done)
+    return taken

@@ -14,6 +14,7 @@ from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import rollout
 from persim_gym.simulator.networks import Ensemble, networks
+from persim_gym.task import Ends
 
 GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
 
@@ -32,6 +33,7 @@ class AgentDynamics:
         members: Ensemble size M.
         factor: The agent's latent factor by member, [M, R].
         concurrent: Whether `rollout` may be called from several threads at once; not on a GPU, which is one device.
+        stops: Whether `rollout` is best told where candidates end; not on a GPU, which would wait for the answers.
         tile: Rows that `rollout` is best given at once; None for what suits a processor's cache.
     """
 
@@ -41,6 +43,7 @@ class AgentDynamics:
         self.members = s.members
         self.factor = factor.detach()
         self.concurrent = not factor.is_cuda
+        self.stops = not factor.is_cuda
         self.tile = GPU_TILE if factor.is_cuda else None
         self._model = model
         self._shape = s
@@ -90,7 +93,13 @@ class AgentDynamics:
         )
         return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
 
-    def rollout(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
+    def rollout(
+        self,
+        obs: NDArray[Any],
+        actions: NDArray[Any],
+        ends: Ends | None = None,
+        live: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
         """Observations that follow h actions, as h calls one after the other, but faster.
 
         Small models agree with the calls up to float32 rounding. Deep ones of continuous actions round the weights and
@@ -99,29 +108,52 @@ class AgentDynamics:
         Args:
             obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.
             actions: int64 [C, h] or float32 [C, h, A].
+            ends: Where the episode ends. A member moves a candidate that has ended there no further, and costs no more
+                time of it; where it ended is repeated.
+            live: Which candidates a member moves at all, [M, C]; None for all of them.
 
         Returns:
-            [M, C, h, D + E].
+            [M, C, h, D + E]; of candidates that are not moved at all, any finite number.
 
         Raises:
-            ValueError: If the shapes do not match or an action is not one of the model's.
+            ValueError: If the shapes do not match, an action is not one of the model's, or `ends` compares components
+                that predictions have not.
         """
         s = self._shape
         actions = np.asarray(actions)
         expected = actions.shape[:2] if s.n_actions else (*actions.shape[:2], s.action_dim)
-        fits = np.shape(obs)[:2] == (self.members, len(actions)) and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
+        rows = self.members, len(actions)
+        live = np.ones(rows, dtype=np.bool_) if live is None else np.asarray(live, dtype=np.bool_)
+        fits = np.shape(obs)[:2] == live.shape == rows and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
         if not fits or actions.shape != expected:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
         if s.n_actions and not self._known(actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
-        if self._fused is not None:
-            return self._fused(np.asarray(obs)[..., : s.obs_dim], actions)
+        if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
+            raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
+        rollout = self._step_by_step if self._fused is None else self._fused
+        return rollout(np.asarray(obs)[..., : s.obs_dim], actions, live, ends)
+
+    @torch.no_grad()
+    def _step_by_step(
+        self, obs: NDArray[Any], actions: NDArray[Any], live: NDArray[np.bool_], ends: Ends | None
+    ) -> NDArray[np.float32]:
+        """As the compiled rollouts, but members move a candidate until the last of them has ended it."""
         now, moves = self._moved(obs, actions)
+        now = with_extra(now, self._shape.extra_dim)
+        runs = None if ends is None and live.all() else torch.tensor(live, device=now.device)
         steps: list[Tensor] = []
-        with torch.no_grad():
-            for t in range(actions.shape[1]):
+        for t in range(actions.shape[1]):
+            if runs is None:
                 now = self._following(now, moves[:, t])
-                steps.append(now)
+            else:
+                some = runs.any(dim=0)
+                following = self._following(now[:, some], moves[some, t])
+                now = now.clone()
+                now[:, some] = torch.where(runs[:, some, None], following, now[:, some])
+                if ends is not None:
+                    runs &= ~ends(now)
+            steps.append(now)
         return torch.stack(steps, dim=2).cpu().numpy()
 
     def _known(self, actions: NDArray[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from persim_gym.task import Array, Task
+from persim_gym.task import Array, Ends, Task
 
 LEARNED = "learned"
 DOMAIN = "domain"
@@ -113,15 +113,11 @@ def _space(stored: Mapping[str, Any]) -> spaces.Space[Any]:
 
 def learned_task(obs_dim: int) -> Task:
     """The task whose reward and termination are the columns D and D + 1 of a prediction."""
-    return Task(partial(_predicted_reward, obs_dim), partial(_predicted_end, obs_dim))
+    return Task(partial(_predicted_reward, obs_dim), Ends("all", ((obs_dim + 1, ">", 0.5),)))
 
 
 def _predicted_reward(obs_dim: int, obs: Array, action: Array, next_obs: Array) -> Array:
     return next_obs[..., obs_dim]
-
-
-def _predicted_end(obs_dim: int, next_obs: Array) -> Array:
-    return next_obs[..., obs_dim + 1] > 0.5
 
 
 def task_at(reference: str) -> Task:

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from persim_gym.simulator.ends import compiled, line_up, step_out
 from persim_gym.simulator.threads import Piece, run_pieces
 from persim_gym.simulator.vectors import (
     INT,
@@ -29,18 +30,26 @@ from persim_gym.simulator.vectors import (
     store,
     whole,
 )
+from persim_gym.task import Ends
 
-MOST = 512  # candidates rolled out together: their observations stay in a core's nearest cache
+MOST = 1024  # candidates rolled out together: their observations stay in a core's nearest cache
 
 
 def rollout(
-    obs: NDArray[np.float32], actions: NDArray[np.int64], weights: tuple[NDArray[np.float32], ...], silu: bool
+    obs: NDArray[np.float32],
+    actions: NDArray[np.int64],
+    live: NDArray[np.bool_],
+    ends: Ends | None,
+    weights: tuple[NDArray[np.float32], ...],
+    silu: bool,
 ) -> NDArray[np.float32]:
     """Observations that follow, step by step, by every member.
 
     Args:
         obs: Observations, [M, C, D].
         actions: Actions, [C, h].
+        live: Which candidates of which members run, [M, C]; the others stay where they are.
+        ends: Where one ends and stays; None for nowhere.
         weights: Of one agent, as `persim_gym.simulator.kernels.predict` takes them with G = 1.
         silu: Whether hidden units are SiLU, not ReLU.
 
@@ -53,20 +62,22 @@ def rollout(
     out = np.empty((actions.shape[1], outs, members, candidates), dtype=np.float32)
     actions = np.ascontiguousarray(actions, dtype=np.int64)  # one layout, so that the kernel is compiled once
     obs = np.ascontiguousarray(obs, dtype=np.float32)
+    rule = compiled(ends)
     each, every = (0,) * size, (0,) * outs  # their lengths, D and D + E, are known to the compiler
 
     def run(piece: Piece) -> None:
         m, rows = piece
         layers = first[m], first_bias[m], last[0, m], last_bias[0, m]
-        _roll(obs[m, rows], actions[rows], *layers, low, high, silu, each, every, out[:, :, m, rows])
+        where = live[m, rows], rule
+        _roll(obs[m, rows], actions[rows], *where, *layers, low, high, silu, each, every, out[:, :, m, rows])
 
     run_pieces(run, members, candidates, MOST)
     return out.transpose(2, 3, 0, 1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _roll(obs, actions, w1, b1, w2, b2, least, most, silu, each, every, out):  # type: ignore
-    """One member's candidates through all steps; `out` is [h, D + E, C]."""
+def _roll(obs, actions, live, rule, w1, b1, w2, b2, least, most, silu, each, every, out):  # type: ignore
+    """One member's candidates through all steps; `out` is [h, D + E, C]. Returns the steps that candidates took."""
     candidates, steps = actions.shape
     size, outs = len(each), len(every)
     kinds = w2.shape[0]
@@ -74,18 +85,25 @@ def _roll(obs, actions, w1, b1, w2, b2, least, most, silu, each, every, out):  #
     for c in range(candidates):
         for d in range(size):
             now[d, c] = obs[c, d]
+    running = np.empty(candidates, dtype=np.int64)
+    left, taken = line_up(live, obs, out, running), 0
+    done = np.empty(candidates, dtype=np.uint8)
     order = np.empty(candidates, dtype=np.int64)
     start = np.empty(kinds + 1, dtype=np.int64)
     lanes = np.empty((size, LANES), dtype=np.float32)
     change = np.empty((outs, LANES), dtype=np.float32)
     for t in range(steps):
+        taken += left
+        if t and left < candidates:
+            out[t] = out[t - 1]  # what follows overwrites candidates that run
         start[:] = 0
-        for c in range(candidates):
-            start[actions[c, t] + 1] += 1
+        for j in range(left):
+            start[actions[running[j], t] + 1] += 1
         for a in range(kinds):
             start[a + 1] += start[a]
         filled = start.copy()
-        for c in range(candidates):
+        for j in range(left):
+            c = running[j]
             a = actions[c, t]
             order[filled[a]] = c
             filled[a] += 1
@@ -112,6 +130,9 @@ def _roll(obs, actions, w1, b1, w2, b2, least, most, silu, each, every, out):  #
                         if d < size:
                             now[d, c] = following
                         out[t, d, c] = following
+        if len(rule[0]):
+            left = step_out(rule, out[t], running, left, done)
+    return taken
 
 
 def _network(typingctx, x, first, bias, last, out, each, every, silus):  # type: ignore

@@ -11,6 +11,7 @@ from persim_gym.simulator.dynamics import AgentDynamics
 from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.personalize import weighted
+from persim_gym.task import Ends
 
 
 class OnlineDynamics:
@@ -22,7 +23,10 @@ class OnlineDynamics:
 
     Attributes:
         members: Ensemble size M.
+        stops: As `AgentDynamics`; the ensemble is on the CPU.
     """
+
+    stops = True
 
     def __init__(self, model: FactoredEnsemble, beliefs: FactorPosterior, agent: int | None = None) -> None:
         """Starts from an agent's beliefs, or from the prior.
@@ -110,9 +114,9 @@ class OnlineDynamics:
         """Next observations, [M, C, D]; as `AgentDynamics`."""
         return self._now()(obs, action)
 
-    def rollout(self, obs: Any, actions: Any) -> Any:
+    def rollout(self, obs: Any, actions: Any, ends: Ends | None = None, live: Any = None) -> Any:
         """Observations along whole sequences of actions; as `AgentDynamics.rollout`."""
-        return self._now().rollout(obs, actions)
+        return self._now().rollout(obs, actions, ends, live)
 
     def _now(self) -> AgentDynamics:
         if self._bound is None:
