@@ -47,6 +47,20 @@ def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_on
     assert errors[3] < 0.7 * errors[1] < 0.7
 
 
+def test_ranks_are_told_apart_after_a_few_rounds_in_closed_form_on_the_same_points(source, cars, home, monkeypatch):
+    seen = []
+    finished = training.finished
+
+    def watched(model, data, recipe, *args, **kwargs):
+        seen.append((len(data), recipe.refine))
+        return finished(model, data, recipe, *args, **kwargs)
+
+    monkeypatch.setattr(training, "finished", watched)
+    short = replace(RECIPE, epochs=10)
+    assert error_of(3, source, replace(short, refine=9)) < 0.9 * error_of(3, source, short)
+    assert seen == [(pytest.approx(0.8 * len(cars), rel=0.05), 4)]
+
+
 def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, home, monkeypatch):
     seen = {}
     fit = training.fit

@@ -20,12 +20,14 @@ from persim_gym.simulator.interface import LEARNED, Interface
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.profile import one_step
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.refine import finished
 from persim_gym.simulator.transition_file import TransitionFile
 from persim_gym.train import chosen_recipe, clipping, interface_of, train_simulator
 from persim_gym.transitions import Transitions
 
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT = 0.2  # thesis appendix A.1
+REFINED = 4  # rounds of `refine` at most: enough to tell ranks apart, and those of large ranks take long
 
 
 class HeldOut(NamedTuple):
@@ -206,6 +208,9 @@ def held_out_error(
         checkpoint=checkpoint,
         progress=False,
     )
+    if recipe.refine and variant == "factored":
+        rounds = replace(recipe, refine=min(recipe.refine, REFINED))
+        model, _ = finished(model, transitions.select(~held_out), rounds, seed, clips=bool(source.domain))
     error = one_step_error(model, transitions.select(held_out))
     checkpoint.unlink(missing_ok=True)
     return {"held_out_error": error.rmse, "standard_error": error.standard_error}
