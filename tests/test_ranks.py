@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import TINY
 
+from persim_gym.envs.cartpole import physics
 from persim_gym.experiments import simulators as training
 from persim_gym.experiments.figures import rank_figure
 from persim_gym.experiments.simulators import (
@@ -238,3 +239,13 @@ def test_ranks_are_measured_side_by_side_in_processes(home):
     errors, log = rank_errors(source, replace(RECIPE, epochs=2), content_hash="", ranks=(1, 3))
     assert sorted(errors) == [1, 3] and all(np.isfinite(e.rmse) for e in errors.values())
     assert len(log.read_text().splitlines()) == 3
+
+
+def test_cartpole_s_changes_have_rank_five():
+    """Of an agent's force F and length l they hold 1, F, l, 1 / l and F / l, and nothing else."""
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(200, 4)) * [1, 1, 0.1, 1]
+    agents = [physics(rng.uniform(2, 18), rng.uniform(0.15, 0.85)) for _ in range(60)]
+    changes = [[step(states, np.full(200, push)) - states for push in (0, 1)] for step in agents]
+    values = np.linalg.svd(np.reshape(changes, (60, -1)), compute_uv=False)
+    assert values[4] > 1e-6 * values[0] > 1e6 * values[5]
