@@ -81,10 +81,10 @@ def with_last_layer(
         keep[np.random.default_rng(seed).choice(len(sample), ROWS, replace=False)] = True
         sample = sample.select(keep)
     noise = residual_variance(model, sample, clips) * len(sample) / len(transitions)
-    changed = deepcopy(model)
+    changed, together = deepcopy(model), _groups(model, sample, clips)
 
     def solve(member: int, _: int) -> None:
-        _solve(changed, model, member, sample, noise[member], clips)
+        _solve(changed, model, member, sample, noise[member], together, clips)
 
     run_members(solve, model.shape.members, 1)
     return changed
@@ -92,40 +92,56 @@ def with_last_layer(
 
 @torch.no_grad()  # which threads of the pool do not take over
 def _solve(
-    changed: FactoredEnsemble, model: FactoredEnsemble, member: int, data: Transitions, noise: Tensor, clips: bool
+    changed: FactoredEnsemble,
+    model: FactoredEnsemble,
+    member: int,
+    data: Transitions,
+    noise: Tensor,
+    together: list[list[int]],
+    clips: bool,
 ) -> None:
     """Writes one member's last layer into `changed`; noise [D + E]."""
-    s = model.shape
-    width, outs, rank = s.state_layers[-1] + 1, s.out_dim, s.rank
-    target = _last(changed)
-    layer = torch.cat([target.weight[member], target.bias[member]]).double()  # [H + 1, (D + E) * R]
-    same = _groups(model, data, clips)
-    grams = torch.zeros(len(same), width, rank, width, rank, dtype=torch.float64)
-    moments = torch.zeros(width, rank, outs, dtype=torch.float64)
+    s, last = model.shape, _last(changed)
+    width = s.state_layers[-1] + 1
+    ridges = noise / last.weight[member].double().var().clamp_min(1e-12)
+    grams, moments = _normal_equations(model, member, data, together, clips)
+    for gram, group in zip(grams, together, strict=True):
+        least = SMALLEST_RIDGE * float(gram.trace())
+        for d in group:
+            ridge = max(float(ridges[d]), least) * torch.eye(len(gram), dtype=torch.float64)
+            factor = torch.linalg.cholesky(gram + ridge)
+            step = torch.cholesky_solve(moments[:, d, None], factor).view(width, s.rank).float()
+            last.weight[member].view(-1, s.out_dim, s.rank)[:, d] += step[:-1]
+            last.bias[member].view(s.out_dim, s.rank)[d] += step[-1]
+
+
+def _normal_equations(
+    model: FactoredEnsemble, member: int, data: Transitions, together: list[list[int]], clips: bool
+) -> tuple[Tensor, Tensor]:
+    """What a step from the weights as they are solves: matrices [groups, P, P] and right sides [P, D + E].
+
+    P = (H + 1) * R counts an output's weights and biases. A matrix is made of R (R + 1) / 2 blocks, by pairs of ranks.
+    """
+    s, last = model.shape, _last(model)
+    width, rank = s.state_layers[-1] + 1, s.rank
+    layer = torch.cat([last.weight[member], last.bias[member]]).double()  # [H + 1, (D + E) * R]
+    grams = torch.zeros(len(together), width, rank, width, rank, dtype=torch.float64)
+    moments = torch.zeros(width, rank, s.out_dim, dtype=torch.float64)
     for hidden, product, change, known in _inputs(model, member, data, clips):
-        predicted = ((hidden @ layer).view(-1, outs, rank) * product[:, None]).sum(2)
+        predicted = ((hidden @ layer).view(-1, s.out_dim, rank) * product[:, None]).sum(2)
         missing = (change - predicted) * known
         for r in range(rank):
             moments[:, r] += hidden.T @ (product[:, r, None] * missing)
-        for gram, group in zip(grams, same, strict=True):
+        for gram, group in zip(grams, together, strict=True):
             some = known[:, group[0]]
             h, p = hidden[some], product[some]
             for i in range(rank):
                 for j in range(i + 1):
                     gram[:, i, :, j] += (h * (p[:, i] * p[:, j])[:, None]).T @ h
-    ridges = noise / target.weight[member].double().var().clamp_min(1e-12)
-    for gram, group in zip(grams, same, strict=True):
-        for i in range(rank):
-            for j in range(i):
-                gram[:, j, :, i] = gram[:, i, :, j]
-        flat = gram.view(width * rank, width * rank)
-        least = SMALLEST_RIDGE * float(flat.trace())
-        for d in group:
-            ridge = max(float(ridges[d]), least) * torch.eye(len(flat), dtype=torch.float64)
-            factor = torch.linalg.cholesky(flat + ridge)
-            step = torch.cholesky_solve(moments[:, :, d].reshape(-1, 1), factor).view(width, rank).float()
-            target.weight[member].view(width - 1, outs, rank)[:, d] += step[:-1]
-            target.bias[member].view(outs, rank)[d] += step[-1]
+    for i in range(rank):
+        for j in range(i):
+            grams[:, :, j, :, i] = grams[:, :, i, :, j]
+    return grams.view(len(together), width * rank, width * rank), moments.view(width * rank, s.out_dim)
 
 
 def _groups(model: FactoredEnsemble, data: Transitions, clips: bool) -> list[list[int]]:
