@@ -186,7 +186,7 @@ _MOUNTAINCAR_LOGGED = replace(
 _MOUNTAINCAR_PURE = replace(
     _MOUNTAINCAR, rank=5, agent_std=0.05, pull=1e-5, interaction=10.0, samples=14_000_000, polish=False
 )
-_CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000)
+_CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000, refine=64)
 
 DEFAULT = {
     "mountaincar": _MOUNTAINCAR,
