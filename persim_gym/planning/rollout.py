@@ -66,10 +66,11 @@ def rollout_returns(
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
             [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
             `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, and
-            moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows of which members
-            still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from several threads at
-            once, and so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
+            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, if
+            it has them, and moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows
+            of which members still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from
+            several threads at once, and so may the functions of the task; it is given `tile` rows at once where it says
+            so, else 1024.
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
