@@ -4,6 +4,7 @@ Everything here is a pure function of arrays that uses operators and methods onl
 NumPy arrays and torch tensors, one row or millions.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,18 +65,16 @@ class Ends:
         Raises:
             ValueError: If it is not one.
         """
-        known = self.where in ("any", "all", "not all") and len(self.comparisons) > 0
-        for of, sense, number in self.comparisons:
-            each = of if isinstance(of, range) and of.step == 1 else (of,)
-            counted = len(each) > 0 and isinstance(each[0], int) and each[0] >= 0
-            known = known and counted and sense in SENSES and number == number
+        try:
+            plain = tuple(_comparison(*comparison) for comparison in self.comparisons)
+            known = self.where in ("any", "all", "not all") and len(plain) > 0
+        except (TypeError, ValueError, OverflowError):
+            known = False
         if not known:
             raise ValueError(
                 f'{self.where!r} of {self.comparisons!r} is no end; write "any", "all" or "not all" of comparisons '
-                'such as (0, ">=", 0.5) or (range(2, 11), "<", 100.0), components counted from 0'
+                'such as ((0, ">=", 0.5), (range(2, 11), "<", 100.0)), components counted from 0'
             )
-        # Python's own numbers take the precision of whatever array they are compared with.
-        plain = tuple((of, sense, float(number)) for of, sense, number in self.comparisons)
         object.__setattr__(self, "comparisons", plain)
 
     @property
@@ -88,7 +87,11 @@ class Ends:
         ]
 
     def __call__(self, next_obs: Array) -> Array:
-        """Whether the episode ends at next_obs [..., D], bool [...]."""
+        """Whether the episode ends at next_obs [..., D], bool [...].
+
+        Raises:
+            ValueError: If it compares a range of components that are not all there; IndexError for a single one.
+        """
         found = reduce(operator.or_ if self.where == "any" else operator.and_, self._holding(next_obs))
         return ~found if self.where == "not all" else found
 
@@ -96,10 +99,27 @@ class Ends:
         """Whether each comparison holds, of a range any or all of its components, bool [...]."""
         for of, sense, number in self.comparisons:
             if isinstance(of, range):
+                if of.stop > next_obs.shape[-1]:  # which a slice would not mind
+                    raise ValueError(f"{self} compares more components than the {next_obs.shape[-1]} of observations")
                 holds = SENSES[sense](next_obs[..., of.start : of.stop], number)
                 yield holds.any(-1) if self.where == "any" else holds.all(-1)
             else:
                 yield SENSES[sense](next_obs[..., of], number)
+
+
+def _comparison(of: Any, sense: Any, number: Any) -> tuple[int | range, str, float]:
+    """A comparison with Python's own numbers, which take the precision of whatever array they are compared with.
+
+    Raises:
+        ValueError: If it is none, or TypeError.
+    """
+    span = isinstance(of, range)
+    least = of.start if span else operator.index(of)
+    if isinstance(of, bool) or isinstance(number, str) or least < 0 or (span and (of.step != 1 or not of)):
+        raise ValueError
+    if sense not in SENSES or math.isnan(number):
+        raise ValueError
+    return of if span else int(least), sense, float(number)
 
 
 class PeakBonus(NamedTuple):

@@ -14,7 +14,7 @@ from persim_gym.planning import Objective, rollout, rollout_returns
 from persim_gym.simulator import deep, lanes, networks
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.dynamics import AgentDynamics
-from persim_gym.simulator.ends import compiled, step_out
+from persim_gym.simulator.ends import compiled, line_up, step_out
 from persim_gym.simulator.interface import learned_task
 from persim_gym.task import Ends, Task, never
 
@@ -109,11 +109,31 @@ def test_a_rule_is_a_value():
         ("any", ((range(3, 3), ">", 1.0),)),
         ("any", ((range(0, 6, 2), ">", 1.0),)),
         ("any", ((0, ">", np.nan),)),
+        ("any", ((True, ">", 1.0),)),
+        ("any", ((0, ">", "1"),)),
+        ("any", ((0, ">", None),)),
+        ("any", ((0, [">"], 1.0),)),
+        ("any", ((0, ">"),)),
+        ("any", (0, ">", 1.0)),
+        ("any", 0),
     ],
 )
 def test_what_is_no_rule_is_refused(where, comparisons):
     with pytest.raises(ValueError, match='is no end; write "any", "all" or "not all" of comparisons such as'):
         Ends(where, comparisons)
+
+
+def test_components_may_be_numpys_integers():
+    rule = Ends("any", ((np.int64(1), ">", np.float32(0.5)),))
+    assert rule == Ends("any", ((1, ">", 0.5),)) and type(rule.comparisons[0][0]) is int
+
+
+@pytest.mark.parametrize("span", [range(1, 3), range(2, 4)], ids=["partly there", "not there"])
+def test_a_range_of_components_that_are_not_there_decides_nothing(span):
+    rule = Ends("all", ((span, ">", 0.0),))
+    for obs in (np.ones((4, 2)), np.ones(2), torch.ones(4, 2)):
+        with pytest.raises(ValueError, match="compares more components than the 2 of observations"):
+            rule(obs)
 
 
 # --- rollouts that stop -------------------------------------------------------------------------------------------
@@ -285,3 +305,79 @@ def test_true_robots_are_stepped_till_they_end_and_not_once_more(name, rule, mon
     assert sum(stepped) < 1.05 * steps.sum()  # the contact solver starts anew every few steps, which moves some ends
     monkeypatch.setattr(rollout, "CHUNK", rollout.STOPPING_CHUNK)  # which starts it as often
     np.testing.assert_array_equal(rollout_returns(dynamics, own, obs, actions), found)
+
+
+# --- dynamics of others -------------------------------------------------------------------------------------------
+
+
+class Around:
+    """Passes on what it does not have; its `rollout` knows nothing of ends."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __call__(self, obs, action):
+        return self.inner(obs, action)
+
+    def rollout(self, obs, actions):
+        return self.inner.rollout(obs, actions)
+
+
+class AroundAll(Around):
+    def rollout(self, obs, actions, **told):
+        return self.inner.rollout(obs, actions, **told)
+
+
+@pytest.mark.parametrize("kind", [Around, AroundAll])
+def test_dynamics_around_those_that_stop_earn_what_these_do(kind, moved):
+    task, dynamics = DOMAINS["cartpole"].task, load_simulator("cartpole/random-v0").dynamics(1)
+    actions = np.random.default_rng(0).integers(2, size=(100, 45))
+    counts, found = [], []
+    for each in (dynamics, kind(dynamics)):
+        moved.clear()
+        found.append(rollout_returns(each, task, np.zeros(4, dtype=np.float32), actions))
+        counts.append(sum(moved))
+    np.testing.assert_array_equal(*found)
+    assert (counts[0] == counts[1]) == (kind is AroundAll)
+
+
+def test_a_rollout_that_is_a_function_of_the_instance_is_told_of_ends_if_it_takes_them():
+    told = []
+
+    class Own:
+        stops = True
+
+        def __init__(self, takes):
+            self.rollout = self.with_ends if takes else (lambda obs, actions: self.with_ends(obs, actions, None, None))
+
+        def with_ends(self, obs, actions, ends, live):
+            told.append(ends)
+            return np.repeat(obs[:, :, None], actions.shape[1], axis=2) + 1.0
+
+        def __call__(self, obs, action):
+            return obs + 1.0
+
+    task = Task(lambda obs, action, next_obs: next_obs[..., 0], Ends("any", ((0, ">", 0.5),)))
+    for takes in (True, False):
+        assert rollout_returns(Own(takes), task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [1.0] * 3
+    assert told == [task.terminated, None]
+
+
+def test_dynamics_may_say_that_they_have_no_rollout():
+    def dynamics(obs, action):
+        return obs + 1.0
+
+    dynamics.rollout = None
+    task = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
+    assert rollout_returns(dynamics, task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [10.0] * 3
+
+
+def test_the_kernels_write_nothing_where_there_is_no_step():
+    live, obs = np.array([True, False]), np.ones((2, 3), dtype=np.float32)
+    memory = np.zeros((2, 3, 2), dtype=np.float32)
+    running = np.empty(2, dtype=np.int64)
+    assert line_up(live, obs, memory[:0], running) == 1 and running[0] == 0
+    assert not memory.any()

@@ -263,6 +263,8 @@ def test_few_agents_still_give_a_covariance_that_can_be_inverted():
     np.testing.assert_allclose(shrunk_covariance(many)[0].diagonal(), [1, 4, 9], rtol=0.1)
     one = torch.ones(1, 1, 3, dtype=torch.float64)
     assert torch.isfinite(torch.linalg.inv(shrunk_covariance(one))).all()
+    for alike in (torch.ones(1, 4, 3), torch.zeros(1, 4, 3), torch.ones(1, 4, 1)):
+        assert torch.linalg.eigvalsh(shrunk_covariance(alike.double())).min() > 0
 
 
 # --- evidence as it is kept -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from persim_gym.simulator import refine
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.personalize import residual_variance
+from persim_gym.simulator.personalize import learned_beliefs, residual_variance
 from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.refine import finished, with_last_layer
 from persim_gym.simulator.shape import ModelShape
@@ -153,3 +153,39 @@ def test_training_ends_with_the_rounds_of_its_recipe(cars, tmp_path):
 def test_rounds_cannot_be_negative():
     with pytest.raises(ValueError, match="refine must not be negative"):
         TrainingRecipe(refine=-1)
+
+
+def test_rounds_ask_once_each_what_is_believed_of_agents(cars, monkeypatch):
+    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    asked = []
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return learned_beliefs(*arguments)
+
+    monkeypatch.setattr(refine, "learned_beliefs", counted)
+    for rounds, expected in ((0, 1), (1, 1), (3, 3)):
+        asked.clear()
+        result, beliefs = finished(model, cars, replace(TINY, refine=rounds, polish=False))
+        assert len(asked) == expected
+        if rounds:
+            torch.testing.assert_close(result.agent_encoder(torch.arange(cars.n_agents)).double(), beliefs.mean)
+
+
+def test_agents_of_whom_data_say_nothing_are_no_obstacle():
+    """Where nothing ever moves, the first round leaves all agents alike."""
+    shape = SHAPES["discrete"]
+    data = moved(shape)
+    still = replace(data, obs=np.zeros_like(data.obs), next_obs=np.zeros_like(data.obs))
+    model, beliefs = finished(trained(shape), still, TrainingRecipe(refine=3))
+    assert residual_variance(model, still).max() < 1e-9
+    assert torch.isfinite(beliefs.mean).all()
+
+
+def test_a_last_layer_of_one_weight_has_its_own_size_for_a_spread():
+    shape = replace(SHAPES["discrete"], obs_dim=1, rank=1, state_layers=(1,))
+    data = moved(SHAPES["discrete"])
+    data = replace(data, obs=data.obs[:, :1], next_obs=data.next_obs[:, :1])
+    model = FactoredEnsemble(shape, seed=4).eval().requires_grad_(False)
+    better = with_last_layer(model, data)
+    assert (residual_variance(better, data) < residual_variance(model, data)).all()

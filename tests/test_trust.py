@@ -382,7 +382,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
         raise RuntimeError("out of power")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
-        patch.setattr("persim_gym.simulator.trust.learned_beliefs", interrupted)
+        patch.setattr("persim_gym.simulator.trust.finished", interrupted)
         app(command, standalone_mode=False)
     assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full"):

@@ -1,7 +1,9 @@
 """Returns of candidate action sequences: the hot path of every planner."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -64,10 +66,11 @@ def rollout_returns(
         dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
             [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
             `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, and
-            moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows of which members
-            still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from several threads at
-            once, and so may the functions of the task; it is given `tile` rows at once where it says so, else 1024.
+            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, if
+            it has them, and moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows
+            of which members still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from
+            several threads at once, and so may the functions of the task; it is given `tile` rows at once where it says
+            so, else 1024.
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
@@ -191,12 +194,29 @@ def _tile_returns(
 
 def _stops(dynamics: Dynamics, task: Task) -> bool:
     """Whether a fused rollout moves no finished row of this task: it is told where they end, or they never do."""
-    return getattr(dynamics, "stops", False) and (isinstance(task.terminated, Ends) or task.terminated is never)
+    if not getattr(dynamics, "stops", False):
+        return False
+    return task.terminated is never or (isinstance(task.terminated, Ends) and _takes_ends(dynamics))
+
+
+def _takes_ends(dynamics: Dynamics) -> bool:
+    """Whether `rollout` has the keywords; one around another's, that passes attributes on, may say `stops` and not."""
+    rollout = dynamics.rollout  # type: ignore[attr-defined]
+    method = getattr(rollout, "__func__", None)
+    return _has_ends(rollout) if method is None else _method_has_ends(method)
+
+
+def _has_ends(function: Callable[..., Any]) -> bool:
+    parameters = signature(function).parameters
+    return "ends" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+_method_has_ends = lru_cache(maxsize=64)(_has_ends)  # looking takes tens of µs, and is done every chunk
 
 
 def _span(dynamics: Dynamics, task: Task) -> int:
     """Steps that are asked for at once."""
-    if not hasattr(dynamics, "rollout"):
+    if getattr(dynamics, "rollout", None) is None:
         return 1
     return STOPPING_CHUNK if _stops(dynamics, task) else CHUNK
 
@@ -208,7 +228,7 @@ def _ahead(
     rollout = getattr(dynamics, "rollout", None)
     if rollout is None:
         ahead = dynamics(now, actions[:, 0])[..., None, :]
-    elif _stops(dynamics, task) and isinstance(task.terminated, Ends):
+    elif isinstance(task.terminated, Ends) and _stops(dynamics, task):
         ahead = rollout(now, actions, ends=task.terminated, live=live)
     else:
         ahead = rollout(now, actions)

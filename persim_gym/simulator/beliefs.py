@@ -181,6 +181,7 @@ def shrunk_covariance(factors: Tensor) -> Tensor:
     squared = plain.square().sum((1, 2))  # trace of the square
     unequal = (n + 1 - 2 / rank) * (squared - trace.square() / rank)
     share = ((1 - 2 / rank) * squared + trace.square()) / unequal.clamp_min(1e-300)
+    share = torch.where(unequal > 1e-300, share, 1.0)  # of agents that are all the same, nothing is left to shrink
     share = share.clamp(max=1.0)[:, None, None]
     size = (trace / rank).clamp_min(1e-12)[:, None, None]
     return (1 - share) * plain + share * size * identity

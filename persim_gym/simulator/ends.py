@@ -41,7 +41,7 @@ def line_up(live, obs, out, running):  # type: ignore
     for c in range(candidates):
         running[count] = c
         count += live[c]
-    if count < candidates:
+    if count < candidates and len(out):
         for d in range(out.shape[1]):
             for c in range(candidates):
                 out[0, d, c] = obs[c, d] if d < size else np.float32(0.0)

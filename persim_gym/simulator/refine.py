@@ -53,12 +53,13 @@ def finished(
     Returns:
         The ensemble, and what is believed of its agents.
     """
-    beliefs = learned_beliefs(model, transitions, seed, clips)
-    for _ in tqdm(range(recipe.refine), desc="refining", unit="round", disable=not (progress and recipe.refine)):
+    rounds = tqdm(range(recipe.refine), desc="refining", unit="round", disable=not (progress and recipe.refine))
+    for round in rounds:
+        if round:  # the beliefs of one round at a time: those of many agents take gigabytes
+            model = polished(model, learned_beliefs(model, transitions, seed, clips))
         model = with_last_layer(model, transitions, seed, clips)
-        beliefs = learned_beliefs(model, transitions, seed, clips)
-        model = polished(model, beliefs)
-    return polished(model, beliefs, every=recipe.polish), beliefs
+    beliefs = learned_beliefs(model, transitions, seed, clips)
+    return polished(model, beliefs, every=recipe.polish or recipe.refine > 0), beliefs
 
 
 @torch.no_grad()
@@ -103,16 +104,24 @@ def _solve(
     """Writes one member's last layer into `changed`; noise [D + E]."""
     s, last = model.shape, _last(changed)
     width = s.state_layers[-1] + 1
-    ridges = noise / last.weight[member].double().var().clamp_min(1e-12)
+    weights = last.weight[member].double()
+    spread = weights.var() if weights.numel() > 1 else weights.square().sum()  # of one weight: its own size
+    ridges = noise / spread.clamp_min(1e-12)
     grams, moments = _normal_equations(model, member, data, together, clips)
     for gram, group in zip(grams, together, strict=True):
         least = SMALLEST_RIDGE * float(gram.trace())
         for d in group:
-            ridge = max(float(ridges[d]), least) * torch.eye(len(gram), dtype=torch.float64)
-            factor = torch.linalg.cholesky(gram + ridge)
-            step = torch.cholesky_solve(moments[:, d, None], factor).view(width, s.rank).float()
+            step = _ridge(gram, moments[:, d], max(float(ridges[d]), least)).view(width, s.rank).float()
             last.weight[member].view(-1, s.out_dim, s.rank)[:, d] += step[:-1]
             last.bias[member].view(s.out_dim, s.rank)[d] += step[-1]
+
+
+def _ridge(gram: Tensor, moment: Tensor, ridge: float) -> Tensor:
+    """Solution of (gram + ridge I) x = moment, [P]; holds two more matrices of gram's size, which may be gigabytes."""
+    factor = gram.clone()
+    factor.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(factor)
+    return torch.cholesky_solve(moment[:, None], factor)[:, 0]
 
 
 def _normal_equations(
