@@ -15,7 +15,7 @@ from persim_gym.simulator.fit import PART_ROWS, TrainingDiverged, fit
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, task_at
 from persim_gym.simulator.profile import EPISODES, error_profile
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
-from persim_gym.simulator.refine import finished
+from persim_gym.simulator.refine import finished, rounds_file
 from persim_gym.simulator.transition_file import TransitionFile
 
 _TASK_COLUMNS = ("obs", "action", "next_obs")
@@ -97,7 +97,9 @@ def train_simulator(
         raise
     beliefs = None
     if variant == "factored":
-        model, beliefs = finished(model, transitions, recipe, seed, clips=bool(domain), progress=progress)
+        model, beliefs = finished(
+            model, transitions, recipe, seed, clips=bool(domain), progress=progress, checkpoint=rounds_file(checkpoint)
+        )
     seconds = time.perf_counter() - started
     sample = transitions.sample(EPISODES) if isinstance(transitions, TransitionFile) else transitions
     written = save_simulator(
@@ -118,7 +120,8 @@ def train_simulator(
         beliefs=beliefs,
         license=license or ("MIT" if domain else "not stated"),
     )
-    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint, rounds_file(checkpoint)):
+        path.unlink(missing_ok=True)
     return written
 
 

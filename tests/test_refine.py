@@ -1,5 +1,6 @@
 """The last layer in closed form: against brute force, and as what ends a training."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numba
@@ -189,3 +190,53 @@ def test_a_last_layer_of_one_weight_has_its_own_size_for_a_spread():
     model = FactoredEnsemble(shape, seed=4).eval().requires_grad_(False)
     better = with_last_layer(model, data)
     assert (residual_variance(better, data) < residual_variance(model, data)).all()
+
+
+def test_rounds_that_were_cut_off_go_on_to_the_same_weights(cars, tmp_path, monkeypatch):
+    recipe, path = replace(TINY, refine=4), tmp_path / "cars.rounds.safetensors"
+    trained = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    expected, _ = finished(deepcopy(trained), cars, recipe)
+    solve, solved = refine.with_last_layer, []
+
+    def cut_off(model, *args):
+        if len(solved) == 2:
+            raise KeyboardInterrupt
+        solved.append(model)
+        return solve(model, *args)
+
+    monkeypatch.setattr(refine, "with_last_layer", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        finished(deepcopy(trained), cars, recipe, checkpoint=path)
+    monkeypatch.setattr(refine, "with_last_layer", lambda model, *args: solved.append(model) or solve(model, *args))
+    resumed, _ = finished(deepcopy(trained), cars, recipe, checkpoint=path)
+    assert len(solved) == 4  # not 6
+    for name, values in expected.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], values)
+
+
+@pytest.mark.parametrize("left", ["other weights", "other data", "half a file", "more rounds"])
+def test_rounds_of_something_else_are_made_anew(cars, tmp_path, left):
+    recipe, path = replace(TINY, refine=2), tmp_path / "cars.rounds.safetensors"
+    trained = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    expected, _ = finished(deepcopy(trained), cars, recipe)
+    other = deepcopy(trained)
+    if left == "other weights":
+        other.agent_encoder.factor.mul_(1.1)
+    data = cars.select(cars.agent > 0) if left == "other data" else cars
+    finished(other, data, replace(recipe, refine=3) if left == "more rounds" else recipe, checkpoint=path)
+    if left == "half a file":
+        path.write_bytes(path.read_bytes()[:200])
+    got, _ = finished(deepcopy(trained), cars, recipe, checkpoint=path)
+    assert torch.equal(got.state_encoder.layers[-1].weight, expected.state_encoder.layers[-1].weight)
+
+
+def test_a_training_leaves_no_rounds_behind(cars, tmp_path, home):
+    train_simulator(
+        cars,
+        name="a/b-v0",
+        domain="mountaincar",
+        recipe=replace(TINY, refine=2),
+        folder=tmp_path / "x",
+        progress=False,
+    )
+    assert list((home / "training").glob("*")) == []

@@ -54,6 +54,7 @@ def calibrate(
     from persim_gym.home import unfinished
     from persim_gym.simulator.card import load_simulator, simulator_folder
     from persim_gym.simulator.recipe import TrainingRecipe
+    from persim_gym.simulator.refine import rounds_file
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)
@@ -76,7 +77,8 @@ def calibrate(
         checkpoint=checkpoint,
     )
     replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder)
-    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint, rounds_file(checkpoint)):
+        path.unlink(missing_ok=True)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
     say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations, if it lasts so long")
     say(f"{folder}")

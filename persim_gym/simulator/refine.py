@@ -10,11 +10,16 @@ noise, is a ridge regression. On the noiseless data of CartPole rounds of the tw
 simulator to a fifth and less (docs/accuracy.md).
 """
 
+import hashlib
+import os
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,6 +44,7 @@ def finished(
     seed: int = 0,
     clips: bool = True,
     progress: bool = False,
+    checkpoint: Path | None = None,
 ) -> tuple[FactoredEnsemble, FactorPosterior]:
     """What a recipe does in closed form after the gradient steps: rounds of `refine`, then the polish.
 
@@ -49,15 +55,21 @@ def finished(
         seed: Chooses agents and transitions where there are more than needed.
         clips: See `FactorPrior`.
         progress: Whether to show a progress bar.
+        checkpoint: File that every round is kept in, beside that of the gradient steps (`rounds_file`), and resumed
+            from; removed by the caller once the result is safe.
 
     Returns:
         The ensemble, and what is believed of its agents.
     """
-    rounds = tqdm(range(recipe.refine), desc="refining", unit="round", disable=not (progress and recipe.refine))
-    for round in rounds:
-        if round:  # the beliefs of one round at a time: those of many agents take gigabytes
+    start = _digest(model, transitions, seed, clips) if checkpoint and recipe.refine else ""
+    done = _resume(checkpoint, model, start, recipe.refine) if checkpoint and start else 0
+    hidden = not (progress and recipe.refine)
+    for k in tqdm(range(done, recipe.refine), "refining", recipe.refine, initial=done, unit="round", disable=hidden):
+        if k:  # the beliefs of one round at a time: those of many agents take gigabytes
             model = polished(model, learned_beliefs(model, transitions, seed, clips))
         model = with_last_layer(model, transitions, seed, clips)
+        if checkpoint:
+            _save(checkpoint, model, start, k + 1)
     beliefs = learned_beliefs(model, transitions, seed, clips)
     return polished(model, beliefs, every=recipe.polish or recipe.refine > 0), beliefs
 
@@ -195,3 +207,38 @@ def _last(model: FactoredEnsemble) -> EnsembleLinear:
     last = states.layers[-1]
     assert isinstance(last, EnsembleLinear)
     return last
+
+
+def rounds_file(training: Path) -> Path:
+    """Where rounds are kept of a training that is kept at a path."""
+    return training.with_suffix(".rounds.safetensors")
+
+
+def _digest(model: FactoredEnsemble, transitions: Logged, seed: int, clips: bool) -> str:
+    """What rounds that were cut off must agree in with those that go on from them."""
+    digest = hashlib.sha256(f"{transitions.content_hash()} {seed} {clips}".encode())
+    for name, values in sorted(model.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(values.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _save(path: Path, model: FactoredEnsemble, start: str, done: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may train the same
+    tensors = {name: values.contiguous() for name, values in model.state_dict().items()}
+    save_file(tensors, partial, metadata={"start": start, "done": str(done)})
+    os.replace(partial, path)
+
+
+def _resume(path: Path, model: FactoredEnsemble, start: str, rounds: int) -> int:
+    """Loads the last round into the model, if there is one of the same start; returns the number of rounds done."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):  # none, or what is left of one: rounds are soon made again
+        return 0
+    if metadata.get("start") != start or int(metadata.get("done", 0)) > rounds:
+        return 0
+    model.load_state_dict(tensors)
+    return int(metadata["done"])

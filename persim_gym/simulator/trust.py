@@ -28,7 +28,7 @@ from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.refine import finished
+from persim_gym.simulator.refine import finished, rounds_file
 from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.transitions import Transitions
 
@@ -118,7 +118,7 @@ def calibrate(
         steps: Longest rollout T.
         seed: Of the choice of agents and windows, and of the sibling's training.
         clips: See `FactorPrior`.
-        checkpoint: Of the sibling's training, as `fit`.
+        checkpoint: Of the sibling's training, as `fit`; its rounds in closed form are kept beside it (`rounds_file`).
         progress: Whether to show a progress bar.
 
     Raises:
@@ -151,7 +151,8 @@ def calibrate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    sibling, beliefs = finished(sibling, seen, recipe, seed, clips, progress)
+    rounds = checkpoint and rounds_file(checkpoint)
+    sibling, beliefs = finished(sibling, seen, recipe, seed, clips, progress, rounds)
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
