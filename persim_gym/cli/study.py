@@ -53,7 +53,7 @@ def trust(
 
 @app.command()
 def polish(
-    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator trained without the polish.")],
+    simulator: Annotated[str, typer.Argument(help="Name or path of one trained with polish=false and refine=0.")],
     agents: Annotated[int, typer.Option(help="Agents of the population, from 0.")] = 45,
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 100,
 ) -> None:

@@ -15,7 +15,7 @@ def measure_polish(simulator: str, agents: int, episodes: int) -> str:
     """Markdown rows of a simulator's errors before and after: agents 0–4, and the geometric mean of the others.
 
     Args:
-        simulator: Name or path of a simulator trained without the polish.
+        simulator: Name or path of a simulator trained without the polish, and without rounds of it (`refine`).
         agents: Number of agents, more than 5.
         episodes: Episodes an agent.
 

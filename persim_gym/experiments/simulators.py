@@ -173,7 +173,7 @@ def rank_errors(
 
     Source: thesis appendix A.1.
     """
-    options = content_hash, replace(recipe, rank=1).to_json(), task, variant
+    options = content_hash, replace(recipe, rank=1, refine=min(recipe.refine, REFINED)).to_json(), task, variant
     stem = str(unfinished(f"ranks-{source.dataset_id}", *options))
     log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
@@ -208,8 +208,8 @@ def held_out_error(
         checkpoint=checkpoint,
         progress=False,
     )
-    if recipe.refine and variant == "factored":
-        rounds = replace(recipe, refine=min(recipe.refine, REFINED))
+    rounds = replace(recipe, refine=min(recipe.refine, REFINED))
+    if rounds.refine and variant == "factored":
         model, _ = finished(model, transitions.select(~held_out), rounds, seed, clips=bool(source.domain))
     error = one_step_error(model, transitions.select(held_out))
     checkpoint.unlink(missing_ok=True)
