@@ -1,8 +1,7 @@
 """Returns of candidate action sequences: the hot path of every planner."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -146,7 +145,10 @@ def _tile_returns(
 ) -> NDArray[np.float64]:
     """Returns of B rows, each with a start of its own, [B]."""
     members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
-    bonus, span = objective.bonus, _span(dynamics, task)
+    bonus, fused = objective.bonus, getattr(dynamics, "rollout", None)
+    stops = fused is not None and _stops(dynamics, task)
+    told = stops and isinstance(task.terminated, Ends)
+    span = 1 if fused is None else STOPPING_CHUNK if stops else CHUNK
     totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
     running = np.arange(rows)  # rows that everything below still holds
     now = np.broadcast_to(obs, (members, *obs.shape))
@@ -155,7 +157,10 @@ def _tile_returns(
     live = np.ones((members, rows), dtype=np.bool_)
     for start in range(0, horizon, span):
         part = actions[running, start : start + span]
-        ahead = _ahead(dynamics, task, now, part, live)
+        if fused is None:
+            ahead = dynamics(now, part[:, 0])[..., None, :]  # [M, B, 1, D]
+        else:
+            ahead = fused(now, part, **({"ends": task.terminated, "live": live} if told else {}))  # [M, B, h, D]
         if ahead.shape[:2] != now.shape[:2]:
             raise ValueError(
                 f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
@@ -196,43 +201,11 @@ def _stops(dynamics: Dynamics, task: Task) -> bool:
     """Whether a fused rollout moves no finished row of this task: it is told where they end, or they never do."""
     if not getattr(dynamics, "stops", False):
         return False
-    return task.terminated is never or (isinstance(task.terminated, Ends) and _takes_ends(dynamics))
-
-
-def _takes_ends(dynamics: Dynamics) -> bool:
-    """Whether `rollout` has the keywords; one around another's, that passes attributes on, may say `stops` and not."""
-    rollout = dynamics.rollout  # type: ignore[attr-defined]
-    method = getattr(rollout, "__func__", None)
-    return _has_ends(rollout) if method is None else _method_has_ends(method)
-
-
-def _has_ends(function: Callable[..., Any]) -> bool:
-    parameters = signature(function).parameters
+    if not isinstance(task.terminated, Ends):
+        return task.terminated is never
+    # A rollout around another's, that passes the other's attributes on, may say `stops` and not have the keywords.
+    parameters = signature(dynamics.rollout).parameters  # type: ignore[attr-defined]
     return "ends" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-_method_has_ends = lru_cache(maxsize=64)(_has_ends)  # looking takes tens of µs, and is done every chunk
-
-
-def _span(dynamics: Dynamics, task: Task) -> int:
-    """Steps that are asked for at once."""
-    if getattr(dynamics, "rollout", None) is None:
-        return 1
-    return STOPPING_CHUNK if _stops(dynamics, task) else CHUNK
-
-
-def _ahead(
-    dynamics: Dynamics, task: Task, now: NDArray[Any], actions: NDArray[Any], live: NDArray[np.bool_]
-) -> NDArray[Any]:
-    """Observations that follow the next steps, [M, B, h, D]; h is 1 where dynamics have no `rollout`."""
-    rollout = getattr(dynamics, "rollout", None)
-    if rollout is None:
-        ahead = dynamics(now, actions[:, 0])[..., None, :]
-    elif isinstance(task.terminated, Ends) and _stops(dynamics, task):
-        ahead = rollout(now, actions, ends=task.terminated, live=live)
-    else:
-        ahead = rollout(now, actions)
-    return ahead  # type: ignore[no-any-return]
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
