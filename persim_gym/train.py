@@ -10,12 +10,13 @@ import numpy as np
 from persim_gym.envs.hetero import domain_of
 from persim_gym.home import unfinished
 from persim_gym.simulator.card import save_simulator, simulator_folder
+from persim_gym.simulator.checkpoint import rounds_file
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.fit import PART_ROWS, TrainingDiverged, fit
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, task_at
 from persim_gym.simulator.profile import EPISODES, error_profile
 from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
-from persim_gym.simulator.refine import finished, rounds_file
+from persim_gym.simulator.refine import finished
 from persim_gym.simulator.transition_file import TransitionFile
 
 _TASK_COLUMNS = ("obs", "action", "next_obs")

@@ -11,6 +11,7 @@ import torch
 from conftest import TINY
 
 from persim_gym.simulator import fit as fit_module
+from persim_gym.simulator.checkpoint import read_checkpoint
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import Parts, moments
 from persim_gym.simulator.factor_rows import different_agents, pack_rows
@@ -226,7 +227,7 @@ def test_a_killed_training_from_disk_ends_with_the_same_weights(file, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert fit_module._metadata(path)["epoch"] == "3"  # three parts: one epoch
+    assert read_checkpoint(path)[1]["epoch"] == "3"  # three parts: one epoch
     assert_same(from_file(file, checkpoint=path), from_file(file))
 
 
@@ -236,8 +237,8 @@ def test_divergence_from_disk_leaves_the_last_good_checkpoint(file, tmp_path, mo
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 2 else 1e30)
     with pytest.raises(TrainingDiverged, match="lower learning_rate"):
         from_file(file, checkpoint=path, checkpoint_seconds=0.0)
-    assert fit_module._metadata(path)["epoch"] == "6"
-    saved = fit_module.load_file(path)
+    assert read_checkpoint(path)[1]["epoch"] == "6"
+    saved, _ = read_checkpoint(path)
     assert all(torch.isfinite(v).all() for k, v in saved.items() if "obs_" not in k)
 
 

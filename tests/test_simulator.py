@@ -16,8 +16,10 @@ from torch import nn
 
 from persim_gym.envs import DOMAINS
 from persim_gym.home import persim_home
+from persim_gym.simulator import checkpoint as checkpoint_module
 from persim_gym.simulator import fit as fit_module
 from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.checkpoint import read_checkpoint
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
 from persim_gym.simulator.members import MemberTraining
@@ -563,7 +565,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(cars, tmp_path, reci
         interrupt_after(patch, 5, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             train(cars, recipe, checkpoint=path, checkpoint_seconds=seconds)
-    assert fit_module._metadata(path)["epoch"] == "5"
+    assert read_checkpoint(path)[1]["epoch"] == "5"
     assert_same_weights(train(cars, recipe, checkpoint=path), train(cars, recipe))
 
 
@@ -588,7 +590,7 @@ def test_a_killed_training_ends_with_the_same_weights(cars, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert fit_module._metadata(path)["epoch"] == "2"
+    assert read_checkpoint(path)[1]["epoch"] == "2"
     assert_same_weights(train(cars, TINY, checkpoint=path), train(cars, TINY))
 
 
@@ -637,8 +639,8 @@ def test_divergence_leaves_the_last_good_checkpoint(cars, tmp_path, recipe, monk
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 3 else 1e30)
     with pytest.raises(TrainingDiverged):
         train(cars, recipe, checkpoint=path, checkpoint_seconds=0.0)
-    assert fit_module._metadata(path)["epoch"] == "3"
-    saved = fit_module.load_file(path)
+    assert read_checkpoint(path)[1]["epoch"] == "3"
+    saved, _ = read_checkpoint(path)
     assert all(torch.isfinite(v).all() for k, v in saved.items() if k.startswith("model/") and "obs_" not in k)
 
 
@@ -672,15 +674,16 @@ def test_a_checkpoint_that_another_process_has_just_removed_is_none(cars, tmp_pa
     """It trained the same, and finished between the look and the read."""
     path = tmp_path / "training.safetensors"
     train(cars, replace(TINY, epochs=2), checkpoint=path)
-    load_file = fit_module.load_file
-    monkeypatch.setattr(fit_module, "load_file", lambda file: path.unlink(missing_ok=True) or load_file(file))
+    monkeypatch.setattr(
+        fit_module, "read_checkpoint", lambda file: path.unlink(missing_ok=True) or read_checkpoint(file)
+    )
     assert_same_weights(train(cars, replace(TINY, epochs=2), checkpoint=path), train(cars, replace(TINY, epochs=2)))
 
 
 def test_processes_that_train_the_same_do_not_write_into_one_file(cars, tmp_path, monkeypatch):
     """Here two take turns at every write; with one partial file between them the second finds none to rename."""
     path, others = tmp_path / "training.safetensors", iter(range(100, 200))
-    save_file = fit_module.save_file
+    save_file = checkpoint_module.save_file
 
     def save(tensors, partial, metadata):
         save_file(tensors, partial, metadata)
@@ -689,7 +692,7 @@ def test_processes_that_train_the_same_do_not_write_into_one_file(cars, tmp_path
                 patch.setattr(os, "getpid", lambda: 1)
                 train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
 
-    monkeypatch.setattr(fit_module, "save_file", save)
+    monkeypatch.setattr(checkpoint_module, "save_file", save)
     both = train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
     assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
     assert_same_weights(both, train(cars, replace(TINY, epochs=2)))

@@ -53,8 +53,8 @@ def calibrate(
     """
     from persim_gym.home import unfinished
     from persim_gym.simulator.card import load_simulator, simulator_folder
+    from persim_gym.simulator.checkpoint import rounds_file
     from persim_gym.simulator.recipe import TrainingRecipe
-    from persim_gym.simulator.refine import rounds_file
     from persim_gym.simulator.trust import calibrate as measure
 
     loaded = load_simulator(simulator)

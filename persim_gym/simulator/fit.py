@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,11 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
+from persim_gym.simulator.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.compiled import CompiledTraining
 from persim_gym.simulator.data import SMALLEST_STD, Batchable, Logged, Parts, moments, sizes
 from persim_gym.simulator.encoders import AgentEncoder
@@ -115,12 +114,12 @@ def fit(
             if checkpoint:
                 kept = (unit, _state(model, engine))
                 if unit == units or time.monotonic() - saved_at >= checkpoint_seconds:
-                    _save(checkpoint, *kept, identity)
+                    _keep(checkpoint, *kept, identity)
                     saved_at, saved = time.monotonic(), unit
     finally:  # on Ctrl-C and divergence too
         bar.close()
         if checkpoint and saved < kept[0]:
-            _save(checkpoint, *kept, identity)
+            _keep(checkpoint, *kept, identity)
     model.cpu()
     if variant == "unpersonalized":
         model = shared_by_all(model, transitions.n_agents)
@@ -274,11 +273,8 @@ def _state(model: FactoredEnsemble, engine: Engine) -> dict[str, Tensor]:
     return tensors | kept | {"count": torch.tensor(engine.count)}
 
 
-def _save(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may train the same
-    save_file(tensors, partial, metadata={"identity": identity, "epoch": str(epoch)})
-    os.replace(partial, path)
+def _keep(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
+    write_checkpoint(path, tensors, {"identity": identity, "epoch": str(epoch)})
 
 
 def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) -> int:
@@ -286,8 +282,7 @@ def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) 
     if not path.exists():
         return 0
     try:
-        tensors = load_file(path)
-        metadata = _metadata(path)
+        tensors, metadata = read_checkpoint(path)
     except FileNotFoundError:  # another process that trained the same has finished meanwhile
         return 0
     except (SafetensorError, OSError, ValueError) as error:
@@ -299,8 +294,3 @@ def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) 
         values.copy_(tensors[f"engine/{name}"])
     engine.count = int(tensors["count"])
     return int(metadata["epoch"])
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})

@@ -11,19 +11,18 @@ simulator to a fifth and less (docs/accuracy.md).
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.data import Logged
 from persim_gym.simulator.encoders import EnsembleLinear, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
@@ -69,7 +68,8 @@ def finished(
             model = polished(model, learned_beliefs(model, transitions, seed, clips))
         model = with_last_layer(model, transitions, seed, clips)
         if checkpoint:
-            _save(checkpoint, model, start, k + 1)
+            tensors = {name: values.contiguous() for name, values in model.state_dict().items()}
+            write_checkpoint(checkpoint, tensors, {"start": start, "done": str(k + 1)})
     beliefs = learned_beliefs(model, transitions, seed, clips)
     return polished(model, beliefs, every=recipe.polish or recipe.refine > 0), beliefs
 
@@ -209,11 +209,6 @@ def _last(model: FactoredEnsemble) -> EnsembleLinear:
     return last
 
 
-def rounds_file(training: Path) -> Path:
-    """Where rounds are kept of a training that is kept at a path."""
-    return training.with_suffix(".rounds.safetensors")
-
-
 def _digest(model: FactoredEnsemble, transitions: Logged, seed: int, clips: bool) -> str:
     """What rounds that were cut off must agree in with those that go on from them."""
     digest = hashlib.sha256(f"{transitions.content_hash()} {seed} {clips}".encode())
@@ -222,20 +217,10 @@ def _digest(model: FactoredEnsemble, transitions: Logged, seed: int, clips: bool
     return digest.hexdigest()
 
 
-def _save(path: Path, model: FactoredEnsemble, start: str, done: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may train the same
-    tensors = {name: values.contiguous() for name, values in model.state_dict().items()}
-    save_file(tensors, partial, metadata={"start": start, "done": str(done)})
-    os.replace(partial, path)
-
-
 def _resume(path: Path, model: FactoredEnsemble, start: str, rounds: int) -> int:
     """Loads the last round into the model, if there is one of the same start; returns the number of rounds done."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_checkpoint(path)
     except (OSError, SafetensorError):  # none, or what is left of one: rounds are soon made again
         return 0
     if metadata.get("start") != start or int(metadata.get("done", 0)) > rounds:

@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.simulator.beliefs import FactorPosterior
+from persim_gym.simulator.checkpoint import rounds_file
 from persim_gym.simulator.conformal import conformal_horizon, conformal_scale, measured_coverage, trust_horizons
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
 from persim_gym.simulator.personalize import personalized
 from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.refine import finished, rounds_file
+from persim_gym.simulator.refine import finished
 from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.transitions import Transitions
 
