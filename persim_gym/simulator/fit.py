@@ -23,6 +23,7 @@ from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.variants import model_of, population_of_one, shared_by_all
+from persim_gym.simulator.walls import find_walls
 from persim_gym.transitions import Transitions
 
 CHECKPOINT_SECONDS = 20.0
@@ -85,6 +86,8 @@ def fit(
         size = model.shape.obs_dim
         model.obs_low[:size].copy_(torch.as_tensor(bounds[0]))
         model.obs_high[:size].copy_(torch.as_tensor(bounds[1]))
+    if recipe.walls and not learn_task:
+        model.walls.copy_(find_walls(transitions))
     model.to(device)
     parts = Parts(transitions, seed, part_rows)
     engine = _engine(model, parts.read(model, 0, 0), recipe, device, seed)

@@ -15,8 +15,9 @@ def readme(card: Mapping[str, Any]) -> str:
         "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
+        "walls": _walls(card.get("walls", {})),
         "layers": f"state encoder {shape['state_layers']}, action encoder {shape['action_layers'] or 'a table'}",
-        "recipe": f"{card['recipe_name']}: {recipe.get('epochs')} epochs, batch {recipe.get('batch')}, "
+        "recipe": f"{card['recipe_name']}: {_passes(recipe)}, batch {recipe.get('batch')}, "
         f"learning rate {recipe.get('learning_rate')} ({recipe.get('schedule')}), seed {card['seed']}",
         "trained": f"{card['training_seconds']:.0f} s with "
         + ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
@@ -51,6 +52,23 @@ def _known(agents: Mapping[str, Any], rank: int) -> str:
         f"{middle:,} transitions (median; {few:,} to {many:,}), which leave {number(left)} of {rank} latent directions "
         f"to the prior ({number(least)} to {number(most)})"
     )
+
+
+def _passes(recipe: Mapping[str, Any]) -> str:
+    return f"{recipe['samples']:,} transitions a member" if recipe.get("samples") else f"{recipe.get('epochs')} epochs"
+
+
+def _walls(walls: Mapping[str, Any]) -> str:
+    """Where predictions are stopped, components numbered as observations have them."""
+    said = []
+    for side, found in walls.items():
+        for component, sets in found.items():
+            others = [f"component {j} becomes {number(value)}" for j, value in sets.items() if j != component]
+            where = (
+                f"component {component} is no {'higher' if side == 'high' else 'lower'} than {number(sets[component])}"
+            )
+            said.append(" and there ".join([where, ", ".join(others)]) if others else where)
+    return "; ".join(said)
 
 
 def _task(card: Mapping[str, Any]) -> str:

@@ -1,0 +1,168 @@
+"""Walls: bounds where one component of the observation stops at once and may set others, found in logged data.
+
+MountainCar's track ends at a wall that takes all of a car's speed. Few transitions meet it, and each is a jump: a
+smooth model spreads it over all states, and pays for it everywhere. Exact repeats of an extreme give such a bound away.
+What moves freely is then learned from the other transitions alone, and the wall is applied to what is predicted. In the
+theory of hybrid systems a wall is a guard with its reset map.
+
+Source: Goebel, Sanfelice and Teel, Hybrid dynamical systems, 2009, for guards and resets.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from persim_gym.simulator.transition_file import TransitionFile
+from persim_gym.transitions import Transitions
+
+LEAST = 3  # different values that a component must have been stopped after
+MOST = 0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
+DISTINCT = 0.5  # share of values of a component that must differ, for a repeated one to mean something
+EPISODES = 2000  # of data on disk, that walls are looked for in
+SIDES = ("low", "high")
+
+Arrays: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
+"""Walls as the kernels take them: component, whether it is an upper bound, and the bound, [W] each; what is set,
+[W, D], infinite where it is not."""
+
+
+class Wall(NamedTuple):
+    """A bound that stops a component.
+
+    Attributes:
+        component: Of the observation.
+        upper: Whether values are stopped from above.
+        bound: Where.
+        sets: Values that components have after a touch, by component; the stopped one among them, at the bound.
+    """
+
+    component: int
+    upper: bool
+    bound: float
+    sets: Mapping[int, float]
+
+
+def no_walls(size: int) -> Tensor:
+    """A table of no walls.
+
+    A table of walls is float32 [2, D, D]: what a touch of the lower or upper bound of a component sets all components
+    to, infinite where it leaves them alone; that component itself is set to the bound, where there is a wall.
+    """
+    return torch.full((2, size, size), torch.inf)
+
+
+def find_walls(data: Transitions | TransitionFile) -> Tensor:
+    """Table of the walls that logged data show, as `no_walls` describes it.
+
+    A component has a wall at its extreme where next observations have exactly that value after `LEAST` different ones
+    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ.
+    Others of such components that have one and the same value in all of these are set to it.
+
+    Args:
+        data: Logged transitions; of those on disk, `EPISODES` episodes are looked at.
+    """
+    data = data.sample(EPISODES) if isinstance(data, TransitionFile) else data
+    following = data.next_obs
+    varied = np.array([len(np.unique(values)) > DISTINCT * len(values) for values in following.T])
+    table = no_walls(following.shape[1])
+    for component in np.flatnonzero(varied).tolist():
+        values = following[:, component]
+        for side, bound in enumerate((values.min(), values.max())):
+            touched = values == bound
+            if touched.mean() > MOST or data.terminated[touched].any():
+                continue
+            if len(np.unique(data.obs[touched, component])) < LEAST:  # all the same after the same
+                continue
+            after = following[touched]
+            sets = varied & (after == after[0]).all(axis=0)
+            table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
+    return table
+
+
+def walls_of(table: Tensor) -> list[Wall]:
+    """The walls of a table."""
+    found = []
+    for component, side in torch.diagonal(table, dim1=1, dim2=2).T.isfinite().nonzero().tolist():
+        sets = {j: value for j, value in enumerate(table[side, component].tolist()) if np.isfinite(value)}
+        found.append(Wall(component, side == 1, sets[component], sets))
+    return found
+
+
+def touching(table: Tensor, next_obs: Tensor) -> Tensor:
+    """Whether next observations [..., D] lie at a wall or beyond, bool [...]."""
+    result = torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
+    for wall in walls_of(table):
+        result |= _touch(wall, next_obs)
+    return result
+
+
+def stop(walls: Sequence[Wall], next_obs: Any) -> None:
+    """Applies walls in place to next observations [..., D or D + E], NumPy or torch."""
+    for wall in walls:
+        touched = _touch(wall, next_obs)
+        for component, value in wall.sets.items():
+            next_obs[..., component][touched] = value
+
+
+def _touch(wall: Wall, next_obs: Any) -> Any:
+    values = next_obs[..., wall.component]
+    return values >= wall.bound if wall.upper else values <= wall.bound
+
+
+def arrays(table: Tensor) -> Arrays:
+    """Walls as the kernels take them."""
+    walls = walls_of(table)
+    sides = [table[int(wall.upper), wall.component].numpy() for wall in walls]
+    return (
+        np.array([wall.component for wall in walls], dtype=np.int64),
+        np.array([wall.upper for wall in walls], dtype=np.bool_),
+        np.array([wall.bound for wall in walls], dtype=np.float32),
+        np.array(sides, dtype=np.float32).reshape(len(walls), table.shape[1]),
+    )
+
+
+@njit(error_model="numpy")
+def stop_columns(walls, next_obs, some, count):  # type: ignore
+    """As `stop`, of some columns of next observations with rows last, compiled.
+
+    Args:
+        walls: As `arrays` makes them.
+        next_obs: [D or more, C].
+        some: Columns, the first `count` entries.
+        count: How many.
+    """
+    component, upper, bound, sets = walls
+    for k in range(len(component)):
+        row, limit = next_obs[component[k]], bound[k]
+        for j in range(count):
+            c = some[j]
+            if row[c] >= limit if upper[k] else row[c] <= limit:
+                for d in range(sets.shape[1]):
+                    if sets[k, d] < np.inf:
+                        next_obs[d, c] = sets[k, d]
+
+
+@njit(error_model="numpy")
+def stop_row(walls, next_obs):  # type: ignore
+    """As `stop`, of one next observation [D or more], compiled."""
+    component, upper, bound, sets = walls
+    for k in range(len(component)):
+        value = next_obs[component[k]]
+        if value >= bound[k] if upper[k] else value <= bound[k]:
+            for d in range(sets.shape[1]):
+                if sets[k, d] < np.inf:
+                    next_obs[d] = sets[k, d]
+
+
+def described(table: Tensor) -> dict[str, Any]:
+    """Walls for a card: by side and component, the values that components are set to."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for wall in walls_of(table):
+        sets = {str(component): float(f"{value:.7g}") for component, value in wall.sets.items()}
+        found.setdefault(SIDES[wall.upper], {})[str(wall.component)] = sets
+    return found
