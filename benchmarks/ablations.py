@@ -132,9 +132,10 @@ def table(rows: Sequence[Mapping[str, str]], domain: str) -> str:
     if not runs:
         return ""
     recipe, usual = budget(domain), recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah")
+    whole = f"{usual.samples:,} transitions a member" if usual.samples else usual.epochs
     agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
     lines = [
-        f"## {domain}/random-v0\n\n{recipe.epochs} epochs of the recipe's {usual.epochs}; members: {recipe.members}.\n",
+        f"## {domain}/random-v0\n\n{recipe.epochs} epochs of the recipe's {whole}; members: {recipe.members}.\n",
         f"| change | seeds | {agents} | 20 % better | 20 % worse | training, CPU s |",
         f"|---|---|{'---|' * (len(TEST_AGENTS) + 3)}",
     ]

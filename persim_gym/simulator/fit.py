@@ -86,8 +86,6 @@ def fit(
         size = model.shape.obs_dim
         model.obs_low[:size].copy_(torch.as_tensor(bounds[0]))
         model.obs_high[:size].copy_(torch.as_tensor(bounds[1]))
-    if recipe.walls and not learn_task:
-        model.walls.copy_(find_walls(transitions))
     model.to(device)
     parts = Parts(transitions, seed, part_rows)
     engine = _engine(model, parts.read(model, 0, 0), recipe, device, seed)
@@ -198,6 +196,8 @@ def _model_for(
         variant=variant,
     )
     model = model_of(population_of_one(shape) if variant == "unpersonalized" else shape, seed)
+    if recipe.walls and not learn_task:
+        model.walls.copy_(find_walls(transitions))
     encoder = model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
