@@ -94,13 +94,15 @@ def _trust(trust: Mapping[str, Any]) -> list[str]:
     """What was measured of what to trust, in words; then errors and spreads by step."""
     if "spread_profile" not in trust:
         return []
+    strangers = trust.get("stranger_coverage")
     promised = trust["scale"] >= 0  # else there were too few agents
     rows = {
         "promise": f"error within {trust['bound']} standard deviations of logged observations for the whole trust "
         f"horizon, in {trust['level']:.0%} of logged trajectories",
         "trust horizon": f"ends where {number(trust['scale'])} × spread passes that bound" if promised else "none",
         "measured": f"error below that on {trust['band_coverage']:.1%}, horizon kept on {trust['coverage']:.1%} of "
-        f"trajectories of {trust['agents']} unseen agents",
+        f"trajectories of {trust['agents']} unseen agents"
+        + (f", {strangers:.1%} where nothing was known of them" if strangers is not None else ""),
         "without a look at the spread": f"{trust['horizon']} of {trust['steps']} steps",
     }
     lines = ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
