@@ -220,6 +220,18 @@ def test_stopping_is_the_same_of_arrays_and_tensors_and_leaves_nan():
     np.testing.assert_array_equal(tensor.numpy(), obs)
 
 
+@pytest.mark.parametrize("name", ["small", "deep, discrete", "deep"])
+def test_no_wall_hides_a_prediction_that_is_no_number(name):
+    shape = SHAPES[name]
+    model = walled(shape)
+    model.delta_mean[0], model.delta_mean[2] = 1e3, torch.nan
+    obs, action = inputs(shape)
+    after, spread = RowsDynamics(model, [0] * len(obs)).step(obs, action, np.zeros(len(obs), dtype=np.int64))
+    assert np.isinf(spread).all()
+    np.testing.assert_array_equal(after, obs)
+    assert np.isnan(model.dynamics(0)(obs, action)[..., 2]).all()
+
+
 def test_a_simulator_on_disk_keeps_its_walls_and_its_card_tells_them(pucks, tmp_path):
     model = fit(pucks, RECIPE, n_actions=2, progress=False)
     again = load_simulator(str(saved(model, tmp_path / "pucks")))

@@ -106,7 +106,8 @@ def stop(walls: Sequence[Wall], next_obs: Any) -> None:
     for wall in walls:
         touched = _touch(wall, next_obs)
         for component, value in wall.sets.items():
-            next_obs[..., component][touched] = value
+            values = next_obs[..., component]
+            values[touched & (values == values)] = value  # a NaN stays one
 
 
 def _touch(wall: Wall, next_obs: Any) -> Any:
@@ -143,7 +144,7 @@ def stop_columns(walls, next_obs, some, count):  # type: ignore
             c = some[j]
             if row[c] >= limit if upper[k] else row[c] <= limit:
                 for d in range(sets.shape[1]):
-                    if sets[k, d] < np.inf:
+                    if sets[k, d] < np.inf and next_obs[d, c] == next_obs[d, c]:  # a NaN stays one
                         next_obs[d, c] = sets[k, d]
 
 
@@ -155,7 +156,7 @@ def stop_row(walls, next_obs):  # type: ignore
         value = next_obs[component[k]]
         if value >= bound[k] if upper[k] else value <= bound[k]:
             for d in range(sets.shape[1]):
-                if sets[k, d] < np.inf:
+                if sets[k, d] < np.inf and next_obs[d] == next_obs[d]:  # a NaN stays one
                     next_obs[d] = sets[k, d]
 
 
