@@ -132,6 +132,22 @@ def test_what_looks_like_a_wall_is_none(pucks):
     assert described(find_walls(ends)) == {}  # nothing follows an end
 
 
+def with_column(data, now, following):
+    return replace(
+        data,
+        obs=np.column_stack([data.obs, now]).astype(np.float32),
+        next_obs=np.column_stack([data.next_obs, following]).astype(np.float32),
+    )
+
+
+def test_what_is_put_at_its_extreme_from_afar_is_not_stopped_there(pucks):
+    rng = np.random.default_rng(0)
+    charge = rng.uniform(0.2, 0.9, len(pucks))
+    charged = rng.uniform(size=len(pucks)) < 0.01
+    left = np.where(charged, 1.0, charge - rng.uniform(0, 0.01, len(pucks)))
+    assert "3" not in described(find_walls(with_column(pucks, charge, left)))["high"]
+
+
 def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_known(pucks):
     assert walls_of(fit(pucks, RECIPE, n_actions=2, progress=False).walls)
     assert not walls_of(fit(pucks, TINY, n_actions=2, progress=False).walls)

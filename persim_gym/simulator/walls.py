@@ -22,6 +22,7 @@ from persim_gym.transitions import Transitions
 
 LEAST = 3  # different values that a component must have been stopped after
 MOST = 0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
+FARTHEST = 2.0  # times the longest step that no wall stopped: what comes from further away was put there, not stopped
 DISTINCT = 0.5  # share of values of a component that must differ, for a repeated one to mean something
 EPISODES = 2000  # of data on disk, that walls are looked for in
 SIDES = ("low", "high")
@@ -60,7 +61,9 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
     """Table of the walls that logged data show, as `no_walls` describes it.
 
     A component has a wall at its extreme where next observations have exactly that value after `LEAST` different ones
-    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ.
+    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ. It
+    is then reached by steps that others come near to: what is put at its extreme from afar, such as a battery that is
+    charged, does not stop there.
     Others of such components that have one and the same value in all of these are set to it.
 
     Args:
@@ -77,6 +80,9 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
             if touched.mean() > MOST or data.terminated[touched].any():
                 continue
             if len(np.unique(data.obs[touched, component])) < LEAST:  # all the same after the same
+                continue
+            step = np.abs(values - data.obs[:, component])
+            if step[touched].max() > FARTHEST * step[~touched].max():
                 continue
             after = following[touched]
             sets = varied & (after == after[0]).all(axis=0)
