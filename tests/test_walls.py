@@ -148,6 +148,14 @@ def test_what_is_put_at_its_extreme_from_afar_is_not_stopped_there(pucks):
     assert "3" not in described(find_walls(with_column(pucks, charge, left)))["high"]
 
 
+def test_a_wall_sets_a_flag_that_every_touch_raises_but_none_that_is_up_anyway(pucks):
+    before, after = (np.isin(x[:, 0], (LEFT, RIGHT)) for x in (pucks.obs, pucks.next_obs))
+    up = np.ones(len(pucks))
+    table = described(find_walls(with_column(with_column(pucks, before, after), up, up)))
+    assert table["low"]["0"] == {"0": LEFT, "1": 0.0, "3": 1.0}
+    assert table["high"]["0"] == {"0": RIGHT, "1": 0.0, "3": 1.0}
+
+
 def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_known(pucks):
     assert walls_of(fit(pucks, RECIPE, n_actions=2, progress=False).walls)
     assert not walls_of(fit(pucks, TINY, n_actions=2, progress=False).walls)

@@ -23,6 +23,7 @@ from persim_gym.transitions import Transitions
 LEAST = 3  # different values that a component must have been stopped after
 MOST = 0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
 FARTHEST = 2.0  # times the longest step that no wall stopped: what comes from further away was put there, not stopped
+CHANCE = 1e-3  # that a component has one value after all touches without them, from its share of the other transitions
 DISTINCT = 0.5  # share of values of a component that must differ, for a repeated one to mean something
 EPISODES = 2000  # of data on disk, that walls are looked for in
 SIDES = ("low", "high")
@@ -63,8 +64,8 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
     A component has a wall at its extreme where next observations have exactly that value after `LEAST` different ones
     or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ. It
     is then reached by steps that others come near to: what is put at its extreme from afar, such as a battery that is
-    charged, does not stop there.
-    Others of such components that have one and the same value in all of these are set to it.
+    charged, does not stop there. Other components that have one and the same value in all of these are set to it, where
+    that is no chance and not what they had before.
 
     Args:
         data: Logged transitions; of those on disk, `EPISODES` episodes are looked at.
@@ -85,7 +86,9 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
             if step[touched].max() > FARTHEST * step[~touched].max():
                 continue
             after = following[touched]
-            sets = varied & (after == after[0]).all(axis=0)
+            share = (following[~touched] == after[0]).mean(axis=0)
+            moved = (data.obs[touched] != after).sum(axis=0) >= LEAST
+            sets = (after == after[0]).all(axis=0) & (varied | (moved & (share ** len(after) < CHANCE)))
             table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
     return table
 
