@@ -132,6 +132,30 @@ def test_what_looks_like_a_wall_is_none(pucks):
     assert described(find_walls(ends)) == {}  # nothing follows an end
 
 
+def with_column(data, now, following):
+    return replace(
+        data,
+        obs=np.column_stack([data.obs, now]).astype(np.float32),
+        next_obs=np.column_stack([data.next_obs, following]).astype(np.float32),
+    )
+
+
+def test_what_is_put_at_its_extreme_from_afar_is_not_stopped_there(pucks):
+    rng = np.random.default_rng(0)
+    charge = rng.uniform(0.2, 0.9, len(pucks))
+    charged = rng.uniform(size=len(pucks)) < 0.01
+    left = np.where(charged, 1.0, charge - rng.uniform(0, 0.01, len(pucks)))
+    assert "3" not in described(find_walls(with_column(pucks, charge, left)))["high"]
+
+
+def test_a_wall_sets_a_flag_that_every_touch_raises_but_none_that_is_up_anyway(pucks):
+    before, after = (np.isin(x[:, 0], (LEFT, RIGHT)) for x in (pucks.obs, pucks.next_obs))
+    up = np.ones(len(pucks))
+    table = described(find_walls(with_column(with_column(pucks, before, after), up, up)))
+    assert table["low"]["0"] == {"0": LEFT, "1": 0.0, "3": 1.0}
+    assert table["high"]["0"] == {"0": RIGHT, "1": 0.0, "3": 1.0}
+
+
 def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_known(pucks):
     assert walls_of(fit(pucks, RECIPE, n_actions=2, progress=False).walls)
     assert not walls_of(fit(pucks, TINY, n_actions=2, progress=False).walls)
@@ -218,6 +242,18 @@ def test_stopping_is_the_same_of_arrays_and_tensors_and_leaves_nan():
     stop(walls_of(table), tensor)
     np.testing.assert_array_equal(obs, [[-1.0, 0.5, 9.0], [0.0, 3.0, 9.0], [np.nan, 3.0, 9.0], [-1.0, 0.5, 9.0]])
     np.testing.assert_array_equal(tensor.numpy(), obs)
+
+
+@pytest.mark.parametrize("name", ["small", "deep, discrete", "deep"])
+def test_no_wall_hides_a_prediction_that_is_no_number(name):
+    shape = SHAPES[name]
+    model = walled(shape)
+    model.delta_mean[0], model.delta_mean[2] = 1e3, torch.nan
+    obs, action = inputs(shape)
+    after, spread = RowsDynamics(model, [0] * len(obs)).step(obs, action, np.zeros(len(obs), dtype=np.int64))
+    assert np.isinf(spread).all()
+    np.testing.assert_array_equal(after, obs)
+    assert np.isnan(model.dynamics(0)(obs, action)[..., 2]).all()
 
 
 def test_a_simulator_on_disk_keeps_its_walls_and_its_card_tells_them(pucks, tmp_path):

@@ -22,6 +22,8 @@ from persim_gym.transitions import Transitions
 
 LEAST = 3  # different values that a component must have been stopped after
 MOST = 0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
+FARTHEST = 2.0  # times the longest step that no wall stopped: what comes from further away was put there, not stopped
+CHANCE = 1e-3  # that a component has one value after all touches without them, from its share of the other transitions
 DISTINCT = 0.5  # share of values of a component that must differ, for a repeated one to mean something
 EPISODES = 2000  # of data on disk, that walls are looked for in
 SIDES = ("low", "high")
@@ -60,8 +62,10 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
     """Table of the walls that logged data show, as `no_walls` describes it.
 
     A component has a wall at its extreme where next observations have exactly that value after `LEAST` different ones
-    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ.
-    Others of such components that have one and the same value in all of these are set to it.
+    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ. It
+    is then reached by steps that others come near to: what is put at its extreme from afar, such as a battery that is
+    charged, does not stop there. Other components that have one and the same value in all of these are set to it, where
+    that is no chance and not what they had before.
 
     Args:
         data: Logged transitions; of those on disk, `EPISODES` episodes are looked at.
@@ -78,8 +82,13 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
                 continue
             if len(np.unique(data.obs[touched, component])) < LEAST:  # all the same after the same
                 continue
+            step = np.abs(values - data.obs[:, component])
+            if step[touched].max() > FARTHEST * step[~touched].max():
+                continue
             after = following[touched]
-            sets = varied & (after == after[0]).all(axis=0)
+            share = (following[~touched] == after[0]).mean(axis=0)
+            moved = (data.obs[touched] != after).sum(axis=0) >= LEAST
+            sets = (after == after[0]).all(axis=0) & (varied | (moved & (share ** len(after) < CHANCE)))
             table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
     return table
 
@@ -106,7 +115,8 @@ def stop(walls: Sequence[Wall], next_obs: Any) -> None:
     for wall in walls:
         touched = _touch(wall, next_obs)
         for component, value in wall.sets.items():
-            next_obs[..., component][touched] = value
+            values = next_obs[..., component]
+            values[touched & (values == values)] = value  # a NaN stays one
 
 
 def _touch(wall: Wall, next_obs: Any) -> Any:
@@ -143,7 +153,7 @@ def stop_columns(walls, next_obs, some, count):  # type: ignore
             c = some[j]
             if row[c] >= limit if upper[k] else row[c] <= limit:
                 for d in range(sets.shape[1]):
-                    if sets[k, d] < np.inf:
+                    if sets[k, d] < np.inf and next_obs[d, c] == next_obs[d, c]:  # a NaN stays one
                         next_obs[d, c] = sets[k, d]
 
 
@@ -155,7 +165,7 @@ def stop_row(walls, next_obs):  # type: ignore
         value = next_obs[component[k]]
         if value >= bound[k] if upper[k] else value <= bound[k]:
             for d in range(sets.shape[1]):
-                if sets[k, d] < np.inf:
+                if sets[k, d] < np.inf and next_obs[d] == next_obs[d]:  # a NaN stays one
                     next_obs[d] = sets[k, d]
 
 
