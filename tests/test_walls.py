@@ -1,6 +1,6 @@
 """Walls: found in logged data, left out of training, and applied alike by everything that predicts."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,21 +12,23 @@ from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import prediction_error
 from persim_gym.files import read_folder, write_folder
+from persim_gym.simulator import walls
 from persim_gym.simulator.card import load_simulator, save_simulator
 from persim_gym.simulator.data import Parts
 from persim_gym.simulator.fit import fit
-from persim_gym.simulator.personalize import gather_evidence, targets
+from persim_gym.simulator.personalize import gather_evidence, learned_beliefs, targets
 from persim_gym.simulator.readme import readme
 from persim_gym.simulator.recipe import recipe_for
 from persim_gym.simulator.rows import RowsDynamics
 from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.transition_file import write_transitions
+from persim_gym.simulator.transition_file import TransitionFile, write_transitions
 from persim_gym.simulator.variants import model_of
-from persim_gym.simulator.walls import described, find_walls, no_walls, stop, touching, walls_of
+from persim_gym.simulator.walls import described, find_walls, no_walls, stop, stopped, walls_of
 from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
 
 LEFT, RIGHT = -1.0, 1.0
+HEAD = ("n_agents", "source")
 RECIPE = replace(TINY, walls=True)
 SHAPES = {
     "small": ModelShape(4, 3, 2, 0, 3, 2, (20,)),
@@ -81,7 +83,11 @@ def walled(shape, bound=0.1):
     return ensemble.requires_grad_(False)
 
 
-def saved(model, folder):
+def describe(data):
+    return described(find_walls(data))
+
+
+def saved(model, folder, beliefs=None):
     return save_simulator(
         model,
         name="test/pucks-v0",
@@ -94,6 +100,7 @@ def saved(model, folder):
         seed=0,
         training_seconds=0.0,
         folder=folder,
+        beliefs=beliefs,
     )
 
 
@@ -113,7 +120,8 @@ def test_a_wall_is_found_with_what_it_sets(pucks):
     }
     hit = np.isin(pucks.next_obs[:, 0], (LEFT, RIGHT))
     assert 0 < hit.mean() < 0.04
-    np.testing.assert_array_equal(touching(table, torch.from_numpy(pucks.next_obs)).numpy(), hit)
+    held = stopped(table, torch.from_numpy(pucks.next_obs)).numpy()
+    np.testing.assert_array_equal(held, hit[:, None] & [True, True, False])
 
 
 def test_walls_of_data_on_disk_are_those_in_memory(pucks, tmp_path):
@@ -125,11 +133,51 @@ def test_what_looks_like_a_wall_is_none(pucks):
     few = pucks.next_obs.copy()
     few[np.flatnonzero(few[:, 0] == LEFT)[2:], 0] += 0.01
     few[np.flatnonzero(few[:, 0] == RIGHT)[2:], 0] -= 0.01
-    assert described(find_walls(replace(pucks, next_obs=few))) == {}  # two touches may be chance
-    assert described(find_walls(bouncing(force=3.0))) == {}  # where states often are, that is to be learned
-    assert described(find_walls(bouncing(decimals=1))) == {}  # rounded values repeat anyway
-    ends = replace(pucks, terminated=np.isin(pucks.next_obs[:, 0], (LEFT, RIGHT)))
-    assert described(find_walls(ends)) == {}  # nothing follows an end
+    assert describe(replace(pucks, next_obs=few)) == {}  # two touches may be chance
+    assert describe(bouncing(force=3.0)) == {}  # where states often are, that is to be learned
+    assert describe(bouncing(decimals=1)) == {}  # rounded values repeat anyway
+    hit = np.isin(pucks.next_obs[:, 0], (LEFT, RIGHT))
+    assert describe(replace(pucks, terminated=hit)) == {}  # nothing follows an end
+    slides = pucks.next_obs.copy()
+    slides[hit, 1] = np.linspace(-0.1, 0.1, hit.sum())
+    assert describe(replace(pucks, next_obs=slides)) == {}  # only cut off: nothing else is set
+    alone = replace(pucks, agent=np.where(hit, 0, pucks.agent))
+    assert describe(alone) == {}  # of one agent among others
+
+
+def test_what_is_no_wall_among_touches_does_not_hide_one(pucks):
+    one = np.zeros(len(pucks), dtype=bool)
+    one[np.flatnonzero(pucks.next_obs[:, 0] == LEFT)[0]] = True
+    both = describe(pucks)
+    assert both == describe(replace(pucks, terminated=one))  # a time limit that was logged as an end
+    twice = {f.name: np.concatenate([getattr(pucks, f.name)] * 2) for f in fields(pucks) if f.name not in HEAD}
+    assert both == describe(Transitions(**twice, n_agents=4))
+    assert describe(pucks.select(pucks.agent == 1))["high"] == both["high"]  # a population of one
+
+
+def test_a_wall_that_data_on_disk_go_past_is_none(pucks, tmp_path, monkeypatch):
+    other = pucks.obs[:50].copy()
+    further = replace(
+        pucks.select(np.arange(len(pucks)) < 50),
+        obs=other,
+        next_obs=other - np.array([3.0, 0.0, 0.0], dtype=np.float32),
+        agent=np.full(50, 3),
+        trajectory=np.full(50, 1000),
+    )
+    monkeypatch.setattr(walls, "EPISODES", 40)
+    monkeypatch.setattr(TransitionFile, "sample", lambda self, episodes, seed=0: pucks)
+    on_disk = write_transitions(tmp_path / "rows", [pucks, further], n_agents=4, source="pucks")
+    assert list(describe(on_disk)) == ["high"]
+
+
+def test_new_agents_that_go_past_a_wall_are_refused(pucks, tmp_path):
+    model = fit(pucks, RECIPE, n_actions=2, progress=False).requires_grad_(False)
+    folder = saved(model, tmp_path / "pucks", learned_beliefs(model, pucks, clips=False))
+    simulator = load_simulator(str(folder))
+    few = pucks.select(pucks.agent == 2)
+    simulator.personalize(few)
+    with pytest.raises(ValueError, match="component 0 of the observations goes past -1, where all agents"):
+        simulator.personalize(replace(few, next_obs=few.next_obs * 1.5))
 
 
 def with_column(data, now, following):
@@ -142,16 +190,18 @@ def with_column(data, now, following):
 
 def test_what_is_put_at_its_extreme_from_afar_is_not_stopped_there(pucks):
     rng = np.random.default_rng(0)
-    charge = rng.uniform(0.2, 0.9, len(pucks))
+    charge, current = rng.uniform(0.2, 0.9, (2, len(pucks)))
     charged = rng.uniform(size=len(pucks)) < 0.01
-    left = np.where(charged, 1.0, charge - rng.uniform(0, 0.01, len(pucks)))
-    assert "3" not in described(find_walls(with_column(pucks, charge, left)))["high"]
+    for farthest in (0.01, 0.9):  # what others come near to could have been stopped
+        left = np.where(charged, 1.0, charge - rng.uniform(0, farthest, len(pucks)))
+        both = with_column(with_column(pucks, charge, left), current, np.where(charged, 0.0, current))
+        assert ("3" in describe(both)["high"]) == (farthest > 0.5)
 
 
 def test_a_wall_sets_a_flag_that_every_touch_raises_but_none_that_is_up_anyway(pucks):
     before, after = (np.isin(x[:, 0], (LEFT, RIGHT)) for x in (pucks.obs, pucks.next_obs))
     up = np.ones(len(pucks))
-    table = described(find_walls(with_column(with_column(pucks, before, after), up, up)))
+    table = describe(with_column(with_column(pucks, before, after), up, up))
     assert table["low"]["0"] == {"0": LEFT, "1": 0.0, "3": 1.0}
     assert table["high"]["0"] == {"0": RIGHT, "1": 0.0, "3": 1.0}
 
@@ -164,7 +214,7 @@ def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_k
 
 
 def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
-    touched = touching(find_walls(pucks), torch.from_numpy(pucks.next_obs)).numpy()
+    touched = stopped(find_walls(pucks), torch.from_numpy(pucks.next_obs)).any(dim=1).numpy()
     other = pucks.next_obs.copy()
     other[touched, 2] += 100.0  # in a component that no wall sets
     model = fit(pucks, RECIPE, n_actions=2, progress=False)
@@ -180,13 +230,13 @@ def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
 
 def test_evidence_and_targets_leave_out_what_a_wall_stopped(pucks):
     model = fit(pucks, RECIPE, n_actions=2, progress=False)
-    touched = touching(model.walls, torch.from_numpy(pucks.next_obs))
+    held = stopped(model.walls, torch.from_numpy(pucks.next_obs))
     rows = [torch.from_numpy(x) for x in (pucks.obs, pucks.next_obs)]
     _, known = targets(model, *rows, torch.empty(len(pucks), 0), clips=False)
-    assert torch.equal(known.any(dim=1), ~touched) and torch.equal(known.all(dim=1), ~touched)
-    noise = torch.ones(model.shape.members, 3, dtype=torch.float64)
+    assert torch.equal(known, ~held) and held[:, :2].any() and not held[:, 2].any()
+    noise = torch.tensor([1.0, 1.0, torch.inf], dtype=torch.float64).expand(model.shape.members, 3)
     every = gather_evidence(model, noise, pucks, clips=False)
-    free = gather_evidence(model, noise, pucks.select(~touched.numpy()), clips=False)
+    free = gather_evidence(model, noise, pucks.select(~held.any(dim=1).numpy()), clips=False)
     torch.testing.assert_close(every.information, free.information)
     torch.testing.assert_close(every.vector, free.vector)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.transition_file import BLOCK, TransitionFile
-from persim_gym.simulator.walls import touching
+from persim_gym.simulator.walls import stopped
 from persim_gym.transitions import Transitions
 
 Logged: TypeAlias = Transitions | TransitionFile
@@ -122,7 +122,7 @@ class Parts:
             d = self._data
             names = ("agent", "obs", "next_obs", "reward", "terminated", "action")
             raw = {name: getattr(d, name) for name in names}
-        raw = _free(raw, touching(model.walls, torch.from_numpy(raw["next_obs"])).numpy())
+        raw = _free(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
         agent = torch.from_numpy(raw.pop("agent")).to(device)
         if model.shape.variant == "unpersonalized":
             agent = torch.zeros_like(agent)

@@ -17,12 +17,12 @@ from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tenso
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.online import OnlineDynamics
-from persim_gym.simulator.personalize import personalized
+from persim_gym.simulator.personalize import check_fit, personalized
 from persim_gym.simulator.profile import agents_profile
 from persim_gym.simulator.readme import readme
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import model_of
-from persim_gym.simulator.walls import described, walls_of
+from persim_gym.simulator.walls import described, past, walls_of
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
@@ -209,8 +209,17 @@ class Simulator:
             A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
 
         Raises:
-            ValueError: If observations or actions are not this simulator's, or it holds no prior.
+            ValueError: If observations or actions are not this simulator's, it holds no prior, or agents go past its
+                walls.
         """
+        check_fit(self.model, transitions)
+        for wall in walls_of(self.model.walls):
+            if past(wall, transitions.next_obs).any():
+                raise ValueError(
+                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
+                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
+                    "walls=false"
+                )
         model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
         names, (agents, obs) = np.unique(transitions.agent), transitions.starts()
         order = np.argsort(agents, kind="stable")

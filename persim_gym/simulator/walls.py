@@ -1,9 +1,10 @@
-"""Walls: bounds where one component of the observation stops at once and may set others, found in logged data.
+"""Walls: bounds where one component of the observation stops and at once sets others, found in logged data.
 
 MountainCar's track ends at a wall that takes all of a car's speed. Few transitions meet it, and each is a jump: a
 smooth model spreads it over all states, and pays for it everywhere. Exact repeats of an extreme give such a bound away.
 What moves freely is then learned from the other transitions alone, and the wall is applied to what is predicted. In the
-theory of hybrid systems a wall is a guard with its reset map.
+theory of hybrid systems a wall is a guard with its reset map. A bound that sets nothing else is no wall: where only
+one component is cut off, what depends on it goes on as it was logged.
 
 Source: Goebel, Sanfelice and Teel, Hybrid dynamical systems, 2009, for guards and resets.
 """
@@ -24,8 +25,10 @@ LEAST = 3  # different values that a component must have been stopped after
 MOST = 0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
 FARTHEST = 2.0  # times the longest step that no wall stopped: what comes from further away was put there, not stopped
 CHANCE = 1e-3  # that a component has one value after all touches without them, from its share of the other transitions
-DISTINCT = 0.5  # share of values of a component that must differ, for a repeated one to mean something
+DISTINCT = 0.1  # share of values of a component that must differ, for a repeated one to mean something
 EPISODES = 2000  # of data on disk, that walls are looked for in
+BEYOND = 1e-5  # of a bound's size, or of 1: no value is past a wall by more, but for rounding
+BLOCKS = 256  # of data on disk, read at once
 SIDES = ("low", "high")
 
 Arrays: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
@@ -34,7 +37,7 @@ Arrays: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float
 
 
 class Wall(NamedTuple):
-    """A bound that stops a component.
+    """A bound that stops a component and sets others.
 
     Attributes:
         component: Of the observation.
@@ -62,25 +65,28 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
     """Table of the walls that logged data show, as `no_walls` describes it.
 
     A component has a wall at its extreme where next observations have exactly that value after `LEAST` different ones
-    or more, but no more than `MOST` of all, none of them ends its episode, and most values of the component differ. It
-    is then reached by steps that others come near to: what is put at its extreme from afar, such as a battery that is
-    charged, does not stop there. Other components that have one and the same value in all of these are set to it, where
-    that is no chance and not what they had before.
+    or more, of two agents or more, but no more than `MOST` of all, where other components always have one value then,
+    and values of the component differ. Most of these transitions do not end an episode. The extreme is reached by steps
+    that others come near to: what is put there from afar, such as a battery that is charged, does not stop there. What
+    other components always have then they are set to, where that is no chance and not what they had before.
 
     Args:
-        data: Logged transitions; of those on disk, `EPISODES` episodes are looked at.
+        data: Logged transitions; of those on disk, `EPISODES` episodes are looked at, and all of them for what is past
+            a wall, which is none then.
     """
-    data = data.sample(EPISODES) if isinstance(data, TransitionFile) else data
-    following = data.next_obs
+    if isinstance(data, TransitionFile):
+        return _uncontradicted(find_walls(data.sample(EPISODES)), data)
+    following, agents = data.next_obs, min(2, len(np.unique(data.agent)))
     varied = np.array([len(np.unique(values)) > DISTINCT * len(values) for values in following.T])
     table = no_walls(following.shape[1])
     for component in np.flatnonzero(varied).tolist():
         values = following[:, component]
         for side, bound in enumerate((values.min(), values.max())):
             touched = values == bound
-            if touched.mean() > MOST or data.terminated[touched].any():
+            if touched.mean() > MOST or data.terminated[touched].mean() > 0.5:
                 continue
-            if len(np.unique(data.obs[touched, component])) < LEAST:  # all the same after the same
+            before = data.obs[touched, component]  # all may be the same after the same
+            if len(np.unique(before)) < LEAST or len(np.unique(data.agent[touched])) < agents:
                 continue
             step = np.abs(values - data.obs[:, component])
             if step[touched].max() > FARTHEST * step[~touched].max():
@@ -89,7 +95,19 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
             share = (following[~touched] == after[0]).mean(axis=0)
             moved = (data.obs[touched] != after).sum(axis=0) >= LEAST
             sets = (after == after[0]).all(axis=0) & (varied | (moved & (share ** len(after) < CHANCE)))
-            table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
+            if sets.sum() > 1:
+                table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
+    return table
+
+
+def _uncontradicted(table: Tensor, data: TransitionFile) -> Tensor:
+    """The table without the walls that some transition on disk is past."""
+    walls = walls_of(table)
+    for start in range(0, data.blocks, BLOCKS) if walls else ():
+        following = data.read(range(start, min(start + BLOCKS, data.blocks)))["next_obs"]
+        for wall in walls:
+            if past(wall, following).any():
+                table[int(wall.upper), wall.component] = torch.inf
     return table
 
 
@@ -102,11 +120,18 @@ def walls_of(table: Tensor) -> list[Wall]:
     return found
 
 
-def touching(table: Tensor, next_obs: Tensor) -> Tensor:
-    """Whether next observations [..., D] lie at a wall or beyond, bool [...]."""
-    result = torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
+def stopped(table: Tensor, next_obs: Tensor) -> Tensor:
+    """Which components of next observations [..., D] a wall has set, bool [..., D]."""
+    result = torch.zeros(next_obs.shape, dtype=torch.bool, device=next_obs.device)
     for wall in walls_of(table):
-        result |= _touch(wall, next_obs)
+        result[..., list(wall.sets)] |= _touch(wall, next_obs)[..., None]
+    return result
+
+
+def past(wall: Wall, next_obs: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether next observations [..., D] are on the other side of a wall, by more than rounding, bool [...]."""
+    beyond = next_obs[..., wall.component] - np.float64(wall.bound)
+    result: NDArray[np.bool_] = (beyond if wall.upper else -beyond) > BEYOND * max(1.0, abs(wall.bound))
     return result
 
 
