@@ -6,6 +6,7 @@ import numpy as np
 
 from persim_gym.datasets.recipes import THESIS_DOMAINS
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import shown
 from persim_gym.experiments.accuracy import CHANGES, DEFAULT, POLICIES, THESIS_RECIPE
 from persim_gym.experiments.figures import covariate_label
 from persim_gym.experiments.protocol import ERROR_TABLE, TEST_AGENTS, published_error
@@ -59,20 +60,15 @@ def _beside(
     lines = [f"| data | seed | {' | '.join(labels)} | training, s |", f"|---|---|{'---|' * len(labels)}---|"]
     below = third = cells = 0
     for row in sorted(ours, key=lambda r: (POLICIES.index(r["policy"]), int(r["seed"]))):
-        shown = []
+        columns = []
         for agent in TEST_AGENTS:
             value, known = float(row[f"rmse_{agent}"]), reference(row, agent)
             at_most, at_third = round(value, places) <= round(known, places), value <= known / 3
             cells, below, third = cells + 1, below + at_most, third + at_third
-            text = f"{_shown(value)} / {known:.{places}f}"
-            shown.append(f"**{text}**" if at_most else text)
-        lines.append(f"| {row['policy']} | {row['seed']} | {' | '.join(shown)} | {float(row['seconds']):.0f} |")
+            text = f"{shown(value)} / {known:.{places}f}"
+            columns.append(f"**{text}**" if at_most else text)
+        lines.append(f"| {row['policy']} | {row['seed']} | {' | '.join(columns)} | {float(row['seconds']):.0f} |")
     return "\n".join(lines), f"{below} of {cells} cells", str(third)
-
-
-def _shown(error: float) -> str:
-    """Four places, or one digit where they would all be zero."""
-    return f"{error:.4f}" if round(error, 4) else f"{error:.0e}"
 
 
 def ablation_tables(rows: Sequence[Row]) -> str:
@@ -104,7 +100,7 @@ def ablation_tables(rows: Sequence[Row]) -> str:
 
 def _ablation_row(domain: str, policy: str, name: str, runs: Sequence[Row]) -> str:
     errors = np.array([[float(run[f"rmse_{agent}"]) for agent in TEST_AGENTS] for run in runs])  # [seeds, agents]
-    cells = " | ".join(_shown(error) for error in np.exp(np.log(errors).mean(0)).tolist())
+    cells = " | ".join(shown(error) for error in np.exp(np.log(errors).mean(0)).tolist())
     seconds = f"{np.mean([float(run['seconds']) for run in runs]):.0f}"
     if len(runs) == 1:
         return f"| {name} | {cells} | {seconds} |"
