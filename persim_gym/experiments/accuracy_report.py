@@ -168,7 +168,8 @@ MountainCar's dynamics are of rank 3 and smooth, but for the wall at the left en
 once. It stops 0.02 % of the transitions of the random data and up to 0.3 % of the others. A simulator that learns it as
 all else is spreads that jump over the states around it and, as rank 3 has no room for it, over all others. Recipes find
 such walls in the data (`walls`: an extreme that is met exactly, again and again), leave the transitions that they stop
-out of training, and apply them to what is predicted. The speed limit, which few cars reach, is found likewise.
+out of training, and apply them to what is predicted. The speed limit is no wall: it cuts a few cars' speed off and sets
+nothing else.
 
 What is left is smooth and without noise, as CartPole is: there the last layer of the state encoder is solved in closed
 form after training, in turns with the agents' factors (`refine`, rounds of two ridge regressions, on at most 20,000
