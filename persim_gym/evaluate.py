@@ -136,6 +136,11 @@ def prediction_error(
     return PredictionError(rmse, r2, true, guess)
 
 
+def shown(error: float) -> str:
+    """An error as tables show it: four places, or one digit where these would all be zero."""
+    return f"{error:.4f}" if round(error, 4) else f"{error:.0e}"
+
+
 def _scores(
     true: NDArray[np.float64], guess: NDArray[np.float64], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -187,7 +187,7 @@ def test_a_prediction_that_is_not_believed_ends_the_episode_and_stays_inside(bad
     env = PersimEnv(agent=0, simulator=BUNDLED[1], penalty=1.0)  # CartPole's physics clip nothing
     env.reset(seed=0)
     before, *_ = env.step(1)
-    _, _, _, last_bias, _, _ = env._bound.dynamics._weights
+    _, _, _, last_bias, *_ = env._bound.dynamics._weights
     last_bias[0, 1, :, 1] = bad  # one member, one dimension
     obs, reward, terminated, truncated, info = env.step(1)
     np.testing.assert_array_equal(obs, before)

@@ -71,7 +71,7 @@ def test_true_windows_are_true():
 
 
 def test_a_promise_is_kept_where_trust_ends_no_later_than_the_bound():
-    limits = replace(summary(np.ones((40, 4)), np.ones((40, 4)), bound=0.5, level=0.9), scale=2.0)
+    limits = replace(summary((np.ones((40, 4)), np.ones((40, 4))), bound=0.5, level=0.9), scale=2.0)
     errors = np.array([[0.1, 0.1, 0.9, 0.1], [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]])
     spreads = np.array([[0.1, 0.3, 0.3, 0.3], [0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1]])  # trusted for 1, 3, 4 steps
     measured = shares([(errors[:1], spreads[:1]), (errors[1:], spreads[1:])], limits)
@@ -116,5 +116,5 @@ def test_tables_and_figure_of_a_small_study(tmp_path):
     assert "A factor from 20 transitions takes 2.5 ms" in text
     personalize_figure({"cartpole": (errors, returns), "halfcheetah": (errors, [])}, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
-    limits = summary(rng.uniform(size=(40, 5)), np.ones((40, 5)), bound=0.5, level=0.9)
+    limits = summary((rng.uniform(size=(40, 5)), np.ones((40, 5))), bound=0.5, level=0.9)
     assert "| a case | 7 | 93.0% |  |  |  |" in trust_table([{"case": "a case", "rollouts": 7, "kept": 0.93}], limits)

@@ -73,7 +73,7 @@ def test_half_of_the_promise_needs_half_of_the_scale():
 
 def test_coverage_is_measured_on_halves_that_did_not_set_the_scale():
     errors, spreads = rollouts(np.random.default_rng(2), 400)
-    below, kept = measured_coverage(errors, spreads, 0.2, 0.9)
+    ((below, kept),) = measured_coverage([(errors, spreads)], 0.2, 0.9)
     assert below == pytest.approx(0.9, abs=0.02) and kept >= below
 
 
@@ -111,17 +111,29 @@ def test_no_more_steps_are_promised_than_enough_rollouts_lasted():
 def test_a_profile_that_is_not_finite_is_no_number_on_the_card():
     errors, spreads = rollouts(np.random.default_rng(0), 40)
     errors[:10, 5:], spreads[:30, 10:] = np.inf, np.inf
-    trust = summary(errors, spreads, bound=0.2, level=0.9)
+    trust = summary((errors, spreads), bound=0.2, level=0.9)
     assert trust.profile["10"][0] > 0 and trust.profile["10"][1] is None
     assert trust.spread_profile["10"] is not None and trust.spread_profile["20"] is None
     assert Trust.from_json(json.loads(json.dumps(trust.to_json(), allow_nan=False))) == trust
 
 
+def test_the_scale_covers_agents_that_nothing_is_known_of_too():
+    errors, spreads = rollouts(np.random.default_rng(3), 400)
+    strangers = 5 * errors, 2 * spreads
+    alone, both = (summary((errors, spreads), *more, bound=0.2, level=0.9) for more in ((), (strangers,)))
+    assert alone.stranger_coverage is None
+    assert both.scale == pytest.approx(conformal_scale(*strangers, 0.2, 0.9), rel=1e-5)
+    assert both.scale > alone.scale and both.coverage >= alone.coverage
+    assert both.stranger_coverage >= 0.88
+    milder = summary((errors, spreads), (errors, 2 * spreads), bound=0.2, level=0.9)
+    assert milder.scale == alone.scale
+
+
 def test_limits_survive_json():
     errors, spreads = rollouts(np.random.default_rng(0), 40)
     for trust in (
-        summary(errors, spreads, bound=0.2, level=0.9),
-        summary(errors[:5], spreads[:5], bound=0.2, level=0.9),
+        summary((errors, spreads), bound=0.2, level=0.9),
+        summary((errors[:5], spreads[:5]), bound=0.2, level=0.9),
     ):
         assert Trust.from_json(trust.to_json()) == trust
     with pytest.raises(ValueError, match="persim calibrate"):
@@ -288,8 +300,8 @@ def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, 
 
 def test_a_card_from_before_residuals_keeps_its_meaning(fleet, model):
     errors, spreads = rollouts(np.random.default_rng(0), 40)
-    trust = summary(errors, spreads, bound=0.2, level=0.9)
-    stored = {name: value for name, value in trust.to_json().items() if name != "residuals"}
+    trust = summary((errors, spreads), bound=0.2, level=0.9)
+    stored = {k: value for k, value in trust.to_json().items() if k not in ("residuals", "stranger_coverage")}
     old = Trust.from_json(stored)
     assert not old.residuals and old.logged(model, fleet) is None
     assert isinstance(replace(old, residuals=True).logged(model, fleet), LoggedResiduals)
@@ -303,6 +315,7 @@ def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
     trust = calibrate(model, recipe, fleet, **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
+    assert trust.stranger_coverage is not None and 0.5 <= trust.stranger_coverage <= 1
     assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]

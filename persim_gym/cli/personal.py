@@ -137,6 +137,8 @@ def print_agent(simulator: str, agent: int) -> None:
         f"calibration                 error < {trust.scale:.3g} x spread; held on {trust.band_coverage:.1%}, "
         f"horizon on {trust.coverage:.1%} of unseen logged trajectories ({trust.agents} agents)"
     )
+    if trust.stranger_coverage is not None:
+        say(f"                            and on {trust.stranger_coverage:.1%} of those of agents nothing is known of")
     say(
         "covers                      agents of this population under the policy that logged the data, on average over "
         "them; no other policy"

@@ -89,7 +89,7 @@ def evaluate(
         print_agent(simulator, agent)
         return
     from persim_gym.datasets.behaviour import TEST, load_policy
-    from persim_gym.evaluate import prediction_error
+    from persim_gym.evaluate import prediction_error, shown
     from persim_gym.experiments.figures import covariate_label
     from persim_gym.simulator.card import load_simulator
 
@@ -104,5 +104,5 @@ def evaluate(
         table.add_column(column)
     for agent in numbers(agents):
         error = prediction_error(loaded.dynamics(agent), domain, agent, policy, episodes=episodes, seed=seed)
-        table.add_row(str(agent), covariate_label(domain, agent), f"{error.mean_rmse:.4f}", f"{error.median_r2:.3f}")
+        table.add_row(str(agent), covariate_label(domain, agent), shown(error.mean_rmse), f"{error.median_r2:.3f}")
     console.print(table)

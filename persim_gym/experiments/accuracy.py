@@ -35,30 +35,30 @@ _SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but ro
     "batch": 256,
     "schedule": "one-cycle",
 }
+_WALLS: dict[str, dict[str, Any]] = {
+    "no rounds in closed form": {"refine": 0},
+    "walls learned as all else is": {"walls": False},
+    "walls learned as all else is, no rounds in closed form": {"walls": False, "refine": 0},
+}
 CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("mountaincar", "random"): {
+        **_WALLS,
+        "ReLU": {"activation": "relu"},
         "no standardisation": {"standardize": False, "learning_rate": 1e-3},
-        "SiLU": {"activation": "silu"},
+        "no pull": {"pull": 0.0},
         "rank 5": {"rank": 5},
-        "64 wide": {"state_layers": (64,)},
+        "256 wide": {"state_layers": (256,)},
         "batch 512": {"batch": 512},
-        "agents started at N(1, 0.05)": {"agent_std": 0.05},
-        "agents and actions started as PyTorch does": {"agent_mean": None, "agent_std": None},
+        "agents started at N(1, 0.03)": {"agent_std": 0.03},
         "a constant learning rate of 1e-3": {"schedule": "halving", "learning_rate": 1e-3},
     },
     ("mountaincar", "pure"): {
-        "no interaction penalty": {"interaction": 0.0},
-        "a hundredth of the interaction penalty": {"interaction": 0.1},
-        "rank 3": {"rank": 3},
-        "no standardisation": {"standardize": False, "learning_rate": 1e-3},
-        "no interaction penalty, rank 3, no standardisation": {
-            "interaction": 0.0,
-            "rank": 3,
-            "standardize": False,
-            "learning_rate": 1e-3,
-        },
-        "a third of the samples": {"samples": 4_700_000},
-        "polished": {"polish": True},
+        **_WALLS,
+        "an interaction penalty of 1": {"interaction": 1.0},
+        "a tenth of the pull": {"pull": 3e-4},
+        "rank 5": {"rank": 5},
+        "a third of the samples": {"samples": 1_700_000},
+        "three times the samples": {"samples": 15_000_000},
     },
     ("cartpole", "random"): {
         "ReLU": {"activation": "relu"},

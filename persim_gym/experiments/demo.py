@@ -14,7 +14,7 @@ from rich.table import Table
 from persim_gym.datasets import load
 from persim_gym.datasets.behaviour import TEST, load_policy
 from persim_gym.envs import DOMAINS, Domain
-from persim_gym.evaluate import Policy, PredictionError, RandomPolicy, episode_returns, prediction_error
+from persim_gym.evaluate import Policy, PredictionError, RandomPolicy, episode_returns, prediction_error, shown
 from persim_gym.experiments.figures import covariate_label, latent_figure, trajectories_figure
 from persim_gym.experiments.plan_runs import stream_of
 from persim_gym.experiments.protocol import published_error, published_logging, published_return
@@ -168,7 +168,7 @@ def results_table(spec: Domain, result: DemoResult) -> Table:
         table.add_row(
             str(agent),
             covariate_label(spec, agent),
-            _beside(f"{error.mean_rmse:.4f}", None if known is None else f"{known[0]:.3f}"),
+            _beside(shown(error.mean_rmse), None if known is None else f"{known[0]:.3f}"),
             _beside(f"{error.median_r2:.3f}", None if known is None else f"{known[1]:.3f}"),
             *(
                 _beside(f"{ours[m].mean():.1f} ± {ours[m].std():.1f}", None if (t := theirs[m]) is None else f"{t:.1f}")

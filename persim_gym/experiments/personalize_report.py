@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluate import shown
 from persim_gym.experiments.figures import DPI
 from persim_gym.experiments.personalize_study import COUNTS
 from persim_gym.experiments.protocol import TEST_AGENTS
@@ -49,7 +50,7 @@ def _error_table(rows: Rows) -> list[str]:
                 lines.append(f"| {label} |" + "".join(f" {_spread(x)} |" for x in found))
     found = [values(rows, "rmse", "retrained", "trajectory", agent) for agent in TEST_AGENTS]
     if all(len(x) for x in found):
-        lines.append("| trained with them |" + "".join(f" {np.median(x):.4f} |" for x in found))
+        lines.append("| trained with them |" + "".join(f" {shown(np.median(x))} |" for x in found))
     times = [float(r["milliseconds"]) for r in rows if r["method"] == "personalized" and r["count"] == "20"]
     return [*lines, "", f"A factor from 20 transitions takes {np.median(times):.1f} ms (median)."]
 
@@ -76,7 +77,7 @@ def _named(count: str) -> str:
 
 
 def _spread(x: NDArray[np.float64]) -> str:
-    return f"{x[0]:.4f}" if len(x) == 1 else f"{np.median(x):.4f} ({x.max():.4f})"
+    return shown(x[0]) if len(x) == 1 else f"{shown(np.median(x))} ({shown(x.max())})"
 
 
 def personalize_figure(results: Mapping[str, tuple[Rows, Rows]], path: Path) -> None:

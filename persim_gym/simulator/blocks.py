@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from persim_gym.simulator.activation import logistic
 from persim_gym.simulator.encoders import DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
+from persim_gym.simulator.walls import arrays, stop_columns
 
 BLOCK = 128  # rows
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -44,6 +45,7 @@ class BlockPredictions:
                 scales = model.action_mean, model.action_std
                 self._actions = [_layers(actions, m, *scales, one) for m in range(s.members)]
         self._mean, self._low, self._high = (part.numpy() for part in (model.delta_mean, model.obs_low, model.obs_high))
+        self._walls = arrays(model.walls)
         self._scratch: dict[tuple[int, int, int], NDArray[np.float32]] = {}
 
     def rebind(self, row: int, factor: torch.Tensor) -> None:
@@ -58,6 +60,10 @@ class BlockPredictions:
         a = [np.ascontiguousarray(action[rows].T) for rows in blocks]
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is the caller's to refuse
             self._fill(each, blocks, x, a)
+        if len(self._walls[0]):
+            rows = np.arange(len(obs))
+            for member in each:
+                stop_columns(self._walls, member, rows, len(rows))
         return each
 
     def _fill(

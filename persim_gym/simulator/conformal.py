@@ -1,7 +1,13 @@
 """Trust horizons by split conformal prediction, from nothing but the errors and spreads of rollouts, [B, T] each."""
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
+
+Case: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Errors and spreads of rollouts of one kind, [B, T] each."""
 
 FLOOR = 0.001  # of the bound; smaller spreads and errors do not matter
 _SPLITS = 200  # random halves of the rollouts that coverage is measured on
@@ -45,6 +51,11 @@ def conformal_scale(
     return float(np.sort(scores)[rank - 1]) * (1 + 1e-9) if rank <= len(scores) else float("inf")
 
 
+def largest_scale(cases: Sequence[Case], bound: float, level: float = 0.9) -> float:
+    """The scale that keeps the promise on a new rollout of each case; arguments as `conformal_scale`."""
+    return max(conformal_scale(*case, bound, level) for case in cases)
+
+
 def _scores(errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
     counts = np.arange(errors.shape[1]) <= first_failures(errors, bound)[:, None]
     largest = np.maximum.accumulate(np.maximum(spreads, FLOOR * bound), axis=1)
@@ -68,22 +79,29 @@ def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 
     return int(errors.shape[1])
 
 
-def measured_coverage(
-    errors: NDArray[np.float64], spreads: NDArray[np.float64], bound: float, level: float, seed: int = 0
-) -> tuple[float, float]:
-    """Shares of random halves of the rollouts whose scale was set by the other half.
+def measured_coverage(cases: Sequence[Case], bound: float, level: float, seed: int = 0) -> list[tuple[float, float]]:
+    """Shares of random halves of the rollouts whose scale, the largest of all cases, was set by the other half.
+
+    Args:
+        cases: Of the same agents, in the same order.
+        bound: See `conformal_scale`.
+        level: See there.
+        seed: Of the halves.
 
     Returns:
-        Share whose error stays below scale times largest spread so far up to its first failure, which the scale is
-        made for; and share whose error stays within the bound for the trust horizon, which follows, and is larger.
+        Of each case, the share whose error stays below scale times largest spread so far up to its first failure, which
+        the scale is made for; and the share whose error stays within the bound for the trust horizon, which follows,
+        and is larger.
     """
-    rng, n = np.random.default_rng(seed), len(errors)
-    scores, failures = _scores(errors, spreads, bound), first_failures(errors, bound)
-    below, kept = [], []
-    for _ in range(_SPLITS):
+    rng, n = np.random.default_rng(seed), len(cases[0][0])
+    scores = [_scores(*case, bound) for case in cases]
+    failures = [first_failures(errors, bound) for errors, _ in cases]
+    below, kept = np.empty((2, _SPLITS, len(cases)))
+    for split in range(_SPLITS):
         order = rng.permutation(n)
         one, other = order[: n // 2], order[n // 2 :]
-        scale = conformal_scale(errors[one], spreads[one], bound, level)
-        below.append((scores[other] <= scale).mean())
-        kept.append((trust_horizons(spreads[other], scale, bound) <= failures[other]).mean())
-    return float(np.mean(below)), float(np.mean(kept))
+        scale = largest_scale([(errors[one], spreads[one]) for errors, spreads in cases], bound, level)
+        for k, (_, spreads) in enumerate(cases):
+            below[split, k] = (scores[k][other] <= scale).mean()
+            kept[split, k] = (trust_horizons(spreads[other], scale, bound) <= failures[k][other]).mean()
+    return [(float(b), float(k)) for b, k in zip(below.mean(axis=0), kept.mean(axis=0), strict=True)]

@@ -1,7 +1,7 @@
 """Training data as the trainer takes them: whole from memory, or in parts from disk."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.transition_file import BLOCK, TransitionFile
+from persim_gym.simulator.walls import stopped
 from persim_gym.transitions import Transitions
 
 Logged: TypeAlias = Transitions | TransitionFile
@@ -50,6 +51,16 @@ def moments(data: Logged) -> Moments:
         return Moments(known["obs"], known["target"], known["action"] if data.columns.action_dim else None)
     obs, target, action = _tensors(data.obs, data.next_obs, data.reward, data.terminated, data.action, extra=True)
     return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
+
+
+def _free(raw: dict[str, NDArray[Any]], touched: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Transitions with repeats of the next free one in place of those that a wall stopped, `touched` [K]."""
+    free = np.flatnonzero(~touched)
+    if len(free) in (0, len(touched)):
+        return raw
+    rows = np.arange(len(touched))
+    rows[touched] = free[np.searchsorted(free, rows[touched]) % len(free)]
+    return {name: values[rows] for name, values in raw.items()}
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +122,7 @@ class Parts:
             d = self._data
             names = ("agent", "obs", "next_obs", "reward", "terminated", "action")
             raw = {name: getattr(d, name) for name in names}
+        raw = _free(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
         agent = torch.from_numpy(raw.pop("agent")).to(device)
         if model.shape.variant == "unpersonalized":
             agent = torch.zeros_like(agent)

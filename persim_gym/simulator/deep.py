@@ -10,6 +10,7 @@ from persim_gym.simulator.ends import compiled, line_up, step_out
 from persim_gym.simulator.networks import SILU_LOWEST, Network
 from persim_gym.simulator.threads import Piece, run_pieces
 from persim_gym.simulator.vectors import LANES
+from persim_gym.simulator.walls import Arrays, stop_columns
 from persim_gym.task import Ends
 
 MOST = 4096  # candidates rolled out together; within, `LANES` at a time
@@ -30,6 +31,7 @@ class DeepRollout:
         silu: bool,
         shift: Tensor,
         bounds: tuple[Tensor, Tensor],
+        walls: Arrays,
     ) -> None:
         """Binds what is shared by all agents to one.
 
@@ -40,10 +42,12 @@ class DeepRollout:
             silu: Whether hidden units are SiLU, not ReLU.
             shift: Added to every change, [D + E].
             bounds: Lowest and highest observation, [D + E].
+            walls: What stops them at once.
         """
         self._networks, self._factor = (state, action), factor.detach().numpy()
         self._silu, self._shift = silu, shift.detach().numpy()
         self._bounds = np.stack([bound.detach().numpy() for bound in bounds])
+        self._walls = walls
 
     def __call__(
         self, obs: NDArray[np.float32], actions: NDArray[np.float32], live: NDArray[np.bool_], ends: Ends | None
@@ -65,7 +69,7 @@ class DeepRollout:
         def run(piece: Piece) -> None:
             m, rows = piece
             state, action = ((*(part[m] for part in network[:5]), network.widths) for network in self._networks)
-            settings = self._networks[0].per, self._silu, self._factor[m], self._shift, self._bounds
+            settings = self._networks[0].per, self._silu, self._factor[m], self._shift, self._bounds, self._walls
             where = live[m, rows], rule
             _roll(obs[m, rows], actions[rows], *where, *state, *action, *settings, out[:, :, m, rows])
 
@@ -97,7 +101,7 @@ def _forward(x, first, biases, rest, rest_scales, rest_biases, widths, per, silu
 @njit(nogil=True, cache=True, error_model="numpy")
 def _roll(  # type: ignore
     obs, actions, live, rule, first, biases, rest, rest_scales, rest_biases, widths,
-    a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, silu, factor, shift, bounds, out,
+    a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, silu, factor, shift, bounds, walls, out,
 ):  # fmt: skip
     """One member's candidates through all steps; `out` is [h, D + E, C]. Returns the steps that candidates took."""
     candidates, size = obs.shape
@@ -149,6 +153,8 @@ def _roll(  # type: ignore
                     total[i] = following
                 for i in range(count):
                     out[t, d, running[low + i]] = total[i]
+        if len(walls[0]):
+            stop_columns(walls, out[t], running, left)
         if len(rule[0]):
             left = step_out(rule, out[t], running, left, done)
     return taken

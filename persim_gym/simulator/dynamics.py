@@ -14,6 +14,7 @@ from persim_gym.simulator.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.kernels import predict
 from persim_gym.simulator.lanes import rollout
 from persim_gym.simulator.networks import Ensemble, networks
+from persim_gym.simulator.walls import arrays, stop, walls_of
 from persim_gym.task import Ends
 
 GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
@@ -64,6 +65,7 @@ class AgentDynamics:
             self._biases = [b.detach().transpose(1, 2).contiguous() for b in biases]
             clips = bool(torch.isfinite(torch.cat([model.obs_low, model.obs_high])).any())
             self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
+            self._walls = walls_of(model.walls)
         self._activate = ACTIVATIONS_INPLACE[s.activation]
         self._compiled = self.arrays() if s.small and not factor.is_cuda else None
 
@@ -76,10 +78,10 @@ class AgentDynamics:
         encoder = model.action_encoder
         if self.factor.is_cuda or not isinstance(encoder, EnsembleMLP):
             return None
-        bounds = model.obs_low, model.obs_high
-        return DeepRollout(*networks(model), self.factor, s.activation == "silu", model.delta_mean, bounds)
+        limits = (model.obs_low, model.obs_high), arrays(model.walls)
+        return DeepRollout(*networks(model), self.factor, s.activation == "silu", model.delta_mean, *limits)
 
-    def arrays(self) -> tuple[NDArray[np.float32], ...]:
+    def arrays(self) -> tuple[Any, ...]:
         """Weights as the compiled kernel takes them."""
         s, model = self._shape, self._model
         (first, last), (first_bias, last_bias) = self._weights, self._biases
@@ -91,7 +93,7 @@ class AgentDynamics:
             model.obs_low,
             model.obs_high,
         )
-        return tuple(np.ascontiguousarray(part.detach().numpy()) for part in parts)
+        return *(np.ascontiguousarray(part.detach().numpy()) for part in parts), arrays(model.walls)
 
     def rollout(
         self,
@@ -216,7 +218,9 @@ class AgentDynamics:
         following = with_extra(now, s.extra_dim, axis=1) + change
         if self._bounds is not None:
             following = following.clamp_(*self._bounds)
-        return following.transpose(1, 2)
+        following = following.transpose(1, 2)
+        stop(self._walls, following)
+        return following
 
 
 def with_extra(obs: Tensor, extra_dim: int, axis: int = -1) -> Tensor:

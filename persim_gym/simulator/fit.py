@@ -23,6 +23,7 @@ from persim_gym.simulator.recipe import TrainingRecipe
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.tensors import TensorTraining
 from persim_gym.simulator.variants import model_of, population_of_one, shared_by_all
+from persim_gym.simulator.walls import find_walls
 from persim_gym.transitions import Transitions
 
 CHECKPOINT_SECONDS = 20.0
@@ -195,6 +196,8 @@ def _model_for(
         variant=variant,
     )
     model = model_of(population_of_one(shape) if variant == "unpersonalized" else shape, seed)
+    if recipe.walls and not learn_task:
+        model.walls.copy_(find_walls(transitions))
     encoder = model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():

@@ -4,18 +4,21 @@ At these sizes calling tensor operations costs many times their arithmetic. Loop
 the hidden units inside, so that the compiler vectorises them.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from persim_gym.simulator.activation import FAST, logistic
+from persim_gym.simulator.walls import stop_row
 
 
 def predict(
     obs: NDArray[np.float32],
     action: NDArray[np.int64],
     which: NDArray[np.int64],
-    weights: tuple[NDArray[np.float32], ...],
+    weights: tuple[Any, ...],
     silu: bool,
 ) -> NDArray[np.float32]:
     """Next observations by every member, on one thread; run planners side by side in processes.
@@ -25,7 +28,7 @@ def predict(
         action: Actions, [C].
         which: Index of each row's agent among the G that are folded into the last layer, [C].
         weights: First layer [M, D, H] and [M, H], folded last layer [G, M, actions, D + E, H] and
-            [G, M, actions, D + E], lowest and highest prediction [D + E].
+            [G, M, actions, D + E], lowest and highest prediction [D + E], and walls (`persim_gym.simulator.walls`).
         silu: Whether hidden units are SiLU, not ReLU.
 
     Returns:
@@ -33,14 +36,14 @@ def predict(
     """
     obs = np.ascontiguousarray(obs)  # one layout, so that the kernel is compiled once
     action = np.ascontiguousarray(action, dtype=np.int64)
-    first, first_bias, last, last_bias, low, high = weights
+    first, first_bias, last, last_bias, low, high, walls = weights
     out = np.empty((*obs.shape[:2], len(low)), dtype=np.float32)
-    _predict(obs, action, which, first, first_bias, last, last_bias, low, high, silu, out)
+    _predict(obs, action, which, first, first_bias, last, last_bias, low, high, walls, silu, out)
     return out
 
 
 @njit(fastmath=FAST, cache=True, error_model="numpy")
-def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type: ignore
+def _predict(obs, action, which, w1, b1, w2, b2, low, high, walls, silu, out):  # type: ignore
     d_size, hidden = w1.shape[1], w1.shape[2]
     outs = out.shape[2]
     candidates = obs.shape[1]
@@ -75,3 +78,5 @@ def _predict(obs, action, which, w1, b1, w2, b2, low, high, silu, out):  # type:
             elif following > high[d]:
                 following = high[d]
             out[m, c, d] = following
+        if len(walls[0]):
+            stop_row(walls, out[m, c])

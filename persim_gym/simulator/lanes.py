@@ -30,6 +30,7 @@ from persim_gym.simulator.vectors import (
     store,
     whole,
 )
+from persim_gym.simulator.walls import stop_columns
 from persim_gym.task import Ends
 
 MOST = 1024  # candidates rolled out together: their observations stay in a core's nearest cache
@@ -40,7 +41,7 @@ def rollout(
     actions: NDArray[np.int64],
     live: NDArray[np.bool_],
     ends: Ends | None,
-    weights: tuple[NDArray[np.float32], ...],
+    weights: tuple[Any, ...],
     silu: bool,
 ) -> NDArray[np.float32]:
     """Observations that follow, step by step, by every member.
@@ -56,7 +57,7 @@ def rollout(
     Returns:
         [M, C, h, D + E], each component of each step contiguous in memory.
     """
-    first, first_bias, last, last_bias, low, high = weights
+    first, first_bias, last, last_bias, low, high, walls = weights
     members, candidates, size = obs.shape
     outs = len(low)
     out = np.empty((actions.shape[1], outs, members, candidates), dtype=np.float32)
@@ -69,14 +70,14 @@ def rollout(
         m, rows = piece
         layers = first[m], first_bias[m], last[0, m], last_bias[0, m]
         where = live[m, rows], rule
-        _roll(obs[m, rows], actions[rows], *where, *layers, low, high, silu, each, every, out[:, :, m, rows])
+        _roll(obs[m, rows], actions[rows], *where, *layers, low, high, walls, silu, each, every, out[:, :, m, rows])
 
     run_pieces(run, members, candidates, MOST)
     return out.transpose(2, 3, 0, 1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _roll(obs, actions, live, rule, w1, b1, w2, b2, least, most, silu, each, every, out):  # type: ignore
+def _roll(obs, actions, live, rule, w1, b1, w2, b2, least, most, walls, silu, each, every, out):  # type: ignore
     """One member's candidates through all steps; `out` is [h, D + E, C]. Returns the steps that candidates took."""
     candidates, steps = actions.shape
     size, outs = len(each), len(every)
@@ -130,6 +131,9 @@ def _roll(obs, actions, live, rule, w1, b1, w2, b2, least, most, silu, each, eve
                         if d < size:
                             now[d, c] = following
                         out[t, d, c] = following
+        if len(walls[0]):
+            stop_columns(walls, out[t], running, left)
+            stop_columns(walls, now, running, left)
         if len(rule[0]):
             left = step_out(rule, out[t], running, left, done)
     return taken

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from persim_gym.simulator.dynamics import AgentDynamics, with_extra
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.walls import no_walls, stop, walls_of
 
 
 class FactoredEnsemble(nn.Module):
@@ -27,6 +28,7 @@ class FactoredEnsemble(nn.Module):
         head: None, or what takes the place of the product: maps u + v + w, [M, B, R], to [M, B, D + E].
         obs_low: Bounds that the physics clips observations to, [D + E]; infinite where it does not.
         obs_high: Likewise.
+        walls: What stops predictions at once, [2, D, D], see `persim_gym.simulator.walls.no_walls`.
         logged_std: Standard deviation of the logged observations, [D]; the unit of disagreement.
     """
 
@@ -38,6 +40,7 @@ class FactoredEnsemble(nn.Module):
     action_std: Tensor
     obs_low: Tensor
     obs_high: Tensor
+    walls: Tensor
     logged_std: Tensor
 
     def __init__(self, shape: ModelShape, seed: int = 0) -> None:
@@ -60,6 +63,7 @@ class FactoredEnsemble(nn.Module):
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("obs_low", torch.full((s.out_dim,), -torch.inf))
         self.register_buffer("obs_high", torch.full((s.out_dim,), torch.inf))
+        self.register_buffer("walls", no_walls(s.obs_dim))
         self.register_buffer("logged_std", torch.ones(s.obs_dim))
 
     def scaled_delta(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
@@ -113,7 +117,9 @@ class FactoredEnsemble(nn.Module):
             action = action.expand(members, *action.shape[-2:])
         delta = self.scaled_delta(u, self.scale_obs(obs), action)
         change = delta * self.delta_std + self.delta_mean
-        return (with_extra(obs, self.shape.extra_dim) + change).clamp(self.obs_low, self.obs_high)
+        following = (with_extra(obs, self.shape.extra_dim) + change).clamp(self.obs_low, self.obs_high)
+        stop(walls_of(self.walls), following)
+        return following
 
     def disagreement(self, following: Any) -> Any:
         """Spread of the members' predictions, in standard deviations of the logged observations.

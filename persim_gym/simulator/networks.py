@@ -35,6 +35,7 @@ class Ensemble(Protocol):
     action_std: Tensor
     obs_low: Tensor
     obs_high: Tensor
+    walls: Tensor
 
     def scale_action(self, action: Tensor) -> Tensor:
         """Continuous actions in scaled units; discrete ones unchanged."""

@@ -10,6 +10,7 @@ from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.residuals import LoggedResiduals
 from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.simulator.walls import stop, walls_of
 from persim_gym.transitions import Transitions
 
 
@@ -83,13 +84,14 @@ def open_loop(
     scale, size = model.logged_std.numpy(), model.shape.obs_dim
     now = other = np.repeat(windows.obs[None], model.shape.members, axis=0)
     errors, spreads = [], []
-    low, high = model.obs_low[:size].numpy(), model.obs_high[:size].numpy()
+    low, high, walls = model.obs_low[:size].numpy(), model.obs_high[:size].numpy(), walls_of(model.walls)
     for t in range(windows.actions.shape[1]):
         action = np.ascontiguousarray(windows.actions[:, t])
         mean = now[..., :size].mean(axis=0, dtype=np.float64)
         now, other = settled(now, action), drawn(other, action)  # [M, B, D]
         if logged is not None:
             other = np.clip(other[..., :size] + logged(mean, action), low, high)
+            stop(walls, other)
         with np.errstate(invalid="ignore", over="ignore"):
             apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
             errors.append(np.sqrt(np.square(apart).mean(axis=1)))

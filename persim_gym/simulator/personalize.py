@@ -14,6 +14,7 @@ from persim_gym.simulator.encoders import AgentEncoder
 from persim_gym.simulator.evidence import Evidence
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.transition_file import TransitionFile
+from persim_gym.simulator.walls import stopped
 from persim_gym.transitions import Transitions
 
 CHUNK = 2048  # transitions whose features are held at once
@@ -55,13 +56,15 @@ def targets(
         clips: See `FactorPrior`. Where physics clips, a value at its bound says only that the unclipped one is beyond.
 
     Returns:
-        The targets, float64 [K, D + E], and whether each says something of the agent, bool [K, D + E].
+        The targets, float64 [K, D + E], and whether each says something of the agent, bool [K, D + E]; what a wall has
+        set does not.
     """
     d = model.shape.obs_dim
     raw = torch.cat([next_obs.double() - obs.double(), learned.double()], dim=1)
     known = raw.isfinite() & (model.delta_std > CONSTANT)
     if clips:
         known[:, :d] &= (next_obs > model.obs_low[:d]) & (next_obs < model.obs_high[:d])
+    known[:, :d] &= ~stopped(model.walls, next_obs)
     return torch.where(known, (raw - model.delta_mean.double()) / model.delta_std.double(), 0.0), known
 
 

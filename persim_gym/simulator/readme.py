@@ -15,8 +15,9 @@ def readme(card: Mapping[str, Any]) -> str:
         "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
+        "walls": _walls(card.get("walls", {})),
         "layers": f"state encoder {shape['state_layers']}, action encoder {shape['action_layers'] or 'a table'}",
-        "recipe": f"{card['recipe_name']}: {recipe.get('epochs')} epochs, batch {recipe.get('batch')}, "
+        "recipe": f"{card['recipe_name']}: {_passes(recipe)}, batch {recipe.get('batch')}, "
         f"learning rate {recipe.get('learning_rate')} ({recipe.get('schedule')}), seed {card['seed']}",
         "trained": f"{card['training_seconds']:.0f} s with "
         + ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
@@ -53,6 +54,23 @@ def _known(agents: Mapping[str, Any], rank: int) -> str:
     )
 
 
+def _passes(recipe: Mapping[str, Any]) -> str:
+    return f"{recipe['samples']:,} transitions a member" if recipe.get("samples") else f"{recipe.get('epochs')} epochs"
+
+
+def _walls(walls: Mapping[str, Any]) -> str:
+    """Where predictions are stopped, components numbered as observations have them."""
+    said = []
+    for side, found in walls.items():
+        for component, sets in found.items():
+            others = [f"component {j} becomes {number(value)}" for j, value in sets.items() if j != component]
+            where = (
+                f"component {component} is no {'higher' if side == 'high' else 'lower'} than {number(sets[component])}"
+            )
+            said.append(" and there ".join([where, ", ".join(others)]) if others else where)
+    return "; ".join(said)
+
+
 def _task(card: Mapping[str, Any]) -> str:
     task = card.get("interface", {}).get("task", "domain")
     if task == "domain":
@@ -76,13 +94,15 @@ def _trust(trust: Mapping[str, Any]) -> list[str]:
     """What was measured of what to trust, in words; then errors and spreads by step."""
     if "spread_profile" not in trust:
         return []
+    strangers = trust.get("stranger_coverage")
     promised = trust["scale"] >= 0  # else there were too few agents
     rows = {
         "promise": f"error within {trust['bound']} standard deviations of logged observations for the whole trust "
         f"horizon, in {trust['level']:.0%} of logged trajectories",
         "trust horizon": f"ends where {number(trust['scale'])} × spread passes that bound" if promised else "none",
         "measured": f"error below that on {trust['band_coverage']:.1%}, horizon kept on {trust['coverage']:.1%} of "
-        f"trajectories of {trust['agents']} unseen agents",
+        f"trajectories of {trust['agents']} unseen agents"
+        + (f", {strangers:.1%} where nothing was known of them" if strangers is not None else ""),
         "without a look at the spread": f"{trust['horizon']} of {trust['steps']} steps",
     }
     lines = ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]

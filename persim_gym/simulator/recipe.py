@@ -31,6 +31,9 @@ class TrainingRecipe:
             `epochs` as they are.
         noise: Standard deviation of Gaussian noise on scaled observations while training.
         weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
+        walls: Whether bounds that the data show to stop observations at once are found and learned apart
+            (`persim_gym.simulator.walls`); never where reward and termination are learned too, which transitions at a
+            wall count for.
         refine: Rounds of closed-form solutions after training, each of the state encoder's last layer and then of the
             agents' factors; for data with little noise and no jumps. Factored models alone have them.
         polish: Whether agents' factors are replaced by their posterior means in closed form after training; rounds of
@@ -55,6 +58,7 @@ class TrainingRecipe:
     samples: int = 0
     noise: float = 0.0
     weight_decay: float = 0.0
+    walls: bool = False
     refine: int = 0
     polish: bool = False
 
@@ -151,6 +155,7 @@ _DEFAULT = TrainingRecipe(
     learning_rate=3e-3,
     schedule="one-cycle",
     pull=0.003,
+    walls=True,
     polish=True,
 )
 
@@ -173,26 +178,15 @@ _DEFAULT_CONTINUOUS = replace(
     noise=0.05,
 )
 
-_MOUNTAINCAR = replace(_DEFAULT, rank=3, activation="relu", epochs=130, pull=0.0)
+_MOUNTAINCAR = replace(_DEFAULT, rank=3, state_layers=(64,), samples=5_000_000, refine=8)
 _CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=32)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
-# the other agents. Raw units and a small pull keep agents together where nothing sets them apart.
-_MOUNTAINCAR_LOGGED = replace(
-    _MOUNTAINCAR, standardize=False, agent_std=0.05, learning_rate=1e-3, pull=1e-5, samples=15_000_000
-)
-# Without random actions it takes more: agents and actions are told to act each by itself where data leave it open, and
-# the wall at the left, which takes all of a car's speed, needs ranks of its own, or it displaces an action's effect.
-_MOUNTAINCAR_PURE = replace(
-    _MOUNTAINCAR, rank=5, agent_std=0.05, pull=1e-5, interaction=10.0, samples=14_000_000, polish=False
-)
+# the other agents, and takes more passes.
 _CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000, refine=64)
 
 DEFAULT = {
     "mountaincar": _MOUNTAINCAR,
-    "mountaincar/pure-v0": _MOUNTAINCAR_PURE,
-    "mountaincar/pure-eps-20-v0": _MOUNTAINCAR_LOGGED,
-    "mountaincar/pure-eps-40-v0": _MOUNTAINCAR_LOGGED,
     "cartpole": _CARTPOLE,
     "cartpole/pure-v0": _CARTPOLE_LOGGED,
     "cartpole/pure-eps-20-v0": _CARTPOLE_LOGGED,

@@ -19,8 +19,9 @@ _WIDE = 8  # dimensions past which a tree looks at most of its points; neighbour
 class LoggedResiduals:
     """One-step residuals of a model on the logged transitions nearest to a point, of whichever agents.
 
-    Members agree where they share a bias, as at MountainCar's wall: it stops a car at once, few logged transitions meet
-    it, and every member smears it over a strip. The residuals there are in the data nevertheless. Near is what has the
+    Members agree where they share a bias, as at a jump that few logged transitions meet and every member smears over a
+    strip (a wall is one, where `persim_gym.simulator.walls` does not find it). The residuals there are in the data
+    nevertheless. Near is what has the
     same action where actions are discrete, and else what is close in observation and action, in logged standard
     deviations.
 

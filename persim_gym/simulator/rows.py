@@ -65,7 +65,7 @@ class RowsDynamics:
         """Gives one row of dynamics that are `apart` another latent factor, [M, R]."""
         self._factors[:, row] = factor
         if self._weights is not None:
-            _, _, last, last_bias, _, _ = AgentDynamics(self._model, factor).arrays()
+            _, _, last, last_bias, *_ = AgentDynamics(self._model, factor).arrays()
             self._weights[2][row], self._weights[3][row] = last[0], last_bias[0]
         elif self._blocks is not None:
             self._blocks.rebind(row, factor)
@@ -112,10 +112,10 @@ class RowsDynamics:
         return combine(each, obs, member, self._unit, self._reach)
 
 
-def _stacked(bound: list[AgentDynamics]) -> tuple[NDArray[np.float32], ...]:
-    """Kernel weights of all agents: the first layer and the bounds are shared, the folded last layers stacked."""
+def _stacked(bound: list[AgentDynamics]) -> tuple[Any, ...]:
+    """Kernel weights of all agents: the first layer, bounds and walls are shared, the folded last layers stacked."""
     arrays = [one.arrays() for one in bound]
-    first, first_bias, _, _, low, high = arrays[0]
+    first, first_bias, _, _, low, high, walls = arrays[0]
     last = np.concatenate([a[2] for a in arrays])
     last_bias = np.concatenate([a[3] for a in arrays])
-    return first, first_bias, last, last_bias, low, high
+    return first, first_bias, last, last_bias, low, high, walls

@@ -17,11 +17,12 @@ from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tenso
 from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.online import OnlineDynamics
-from persim_gym.simulator.personalize import personalized
+from persim_gym.simulator.personalize import check_fit, personalized
 from persim_gym.simulator.profile import agents_profile
 from persim_gym.simulator.readme import readme
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.variants import model_of
+from persim_gym.simulator.walls import described, past, walls_of
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
@@ -51,6 +52,8 @@ class SimulatorCard:
         trust: Measured limits of its predictions (see `persim_gym.simulator.trust`); empty when not measured.
         agents: What it knows of its agents (see `persim_gym.simulator.profile`); filled in when written, empty where it
             holds no beliefs.
+        walls: Where predictions are stopped at once, by side and component (see `persim_gym.simulator.walls`); filled
+            in when written, empty where there are none.
         license: Licence of the weights.
         format: Version of this card.
         sha256: Of the weights; filled in when written.
@@ -71,6 +74,7 @@ class SimulatorCard:
     error: dict[str, Any] = field(default_factory=dict)
     trust: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, Any] = field(default_factory=dict)
+    walls: dict[str, Any] = field(default_factory=dict)
     license: str = "MIT"
     format: int = FORMAT
     sha256: str = ""
@@ -205,8 +209,17 @@ class Simulator:
             A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
 
         Raises:
-            ValueError: If observations or actions are not this simulator's, or it holds no prior.
+            ValueError: If observations or actions are not this simulator's, it holds no prior, or agents go past its
+                walls.
         """
+        check_fit(self.model, transitions)
+        for wall in walls_of(self.model.walls):
+            if past(wall, transitions.next_obs).any():
+                raise ValueError(
+                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
+                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
+                    "walls=false"
+                )
         model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
         names, (agents, obs) = np.unique(transitions.agent), transitions.starts()
         order = np.argsort(agents, kind="stable")
@@ -235,7 +248,10 @@ class Simulator:
     def save(self, folder: Path) -> None:
         """Writes it; a folder of that name is replaced whole or not at all."""
         tensors = dict(self.model.state_dict())
-        card = replace(self.card, agents={} if self.beliefs is None else agents_profile(self.beliefs))
+        if not walls_of(self.model.walls):
+            del tensors["walls"]
+        agents = {} if self.beliefs is None else agents_profile(self.beliefs)
+        card = replace(self.card, agents=agents, walls=described(self.model.walls))
         if self.beliefs is not None:
             tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.numpy() for name, value in tensors.items()}
@@ -260,6 +276,7 @@ def read_simulator(folder: Path) -> Simulator:
             shape[name] = tuple(shape[name])
         model = model_of(ModelShape(**shape))
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        parts.setdefault("walls", model.walls)  # which simulators without walls do not hold
         believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
         model.load_state_dict(parts)
         beliefs = from_tensors(believed, clips=bool(card.domain)) if believed else None

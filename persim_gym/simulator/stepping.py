@@ -5,6 +5,8 @@ that are left over go one by one. A tile sums over hidden units in another order
 two agree to float32 rounding, not bit for bit.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from persim_gym.simulator.activation import FAST
 from persim_gym.simulator.kernels import _predict
 from persim_gym.simulator.lanes import network
 from persim_gym.simulator.vectors import LANES
+from persim_gym.simulator.walls import stop_columns
 
 FEWEST = 8  # rows that make a tile worth its while
 
@@ -22,7 +25,7 @@ def step_small(
     action: NDArray[np.int64],
     which: NDArray[np.int64],
     member: NDArray[np.int64],
-    weights: tuple[NDArray[np.float32], ...],
+    weights: tuple[Any, ...],
     silu: bool,
     unit: NDArray[np.float32],
     reach: NDArray[np.float32],
@@ -81,7 +84,7 @@ def combine(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _step_small(obs, action, which, member, weights, silu, unit, reach, after, spread, sizes, out_sizes):  # type: ignore
     """Sorts rows by (agent, action), predicts tiles of them and what is left over, then combines all."""
-    w1, b1, w2, b2, low, high = weights
+    w1, b1, w2, b2, low, high, walls = weights
     members, d_size = w1.shape[:2]
     rows, n_actions, outs = obs.shape[0], w2.shape[2], w2.shape[3]
     order, starts = _sorted(which, action, w2.shape[0], n_actions)
@@ -117,11 +120,15 @@ def _step_small(obs, action, which, member, weights, silu, unit, reach, after, s
         for m in range(members):
             single[m] = obs[some, :d_size]
         out = np.empty((members, rest, outs), dtype=np.float32)
-        _predict(single, action[some], which[some], w1, b1, w2, b2, low, high, silu, out)
+        _predict(single, action[some], which[some], w1, b1, w2, b2, low, high, walls, silu, out)
         for m in range(members):
             for k in range(rest):
                 for d in range(outs):
                     each[m, d, left[k]] = out[m, k, d]
+    if len(walls[0]):
+        tiled = np.arange(rows)
+        for m in range(members):
+            stop_columns(walls, each[m], tiled, rows)
     _combine_rows(order, each, x, member, unit, reach, np.empty((outs, rows), dtype=np.float32), after, spread)
 
 

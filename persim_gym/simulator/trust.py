@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from persim_gym.simulator.beliefs import FactorPosterior
 from persim_gym.simulator.checkpoint import rounds_file
-from persim_gym.simulator.conformal import conformal_horizon, conformal_scale, measured_coverage, trust_horizons
+from persim_gym.simulator.conformal import Case, conformal_horizon, largest_scale, measured_coverage, trust_horizons
 from persim_gym.simulator.fit import fit
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.open_loop import cut_windows, open_loop
@@ -55,6 +55,8 @@ class Trust:
         spread_profile: Median of the spread by step, likewise.
         residuals: Whether the spread counts residuals of logged transitions close by; false on a card from before it
             did.
+        stranger_coverage: As `coverage`, where nothing was known of the agents, whom the scale has to cover too; None
+            on a card from before it had to.
     """
 
     bound: float
@@ -68,6 +70,7 @@ class Trust:
     profile: dict[str, list[float | None]]
     spread_profile: dict[str, float | None]
     residuals: bool = False
+    stranger_coverage: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
@@ -80,7 +83,7 @@ class Trust:
         Raises:
             ValueError: If keys are not those of this version, or there are none: the simulator is not calibrated.
         """
-        if set(stored) | {"residuals"} != {f.name for f in fields(cls)}:
+        if set(stored) | {"residuals", "stranger_coverage"} != {f.name for f in fields(cls)}:
             raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
         return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
 
@@ -106,8 +109,9 @@ def calibrate(
     """Measures errors on agents that training has not seen, and calibrates the spread with them.
 
     The simulator itself has seen every trajectory, so that its errors there say little. A sibling of the same recipe is
-    trained without `agents` of them; these are personalized from the first half of their trajectory and rolled out once
-    along the second. The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
+    trained without `agents` of them; these are rolled out once along the second half of their trajectory, personalized
+    from the first half and, again, as agents that nothing is known of. The scale is the larger of what the two need.
+    The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
 
     Args:
         model: The simulator's ensemble, for sizes and bounds.
@@ -157,23 +161,25 @@ def calibrate(
     early, starts = _first_halves(transitions, chosen, steps, rng)
     bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
-    new = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
-    measured = open_loop(bigger, everyone, new, seed, LoggedResiduals(sibling, seen))
-    return replace(summary(*measured, bound=bound, level=level, seed=seed), residuals=True)
+    logged = LoggedResiduals(sibling, seen)
+    known = replace(windows, agent=sibling.shape.n_agents + np.arange(len(chosen)))
+    measured = open_loop(bigger, everyone, known, seed, logged)
+    strangers = open_loop(sibling, beliefs, replace(windows, agent=chosen), seed, logged)
+    return replace(summary(measured, strangers, bound=bound, level=level, seed=seed), residuals=True)
 
 
-def summary(
-    errors: NDArray[np.float64], spreads: NDArray[np.float64], *, bound: float, level: float, seed: int = 0
-) -> Trust:
-    """Limits measured on one rollout an agent, errors and spreads [B, T]."""
-    below, kept = measured_coverage(errors, spreads, bound, level, seed)
+def summary(known: Case, strangers: Case | None = None, *, bound: float, level: float, seed: int = 0) -> Trust:
+    """Limits measured on one rollout an agent: of agents that something is known of, and of the same as strangers."""
+    errors, spreads = known
+    cases = [known] if strangers is None else [known, strangers]
+    (below, kept), *others = measured_coverage(cases, bound, level, seed)
     at = [t for t in PROFILE_STEPS if t <= errors.shape[1] and np.isfinite(errors[:, t - 1]).any()]
     with np.errstate(invalid="ignore"):  # between an infinite error and another one
         quantiles = {str(t): np.nanquantile(errors[:, t - 1], (0.5, 0.9)) for t in at}
     return Trust(
         bound=bound,
         level=level,
-        scale=float(f"{conformal_scale(errors, spreads, bound, level):.6g}"),
+        scale=float(f"{largest_scale(cases, bound, level):.6g}"),
         horizon=conformal_horizon(errors, bound, level),
         steps=errors.shape[1],
         agents=len(errors),
@@ -181,6 +187,7 @@ def summary(
         coverage=round(kept, 4),
         profile={step: [_finite(q) for q in pair] for step, pair in quantiles.items()},
         spread_profile={str(t): _finite(np.median(spreads[:, t - 1])) for t in at},
+        stranger_coverage=round(others[0][1], 4) if others else None,
     )
 
 
