@@ -160,7 +160,7 @@ Recipes were chosen on seed 0; that of MountainCar's pure data on seeds 0 to 2.
 Each row changes the default recipe in the respects it names; RMSE of agents 0–4, of seed 0 where no seeds are given.
 
     persim study accuracy --domain mountaincar --policy random --variation all
-    persim study accuracy --domain mountaincar --policy pure --variation all --seeds 0,2
+    persim study accuracy --domain mountaincar --policy pure --variation all
     persim study accuracy --domain cartpole --policy random --variation all
     persim study accuracy --domain halfcheetah --policy random --variation all
 
@@ -178,7 +178,8 @@ float32 resolves. The contacts of HalfCheetah's feet leave residuals that a regr
 recipe has no rounds.
 
 In MountainCar's pure data an agent logs about one action a state, and the agents of one logger are alike: what the
-agent does and what the action does can be told apart only across loggers, and its errors stay the largest.
+agent does and what the action does can be told apart only across loggers. So its errors stay the largest, and there the
+pull of agents towards each other decides.
 
 {ablation_tables(rows)}
 Averaged weights, losses over several steps and physical features have [a page of their own](ablations.md).
