@@ -145,6 +145,17 @@ def test_what_looks_like_a_wall_is_none(pucks):
     assert describe(alone) == {}  # of one agent among others
 
 
+def test_a_component_that_mostly_has_one_value_is_not_set_to_it(pucks):
+    right = pucks.next_obs[:, 0] == RIGHT
+    few = pucks.select(~right | (np.cumsum(right) % 10 == 0))  # of several agents
+    touched = few.next_obs[:, 0] == RIGHT
+    assert 3 <= touched.sum() <= 8
+    rng = np.random.default_rng(0)
+    now, after = (np.where(rng.uniform(size=len(few)) < 0.15, rng.uniform(size=len(few)), 0.0) for _ in range(2))
+    now[touched], after[touched] = 1.0, 0.0
+    assert describe(with_column(few, now, after))["high"]["0"] == {"0": RIGHT, "1": 0.0}
+
+
 def test_what_is_no_wall_among_touches_does_not_hide_one(pucks):
     one = np.zeros(len(pucks), dtype=bool)
     one[np.flatnonzero(pucks.next_obs[:, 0] == LEFT)[0]] = True

@@ -94,8 +94,10 @@ def find_walls(data: Transitions | TransitionFile) -> Tensor:
             after = following[touched]
             share = (following[~touched] == after[0]).mean(axis=0)
             moved = (data.obs[touched] != after).sum(axis=0) >= LEAST
-            sets = (after == after[0]).all(axis=0) & (varied | (moved & (share ** len(after) < CHANCE)))
-            if sets.sum() > 1:
+            sets = (after == after[0]).all(axis=0) & moved & (share ** len(after) < CHANCE)
+            sets[component] = False
+            if sets.any():
+                sets[component] = True
                 table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
     return table
 
