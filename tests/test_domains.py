@@ -399,19 +399,20 @@ def test_each_covariate_changes_the_next_observation_as_an_independent_formula_s
 
 IMPORT = """
 import sys, time
-import gymnasium
 start = time.process_time()
+import gymnasium
+between = time.process_time()
 import persim_gym
-seconds = time.process_time() - start
+share = (time.process_time() - between) / (between - start)
 heavy = {"mujoco", "torch", "minari", "numba", "stable_baselines3", "pygame", "matplotlib"}
-print(seconds, *sorted(heavy & set(sys.modules)))
+print(share, *sorted(heavy & set(sys.modules)))
 """
 
 
-def test_importing_the_package_is_quick_and_loads_no_heavy_library():
+def test_importing_the_package_is_quick_beside_gymnasium_and_loads_no_heavy_library():
     runs = [
         subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(3)
     ]
     assert all(loaded == [] for _, *loaded in runs)
-    assert min(float(seconds) for seconds, *_ in runs) < 0.05
+    assert min(float(share) for share, *_ in runs) < 0.5  # about a fifth, on machines of any speed
