@@ -20,7 +20,7 @@ from persim_gym.experiments.intervals import mean_interval
 from persim_gym.planning import CEM, MPCPolicy, Objective, RandomShooting, rollout_returns
 from persim_gym.planning.rollout import best_first
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import multiplies_bytes
+from persim_gym.simulator.dense import VNNI, byte_products
 from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
 from persim_gym.task import Task, never
 
@@ -174,7 +174,7 @@ def case(title: str, shape: ModelShape, planner: RandomShooting | CEM, rounds: i
     for name, value in seconds.items():
         print(f"  {name:14s} {value * 1e3:8.1f} ms   best peer / this: {best / value:5.2f}")
     rate = work / seconds["persim_gym"]
-    for dtype in (torch.float32, torch.int8) if multiplies_bytes() else (torch.float32,):
+    for dtype in (torch.float32, torch.int8) if byte_products() == VNNI else (torch.float32,):
         peak = matrix_peak(dtype)
         kind = str(dtype).removeprefix("torch.")
         print(f"  ours: {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the {kind} matrix peak {peak / 1e9:.0f}")

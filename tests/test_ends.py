@@ -157,7 +157,7 @@ def moved(monkeypatch):
     monkeypatch.setattr(lanes, "_roll", counting(lanes._roll))
     monkeypatch.setattr(deep, "_roll", counting(deep._roll))
     monkeypatch.setattr(AgentDynamics, "_following", following)
-    monkeypatch.setattr(networks, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr(networks, "byte_products", lambda: None)
     return counts
 
 

@@ -1,5 +1,8 @@
 """Fused rollouts of learned dynamics: as the plain calls, one step after the other."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -14,7 +17,7 @@ from persim_gym.planning import CEM, RandomShooting, rollout
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.simulator import networks
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import LEVELS, dense, hand_over, multiplies_bytes, packed
+from persim_gym.simulator.dense import AVX2, LEVELS, UNITS, VNNI, byte_products, dense, features, hand_over, packed
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.rounding import rounded
 from persim_gym.simulator.shape import ModelShape
@@ -36,7 +39,7 @@ SHAPES = {  # small ones of the sizes of other tests' models: the kernel is comp
 }
 
 
-needs_bytes = pytest.mark.skipif(not multiplies_bytes(), reason="the processor does not multiply bytes")
+needs_bytes = pytest.mark.skipif(not byte_products(), reason="the processor does not multiply bytes")
 FIRST = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
 MAIN = threading.main_thread()
 
@@ -73,7 +76,7 @@ def one_by_one(dynamics, obs, actions):
 
 @pytest.fixture
 def float32(monkeypatch):
-    monkeypatch.setattr(networks, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr(networks, "byte_products", lambda: None)
 
 
 @pytest.mark.parametrize("bounded", [False, True])
@@ -111,7 +114,7 @@ def test_pieces_are_everything_once_in_equal_shares(members, candidates, threads
 @pytest.mark.parametrize("name", ["relu", "silu", "deep", "deep, relu", "odd widths"])
 @pytest.mark.parametrize("of_bytes", [False, pytest.param(True, marks=needs_bytes)])
 def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_bytes, monkeypatch):
-    monkeypatch.setattr(networks, "multiplies_bytes", lambda: of_bytes)
+    monkeypatch.setattr(networks, "byte_products", lambda: byte_products() if of_bytes else None)
     dynamics = drawn(SHAPES[name], bounded=True)
     obs, actions = inputs(SHAPES[name])
     clean = dynamics.rollout(obs, actions)
@@ -120,6 +123,23 @@ def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_byte
     assert np.isnan(spoiled[0, 5]).all()
     others = np.arange(len(actions)) != 5
     np.testing.assert_allclose(spoiled[:, others], clean[:, others], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("+avx2" not in features(), reason="the processor has no AVX2")
+def test_processors_without_avx512_pass_these_tests_too():
+    """The tests of bytes anew, in kernels compiled for such a processor."""
+    allowed = ",".join(sorted(f for f in features() if f.startswith("+") and not f.startswith("+avx512")))
+    chosen = "-m", "not slow", "-k", "bytes or finite or far_below", __file__
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *chosen],
+        env={**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": allowed},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
 
 
 @needs_bytes
@@ -138,22 +158,24 @@ def test_a_weight_that_is_no_number_gives_predictions_that_are_none(name, part, 
 
 @pytest.mark.parametrize("of_bytes", [False, pytest.param(True, marks=needs_bytes)])
 def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
-    monkeypatch.setattr(networks, "multiplies_bytes", lambda: of_bytes)
+    monkeypatch.setattr(networks, "byte_products", lambda: byte_products() if of_bytes else None)
     model = drawn(SHAPES["deep"])._model
     model.state_encoder.layers[0].bias.data[:, 0, 3] = -1e8
     obs, actions = inputs(SHAPES["deep"])
     dynamics = model.dynamics(1)
     expected = dynamics(obs, actions[:, 0])
     np.testing.assert_allclose(
-        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
+        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-2 if of_bytes else 1e-5
     )
 
 
 def test_bytes_are_left_alone_where_numba_may_not_multiply_them(monkeypatch):
     monkeypatch.setattr(config, "CPU_FEATURES", "+avx512f,+avx512vnni")
-    assert multiplies_bytes()
+    assert byte_products() == VNNI
+    monkeypatch.setattr(config, "CPU_FEATURES", "+avx,+avx2,+fma")
+    assert byte_products() == AVX2
     monkeypatch.setattr(config, "CPU_FEATURES", "")  # as NUMBA_CPU_NAME=generic sets it
-    assert not multiplies_bytes()
+    assert byte_products() is None
 
 
 @needs_bytes
@@ -165,7 +187,7 @@ def test_bytes_move_predictions_by_little(name):
     plain = one_by_one(dynamics, obs, actions)
     error = np.abs(dynamics.rollout(obs, actions) - plain).max(axis=(0, 1, 3))
     assert 1e-5 < error[0] < 0.015 * plain.std()
-    assert error[-1] < 0.1 * plain.std()
+    assert error[-1] < (0.1 if byte_products() == VNNI else 0.25) * plain.std()
 
 
 @needs_bytes
@@ -173,15 +195,20 @@ def test_bytes_move_predictions_by_little(name):
 def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     rng = np.random.default_rng(0)
     lowest = networks.SILU_LOWEST if silu else 0.0
-    values = rng.uniform(lowest, 3, size=(12, LANES)).astype(np.float32)
+    values = rng.uniform(lowest, 3, size=(16, LANES)).astype(np.float32)
     values[:, 3] = lowest  # a lane in which no unit is on
-    levels = rng.integers(-127, 128, size=(12, 16)).astype(np.int8)
+    values[:, 4] = 3.0  # and one in which all are on as far as can be
+    weight = torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(0))
+    weight[..., 0], weight[..., 1] = 1.0, -1.0  # the largest sums of products
+    products = byte_products()
+    levels = rounded(weight, torch.eye(16)[None], products.weights, networks._limit(16, products)).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
     words, steps = layer_of_bytes(values, packed(levels), scales, biases, np.float32(lowest), out)
     np.testing.assert_allclose(steps, np.maximum(values.max(axis=0) - lowest, 1e-30) / LEVELS, rtol=1e-6)
-    held = words.view(np.uint8).reshape(3, LANES, 4).swapaxes(1, 2).reshape(12, LANES)
+    held = words.view(np.uint8).reshape(4, LANES, 4).swapaxes(1, 2).reshape(16, LANES)
     np.testing.assert_array_equal(held, np.rint((values - np.float32(lowest)) / steps))
+    assert (held[:, 4] == LEVELS).all()
     expected = (levels.T.astype(np.int64) @ held.astype(np.int64)) * scales[:, None] * steps + biases[:, None]
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
@@ -189,9 +216,9 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
 @needs_bytes
 @pytest.mark.parametrize("wrong", [[np.nan, 1.0], [np.inf, np.nan], [np.inf, 1.0], [-np.inf, 1.0]])
 def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
-    values = np.random.default_rng(0).uniform(0, 3, size=(12, LANES)).astype(np.float32)
+    values = np.random.default_rng(0).uniform(0, 3, size=(16, LANES)).astype(np.float32)
     values[3:5, 2] = wrong  # numbers follow
-    levels = np.ones((12, 16), dtype=np.int8)
+    levels = np.ones((16, 16), dtype=np.int8)
     out = np.empty((16, LANES), dtype=np.float32)
     layer_of_bytes(values, packed(levels), *np.ones((2, 16), dtype=np.float32), np.float32(0.0), out)
     assert np.isnan(out[:, 2]).all() and np.isfinite(np.delete(out, 2, axis=1)).all()
@@ -199,19 +226,33 @@ def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
 
 @njit
 def layer_of_bytes(values, weights, scales, biases, lowest, out):
-    words, steps = np.empty((3, LANES), dtype=np.int32), np.empty(LANES, dtype=np.float32)
-    hand_over(values, words, steps, 12, lowest)
-    dense(words, steps, weights, 0, scales, biases, 0, out, 3, 16, np.float32(-np.inf), False)
+    words, steps = np.empty((4, LANES), dtype=np.int32), np.empty(LANES, dtype=np.float32)
+    hand_over(values, words, steps, 16, lowest)
+    dense(words, steps, weights, 0, scales, biases, 0, out, 4, 16, np.float32(-np.inf), False)
     return words, steps
+
+
+@pytest.mark.parametrize("products", [AVX2._replace(words=1), AVX2])
+def test_levels_that_are_added_up_in_16_bits_fit(products):
+    weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0)) + 1.0
+    hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
+    limit = networks._limit(48, products)
+    levels = rounded(weight, hidden, products.weights, limit).levels.numpy().astype(np.int64)
+    words = levels.reshape(2, 48 // (4 * products.words), products.words, 2, 2, 8)  # groups, words, sums, neighbours
+    above, below = (side.sum(axis=(2, 4)) for side in (words.clip(min=0), -words.clip(max=0)))
+    free = rounded(weight, hidden, products.weights).levels.numpy().astype(np.int64).reshape(words.shape)
+    assert above.max() == products.most >= below.max() or products.words * 2 * products.weights <= products.most
+    assert max(above.max(), below.max()) * LEVELS < 2**15
+    assert products.words == 1 or free.clip(min=0).sum(axis=(2, 4)).max() > products.most
 
 
 def test_words_hold_four_bytes_each_in_the_order_of_the_inputs():
     levels = np.random.default_rng(0).integers(-127, 128, size=(3, 8, 16)).astype(np.int8)
-    words = packed(levels).reshape(3, 2, 2, 8)  # blocks of 8 outputs, words of 4 inputs
-    for block in range(2):
+    words = packed(levels).reshape(3, 16 // UNITS, 2, UNITS)  # blocks of outputs, words of 4 inputs
+    for block in range(16 // UNITS):
         for word in range(2):
-            held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, 8, 4)
-            expected = levels[:, 4 * word : 4 * word + 4, 8 * block : 8 * block + 8].swapaxes(1, 2)
+            held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, UNITS, 4)
+            expected = levels[:, 4 * word : 4 * word + 4, UNITS * block : UNITS * (block + 1)].swapaxes(1, 2)
             np.testing.assert_array_equal(held, expected)
 
 

@@ -6,7 +6,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 
-from persim_gym.simulator.dense import multiplies_bytes
+from persim_gym.simulator.dense import byte_products
 
 
 def test_the_bundled_simulator_runs_without_an_import():
@@ -35,4 +35,4 @@ def test_the_command_line_says_what_is_installed():
         [sys.executable, "-m", "persim_gym.cli", "doctor"], capture_output=True, text=True, check=True
     )
     assert "cartpole/random-v0" in done.stdout and "mountaincar/random-v0" in done.stdout
-    assert ("in bytes" if multiplies_bytes() else "in float32") in done.stdout
+    assert ("in bytes" if byte_products() else "in float32") in done.stdout

@@ -279,7 +279,7 @@ def test_everything_that_predicts_stops_at_walls(name):
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "unfactorized"])
 def test_rollouts_stop_at_walls_as_the_calls_do(name, monkeypatch):
-    monkeypatch.setattr("persim_gym.simulator.networks.multiplies_bytes", lambda: False)
+    monkeypatch.setattr("persim_gym.simulator.networks.byte_products", lambda: None)
     shape = SHAPES[name]
     dynamics = walled(shape).dynamics(1)
     obs, action = inputs(shape)

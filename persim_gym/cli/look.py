@@ -53,9 +53,10 @@ def doctor() -> None:
     from persim_gym.experiments.runs import available_cores
     from persim_gym.home import persim_home
     from persim_gym.simulator.card import list_simulators
-    from persim_gym.simulator.dense import multiplies_bytes
+    from persim_gym.simulator.dense import byte_products
     from persim_gym.simulator.tensors import multiplies_pairs
 
+    products = byte_products()
     table = Table(show_header=False)
     table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
@@ -65,7 +66,7 @@ def doctor() -> None:
         except PackageNotFoundError:
             table.add_row(package, "missing")
     table.add_row("cores", str(available_cores()))
-    table.add_row("planning of deep models", "in bytes" if multiplies_bytes() else "in float32")
+    table.add_row("planning of deep models", f"in bytes ({products.name})" if products else "in float32")
     table.add_row("training of deep models", "in bfloat16" if multiplies_pairs() else "in float32")
     table.add_row("datasets", str(get_dataset_path()))
     table.add_row("$PERSIM_HOME", str(persim_home()))

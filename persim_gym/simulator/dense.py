@@ -1,12 +1,13 @@
 """One dense layer over the lanes of a vector, compiled; its inner sums in float32 or in products of bytes.
 
 Rows are kept in lanes: activations are [inputs, LANES], so that one weight is multiplied by LANES of them and nothing
-is ever transposed. Where the processor multiplies bytes, four inputs share a 32-bit word and one instruction adds all
-four of their products to an integer sum, which is exact.
+is ever transposed. Where the processor multiplies vectors of bytes, four inputs share a 32-bit word. Their products are
+added up exactly: by one instruction (AVX512-VNNI), or in 16 bits first (AVX2), for which weights are kept small enough.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from persim_gym.simulator.vectors import (
     INT,
     LANES,
-    VECTOR,
+    REAL,
+    WORD,
     WORDS,
     add_product,
     at_least,
@@ -32,18 +34,49 @@ from persim_gym.simulator.vectors import (
     word,
 )
 
-UNITS = 8  # outputs that are summed at once, a register each
+UNITS = 8  # outputs whose weights lie side by side
 PER_WORD = 4  # bytes
-LEVELS = 255  # of an unsigned byte, besides 0
 _TINY = 1e-30  # a range of values that is divided by
 _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
 
 
-def multiplies_bytes() -> bool:
-    """Whether this processor multiplies vectors of bytes, and Numba may use it (NUMBA_CPU_FEATURES and others)."""
-    features = config.CPU_FEATURES  # type: ignore[attr-defined]
-    features = get_host_cpu_features() if features is None else features
-    return "+avx512vnni" in features.split(",")
+class Bytes(NamedTuple):
+    """How a processor multiplies vectors of bytes.
+
+    Attributes:
+        name: The instructions.
+        words: Words whose products are added up before the sums of 32 bits take them.
+        weights: The largest level of a weight, of either sign.
+        most: What the levels of weights that are added up in 16 bits may come to, those above zero and those below.
+    """
+
+    name: str
+    words: int
+    weights: int
+    most: int | None = None
+
+
+LEVELS = 255  # of an input, besides 0
+VNNI = Bytes("AVX512-VNNI", words=1, weights=127)
+AVX2 = Bytes("AVX2", words=2, weights=48, most=2**15 // (LEVELS + 1))
+
+
+def features() -> frozenset[str]:
+    """What this processor has and Numba may use (NUMBA_CPU_FEATURES and others)."""
+    known = config.CPU_FEATURES  # type: ignore[attr-defined]
+    return frozenset((get_host_cpu_features() if known is None else known).split(","))
+
+
+def byte_products() -> Bytes | None:
+    """How this processor multiplies vectors of bytes, if it does."""
+    known = features()
+    return VNNI if "+avx512vnni" in known else AVX2 if "+avx2" in known else None
+
+
+def added_together(inputs: int, products: Bytes) -> NDArray[np.int64]:
+    """Which sum of 16 bits each input goes to, [inputs]: with a neighbour, and those at their place in a next word."""
+    at = np.arange(inputs)
+    return at // (PER_WORD * products.words) * 2 + at % PER_WORD // 2
 
 
 def padded(outputs: int) -> int:
@@ -98,9 +131,12 @@ def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inpu
         of_bytes = signature.args[0].dtype == types.int32
         weights = builder.gep(data(2), [arguments[3]])
         scales, biases = (builder.gep(data(i), [arguments[6]]) for i in (4, 5))
-        layer = data(0), load(builder, data(1), whole(0)) if of_bytes else None, weights, scales, biases, data(7)
-        floor = spread(builder, arguments[10])
-        activations: list[Callable[[Any], Any]] = [lambda x: silu(builder, x), lambda x: at_least(builder, x, floor)]
+        layer = data(0), data(1) if of_bytes else None, weights, scales, biases, data(7)
+
+        def floor(x: Any) -> Any:
+            return at_least(builder, x, spread(builder, arguments[10], x.type))
+
+        activations: list[Callable[[Any], Any]] = [partial(silu, builder), floor]
         with builder.if_else(context.is_true(builder, types.boolean, arguments[11])) as branches:
             for branch, activate in zip(branches, activations, strict=True):
                 with branch:
@@ -113,43 +149,90 @@ def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inpu
 def _emit_blocks(
     builder: ir.IRBuilder, layer: tuple[Any, ...], sizes: tuple[Any, Any], activate: Callable[[Any], Any]
 ) -> None:
-    """The loop over blocks of `UNITS` outputs, whose sums stay in registers."""
-    source, step, weights, scales, biases, target = layer
-    inputs, outputs = sizes
-    of_bytes = step is not None
-    kind, add = (WORDS, _add_bytes) if of_bytes else (VECTOR, _add_values)
-    sums = [cgutils.alloca_once(builder, kind) for _ in range(UNITS)]
-    with cgutils.for_range(builder, builder.udiv(outputs, whole(UNITS)), intp=INT) as block:
+    """The loop over blocks of `UNITS` outputs."""
+    with cgutils.for_range(builder, builder.udiv(sizes[1], whole(UNITS)), intp=INT) as block:
         first = builder.mul(block.index, whole(UNITS))
-
-        def of_output(values: Any, u: int) -> Any:
-            return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])))
-
-        for u, total in enumerate(sums):
-            builder.store(word(0) if of_bytes else of_output(biases, u), total)
-        base = builder.mul(first, inputs)
-        with cgutils.for_range(builder, inputs, intp=INT) as loop:
-            x = load(builder, source, builder.mul(loop.index, whole(LANES)), kind)
-            where = builder.add(base, builder.mul(loop.index, whole(UNITS)))
-            for u, total in enumerate(sums):
-                weight = builder.load(builder.gep(weights, [builder.add(where, whole(u))]))
-                builder.store(add(builder, x, weight, builder.load(total)), total)
-        for u, total in enumerate(sums):
-            result = builder.load(total)
-            if of_bytes:
-                real = builder.fmul(builder.sitofp(result, VECTOR), of_output(scales, u))
-                result = add_product(builder, real, step, of_output(biases, u))
-            store(builder, activate(result), target, builder.mul(builder.add(first, whole(u)), whole(LANES)))
+        for units, lanes in _tiles(of_bytes=layer[1] is not None):
+            _emit_tile(builder, layer, sizes[0], first, units, lanes, activate)
 
 
-def _add_values(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
-    return add_product(builder, x, spread(builder, weight), total)
+def _tiles(of_bytes: bool) -> list[tuple[range, range]]:
+    """Which outputs and lanes of a block are summed at once: as many as registers hold beside what is added."""
+    if "+avx512f" in features():
+        return [(range(UNITS), range(LANES))]
+    half = LANES // 2  # lanes of a register of 256 bits, of which there are 16
+    if of_bytes:
+        return [(range(UNITS), range(start, start + half)) for start in (0, half)]
+    return [(range(start, start + UNITS // 2), range(LANES)) for start in (0, UNITS // 2)]
 
 
-def _add_bytes(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
-    kind = ir.FunctionType(WORDS, [WORDS, WORDS, WORDS])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
-    return builder.call(function, [total, x, spread(builder, weight, WORDS)])
+def _emit_tile(
+    builder: ir.IRBuilder,
+    layer: tuple[Any, ...],
+    inputs: Any,
+    first: Any,
+    units: range,
+    lanes: range,
+    activate: Callable[[Any], Any],
+) -> None:
+    """The loop over the inputs of some outputs and lanes, whose sums stay in registers."""
+    source, steps, weights, scales, biases, target = layer
+    reals = ir.VectorType(REAL, len(lanes))
+    products = byte_products() if steps is not None else None
+    kind, at_once = (ir.VectorType(WORD, len(lanes)), products.words) if products else (reals, 1)
+
+    def of_output(values: Any, u: int) -> Any:
+        return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])), reals)
+
+    sums = [cgutils.alloca_once(builder, kind) for _ in units]
+    for u, total in zip(units, sums, strict=True):
+        builder.store(word(0, kind) if products else of_output(biases, u), total)
+    base = builder.mul(first, inputs)
+    with cgutils.for_range(builder, builder.udiv(inputs, whole(at_once)), intp=INT) as loop:
+        rows = [builder.add(builder.mul(loop.index, whole(at_once)), whole(k)) for k in range(at_once)]
+        x = [
+            load(builder, source, builder.add(builder.mul(row, whole(LANES)), whole(lanes.start)), kind) for row in rows
+        ]
+        places = [builder.add(base, builder.mul(row, whole(UNITS))) for row in rows]
+        for u, total in zip(units, sums, strict=True):
+            held = [builder.load(builder.gep(weights, [builder.add(place, whole(u))])) for place in places]
+            w = [spread(builder, weight, kind) for weight in held]
+            added = (
+                _add_bytes(builder, x, w, total) if products else add_product(builder, x[0], w[0], builder.load(total))
+            )
+            builder.store(added, total)
+    for u, total in zip(units, sums, strict=True):
+        result = builder.load(total)
+        if products:
+            real = builder.fmul(builder.sitofp(result, reals), of_output(scales, u))
+            result = add_product(builder, real, load(builder, steps, whole(lanes.start), reals), of_output(biases, u))
+        place = builder.add(builder.mul(builder.add(first, whole(u)), whole(LANES)), whole(lanes.start))
+        store(builder, activate(result), target, place)
+
+
+def _add_bytes(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
+    """A lane's sum, and the products of the bytes of its words."""
+    kind, count = x[0].type, x[0].type.count
+    if byte_products() == VNNI:
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", kind, builder.load(total), x[0], w[0])
+    singles, pairs = (ir.VectorType(ir.IntType(bits), count * 32 // bits) for bits in (8, 16))
+    added = None
+    for one, other in zip(x, w, strict=True):
+        pair = _call(
+            builder,
+            "llvm.x86.avx2.pmadd.ub.sw",
+            pairs,
+            builder.bitcast(one, singles),
+            builder.bitcast(other, singles),
+        )
+        added = builder.add(added, pair) if added else pair
+    both = _call(builder, "llvm.x86.avx2.pmadd.wd", kind, added, word(1, pairs))
+    return builder.add(builder.load(total), both)
+
+
+def _call(builder: ir.IRBuilder, name: str, result: Any, *arguments: Any) -> Any:
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 @intrinsic

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from persim_gym.simulator.dense import PER_WORD, multiplies_bytes, packed, padded
+from persim_gym.simulator.dense import PER_WORD, Bytes, added_together, byte_products, packed, padded
 from persim_gym.simulator.encoders import EnsembleMLP
-from persim_gym.simulator.rounding import rounded
+from persim_gym.simulator.rounding import Limit, rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_alone
 
@@ -79,7 +79,7 @@ def _kept(model: Ensemble) -> tuple[Network, Network]:
 
 
 def _digest(model: Ensemble) -> bytes:
-    digest = hashlib.blake2b(bytes([multiplies_bytes()]))
+    digest = hashlib.blake2b(repr(byte_products()).encode())
     encoders = model.state_encoder, model.action_encoder
     scales = model.obs_mean, model.obs_std, model.action_mean, model.action_std, model.delta_std
     for values in (*(p for encoder in encoders for p in encoder.parameters()), *scales):
@@ -115,6 +115,12 @@ def _layers(encoder: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
         yield layer.weight, layer.bias[:, 0]  # type: ignore[index, misc]
 
 
+def _limit(inputs: int, products: Bytes) -> Limit | None:
+    if products.most is None:
+        return None
+    return Limit(torch.from_numpy(added_together(inputs, products)), products.most)
+
+
 @torch.no_grad()
 def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: bool) -> Network:
     """An encoder as the kernel takes it.
@@ -125,7 +131,7 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
         silu: Whether hidden units are SiLU, not ReLU.
     """
     activate: Callable[[Tensor], Tensor] = torch.nn.functional.silu if silu else torch.relu
-    of_bytes = multiplies_bytes()
+    products = byte_products()
     x = examples.expand(len(layers[0][0]), *examples.shape)
     widths = [x.shape[2]]
     parts: list[tuple[NDArray[Any], ...]] = []
@@ -134,8 +140,8 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
         weight = torch.nn.functional.pad(weight, (0, spare, 0, widths[-1] - weight.shape[1]))
         bias, scale = torch.nn.functional.pad(bias, (0, spare)), torch.ones(len(weight), weight.shape[2])
         following = activate(torch.baddbmm(bias[:, None], x, weight))
-        if parts and of_bytes:
-            levels, scale = near = rounded(weight, x)
+        if parts and products:
+            levels, scale = near = rounded(weight, x, products.weights, _limit(widths[-1], products))
             if silu:
                 bias = bias + SILU_LOWEST * near.values().sum(1)  # bytes count from there
             weight = levels
@@ -143,6 +149,6 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
         widths.append(weight.shape[2])
         x = following
     (first, _, biases), *rest = parts
-    nothing = (np.zeros((len(biases), 0), dtype=np.int32 if of_bytes else np.float32), *2 * (biases[:, :0],))
+    nothing = (np.zeros((len(biases), 0), dtype=np.int32 if products else np.float32), *2 * (biases[:, :0],))
     weights, scales, offsets = (np.concatenate(part, axis=1) for part in zip(nothing, *rest, strict=True))
-    return Network(first, biases, weights, scales, offsets, np.array(widths), PER_WORD if of_bytes else 1)
+    return Network(first, biases, weights, scales, offsets, np.array(widths), PER_WORD if products else 1)

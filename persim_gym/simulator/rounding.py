@@ -5,9 +5,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LARGEST = 127  # level of a weight
 DAMPING = 0.01  # share of the mean square of inputs that is added to each of them
 BLOCK = 32  # weights after which what was lost is made up for in all that follow
+
+
+class Limit(NamedTuple):
+    """What levels of weights may come to, where a processor adds up their products in few bits.
+
+    Attributes:
+        together: Which sum each input belongs to, counted from 0, int64 [inputs].
+        most: The largest sum of a group's levels above zero, and of those below.
+    """
+
+    together: Tensor
+    most: int
 
 
 class Rounded(NamedTuple):
@@ -27,7 +38,7 @@ class Rounded(NamedTuple):
 
 
 @torch.no_grad()
-def rounded(weight: Tensor, inputs: Tensor) -> Rounded:
+def rounded(weight: Tensor, inputs: Tensor, largest: int = 127, limit: Limit | None = None) -> Rounded:
     """Rounds one input's weights after the other, and makes up for what that loses with the weights still to come.
 
     Inputs of a hidden layer depend on each other, so that most of an error can be made up for.
@@ -35,6 +46,8 @@ def rounded(weight: Tensor, inputs: Tensor) -> Rounded:
     Args:
         weight: [M, inputs, outputs].
         inputs: Examples of what the layer sees, [M, K, inputs].
+        largest: Largest level of a weight.
+        limit: What sums of levels must not pass.
 
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
@@ -47,14 +60,23 @@ def rounded(weight: Tensor, inputs: Tensor) -> Rounded:
     # Row i: how the weights after i answer to an error in weight i, given that those before are settled.
     answer = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
     answer = answer / answer.diagonal(dim1=1, dim2=2)[..., None]
-    scale = (weight.abs().amax(1) / LARGEST).clamp_min(1e-30)
+    scale = (weight.abs().amax(1) / largest).clamp_min(1e-30)
     left = weight.clone()
     levels = torch.empty_like(weight)
+    if limit:
+        sums = limit.together.max() + 1 if count else 0
+        above, below = torch.full((2, len(weight), int(sums), weight.shape[2]), float(limit.most))
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
-            levels[:, i] = (left[:, i] / scale).round().clamp(-LARGEST, LARGEST)
+            level = (left[:, i] / scale).round().clamp(-largest, largest)
+            if limit:
+                k = limit.together[i]
+                level = level.clamp(-below[:, k], above[:, k])
+                above[:, k] -= level.clamp_min(0)
+                below[:, k] += level.clamp_max(0)
+            levels[:, i] = level
             error = errors[:, i - start] = left[:, i] - levels[:, i] * scale
             left[:, i + 1 : stop] -= answer[:, i, i + 1 : stop, None] * error[:, None]
         left[:, stop:] -= answer[:, start:stop, stop:].transpose(1, 2) @ errors

@@ -28,14 +28,14 @@ def whole(value: int) -> Any:
     return ir.Constant(INT, value)
 
 
-def constant(value: float) -> Any:
-    """A number in every lane."""
-    return ir.Constant(VECTOR, [value] * LANES)
+def constant(value: float, kind: Any = VECTOR) -> Any:
+    """A number in every lane of a vector of type `kind`."""
+    return ir.Constant(kind, [value] * kind.count)
 
 
-def word(value: int) -> Any:
-    """32 bits in every lane."""
-    return ir.Constant(WORDS, [value] * LANES)
+def word(value: int, kind: Any = WORDS) -> Any:
+    """An integer in every lane of a vector of type `kind`."""
+    return ir.Constant(kind, [value] * kind.count)
 
 
 def spread(builder: ir.IRBuilder, value: Any, kind: Any = VECTOR) -> Any:
@@ -73,18 +73,18 @@ def silu(builder: ir.IRBuilder, x: Any) -> Any:
     Below -16 it stays at that value, 0 but for -2e-6: the fraction's own error times a very negative x is no small
     number. A NaN that the upper bound lets through as a number comes back in the last product.
     """
-    high = constant(16.0)
-    x = at_least(builder, x, constant(-16.0))
+    high = constant(16.0, x.type)
+    x = at_least(builder, x, constant(-16.0, x.type))
     y = builder.select(builder.fcmp_ordered("<", x, high), x, high)
     q = builder.fmul(y, y)
     top = builder.fmul(y, _polynomial(builder, q, _TOP))
-    gate = builder.fadd(builder.fdiv(top, _polynomial(builder, q, _BELOW)), constant(0.5))
+    gate = builder.fadd(builder.fdiv(top, _polynomial(builder, q, _BELOW)), constant(0.5, x.type))
     return builder.fmul(x, gate)
 
 
 def _polynomial(builder: ir.IRBuilder, q: Any, coefficients: Sequence[float]) -> Any:
     """Horner's rule, the highest power first."""
-    value = constant(coefficients[0])
+    value = constant(coefficients[0], q.type)
     for coefficient in coefficients[1:]:
-        value = add_product(builder, value, q, constant(coefficient))
+        value = add_product(builder, value, q, constant(coefficient, q.type))
     return value
