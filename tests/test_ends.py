@@ -260,6 +260,23 @@ def test_dynamics_that_learn_stop_as_those_that_do_not(moved):
     assert sum(moved) == steps < 5 * 200 * 40
 
 
+@pytest.mark.parametrize("name", ["relu", "deep", "deep, discrete"])
+def test_an_end_told_as_a_function_stops_each_member_at_the_next_look(name, moved, monkeypatch):
+    monkeypatch.setattr(rollout, "CHUNK", 3)
+    dynamics, (obs, actions) = drawn(SHAPES[name]), inputs(SHAPES[name], 60, 12)
+    ahead = dynamics.rollout(obs[:1, :1].repeat(2, axis=0).repeat(60, axis=1), actions)
+    rule = Ends("any", ((0, ">", float(np.quantile(ahead[..., 0].max(axis=2), 0.3))),))
+    _, steps = stopped(ahead, rule)
+    looks = 3 * -(-steps // 3)  # to the end of the three in which it ends
+    if name == "deep, discrete":
+        looks = looks.max(axis=0, keepdims=True).repeat(2, axis=0)
+    reward = Task(lambda obs, action, next_obs: next_obs[..., 0], rule).reward
+    moved.clear()
+    found = rollout_returns(dynamics, Task(reward, lambda next_obs: rule(next_obs)), obs[0, 0], actions)
+    assert sum(moved) == looks.sum() < steps.size * 12
+    np.testing.assert_allclose(found, rollout_returns(dynamics, Task(reward, rule), obs[0, 0], actions), rtol=1e-5)
+
+
 def test_rules_of_components_that_are_not_there_are_refused():
     dynamics, (obs, actions) = drawn(SHAPES["relu"]), inputs(SHAPES["relu"])
     with pytest.raises(ValueError, match="compares more components than the 2 of predictions"):

@@ -12,7 +12,7 @@ from persim_gym.simulator.threads import run_each
 from persim_gym.task import Dynamics, Ends, PeakBonus, Task, never
 
 TILE = 1024  # rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache
-CHUNK = 10  # steps that a fused rollout takes at once, where it moves finished rows to the last of them
+CHUNK = 10  # steps that a fused rollout takes at once, where it moves rows that finish to the last of them
 STOPPING_CHUNK = 20  # likewise, where it does not
 
 
@@ -146,9 +146,7 @@ def _tile_returns(
     """Returns of B rows, each with a start of its own, [B]."""
     members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
     bonus, fused = objective.bonus, getattr(dynamics, "rollout", None)
-    stops = fused is not None and _stops(dynamics, task)
-    told = stops and isinstance(task.terminated, Ends)
-    span = 1 if fused is None else STOPPING_CHUNK if stops else CHUNK
+    span, told = _span(dynamics, task)
     totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
     running = np.arange(rows)  # rows that everything below still holds
     now = np.broadcast_to(obs, (members, *obs.shape))
@@ -160,7 +158,7 @@ def _tile_returns(
         if fused is None:
             ahead = dynamics(now, part[:, 0])[..., None, :]  # [M, B, 1, D]
         else:
-            ahead = fused(now, part, **({"ends": task.terminated, "live": live} if told else {}))  # [M, B, h, D]
+            ahead = fused(now, part, **{name: {"ends": task.terminated, "live": live}[name] for name in told})
         if ahead.shape[:2] != now.shape[:2]:
             raise ValueError(
                 f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
@@ -197,15 +195,21 @@ def _tile_returns(
     return worth
 
 
-def _stops(dynamics: Dynamics, task: Task) -> bool:
-    """Whether a fused rollout moves no finished row of this task: it is told where they end, or they never do."""
+def _span(dynamics: Dynamics, task: Task) -> tuple[int, tuple[str, ...]]:
+    """Steps that dynamics are asked for at once, and what else a fused rollout is told, of `ends` and `live`."""
+    if getattr(dynamics, "rollout", None) is None:
+        return 1, ()
     if not getattr(dynamics, "stops", False):
-        return False
-    if not isinstance(task.terminated, Ends):
-        return task.terminated is never
+        return CHUNK, ()
+    if task.terminated is never:
+        return STOPPING_CHUNK, ()
     # A rollout around another's, that passes the other's attributes on, may say `stops` and not have the keywords.
     parameters = signature(dynamics.rollout).parameters  # type: ignore[attr-defined]
-    return "ends" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if "ends" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return CHUNK, ()
+    if isinstance(task.terminated, Ends):
+        return STOPPING_CHUNK, ("ends", "live")
+    return CHUNK, ("live",)
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
