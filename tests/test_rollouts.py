@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from llvmlite import ir
+from llvmlite.binding import parse_assembly
 from numba import njit
 from numba.core import config
 
@@ -17,12 +19,23 @@ from persim_gym.planning import CEM, RandomShooting, rollout
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.simulator import networks
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import AVX2, LEVELS, UNITS, VNNI, byte_products, dense, features, hand_over, packed
+from persim_gym.simulator.dense import (
+    AVX2,
+    LEVELS,
+    UNITS,
+    VNNI,
+    _emit_blocks,
+    byte_products,
+    dense,
+    features,
+    hand_over,
+    packed,
+)
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.rounding import rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_each, split
-from persim_gym.simulator.vectors import LANES
+from persim_gym.simulator.vectors import INT, LANES, REAL
 from persim_gym.task import Task, never
 
 SHAPES = {  # small ones of the sizes of other tests' models: the kernel is compiled for each size anew
@@ -167,6 +180,31 @@ def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
     np.testing.assert_allclose(
         dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-2 if of_bytes else 1e-5
     )
+
+
+@pytest.mark.parametrize("of_bytes", [False, True])
+@pytest.mark.parametrize(
+    "known",
+    [
+        "+avx2,+fma",
+        "+avx2,+avx512f",
+        "+avx2,+avx512f,+avx512bw,+avx512dq,+avx512vl",  # Skylake-X
+        "+avx2,+avx512f,+avx512vnni",
+        "+avx512vnni",
+    ],
+)
+def test_sums_fit_the_instructions_of_any_processor(known, of_bytes, monkeypatch):
+    monkeypatch.setattr(config, "CPU_FEATURES", known)
+    module = ir.Module()
+    held = (ir.IntType(32) if of_bytes else REAL).as_pointer()
+    real = REAL.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [held, real, held, real, real, real, INT, INT])
+    function = ir.Function(module, kind, "layer")
+    builder = ir.IRBuilder(function.append_basic_block())
+    x, steps, *others, inputs, outputs = function.args
+    _emit_blocks(builder, (x, steps if of_bytes else None, *others), (inputs, outputs), lambda values: values)
+    builder.ret_void()
+    parse_assembly(str(module)).verify()
 
 
 def test_bytes_are_left_alone_where_numba_may_not_multiply_them(monkeypatch):
