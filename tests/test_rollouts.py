@@ -178,7 +178,7 @@ def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
     dynamics = model.dynamics(1)
     expected = dynamics(obs, actions[:, 0])
     np.testing.assert_allclose(
-        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-2 if of_bytes else 1e-5
+        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
     )
 
 
@@ -225,7 +225,7 @@ def test_bytes_move_predictions_by_little(name):
     plain = one_by_one(dynamics, obs, actions)
     error = np.abs(dynamics.rollout(obs, actions) - plain).max(axis=(0, 1, 3))
     assert 1e-5 < error[0] < 0.015 * plain.std()
-    assert error[-1] < (0.1 if byte_products() == VNNI else 0.25) * plain.std()
+    assert error[-1] < 0.1 * plain.std()
 
 
 @needs_bytes
@@ -239,7 +239,7 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     weight = torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(0))
     weight[..., 0], weight[..., 1] = 1.0, -1.0  # the largest sums of products
     products = byte_products()
-    levels = rounded(weight, torch.eye(16)[None], products.weights, networks._limit(16, products)).levels[0].numpy()
+    levels = rounded(weight, torch.eye(16)[None], networks._limit(16, products)).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
     words, steps = layer_of_bytes(values, packed(levels), scales, biases, np.float32(lowest), out)
@@ -275,13 +275,32 @@ def test_levels_that_are_added_up_in_16_bits_fit(products):
     weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0)) + 1.0
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
     limit = networks._limit(48, products)
-    levels = rounded(weight, hidden, products.weights, limit).levels.numpy().astype(np.int64)
+    found, free = rounded(weight, hidden, limit), rounded(weight, hidden)
+    levels = found.levels.numpy().astype(np.int64)
     words = levels.reshape(2, 48 // (4 * products.words), products.words, 2, 2, 8)  # groups, words, sums, neighbours
     above, below = (side.sum(axis=(2, 4)) for side in (words.clip(min=0), -words.clip(max=0)))
-    free = rounded(weight, hidden, products.weights).levels.numpy().astype(np.int64).reshape(words.shape)
-    assert above.max() == products.most >= below.max() or products.words * 2 * products.weights <= products.most
+    assert above.max() == products.most >= below.max()
     assert max(above.max(), below.max()) * LEVELS < 2**15
-    assert products.words == 1 or free.clip(min=0).sum(axis=(2, 4)).max() > products.most
+    assert free.levels.numpy().astype(np.int64).reshape(words.shape).clip(min=0).sum(axis=(2, 4)).max() > products.most
+
+
+@pytest.mark.parametrize("kind", ["alike", "of one size", "uniform", "above zero", "an output alike"])
+@pytest.mark.parametrize("units", [8, 64])
+def test_levels_that_are_added_up_in_16_bits_lose_little(kind, units):
+    """Weights of which many are near the largest: the limit would bind all along."""
+    generator = torch.Generator().manual_seed(0)
+    weight = 2 * torch.rand((2, units, 8), generator=generator) - 1
+    weight = {
+        "alike": torch.ones_like(weight),
+        "of one size": weight.sign(),
+        "uniform": weight,
+        "above zero": weight + 1,
+        "an output alike": weight[:, :1] + 0.1 * weight,
+    }[kind]
+    hidden = torch.relu(torch.randn((2, 300, units), generator=generator))
+    found = rounded(weight, hidden, networks._limit(units, AVX2))
+    lost = (hidden @ (found.values() - weight)).square().mean().sqrt()
+    assert lost < 0.02 * (hidden @ weight).std()
 
 
 def test_words_hold_four_bytes_each_in_the_order_of_the_inputs():

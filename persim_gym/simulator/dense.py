@@ -47,20 +47,18 @@ class Bytes(NamedTuple):
         name: The instructions.
         lanes: Lanes of a register that they multiply.
         words: Words whose products are added up before the sums of 32 bits take them.
-        weights: The largest level of a weight, of either sign.
         most: What the levels of weights that are added up in 16 bits may come to, those above zero and those below.
     """
 
     name: str
     lanes: int
     words: int
-    weights: int
     most: int | None = None
 
 
 LEVELS = 255  # of an input, besides 0
-VNNI = Bytes("AVX512-VNNI", lanes=16, words=1, weights=127)
-AVX2 = Bytes("AVX2", lanes=8, words=2, weights=48, most=2**15 // (LEVELS + 1))
+VNNI = Bytes("AVX512-VNNI", lanes=16, words=1)
+AVX2 = Bytes("AVX2", lanes=8, words=2, most=2**15 // (LEVELS + 1))
 
 
 def features() -> frozenset[str]:
