@@ -272,16 +272,30 @@ def layer_of_bytes(values, weights, scales, biases, lowest, out):
 
 @pytest.mark.parametrize("products", [AVX2._replace(words=1), AVX2])
 def test_levels_that_are_added_up_in_16_bits_fit(products):
-    weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0)) + 1.0
+    weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0))
+    weight += torch.tensor([1.0, -1.0] * 4)
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
     limit = networks._limit(48, products)
     found, free = rounded(weight, hidden, limit), rounded(weight, hidden)
     levels = found.levels.numpy().astype(np.int64)
     words = levels.reshape(2, 48 // (4 * products.words), products.words, 2, 2, 8)  # groups, words, sums, neighbours
     above, below = (side.sum(axis=(2, 4)) for side in (words.clip(min=0), -words.clip(max=0)))
-    assert above.max() == products.most >= below.max()
-    assert max(above.max(), below.max()) * LEVELS < 2**15
+    assert above.max() == below.max() == products.most
+    assert products.most * LEVELS < 2**15
     assert free.levels.numpy().astype(np.int64).reshape(words.shape).clip(min=0).sum(axis=(2, 4)).max() > products.most
+
+
+def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
+    monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        (torch.randn((2, inputs, outputs), generator=generator) + 1.0, torch.zeros(2, outputs))
+        for inputs, outputs in ((3, 21), (21, 13), (13, 5))
+    ]
+    made = networks.network(layers, torch.randn((100, 3), generator=generator), silu=True)
+    held = made.rest.view(np.int8).astype(np.int64).reshape(2, -1, 2, UNITS, 2, 2)  # groups, words, sums, neighbours
+    above, below = (side.sum(axis=(2, 5)) for side in (held.clip(min=0), -held.clip(max=0)))
+    assert 0 < below.max() <= AVX2.most and AVX2.most - 4 < above.max() <= AVX2.most
 
 
 @pytest.mark.parametrize("kind", ["alike", "of one size", "uniform", "above zero", "an output alike"])
