@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from llvmlite import ir
+from llvmlite.binding import parse_assembly
 from numba import njit
 from numba.core import config
 
@@ -17,12 +19,23 @@ from persim_gym.planning import CEM, RandomShooting, rollout
 from persim_gym.planning.rollout import Objective, best_first, rollout_returns
 from persim_gym.simulator import networks
 from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import AVX2, LEVELS, UNITS, VNNI, byte_products, dense, features, hand_over, packed
+from persim_gym.simulator.dense import (
+    AVX2,
+    LEVELS,
+    UNITS,
+    VNNI,
+    _emit_blocks,
+    byte_products,
+    dense,
+    features,
+    hand_over,
+    packed,
+)
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.rounding import rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_each, split
-from persim_gym.simulator.vectors import LANES
+from persim_gym.simulator.vectors import INT, LANES, REAL
 from persim_gym.task import Task, never
 
 SHAPES = {  # small ones of the sizes of other tests' models: the kernel is compiled for each size anew
@@ -165,8 +178,33 @@ def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
     dynamics = model.dynamics(1)
     expected = dynamics(obs, actions[:, 0])
     np.testing.assert_allclose(
-        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-2 if of_bytes else 1e-5
+        dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
     )
+
+
+@pytest.mark.parametrize("of_bytes", [False, True])
+@pytest.mark.parametrize(
+    "known",
+    [
+        "+avx2,+fma",
+        "+avx2,+avx512f",
+        "+avx2,+avx512f,+avx512bw,+avx512dq,+avx512vl",  # Skylake-X
+        "+avx2,+avx512f,+avx512vnni",
+        "+avx512vnni",
+    ],
+)
+def test_sums_fit_the_instructions_of_any_processor(known, of_bytes, monkeypatch):
+    monkeypatch.setattr(config, "CPU_FEATURES", known)
+    module = ir.Module()
+    held = (ir.IntType(32) if of_bytes else REAL).as_pointer()
+    real = REAL.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [held, real, held, real, real, real, INT, INT])
+    function = ir.Function(module, kind, "layer")
+    builder = ir.IRBuilder(function.append_basic_block())
+    x, steps, *others, inputs, outputs = function.args
+    _emit_blocks(builder, (x, steps if of_bytes else None, *others), (inputs, outputs), lambda values: values)
+    builder.ret_void()
+    parse_assembly(str(module)).verify()
 
 
 def test_bytes_are_left_alone_where_numba_may_not_multiply_them(monkeypatch):
@@ -187,7 +225,7 @@ def test_bytes_move_predictions_by_little(name):
     plain = one_by_one(dynamics, obs, actions)
     error = np.abs(dynamics.rollout(obs, actions) - plain).max(axis=(0, 1, 3))
     assert 1e-5 < error[0] < 0.015 * plain.std()
-    assert error[-1] < (0.1 if byte_products() == VNNI else 0.25) * plain.std()
+    assert error[-1] < 0.1 * plain.std()
 
 
 @needs_bytes
@@ -201,7 +239,7 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     weight = torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(0))
     weight[..., 0], weight[..., 1] = 1.0, -1.0  # the largest sums of products
     products = byte_products()
-    levels = rounded(weight, torch.eye(16)[None], products.weights, networks._limit(16, products)).levels[0].numpy()
+    levels = rounded(weight, torch.eye(16)[None], networks._limit(16, products)).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
     words, steps = layer_of_bytes(values, packed(levels), scales, biases, np.float32(lowest), out)
@@ -234,16 +272,49 @@ def layer_of_bytes(values, weights, scales, biases, lowest, out):
 
 @pytest.mark.parametrize("products", [AVX2._replace(words=1), AVX2])
 def test_levels_that_are_added_up_in_16_bits_fit(products):
-    weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0)) + 1.0
+    weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0))
+    weight += torch.tensor([1.0, -1.0] * 4)
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
     limit = networks._limit(48, products)
-    levels = rounded(weight, hidden, products.weights, limit).levels.numpy().astype(np.int64)
+    found, free = rounded(weight, hidden, limit), rounded(weight, hidden)
+    levels = found.levels.numpy().astype(np.int64)
     words = levels.reshape(2, 48 // (4 * products.words), products.words, 2, 2, 8)  # groups, words, sums, neighbours
     above, below = (side.sum(axis=(2, 4)) for side in (words.clip(min=0), -words.clip(max=0)))
-    free = rounded(weight, hidden, products.weights).levels.numpy().astype(np.int64).reshape(words.shape)
-    assert above.max() == products.most >= below.max() or products.words * 2 * products.weights <= products.most
-    assert max(above.max(), below.max()) * LEVELS < 2**15
-    assert products.words == 1 or free.clip(min=0).sum(axis=(2, 4)).max() > products.most
+    assert above.max() == below.max() == products.most
+    assert products.most * LEVELS < 2**15
+    assert free.levels.numpy().astype(np.int64).reshape(words.shape).clip(min=0).sum(axis=(2, 4)).max() > products.most
+
+
+def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
+    monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        (torch.randn((2, inputs, outputs), generator=generator) + 1.0, torch.zeros(2, outputs))
+        for inputs, outputs in ((3, 21), (21, 13), (13, 5))
+    ]
+    made = networks.network(layers, torch.randn((100, 3), generator=generator), silu=True)
+    held = made.rest.view(np.int8).astype(np.int64).reshape(2, -1, 2, UNITS, 2, 2)  # groups, words, sums, neighbours
+    above, below = (side.sum(axis=(2, 5)) for side in (held.clip(min=0), -held.clip(max=0)))
+    assert 0 < below.max() <= AVX2.most and AVX2.most - 4 < above.max() <= AVX2.most
+
+
+@pytest.mark.parametrize("kind", ["alike", "of one size", "uniform", "above zero", "an output alike"])
+@pytest.mark.parametrize("units", [8, 64])
+def test_levels_that_are_added_up_in_16_bits_lose_little(kind, units):
+    """Weights of which many are near the largest: the limit would bind all along."""
+    generator = torch.Generator().manual_seed(0)
+    weight = 2 * torch.rand((2, units, 8), generator=generator) - 1
+    weight = {
+        "alike": torch.ones_like(weight),
+        "of one size": weight.sign(),
+        "uniform": weight,
+        "above zero": weight + 1,
+        "an output alike": weight[:, :1] + 0.1 * weight,
+    }[kind]
+    hidden = torch.relu(torch.randn((2, 300, units), generator=generator))
+    found = rounded(weight, hidden, networks._limit(units, AVX2))
+    lost = (hidden @ (found.values() - weight)).square().mean().sqrt()
+    assert lost < 0.02 * (hidden @ weight).std()
 
 
 def test_words_hold_four_bytes_each_in_the_order_of_the_inputs():

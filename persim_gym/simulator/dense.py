@@ -45,20 +45,20 @@ class Bytes(NamedTuple):
 
     Attributes:
         name: The instructions.
+        lanes: Lanes of a register that they multiply.
         words: Words whose products are added up before the sums of 32 bits take them.
-        weights: The largest level of a weight, of either sign.
         most: What the levels of weights that are added up in 16 bits may come to, those above zero and those below.
     """
 
     name: str
+    lanes: int
     words: int
-    weights: int
     most: int | None = None
 
 
 LEVELS = 255  # of an input, besides 0
-VNNI = Bytes("AVX512-VNNI", words=1, weights=127)
-AVX2 = Bytes("AVX2", words=2, weights=48, most=2**15 // (LEVELS + 1))
+VNNI = Bytes("AVX512-VNNI", lanes=16, words=1)
+AVX2 = Bytes("AVX2", lanes=8, words=2, most=2**15 // (LEVELS + 1))
 
 
 def features() -> frozenset[str]:
@@ -152,18 +152,16 @@ def _emit_blocks(
     """The loop over blocks of `UNITS` outputs."""
     with cgutils.for_range(builder, builder.udiv(sizes[1], whole(UNITS)), intp=INT) as block:
         first = builder.mul(block.index, whole(UNITS))
-        for units, lanes in _tiles(of_bytes=layer[1] is not None):
+        for units, lanes in _tiles(byte_products() if layer[1] is not None else None):
             _emit_tile(builder, layer, sizes[0], first, units, lanes, activate)
 
 
-def _tiles(of_bytes: bool) -> list[tuple[range, range]]:
+def _tiles(products: Bytes | None) -> list[tuple[range, range]]:
     """Which outputs and lanes of a block are summed at once: as many as registers hold beside what is added."""
-    if "+avx512f" in features():
-        return [(range(UNITS), range(LANES))]
-    half = LANES // 2  # lanes of a register of 256 bits, of which there are 16
-    if of_bytes:
-        return [(range(UNITS), range(start, start + half)) for start in (0, half)]
-    return [(range(start, start + UNITS // 2), range(LANES)) for start in (0, UNITS // 2)]
+    if products:  # each sum in one register, even of 256 bits where others have 512
+        return [(range(UNITS), range(start, start + products.lanes)) for start in range(0, LANES, products.lanes)]
+    units = UNITS if "+avx512f" in features() else UNITS // 2  # there are 16 registers of 256 bits
+    return [(range(start, start + units), range(LANES)) for start in range(0, UNITS, units)]
 
 
 def _emit_tile(

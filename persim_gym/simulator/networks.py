@@ -141,7 +141,7 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
         bias, scale = torch.nn.functional.pad(bias, (0, spare)), torch.ones(len(weight), weight.shape[2])
         following = activate(torch.baddbmm(bias[:, None], x, weight))
         if parts and products:
-            levels, scale = near = rounded(weight, x, products.weights, _limit(widths[-1], products))
+            levels, scale = near = rounded(weight, x, _limit(widths[-1], products))
             if silu:
                 bias = bias + SILU_LOWEST * near.values().sum(1)  # bytes count from there
             weight = levels

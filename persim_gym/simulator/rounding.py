@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LARGEST = 127  # level of a weight, of either sign
 DAMPING = 0.01  # share of the mean square of inputs that is added to each of them
 BLOCK = 32  # weights after which what was lost is made up for in all that follow
 
@@ -38,7 +39,7 @@ class Rounded(NamedTuple):
 
 
 @torch.no_grad()
-def rounded(weight: Tensor, inputs: Tensor, largest: int = 127, limit: Limit | None = None) -> Rounded:
+def rounded(weight: Tensor, inputs: Tensor, limit: Limit | None = None) -> Rounded:
     """Rounds one input's weights after the other, and makes up for what that loses with the weights still to come.
 
     Inputs of a hidden layer depend on each other, so that most of an error can be made up for.
@@ -46,8 +47,8 @@ def rounded(weight: Tensor, inputs: Tensor, largest: int = 127, limit: Limit | N
     Args:
         weight: [M, inputs, outputs].
         inputs: Examples of what the layer sees, [M, K, inputs].
-        largest: Largest level of a weight.
-        limit: What sums of levels must not pass.
+        limit: What sums of levels must not pass. Levels of an output stand for so much that its weights, rounded to the
+            nearest, pass it by little; where it binds nonetheless, the weights still to come make up for that as well.
 
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
@@ -60,17 +61,21 @@ def rounded(weight: Tensor, inputs: Tensor, largest: int = 127, limit: Limit | N
     # Row i: how the weights after i answer to an error in weight i, given that those before are settled.
     answer = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
     answer = answer / answer.diagonal(dim1=1, dim2=2)[..., None]
-    scale = (weight.abs().amax(1) / largest).clamp_min(1e-30)
+    scale = weight.abs().amax(1) / LARGEST
+    if limit:
+        sides = torch.stack([weight.clamp_min(0), weight.clamp_max(0)]).abs()
+        sums = torch.zeros((2, len(weight), int(limit.together.max()) + 1, weight.shape[2]))
+        sums = sums.index_add(2, limit.together, sides)
+        scale = torch.maximum(scale, sums.amax((0, 2)) / limit.most)
+        above, below = torch.full_like(sums, limit.most)
+    scale = scale.clamp_min(1e-30)
     left = weight.clone()
     levels = torch.empty_like(weight)
-    if limit:
-        sums = limit.together.max() + 1 if count else 0
-        above, below = torch.full((2, len(weight), int(sums), weight.shape[2]), float(limit.most))
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
-            level = (left[:, i] / scale).round().clamp(-largest, largest)
+            level = (left[:, i] / scale).round().clamp(-LARGEST, LARGEST)
             if limit:
                 k = limit.together[i]
                 level = level.clamp(-below[:, k], above[:, k])
