@@ -32,7 +32,7 @@ from persim_gym.simulator.dense import (
     packed,
 )
 from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.rounding import rounded
+from persim_gym.simulator.rounding import evened, rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_each, split
 from persim_gym.simulator.vectors import INT, LANES, REAL
@@ -337,6 +337,32 @@ def test_rounding_makes_up_for_what_it_loses():
     nearest = (weight / found.scale[:, None]).round() * found.scale[:, None]
     lost, plain = (((inputs @ (other - weight)) ** 2).mean() for other in (found.values(), nearest))
     assert lost < 0.2 * plain
+
+
+def test_evened_networks_are_the_same_and_lose_less_to_bytes():
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randn((2, 40), generator=generator).mul(1.5).exp()  # units of very different size
+    shapes = ((2, 6, 40), (2, 40, 40), (2, 40, 3))
+    layers = [(torch.randn(s, generator=generator) / s[1] ** 0.5, torch.zeros(2, s[2])) for s in shapes]
+    layers[0] = layers[0][0] * sizes[:, None], layers[0][1]
+    layers[1] = layers[1][0] / sizes[..., None], layers[1][1]
+    layers[1][0][:, :, 5] = 0.0  # a unit that is never on
+    x = torch.randn((2, 400, 6), generator=generator)
+
+    def output(layers, levels):
+        y = x
+        for i, (weight, bias) in enumerate(layers):
+            if i and levels:
+                step = y.amax(2, keepdim=True) / LEVELS
+                y, weight = (y / step).round() * step, rounded(weight, y).values()
+            y = torch.baddbmm(bias[:, None], y, weight)
+            y = torch.relu(y) if i < 2 else y
+        return y
+
+    even = evened(layers, x)
+    torch.testing.assert_close(output(even, False), output(layers, False), rtol=1e-4, atol=1e-4)
+    lost, before = ((output(net, True) - output(layers, False)).square().mean() for net in (even, layers))
+    assert lost < 0.5 * before
 
 
 def test_rounding_to_inputs_that_do_not_depend_on_each_other_is_to_the_nearest():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from persim_gym.simulator.dense import PER_WORD, Bytes, added_together, byte_products, packed, padded
 from persim_gym.simulator.encoders import EnsembleMLP
-from persim_gym.simulator.rounding import Limit, rounded
+from persim_gym.simulator.rounding import Limit, evened, rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_alone
 
@@ -134,6 +134,8 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
     products = byte_products()
     x = examples.expand(len(layers[0][0]), *examples.shape)
     widths = [x.shape[2]]
+    if products and not silu:
+        layers = evened(layers, x)
     parts: list[tuple[NDArray[Any], ...]] = []
     for weight, bias in layers:
         spare = padded(weight.shape[2]) - weight.shape[2]

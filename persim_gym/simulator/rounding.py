@@ -1,5 +1,6 @@
 """Weights rounded to bytes such that a layer's outputs, rather than its weights, change as little as possible."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,32 @@ class Rounded(NamedTuple):
     def values(self) -> Tensor:
         """The weights that the levels stand for, [M, inputs, outputs]."""
         return self.levels * self.scale[:, None]
+
+
+@torch.no_grad()
+def evened(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The same ReLU network with hidden units of more even size, so that levels common to all of them lose less.
+
+    A unit is divided by the square root of its root mean square, and its outgoing weights are multiplied by it: half of
+    what sets units apart is left to the weights.
+
+    Args:
+        layers: Weights [M, inputs, outputs] and biases [M, outputs].
+        examples: Typical inputs of the first layer, [M, K, inputs].
+
+    Source: after Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction", section
+    4.1.
+    """
+    x, result = examples, [*layers]
+    for i, (weight, bias) in enumerate(layers[:-1]):
+        x = torch.relu(torch.baddbmm(bias[:, None], x, weight))
+        size = x.square().mean(1).sqrt().nan_to_num(0.0, 0.0)  # [M, outputs]
+        size = size.clamp_min(1e-3 * size.amax(1, keepdim=True)).clamp_min(1e-30).sqrt()
+        weight, bias = result[i]
+        following, shift = result[i + 1]
+        result[i] = weight / size[:, None], bias / size
+        result[i + 1] = following * size[..., None], shift
+    return result
 
 
 @torch.no_grad()
