@@ -25,7 +25,8 @@ def latent_factors(simulator: Simulator) -> NDArray[np.float32]:
     encoder = simulator.model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
-        factor = encoder(torch.arange(simulator.model.shape.n_agents)).numpy()  # [M, N, R]
+        agents = torch.arange(simulator.model.shape.n_agents, device=encoder.factor.device)
+        factor = encoder(agents).cpu().numpy()  # [M, N, R]
     flat = factor.transpose(1, 0, 2).reshape(factor.shape[1], -1)
     spread = flat.std(axis=0)
     scaled: NDArray[np.float32] = ((flat - flat.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)

@@ -109,3 +109,14 @@ def test_variants_train_on_continuous_actions_too(pushes, variant):
 def test_an_unknown_variant_is_refused(cars):
     with pytest.raises(ValueError, match="variant 'vanilla' is not one of factored, unfactorized, unpersonalized"):
         fit(cars, TINY, n_actions=3, variant="vanilla", progress=False)
+
+
+def test_gradients_do_not_depend_on_the_order_that_threads_add_up_in(torch_threads):
+    """Those of the other variants are written by hand."""
+    model, generator = model_of(ModelShape(6, 2, 3, 0, 3, 1, (16,))), torch.Generator().manual_seed(0)
+    torch_threads(2)
+    for encoder, n in ((model.agent_encoder, 6), (model.action_encoder, 3)):
+        chosen = torch.randint(n, (1, 40_000), generator=generator)
+        weights = torch.randn(1, 40_000, 3, generator=generator)
+        first, *others = (torch.autograd.grad((encoder(chosen) * weights).sum(), encoder.factor)[0] for _ in range(10))
+        assert all(torch.equal(first, other) for other in others)

@@ -43,9 +43,9 @@ class AgentDynamics:
         s = model.shape
         self.members = s.members
         self.factor = factor.detach()
-        self.concurrent = not factor.is_cuda
-        self.stops = not factor.is_cuda
-        self.tile = GPU_TILE if factor.is_cuda else None
+        on_cpu = factor.device.type == "cpu"
+        self.concurrent = self.stops = on_cpu
+        self.tile = None if on_cpu else GPU_TILE
         self._model = model
         self._shape = s
         encoder = model.state_encoder
@@ -67,7 +67,7 @@ class AgentDynamics:
             self._bounds = (model.obs_low[:, None], model.obs_high[:, None]) if clips else None
             self._walls = walls_of(model.walls)
         self._activate = ACTIVATIONS_INPLACE[s.activation]
-        self._compiled = self.arrays() if s.small and not factor.is_cuda else None
+        self._compiled = self.arrays() if s.small and on_cpu else None
 
     @cached_property
     def _fused(self) -> Callable[..., NDArray[np.float32]] | None:
@@ -76,7 +76,7 @@ class AgentDynamics:
         if self._compiled is not None:
             return partial(rollout, weights=self._compiled, silu=s.activation == "silu")
         encoder = model.action_encoder
-        if self.factor.is_cuda or not isinstance(encoder, EnsembleMLP):
+        if self.factor.device.type != "cpu" or not isinstance(encoder, EnsembleMLP):
             return None
         limits = (model.obs_low, model.obs_high), arrays(model.walls)
         return DeepRollout(*networks(model), self.factor, s.activation == "silu", model.delta_mean, *limits)
@@ -129,7 +129,7 @@ class AgentDynamics:
         fits = np.shape(obs)[:2] == live.shape == rows and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
         if not fits or actions.shape != expected:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
-        if s.n_actions and not self._known(actions):
+        if s.n_actions and not _known(actions, s.n_actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
         if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
             raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
@@ -149,7 +149,7 @@ class AgentDynamics:
             if runs is None:
                 now = self._following(now, moves[:, t])
             else:
-                some = runs.any(dim=0)
+                some = runs.any(dim=0).nonzero()[:, 0]  # as numbers: a GPU counts a mask anew at each use
                 following = self._following(now[:, some], moves[some, t])
                 now = now.clone()
                 now[:, some] = torch.where(runs[:, some, None], following, now[:, some])
@@ -157,10 +157,6 @@ class AgentDynamics:
                     runs &= ~ends(now)
             steps.append(now)
         return torch.stack(steps, dim=2).cpu().numpy()
-
-    def _known(self, actions: NDArray[Any]) -> bool:
-        """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
-        return actions.size > 0 and 0 <= int(actions.min()) <= int(actions.max()) < self._shape.n_actions
 
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
@@ -184,15 +180,15 @@ class AgentDynamics:
         """
         if isinstance(obs, Tensor):
             return self._following(obs, action)
+        s = self._shape
+        if np.shape(obs)[-1] not in (s.obs_dim, s.out_dim):
+            raise ValueError(f"expected observations of {s.obs_dim} components, got {np.shape(obs)}")
+        if s.n_actions:
+            action = checked_actions(action, np.shape(obs)[-2], s.n_actions)
         if self._compiled is not None:
-            if np.shape(obs)[-1] not in (self._shape.obs_dim, self._shape.out_dim):
-                raise ValueError(f"expected observations of {self._shape.obs_dim} components, got {np.shape(obs)}")
             each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
-            action = np.asarray(action)
-            if action.shape != each.shape[1:2] or not self._known(action):
-                raise ValueError(f"expected {each.shape[1]} actions of 0–{self._shape.n_actions - 1}, got {action!r}")
             one = np.zeros(len(action), dtype=np.int64)
-            return predict(each, action, one, self._compiled, self._shape.activation == "silu")
+            return predict(each, action, one, self._compiled, s.activation == "silu")
         return self._following(*self._moved(obs, action)).cpu().numpy()
 
     def _moved(self, obs: Any, action: Any) -> tuple[Tensor, Tensor]:
@@ -221,6 +217,23 @@ class AgentDynamics:
         following = following.transpose(1, 2)
         stop(self._walls, following)
         return following
+
+
+def checked_actions(action: Any, count: int, n_actions: int) -> NDArray[Any]:
+    """Discrete actions as an array, [count]; on a GPU one out of range would end all of the process's work there.
+
+    Raises:
+        ValueError: If they are not so many, or one is not 0..n_actions-1.
+    """
+    actions = np.asarray(action)
+    if actions.shape != (count,) or not _known(actions, n_actions):
+        raise ValueError(f"expected {count} actions of 0–{n_actions - 1}, got {actions!r}")
+    return actions
+
+
+def _known(actions: NDArray[Any], n_actions: int) -> bool:
+    """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
+    return actions.size > 0 and 0 <= int(actions.min()) <= int(actions.max()) < n_actions
 
 
 def with_extra(obs: Tensor, extra_dim: int, axis: int = -1) -> Tensor:

@@ -70,11 +70,9 @@ class AgentEncoder(nn.Module):
 
     def offset(self, agent: Tensor) -> Tensor:
         """What sets agents apart from the shared bias: [B] or [M, B] to [M, B, R]."""
-        members, n_agents, rank = self.factor.shape
         if agent.ndim == 1:
             return self.factor[:, agent]
-        rows = agent + n_agents * torch.arange(members, device=agent.device)[:, None]
-        return self.factor.reshape(-1, rank)[rows]
+        return _rows(self.factor, agent)
 
 
 class DiscreteActionEncoder(nn.Module):
@@ -89,12 +87,20 @@ class DiscreteActionEncoder(nn.Module):
 
     def forward(self, action: Tensor) -> Tensor:
         """Latent factors of actions: [B] or [M, B] to [M, B, R]."""
-        members, n_actions, rank = self.factor.shape
         table = self.factor + self.bias
         if action.ndim == 1:
             return table[:, action]
-        rows = action + n_actions * torch.arange(members, device=action.device)[:, None]
-        return table.reshape(-1, rank)[rows]
+        return _rows(table, action)
+
+
+def _rows(table: Tensor, chosen: Tensor) -> Tensor:
+    """Each member's own rows of its table: [M, N, R] and [M, B] to [M, B, R].
+
+    By `index_select`, whose gradient adds up in one order; that of an index does not on several threads.
+    """
+    members, n, rank = table.shape
+    rows = chosen + n * torch.arange(members, device=chosen.device)[:, None]
+    return table.reshape(-1, rank).index_select(0, rows.reshape(-1)).view(*chosen.shape, rank)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

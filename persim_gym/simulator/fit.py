@@ -54,7 +54,8 @@ def fit(
     """Trains a factored ensemble on logged transitions, thesis algorithm 1.
 
     Members share the data and differ by initialisation and shuffling. The result depends on the arguments only: an
-    interrupted run that goes on from its checkpoint ends with the same weights, bit for bit on one machine.
+    interrupted run that goes on from its checkpoint ends with the same weights, bit for bit on one machine. On a GPU,
+    which adds up in no fixed order, both hold to rounding.
 
     Args:
         transitions: The data, in memory or on disk.
@@ -76,8 +77,8 @@ def fit(
 
     Raises:
         TrainingDiverged: If the loss or a weight is not finite.
-        ValueError: If a checkpoint belongs to other data, another recipe or other options, actions are not
-            0..n_actions-1, the seed is negative, or torch cannot use the device here.
+        ValueError: If a checkpoint belongs to other data, another recipe, other options or another device, actions are
+            not 0..n_actions-1, the seed is negative, or torch cannot use the device here.
     """
     _check_input(transitions, n_actions, seed, device)
     recipe = recipe.for_data(len(transitions))
@@ -292,8 +293,12 @@ def _resume(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) 
         raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
     if metadata.get("identity") != identity:
         raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
+    state = {f"engine/{name}": values for name, values in engine.state().items()}
+    stored = {name: values.shape for name, values in tensors.items() if name.startswith("engine/")}
+    if stored != {name: values.shape for name, values in state.items()}:  # each device's engine keeps its own
+        raise ValueError(f"checkpoint {path} was made on another device; go on there, or delete it to start anew")
     model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    for name, values in engine.state().items():
-        values.copy_(tensors[f"engine/{name}"])
+    for name, values in state.items():
+        values.copy_(tensors[name])
     engine.count = int(tensors["count"])
     return int(metadata["epoch"])

@@ -1,6 +1,6 @@
 """The factored ensemble: agent, state and action encoders of all members at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from persim_gym.simulator.dynamics import AgentDynamics, with_extra
 from persim_gym.simulator.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.walls import no_walls, stop, walls_of
+from persim_gym.simulator.walls import Wall, no_walls, stop, walls_of
 
 
 class FactoredEnsemble(nn.Module):
@@ -102,13 +102,20 @@ class FactoredEnsemble(nn.Module):
         Raises:
             ValueError: If an agent is unknown.
         """
-        for extreme in (agent.min(), agent.max()) if agent.numel() else ():
+        for extreme in torch.stack(torch.aminmax(agent)).tolist() if agent.numel() else ():
             if not 0 <= extreme < self.shape.n_agents:
-                raise unknown_agent(int(extreme), self.shape.n_agents)
+                raise unknown_agent(extreme, self.shape.n_agents)
         return self.predict_with(self.agent_encoder(agent), obs, action)
 
-    def predict_with(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """Next observation by each member under given latent factors, [M, B, R]; otherwise as `predict`."""
+    def predict_with(self, u: Tensor, obs: Tensor, action: Tensor, walls: Sequence[Wall] | None = None) -> Tensor:
+        """Next observation by each member under given latent factors; otherwise as `predict`.
+
+        Args:
+            u: Factors, [M, B, R], or [M, 1, R] for all rows the same.
+            obs: See `predict`.
+            action: See there.
+            walls: The model's; None to read them from its table, for which a GPU is waited.
+        """
         members = self.shape.members
         obs = obs[..., : self.shape.obs_dim]
         obs = obs.expand(members, *obs.shape[-2:])
@@ -118,7 +125,7 @@ class FactoredEnsemble(nn.Module):
         delta = self.scaled_delta(u, self.scale_obs(obs), action)
         change = delta * self.delta_std + self.delta_mean
         following = (with_extra(obs, self.shape.extra_dim) + change).clamp(self.obs_low, self.obs_high)
-        stop(walls_of(self.walls), following)
+        stop(walls_of(self.walls) if walls is None else walls, following)
         return following
 
     def disagreement(self, following: Any) -> Any:
@@ -143,6 +150,19 @@ class FactoredEnsemble(nn.Module):
             whole = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
             if not whole or not 0 <= agent < self.shape.n_agents:
                 raise unknown_agent(agent, self.shape.n_agents)
+
+    def check_on_cpu(self) -> None:
+        """Checks that the model is on the CPU, for what is computed nowhere else.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        device = self.obs_mean.device
+        if device.type != "cpu":
+            raise ValueError(
+                f"the model is on {device}, where it is trained, predicts and is planned in; environments, beliefs and "
+                "what is learned of new agents need it on the CPU: model.cpu(), or move a copy, deepcopy(model)"
+            )
 
     def dynamics(self, agent: int) -> Any:
         """The ensemble bound to one agent, what planners use: an `AgentDynamics`, or the same of a variant.

@@ -37,8 +37,9 @@ class OnlineDynamics:
             agent: The agent; None for one that nothing is known of.
 
         Raises:
-            ValueError: If the agent is unknown.
+            ValueError: If the agent is unknown, or the model on another device.
         """
+        model.check_on_cpu()
         if agent is not None:
             model.check_agents([agent])
         s = model.shape

@@ -88,7 +88,11 @@ def gather_evidence(model: FactoredEnsemble, noise: Tensor, transitions: Logged,
         noise: Residual variance, [M, D + E].
         transitions: The data, in memory or on disk.
         clips: See `FactorPrior`.
+
+    Raises:
+        ValueError: If the model is on another device.
     """
+    model.check_on_cpu()
     s = model.shape
     total = Evidence.none(s.members, transitions.n_agents, s.rank)
     for agent, *rows in chunks(transitions, s.extra_dim):
@@ -108,7 +112,11 @@ def learned_prior(model: FactoredEnsemble, transitions: Transitions, seed: int =
         transitions: What it was trained on; agents without any do not count.
         seed: Chooses agents and transitions where there are more than needed.
         clips: See `FactorPrior`.
+
+    Raises:
+        ValueError: If the model is on another device.
     """
+    model.check_on_cpu()
     rng = np.random.default_rng(seed)
     known = np.unique(transitions.agent)
     if len(known) > CENTRES:
@@ -193,7 +201,7 @@ def personalized(
         The ensemble of all agents, the posterior of all agents, and that of the new ones.
 
     Raises:
-        ValueError: If observations or actions are not the model's.
+        ValueError: If observations or actions are not the model's, or it is on another device than the CPU.
     """
     check_fit(model, transitions)
     names, agent = np.unique(transitions.agent, return_inverse=True)

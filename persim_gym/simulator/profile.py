@@ -52,18 +52,19 @@ def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.f
     target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.shape.out_dim]
     base = np.zeros_like(target)
     base[:, : model.shape.obs_dim] = logged.obs
-    columns = [torch.from_numpy(values) for values in (logged.agent, logged.obs, logged.action)]
+    device = model.obs_mean.device
+    columns = [torch.from_numpy(values).to(device) for values in (logged.agent, logged.obs, logged.action)]
     predicted = [
         model.predict(*rows).double().mean(dim=0) for rows in zip(*(c.split(CHUNK) for c in columns), strict=True)
     ]
-    return torch.cat(predicted).numpy() - target, target - base
+    return torch.cat(predicted).cpu().numpy() - target, target - base
 
 
 def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:
     """Errors after `STEPS` steps from the first observation of each episode that is so long."""
     first = np.flatnonzero(np.diff(logged.trajectory, prepend=logged.trajectory[0] - 1))
     length = np.diff(np.append(first, len(logged)))
-    unit = np.maximum(model.logged_std.double().numpy(), 1e-6)
+    unit = np.maximum(model.logged_std.cpu().double().numpy(), 1e-6)
     steps, errors = [], []
     bound = [model.dynamics(int(agent)) for agent in logged.agent[first]]
     now = [np.broadcast_to(logged.obs[i], (model.shape.members, 1, model.shape.obs_dim)) for i in first]

@@ -35,7 +35,11 @@ class LoggedResiduals:
             model: The ensemble, on the CPU.
             transitions: What it was trained on; agents are the model's.
             seed: Chooses `MOST` transitions where there are more.
+
+        Raises:
+            ValueError: If the model is on another device.
         """
+        model.check_on_cpu()
         if len(transitions) > MOST:
             keep = np.zeros(len(transitions), dtype=np.bool_)
             keep[np.random.default_rng(seed).choice(len(transitions), MOST, replace=False)] = True

@@ -41,8 +41,9 @@ class RowsDynamics:
             apart: Whether each row has weights of its own, so that `rebind` can change it alone.
 
         Raises:
-            ValueError: If an agent is unknown.
+            ValueError: If an agent is unknown, or the model on another device.
         """
+        model.check_on_cpu()
         self.members = model.shape.members
         model.check_agents(agents)
         different = list(agents) if apart else sorted(set(agents))

@@ -254,7 +254,7 @@ class Simulator:
         card = replace(self.card, agents=agents, walls=described(self.model.walls))
         if self.beliefs is not None:
             tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
-        arrays = {name: value.numpy() for name, value in tensors.items()}
+        arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         write_folder(folder, asdict(card), arrays, readme)

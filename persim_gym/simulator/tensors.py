@@ -77,7 +77,7 @@ class TensorTraining:
         assert isinstance(model.state_encoder, EnsembleMLP)
         self._model, self._pull, self._interaction = model, pull, interaction
         self.stop = False
-        self._noise, self._weight_decay, self._seed = noise, weight_decay, seed
+        self._noise, self._seed = noise, seed
         self._data = (agent, obs, action, delta)
         factor = model.agent_encoder.factor.requires_grad_(False)
         if sparse is None:
@@ -97,7 +97,16 @@ class TensorTraining:
             start += p.numel()
         self._moments = torch.zeros(2, start, device=self._flat.device)
         everything = (self._flat, self._grad, *self._moments)
-        self._parts = [[values[:own] for values in everything], [values[own:] for values in everything]]
+        self._done = torch.zeros(2, device=self._flat.device)  # updates of each part, counted where the weights are
+        agents = [*(values[:own] for values in everything), self._done[0]]
+        rest = [*(values[own:] for values in everything), self._done[1]]
+        # What decays alike is updated at once.
+        if not own:
+            self._updates = [([rest], weight_decay)]
+        elif weight_decay:
+            self._updates = [([agents], 0.0), ([rest], weight_decay)]
+        else:
+            self._updates = [([agents, rest], 0.0)]
         if half is None:
             half = self._flat.device.type == "cpu" and self._flat.dtype == torch.float32 and multiplies_pairs()
         self._rounded = self._flat.bfloat16() if half else self._flat[:0]
@@ -139,6 +148,7 @@ class TensorTraining:
         use = torch.from_numpy(order).to(self._flat.device)
         total = torch.zeros((), device=self._flat.device)
         self._round()  # the model may have been loaded since
+        self._done.fill_(self.count)
         if self._rows is not None:
             self._rows.start(learning_rates, self.count)
         generator = torch.Generator(self._flat.device).manual_seed(self._seed * 1_000_003 + self.count)
@@ -157,16 +167,16 @@ class TensorTraining:
         return float(total) / (len(learning_rates) * self._model.shape.members)
 
     def _update(self, learning_rate: float) -> None:
-        """One step of Adam, in one pass over each part."""
-        done = torch.tensor(float(self.count), device=self._flat.device)
-        for (flat, grad, mean, square), decay in zip(self._parts, (0.0, self._weight_decay), strict=True):
+        """One step of Adam, in one pass over each part, which counts it in `_done`."""
+        for parts, decay in self._updates:
+            flat, grad, mean, square, done = (list(values) for values in zip(*parts, strict=True))
             adamw(
-                [flat],
-                [grad],
-                [mean],
-                [square],
+                flat,
+                grad,
+                mean,
+                square,
                 [],
-                [done.clone()],
+                done,
                 fused=True,
                 amsgrad=False,
                 beta1=BETA1,

@@ -146,11 +146,12 @@ def calibrate(
         )
     held = np.isin(transitions.agent, chosen)
     seen = transitions.select(~held)
+    low, high = (bounds[: model.shape.obs_dim].cpu().numpy() for bounds in (model.obs_low, model.obs_high))
     sibling = fit(
         seen,
         recipe,
         n_actions=model.shape.n_actions,
-        bounds=(model.obs_low[: model.shape.obs_dim].numpy(), model.obs_high[: model.shape.obs_dim].numpy()),
+        bounds=(low, high),
         learn_task=model.shape.extra_dim > 0,
         seed=seed,
         checkpoint=checkpoint,

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from persim_gym.simulator.dynamics import checked_actions
 from persim_gym.simulator.encoders import ACTIVATIONS, EnsembleLinear, EnsembleMLP
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.shape import ModelShape
+from persim_gym.simulator.walls import walls_of
 
 HIDDEN = 256  # thesis section 5.3
 
@@ -85,8 +87,9 @@ class PerceptronDynamics:
     def __init__(self, model: FactoredEnsemble, agent: int) -> None:
         """Binds a model to an agent."""
         self.members = model.shape.members
-        self._model = model
-        self._agent = torch.tensor([agent], device=model.obs_mean.device)
+        self._model, self._walls = model, walls_of(model.walls)
+        with torch.no_grad():
+            self._factor = model.agent_encoder(torch.tensor([agent], device=model.obs_mean.device))  # [M, 1, R]
 
     @torch.no_grad()
     def __call__(self, obs: Any, action: Any) -> Any:
@@ -95,12 +98,17 @@ class PerceptronDynamics:
         Args:
             obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
             action: int64 [C] or float32 [C, A]; the same for all members.
+
+        Raises:
+            ValueError: If a discrete action is not one of the model's.
         """
         if isinstance(obs, Tensor):
-            return self._model.predict(self._agent, obs, action)
-        device = self._agent.device
-        kind = torch.int64 if self._model.shape.n_actions else torch.float32
+            return self._model.predict_with(self._factor, obs, action, self._walls)
+        n_actions, device = self._model.shape.n_actions, self._factor.device
+        if n_actions:
+            action = checked_actions(action, np.shape(obs)[-2], n_actions)
         now = torch.tensor(np.asarray(obs), dtype=torch.float32, device=device)
-        following = self._model.predict(self._agent, now, torch.as_tensor(action, dtype=kind, device=device))
+        action = torch.as_tensor(action, dtype=torch.int64 if n_actions else torch.float32, device=device)
+        following = self._model.predict_with(self._factor, now, action, self._walls)
         result: NDArray[np.float32] = following.cpu().numpy()
         return result
