@@ -1,6 +1,9 @@
 """Work that is shared between threads."""
 
 import contextvars
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -116,3 +119,12 @@ def test_members_train_in_threads_where_torch_uses_one_whatever_the_callers_numb
         lambda m, k: seen.add((threading.current_thread() is threading.main_thread(), torch.get_num_threads())), 3, 2
     )
     assert seen == {(False, 1)}
+
+
+def test_asking_numba_for_its_threads_leaves_torch_s_number_alone():
+    """In a process of its own: they start once."""
+    code = "import torch; torch.set_num_threads(1); torch.get_num_threads(); from persim_gym.simulator import threads; "
+    code += "print(threads._of_numba(), torch.get_num_threads())"
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "3"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "1"]

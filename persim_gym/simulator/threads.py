@@ -109,7 +109,7 @@ def run_members(
             with lock:
                 idle.add(m)
 
-    threads = min(numba.get_num_threads(), members)
+    threads = min(_of_numba(), members)
     if getattr(_HERE, "pooled", False):
         return work()
     futures = [_pool(threads).submit(work) for _ in range(threads)]
@@ -152,6 +152,14 @@ def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Pi
 def _free() -> int:
     """Threads to share work between: torch's number; 1 in a thread of a pool, which must not wait for the others."""
     return 1 if getattr(_HERE, "pooled", False) else torch.get_num_threads()
+
+
+def _of_numba() -> int:
+    """Numba's number of threads. Asking it starts them, which may set torch's number in this thread as well."""
+    usual = torch.get_num_threads()
+    threads = numba.get_num_threads()
+    torch.set_num_threads(usual)
+    return threads
 
 
 @cache
