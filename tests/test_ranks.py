@@ -77,7 +77,7 @@ def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, ho
 
 def test_the_held_out_error_is_one_for_a_model_that_predicts_the_mean_change(cars, car_model):
     class MeanChange:
-        shape = car_model.shape
+        shape, obs_mean = car_model.shape, car_model.obs_mean
 
         def predict(self, agent, obs, action):
             return (obs + torch.from_numpy((cars.next_obs - cars.obs).mean(axis=0)))[None]

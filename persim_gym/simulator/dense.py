@@ -58,7 +58,7 @@ class Bytes(NamedTuple):
 
 LEVELS = 255  # of an input, besides 0
 VNNI = Bytes("AVX512-VNNI", lanes=16, words=1)
-AVX2 = Bytes("AVX2", lanes=8, words=2, most=2**15 // (LEVELS + 1))
+AVX2 = Bytes("AVX2", lanes=8, words=1, most=2**15 // (LEVELS + 1))
 
 
 def features() -> frozenset[str]:
