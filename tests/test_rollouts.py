@@ -238,8 +238,7 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     values[:, 4] = 3.0  # and one in which all are on as far as can be
     weight = torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(0))
     weight[..., 0], weight[..., 1] = 1.0, -1.0  # the largest sums of products
-    products = byte_products()
-    levels = rounded(weight, torch.eye(16)[None], networks._limit(16, products)).levels[0].numpy()
+    levels = rounded(weight, torch.eye(16)[None], byte_products().pair).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
     words, steps = layer_of_bytes(values, packed(levels), scales, biases, np.float32(lowest), out)
@@ -270,19 +269,16 @@ def layer_of_bytes(values, weights, scales, biases, lowest, out):
     return words, steps
 
 
-@pytest.mark.parametrize("products", [AVX2, AVX2._replace(words=2)])
-def test_levels_that_are_added_up_in_16_bits_fit(products):
+def test_levels_that_are_added_up_in_16_bits_fit():
     weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0))
     weight += torch.tensor([1.0, -1.0] * 4)
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
-    limit = networks._limit(48, products)
-    found, free = rounded(weight, hidden, limit), rounded(weight, hidden)
-    levels = found.levels.numpy().astype(np.int64)
-    words = levels.reshape(2, 48 // (4 * products.words), products.words, 2, 2, 8)  # groups, words, sums, neighbours
-    above, below = (side.sum(axis=(2, 4)) for side in (words.clip(min=0), -words.clip(max=0)))
-    assert above.max() == below.max() == products.most
-    assert products.most * LEVELS < 2**15
-    assert free.levels.numpy().astype(np.int64).reshape(words.shape).clip(min=0).sum(axis=(2, 4)).max() > products.most
+    found, free = rounded(weight, hidden, AVX2.pair), rounded(weight, hidden)
+    neighbours = found.levels.numpy().astype(np.int64).reshape(2, 24, 2, 8)
+    above, below = (side.sum(axis=2) for side in (neighbours.clip(min=0), -neighbours.clip(max=0)))
+    assert above.max() == below.max() == AVX2.pair
+    assert AVX2.pair * LEVELS < 2**15
+    assert free.levels.numpy().astype(np.int64).reshape(neighbours.shape).clip(min=0).sum(axis=2).max() > AVX2.pair
 
 
 def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
@@ -293,11 +289,9 @@ def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
         for inputs, outputs in ((3, 21), (21, 13), (13, 5))
     ]
     made = networks.network(layers, torch.randn((100, 3), generator=generator), silu=True)
-    held = (
-        made.rest.view(np.int8).astype(np.int64).reshape(2, -1, AVX2.words, UNITS, 2, 2)
-    )  # groups, words, sums, neighbours
-    above, below = (side.sum(axis=(2, 5)) for side in (held.clip(min=0), -held.clip(max=0)))
-    assert 0 < below.max() <= AVX2.most and AVX2.most - 4 < above.max() <= AVX2.most
+    held = made.rest.view(np.int8).astype(np.int64).reshape(2, -1, 2)  # neighbours
+    above, below = (side.sum(axis=2) for side in (held.clip(min=0), -held.clip(max=0)))
+    assert 0 < below.max() <= AVX2.pair and AVX2.pair - 4 < above.max() <= AVX2.pair
 
 
 @pytest.mark.parametrize("kind", ["alike", "of one size", "uniform", "above zero", "an output alike"])
@@ -314,7 +308,7 @@ def test_levels_that_are_added_up_in_16_bits_lose_little(kind, units):
         "an output alike": weight[:, :1] + 0.1 * weight,
     }[kind]
     hidden = torch.relu(torch.randn((2, 300, units), generator=generator))
-    found = rounded(weight, hidden, networks._limit(units, AVX2))
+    found = rounded(weight, hidden, AVX2.pair)
     lost = (hidden @ (found.values() - weight)).square().mean().sqrt()
     assert lost < 0.02 * (hidden @ weight).std()
 

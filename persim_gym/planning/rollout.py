@@ -158,7 +158,7 @@ def _tile_returns(
         if fused is None:
             ahead = dynamics(now, part[:, 0])[..., None, :]  # [M, B, 1, D]
         else:
-            ahead = fused(now, part, **{name: {"ends": task.terminated, "live": live}[name] for name in told})
+            ahead = fused(now, part) if told is None else fused(now, part, live=live, **told)  # [M, B, h, D]
         if ahead.shape[:2] != now.shape[:2]:
             raise ValueError(
                 f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
@@ -195,21 +195,19 @@ def _tile_returns(
     return worth
 
 
-def _span(dynamics: Dynamics, task: Task) -> tuple[int, tuple[str, ...]]:
-    """Steps that dynamics are asked for at once, and what else a fused rollout is told, of `ends` and `live`."""
+def _span(dynamics: Dynamics, task: Task) -> tuple[int, dict[str, Ends] | None]:
+    """Steps that dynamics are asked for at once, and what a fused rollout is told beside `live`; None for neither."""
     if getattr(dynamics, "rollout", None) is None:
-        return 1, ()
+        return 1, None
     if not getattr(dynamics, "stops", False):
-        return CHUNK, ()
+        return CHUNK, None
     if task.terminated is never:
-        return STOPPING_CHUNK, ()
+        return STOPPING_CHUNK, None
     # A rollout around another's, that passes the other's attributes on, may say `stops` and not have the keywords.
     parameters = signature(dynamics.rollout).parameters  # type: ignore[attr-defined]
     if "ends" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return CHUNK, ()
-    if isinstance(task.terminated, Ends):
-        return STOPPING_CHUNK, ("ends", "live")
-    return CHUNK, ("live",)
+        return CHUNK, None
+    return (STOPPING_CHUNK, {"ends": task.terminated}) if isinstance(task.terminated, Ends) else (CHUNK, {})
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:

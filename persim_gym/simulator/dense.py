@@ -5,7 +5,7 @@ is ever transposed. Where the processor multiplies vectors of bytes, four inputs
 added up exactly: by one instruction (AVX512-VNNI), or in 16 bits first (AVX2), for which weights are kept small enough.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,19 +46,18 @@ class Bytes(NamedTuple):
     Attributes:
         name: The instructions.
         lanes: Lanes of a register that they multiply.
-        words: Words whose products are added up before the sums of 32 bits take them.
-        most: What the levels of weights that are added up in 16 bits may come to, those above zero and those below.
+        pair: What the levels of two neighbouring weights may come to, above zero and below, where their products are
+            added up in 16 bits; None where no sum is too large.
     """
 
     name: str
     lanes: int
-    words: int
-    most: int | None = None
+    pair: int | None = None
 
 
 LEVELS = 255  # of an input, besides 0
-VNNI = Bytes("AVX512-VNNI", lanes=16, words=1)
-AVX2 = Bytes("AVX2", lanes=8, words=1, most=2**15 // (LEVELS + 1))
+VNNI = Bytes("AVX512-VNNI", lanes=16)
+AVX2 = Bytes("AVX2", lanes=8, pair=2**15 // (LEVELS + 1))
 
 
 def features() -> frozenset[str]:
@@ -71,12 +70,6 @@ def byte_products() -> Bytes | None:
     """How this processor multiplies vectors of bytes, if it does."""
     known = features()
     return VNNI if "+avx512vnni" in known else AVX2 if "+avx2" in known else None
-
-
-def added_together(inputs: int, products: Bytes) -> NDArray[np.int64]:
-    """Which sum of 16 bits each input goes to, [inputs]: with a neighbour, and those at their place in a next word."""
-    at = np.arange(inputs)
-    return at // (PER_WORD * products.words) * 2 + at % PER_WORD // 2
 
 
 def padded(outputs: int) -> int:
@@ -177,7 +170,7 @@ def _emit_tile(
     source, steps, weights, scales, biases, target = layer
     reals = ir.VectorType(REAL, len(lanes))
     products = byte_products() if steps is not None else None
-    kind, at_once = (ir.VectorType(WORD, len(lanes)), products.words) if products else (reals, 1)
+    kind, add = (ir.VectorType(WORD, len(lanes)), _add_bytes) if products else (reals, add_product)
 
     def of_output(values: Any, u: int) -> Any:
         return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])), reals)
@@ -186,19 +179,12 @@ def _emit_tile(
     for u, total in zip(units, sums, strict=True):
         builder.store(word(0, kind) if products else of_output(biases, u), total)
     base = builder.mul(first, inputs)
-    with cgutils.for_range(builder, builder.udiv(inputs, whole(at_once)), intp=INT) as loop:
-        rows = [builder.add(builder.mul(loop.index, whole(at_once)), whole(k)) for k in range(at_once)]
-        x = [
-            load(builder, source, builder.add(builder.mul(row, whole(LANES)), whole(lanes.start)), kind) for row in rows
-        ]
-        places = [builder.add(base, builder.mul(row, whole(UNITS))) for row in rows]
+    with cgutils.for_range(builder, inputs, intp=INT) as loop:
+        x = load(builder, source, builder.add(builder.mul(loop.index, whole(LANES)), whole(lanes.start)), kind)
+        where = builder.add(base, builder.mul(loop.index, whole(UNITS)))
         for u, total in zip(units, sums, strict=True):
-            held = [builder.load(builder.gep(weights, [builder.add(place, whole(u))])) for place in places]
-            w = [spread(builder, weight, kind) for weight in held]
-            added = (
-                _add_bytes(builder, x, w, total) if products else add_product(builder, x[0], w[0], builder.load(total))
-            )
-            builder.store(added, total)
+            weight = builder.load(builder.gep(weights, [builder.add(where, whole(u))]))
+            builder.store(add(builder, x, spread(builder, weight, kind), builder.load(total)), total)
     for u, total in zip(units, sums, strict=True):
         result = builder.load(total)
         if products:
@@ -208,24 +194,15 @@ def _emit_tile(
         store(builder, activate(result), target, place)
 
 
-def _add_bytes(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
-    """A lane's sum, and the products of the bytes of its words."""
-    kind, count = x[0].type, x[0].type.count
+def _add_bytes(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
+    """A sum, and the products of the bytes of two words, a lane each."""
+    kind, count = x.type, x.type.count
     if byte_products() == VNNI:
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", kind, builder.load(total), x[0], w[0])
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", kind, total, x, weight)
     singles, pairs = (ir.VectorType(ir.IntType(bits), count * 32 // bits) for bits in (8, 16))
-    added = None
-    for one, other in zip(x, w, strict=True):
-        pair = _call(
-            builder,
-            "llvm.x86.avx2.pmadd.ub.sw",
-            pairs,
-            builder.bitcast(one, singles),
-            builder.bitcast(other, singles),
-        )
-        added = builder.add(added, pair) if added else pair
-    both = _call(builder, "llvm.x86.avx2.pmadd.wd", kind, added, word(1, pairs))
-    return builder.add(builder.load(total), both)
+    x, weight = builder.bitcast(x, singles), builder.bitcast(weight, singles)
+    both = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", pairs, x, weight)
+    return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", kind, both, word(1, pairs)))
 
 
 def _call(builder: ir.IRBuilder, name: str, result: Any, *arguments: Any) -> Any:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from persim_gym.simulator.dense import PER_WORD, Bytes, added_together, byte_products, packed, padded
+from persim_gym.simulator.dense import PER_WORD, byte_products, packed, padded
 from persim_gym.simulator.encoders import EnsembleMLP
-from persim_gym.simulator.rounding import Limit, evened, rounded
+from persim_gym.simulator.rounding import evened, rounded
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_alone
 
@@ -115,12 +115,6 @@ def _layers(encoder: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
         yield layer.weight, layer.bias[:, 0]  # type: ignore[index, misc]
 
 
-def _limit(inputs: int, products: Bytes) -> Limit | None:
-    if products.most is None:
-        return None
-    return Limit(torch.from_numpy(added_together(inputs, products)), products.most)
-
-
 @torch.no_grad()
 def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: bool) -> Network:
     """An encoder as the kernel takes it.
@@ -143,7 +137,7 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
         bias, scale = torch.nn.functional.pad(bias, (0, spare)), torch.ones(len(weight), weight.shape[2])
         following = activate(torch.baddbmm(bias[:, None], x, weight))
         if parts and products:
-            levels, scale = near = rounded(weight, x, _limit(widths[-1], products))
+            levels, scale = near = rounded(weight, x, products.pair)
             if silu:
                 bias = bias + SILU_LOWEST * near.values().sum(1)  # bytes count from there
             weight = levels

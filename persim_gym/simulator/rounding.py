@@ -11,18 +11,6 @@ DAMPING = 0.01  # share of the mean square of inputs that is added to each of th
 BLOCK = 32  # weights after which what was lost is made up for in all that follow
 
 
-class Limit(NamedTuple):
-    """What levels of weights may come to, where a processor adds up their products in few bits.
-
-    Attributes:
-        together: Which sum each input belongs to, counted from 0, int64 [inputs].
-        most: The largest sum of a group's levels above zero, and of those below.
-    """
-
-    together: Tensor
-    most: int
-
-
 class Rounded(NamedTuple):
     """A layer's weights: `levels` times `scale`.
 
@@ -66,7 +54,7 @@ def evened(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor) -> list[tu
 
 
 @torch.no_grad()
-def rounded(weight: Tensor, inputs: Tensor, limit: Limit | None = None) -> Rounded:
+def rounded(weight: Tensor, inputs: Tensor, pair: int | None = None) -> Rounded:
     """Rounds one input's weights after the other, and makes up for what that loses with the weights still to come.
 
     Inputs of a hidden layer depend on each other, so that most of an error can be made up for.
@@ -74,8 +62,9 @@ def rounded(weight: Tensor, inputs: Tensor, limit: Limit | None = None) -> Round
     Args:
         weight: [M, inputs, outputs].
         inputs: Examples of what the layer sees, [M, K, inputs].
-        limit: What sums of levels must not pass. Levels of an output stand for so much that its weights, rounded to the
-            nearest, pass it by little; where it binds nonetheless, the weights still to come make up for that as well.
+        pair: What the levels of two neighbouring inputs may come to at most, above zero and below; the number of inputs
+            is even then. Levels of an output stand for so much that its weights, rounded to the nearest, pass it by
+            little; where it binds nonetheless, the weights still to come make up for that as well.
 
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
@@ -89,12 +78,10 @@ def rounded(weight: Tensor, inputs: Tensor, limit: Limit | None = None) -> Round
     answer = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
     answer = answer / answer.diagonal(dim1=1, dim2=2)[..., None]
     scale = weight.abs().amax(1) / LARGEST
-    if limit:
-        sides = torch.stack([weight.clamp_min(0), weight.clamp_max(0)]).abs()
-        sums = torch.zeros((2, len(weight), int(limit.together.max()) + 1, weight.shape[2]))
-        sums = sums.index_add(2, limit.together, sides)
-        scale = torch.maximum(scale, sums.amax((0, 2)) / limit.most)
-        above, below = torch.full_like(sums, limit.most)
+    if pair:
+        for side in (weight, -weight):
+            sums = side.clamp_min(0).reshape(len(side), -1, 2, side.shape[2]).sum(2)
+            scale = torch.maximum(scale, sums.amax(1) / pair)
     scale = scale.clamp_min(1e-30)
     left = weight.clone()
     levels = torch.empty_like(weight)
@@ -103,11 +90,9 @@ def rounded(weight: Tensor, inputs: Tensor, limit: Limit | None = None) -> Round
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
             level = (left[:, i] / scale).round().clamp(-LARGEST, LARGEST)
-            if limit:
-                k = limit.together[i]
-                level = level.clamp(-below[:, k], above[:, k])
-                above[:, k] -= level.clamp_min(0)
-                below[:, k] += level.clamp_max(0)
+            if pair and i % 2:
+                before = levels[:, i - 1]
+                level = level.clamp(-pair - before.clamp_max(0), pair - before.clamp_min(0))
             levels[:, i] = level
             error = errors[:, i - start] = left[:, i] - levels[:, i] * scale
             left[:, i + 1 : stop] -= answer[:, i, i + 1 : stop, None] * error[:, None]
