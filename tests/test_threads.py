@@ -57,7 +57,7 @@ def test_an_epoch_is_cut_into_whole_steps():
 
 def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later(torch_threads):
     torch_threads(4)
-    run_pieces(lambda piece: None, 2, 8, 1)  # starts threads that do not ask torch for anything
+    run_pieces(lambda piece: None, 2, 8, 1, 1)  # starts threads that do not ask torch for anything
     torch_threads(4)  # as `PersimEnv` does, after it has set another number
     numbers, inside = [], set()
     run_each(lambda item: numbers.append(torch.get_num_threads()), range(8))
@@ -65,7 +65,7 @@ def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later
 
     def share(item):
         here = threading.current_thread()
-        run_pieces(lambda piece: inside.add((here, threading.current_thread())), 2, 8, 1)
+        run_pieces(lambda piece: inside.add((here, threading.current_thread())), 2, 8, 1, 1)
 
     run_each(share, range(8))
     assert inside and all(outer is inner for outer, inner in inside)
@@ -74,7 +74,7 @@ def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later
 def test_starting_threads_leaves_torch_s_number_to_all_others(torch_threads):
     torch_threads(6)
     numbers = []
-    run_alone(lambda: run_pieces(lambda piece: None, 1, 1, 1))
+    run_alone(lambda: run_pieces(lambda piece: None, 1, 1, 1, 1))
     run_each(lambda item: None, range(6))
     numbers.append(torch.get_num_threads())
     other = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))

@@ -13,7 +13,7 @@ from persim_gym.simulator.vectors import LANES
 from persim_gym.simulator.walls import Arrays, stop_columns
 from persim_gym.task import Ends
 
-MOST = 4096  # candidates rolled out together; within, `LANES` at a time
+MOST = 64  # candidates rolled out together; within, `LANES` at a time
 
 
 class DeepRollout:
@@ -73,7 +73,7 @@ class DeepRollout:
             where = live[m, rows], rule
             _roll(obs[m, rows], actions[rows], *where, *state, *action, *settings, out[:, :, m, rows])
 
-        run_pieces(run, members, candidates, MOST)
+        run_pieces(run, members, candidates, MOST, LANES)
         return out.transpose(2, 3, 0, 1)
 
 

@@ -1,11 +1,12 @@
 """One dense layer over the lanes of a vector, compiled; its inner sums in float32 or in products of bytes.
 
 Rows are kept in lanes: activations are [inputs, LANES], so that one weight is multiplied by LANES of them and nothing
-is ever transposed. Where the processor multiplies vectors of bytes, four inputs share a 32-bit word. Their products are
-added up exactly: by one instruction (AVX512-VNNI), or in 16 bits first (AVX2), for which weights are kept small enough.
+is ever transposed. Where the processor multiplies vectors of bytes, eight inputs share two 32-bit words. Their products
+are added up exactly: by one instruction a word (AVX512-VNNI), or four of them in 16 bits first (AVX2), for which
+weights are kept small enough.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from persim_gym.simulator.vectors import (
 
 UNITS = 8  # outputs whose weights lie side by side
 PER_WORD = 4  # bytes
+PER_STEP = 2 * PER_WORD  # what is added to a sum at once
 _TINY = 1e-30  # a range of values that is divided by
 _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
 
@@ -46,18 +48,19 @@ class Bytes(NamedTuple):
     Attributes:
         name: The instructions.
         lanes: Lanes of a register that they multiply.
-        pair: What the levels of two neighbouring weights may come to, above zero and below, where their products are
-            added up in 16 bits; None where no sum is too large.
+        most: What the levels of `TOGETHER` weights may come to, above zero and below, where their products are added up
+            in 16 bits; None where no sum is too large.
     """
 
     name: str
     lanes: int
-    pair: int | None = None
+    most: int | None = None
 
 
 LEVELS = 255  # of an input, besides 0
+TOGETHER = 4  # neighbouring inputs, two bytes of either word
 VNNI = Bytes("AVX512-VNNI", lanes=16)
-AVX2 = Bytes("AVX2", lanes=8, pair=2**15 // (LEVELS + 1))
+AVX2 = Bytes("AVX2", lanes=8, most=2**15 // (LEVELS + 1))
 
 
 def features() -> frozenset[str]:
@@ -82,7 +85,7 @@ def packed(weight: NDArray[Any]) -> NDArray[Any]:
 
     Args:
         weight: [..., inputs, outputs], outputs a multiple of `UNITS`; float32, or int8 with inputs a multiple of
-            `PER_WORD`.
+            `PER_STEP`.
 
     Returns:
         float32 [..., inputs * outputs], or int32 [..., inputs * outputs / 4].
@@ -90,7 +93,8 @@ def packed(weight: NDArray[Any]) -> NDArray[Any]:
     values = np.ascontiguousarray(weight)
     if values.dtype == np.int8:
         *lead, inputs, outputs = values.shape
-        words = values.reshape(*lead, inputs // PER_WORD, PER_WORD, outputs).swapaxes(-2, -1)
+        words = values.reshape(*lead, inputs // PER_STEP, 2, 2, 2, outputs).swapaxes(-4, -3)
+        words = words.reshape(*lead, inputs // PER_WORD, PER_WORD, outputs).swapaxes(-2, -1)
         values = np.ascontiguousarray(words).view("<i4")[..., 0]
     *lead, inputs, outputs = values.shape
     blocks = values.reshape(*lead, inputs, outputs // UNITS, UNITS).swapaxes(-3, -2)
@@ -168,41 +172,53 @@ def _emit_tile(
 ) -> None:
     """The loop over the inputs of some outputs and lanes, whose sums stay in registers."""
     source, steps, weights, scales, biases, target = layer
-    reals = ir.VectorType(REAL, len(lanes))
-    products = byte_products() if steps is not None else None
-    kind, add = (ir.VectorType(WORD, len(lanes)), _add_bytes) if products else (reals, add_product)
+    of_bytes, reals = steps is not None, ir.VectorType(REAL, len(lanes))
+    kind, add, at_once = (ir.VectorType(WORD, len(lanes)), _add_bytes, 2) if of_bytes else (reals, _add_real, 1)
 
     def of_output(values: Any, u: int) -> Any:
         return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])), reals)
 
     sums = [cgutils.alloca_once(builder, kind) for _ in units]
     for u, total in zip(units, sums, strict=True):
-        builder.store(word(0, kind) if products else of_output(biases, u), total)
+        builder.store(word(0, kind) if of_bytes else of_output(biases, u), total)
     base = builder.mul(first, inputs)
-    with cgutils.for_range(builder, inputs, intp=INT) as loop:
-        x = load(builder, source, builder.add(builder.mul(loop.index, whole(LANES)), whole(lanes.start)), kind)
-        where = builder.add(base, builder.mul(loop.index, whole(UNITS)))
+    with cgutils.for_range(builder, builder.udiv(inputs, whole(at_once)), intp=INT) as loop:
+        rows = [builder.add(builder.mul(loop.index, whole(at_once)), whole(k)) for k in range(at_once)]
+        x = [
+            load(builder, source, builder.add(builder.mul(row, whole(LANES)), whole(lanes.start)), kind) for row in rows
+        ]
+        places = [builder.add(base, builder.mul(row, whole(UNITS))) for row in rows]
         for u, total in zip(units, sums, strict=True):
-            weight = builder.load(builder.gep(weights, [builder.add(where, whole(u))]))
-            builder.store(add(builder, x, spread(builder, weight, kind), builder.load(total)), total)
+            held = [builder.load(builder.gep(weights, [builder.add(place, whole(u))])) for place in places]
+            w = [spread(builder, weight, kind) for weight in held]
+            builder.store(add(builder, x, w, builder.load(total)), total)
     for u, total in zip(units, sums, strict=True):
         result = builder.load(total)
-        if products:
+        if of_bytes:
             real = builder.fmul(builder.sitofp(result, reals), of_output(scales, u))
             result = add_product(builder, real, load(builder, steps, whole(lanes.start), reals), of_output(biases, u))
         place = builder.add(builder.mul(builder.add(first, whole(u)), whole(LANES)), whole(lanes.start))
         store(builder, activate(result), target, place)
 
 
-def _add_bytes(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
-    """A sum, and the products of the bytes of two words, a lane each."""
-    kind, count = x.type, x.type.count
+def _add_real(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
+    """A sum and a product, a lane each."""
+    return add_product(builder, x[0], w[0], total)
+
+
+def _add_bytes(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
+    """A sum and the products of the bytes of two words, a lane each."""
     if byte_products() == VNNI:
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", kind, total, x, weight)
-    singles, pairs = (ir.VectorType(ir.IntType(bits), count * 32 // bits) for bits in (8, 16))
-    x, weight = builder.bitcast(x, singles), builder.bitcast(weight, singles)
-    both = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", pairs, x, weight)
-    return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", kind, both, word(1, pairs)))
+        for one, other in zip(x, w, strict=True):
+            total = _call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, total, one, other)
+        return total
+    singles, pairs = (ir.VectorType(ir.IntType(bits), total.type.count * 32 // bits) for bits in (8, 16))
+    one, other = (
+        _call(builder, "llvm.x86.avx2.pmadd.ub.sw", pairs, *(builder.bitcast(v, singles) for v in both))
+        for both in zip(x, w, strict=True)
+    )
+    added = _call(builder, "llvm.x86.avx2.pmadd.wd", total.type, builder.add(one, other), word(1, pairs))
+    return builder.add(total, added)
 
 
 def _call(builder: ir.IRBuilder, name: str, result: Any, *arguments: Any) -> Any:
@@ -219,7 +235,7 @@ def hand_over(typingctx, values, work, steps, count, lowest):  # type: ignore
         work: Receives them, contiguous: float32 as they are, or int32 words of four bytes, each rounded to the nearest
             of 256 levels between `lowest` and the largest of its lane.
         steps: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold what is not finite.
-        count: Number of values a lane, a multiple of `PER_WORD`.
+        count: Number of values a lane, a multiple of `PER_STEP`.
         lowest: A number that none is below.
     """
     signature = types.void(values, work, steps, count, lowest)
@@ -250,12 +266,14 @@ def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, cou
     extent = builder.fadd(extent, builder.load(wrong))
     store(builder, builder.fmul(extent, constant(1 / LEVELS)), steps, whole(0))
     scale = builder.fdiv(constant(float(LEVELS)), extent)
-    with cgutils.for_range(builder, builder.udiv(count, whole(PER_WORD)), intp=INT) as loop:
-        first = builder.mul(loop.index, whole(PER_WORD))
-        packed = word(0)
-        for k in range(PER_WORD):
-            value = load(builder, source, builder.mul(builder.add(first, whole(k)), whole(LANES)))
-            level = add_product(builder, builder.fsub(value, lowest), scale, constant(_WHOLE))
-            level = builder.and_(builder.bitcast(level, WORDS), word(LEVELS))
-            packed = builder.or_(packed, builder.shl(level, word(8 * k)))
-        store(builder, packed, target, builder.mul(loop.index, whole(LANES)))
+    with cgutils.for_range(builder, builder.udiv(count, whole(PER_STEP)), intp=INT) as loop:
+        first = builder.mul(loop.index, whole(PER_STEP))
+        for place, inputs in enumerate(((0, 1, 4, 5), (2, 3, 6, 7))):
+            packed = word(0)
+            for k, i in enumerate(inputs):
+                value = load(builder, source, builder.mul(builder.add(first, whole(i)), whole(LANES)))
+                level = add_product(builder, builder.fsub(value, lowest), scale, constant(_WHOLE))
+                level = builder.and_(builder.bitcast(level, WORDS), word(LEVELS))
+                packed = builder.or_(packed, builder.shl(level, word(8 * k)))
+            at = builder.add(builder.mul(loop.index, whole(2)), whole(place))
+            store(builder, packed, target, builder.mul(at, whole(LANES)))

@@ -72,7 +72,7 @@ def rollout(
         where = live[m, rows], rule
         _roll(obs[m, rows], actions[rows], *where, *layers, low, high, walls, silu, each, every, out[:, :, m, rows])
 
-    run_pieces(run, members, candidates, MOST)
+    run_pieces(run, members, candidates, MOST, LANES)
     return out.transpose(2, 3, 0, 1)
 
 

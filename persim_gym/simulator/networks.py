@@ -1,7 +1,7 @@
 """A deep model's encoders as compiled rollouts take them, the same for all of its agents."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from persim_gym.simulator.dense import PER_WORD, byte_products, packed, padded
 from persim_gym.simulator.encoders import EnsembleMLP
-from persim_gym.simulator.rounding import evened, rounded
+from persim_gym.simulator.rounding import Layer, in_levels
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_alone
 
-EXAMPLES = 1024  # inputs that rounding is fitted to
+ROLLOUTS, STEPS = 128, 32  # whose inputs rounding is fitted to
+START_SPREAD, FAR = 0.3, 10.0  # how they start and where they stop, in standard deviations of what was logged
 SILU_LOWEST = -0.2785  # a little below the lowest value of SiLU
 
 
@@ -25,6 +26,7 @@ class Ensemble(Protocol):
     """What is bound to an agent: the encoders, scales and bounds of a `FactoredEnsemble`, which says what each is."""
 
     shape: ModelShape
+    agent_encoder: nn.Module
     state_encoder: nn.Module
     action_encoder: nn.Module
     obs_mean: Tensor
@@ -39,6 +41,9 @@ class Ensemble(Protocol):
 
     def scale_action(self, action: Tensor) -> Tensor:
         """Continuous actions in scaled units; discrete ones unchanged."""
+
+    def predict_with(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
+        """Next observation by each member under given latent factors, [M, B, D + E]."""
 
 
 class Network(NamedTuple):
@@ -81,8 +86,9 @@ def _kept(model: Ensemble) -> tuple[Network, Network]:
 def _digest(model: Ensemble) -> bytes:
     digest = hashlib.blake2b(repr(byte_products()).encode())
     encoders = model.state_encoder, model.action_encoder
-    scales = model.obs_mean, model.obs_std, model.action_mean, model.action_std, model.delta_std
-    for values in (*(p for encoder in encoders for p in encoder.parameters()), *scales):
+    scales = model.obs_mean, model.obs_std, model.action_mean, model.action_std, model.delta_mean, model.delta_std
+    limits = model.obs_low, model.obs_high, model.walls
+    for values in (*(p for encoder in encoders for p in encoder.parameters()), *scales, *limits, _factors(model)):
         digest.update(np.ascontiguousarray(values.detach().numpy()).data)
     return digest.digest()
 
@@ -94,18 +100,40 @@ def _networks(model: Ensemble) -> tuple[Network, Network]:
     weight, bias = state[-1]
     units = model.delta_std.repeat_interleave(s.rank)
     state[-1] = weight * units, bias * units
-    generator = torch.Generator().manual_seed(0)
+    parts = (model.obs_mean, model.action_mean), (model.obs_std, model.action_std), _examples(model)
     made = []
-    for layers, mean, std in (
-        (state, model.obs_mean, model.obs_std),
-        (action, model.action_mean, model.action_std),
-    ):
+    for layers, mean, std, examples in zip((state, action), *parts, strict=True):
         weight, bias = layers[0]
         weight = weight / std[:, None]
         layers[0] = weight, bias - mean @ weight
-        examples = mean + std * torch.randn((EXAMPLES, len(mean)), generator=generator)
         made.append(network(layers, examples, silu))
     return made[0], made[1]
+
+
+def _examples(model: Ensemble) -> tuple[Tensor, Tensor]:
+    """Observations and actions of rollouts, [M, K, D] and [M, K, A]: some agents under random actions.
+
+    Rounding is fitted to what planners ask for. What follows from the mean observation is more like it than draws of
+    components that do not depend on each other. A rollout that loses itself stays where it was.
+    """
+    s, generator = model.shape, torch.Generator().manual_seed(0)
+    start = torch.randn((s.members, ROLLOUTS, s.obs_dim), generator=generator)
+    now = model.obs_mean + START_SPREAD * model.obs_std * start
+    unit = 3**0.5 * (2 * torch.rand((STEPS, ROLLOUTS, s.action_dim), generator=generator) - 1)
+    actions = model.action_mean + model.action_std * unit
+    factors, obs = _factors(model), []
+    for action in actions:
+        obs.append(now)
+        following = model.predict_with(factors, now, action)[..., : s.obs_dim]
+        near = (following - model.obs_mean).abs() <= FAR * model.obs_std  # not where it is NaN
+        now = torch.where(near.all(2, keepdim=True), following, now)
+    return torch.cat(obs, dim=1), actions.flatten(0, 1).expand(s.members, -1, -1)
+
+
+def _factors(model: Ensemble) -> Tensor:
+    """Latent factors of the agents of `_examples`, [M, ROLLOUTS, R]; agents that come in later change nothing."""
+    factors: Tensor = model.agent_encoder(torch.arange(ROLLOUTS) % model.shape.n_agents)
+    return factors.detach()
 
 
 def _layers(encoder: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
@@ -121,30 +149,29 @@ def network(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, silu: boo
 
     Args:
         layers: Weights [M, inputs, outputs] and biases [M, outputs].
-        examples: Typical inputs of the first layer, [K, inputs].
+        examples: Inputs of the first layer as planners ask for them, [M, K, inputs].
         silu: Whether hidden units are SiLU, not ReLU.
     """
-    activate: Callable[[Tensor], Tensor] = torch.nn.functional.silu if silu else torch.relu
     products = byte_products()
-    x = examples.expand(len(layers[0][0]), *examples.shape)
-    widths = [x.shape[2]]
-    if products and not silu:
-        layers = evened(layers, x)
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for weight, bias in layers:
-        spare = padded(weight.shape[2]) - weight.shape[2]
-        weight = torch.nn.functional.pad(weight, (0, spare, 0, widths[-1] - weight.shape[1]))
-        bias, scale = torch.nn.functional.pad(bias, (0, spare)), torch.ones(len(weight), weight.shape[2])
-        following = activate(torch.baddbmm(bias[:, None], x, weight))
-        if parts and products:
-            levels, scale = near = rounded(weight, x, products.pair)
-            if silu:
-                bias = bias + SILU_LOWEST * near.values().sum(1)  # bytes count from there
-            weight = levels
-        parts.append((packed(weight.numpy()), scale.numpy(), bias.numpy()))
-        widths.append(weight.shape[2])
-        x = following
-    (first, _, biases), *rest = parts
+    layers = _padded(layers)
+    (first, biases), *others = layers
+    rest = [Layer(weight, torch.ones_like(bias), bias) for weight, bias in others]
+    if products:
+        (first, biases), rest = in_levels(layers, examples, SILU_LOWEST if silu else None, products.most)
     nothing = (np.zeros((len(biases), 0), dtype=np.int32 if products else np.float32), *2 * (biases[:, :0],))
-    weights, scales, offsets = (np.concatenate(part, axis=1) for part in zip(nothing, *rest, strict=True))
-    return Network(first, biases, weights, scales, offsets, np.array(widths), PER_WORD if products else 1)
+    weights, scales, offsets = (
+        np.concatenate(part, axis=1)
+        for part in zip(nothing, *((packed(w.numpy()), s.numpy(), b.numpy()) for w, s, b in rest), strict=True)
+    )
+    widths = np.array([first.shape[1], *(weight.shape[2] for weight, _ in layers)])
+    return Network(packed(first.numpy()), biases.numpy(), weights, scales, offsets, widths, PER_WORD if products else 1)
+
+
+def _padded(layers: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """The same layers with units of nothing behind the others, as many as `dense` wants."""
+    result, spare = [], 0
+    for weight, bias in layers:
+        more = padded(weight.shape[2]) - weight.shape[2]
+        result.append((torch.nn.functional.pad(weight, (0, more, 0, spare)), torch.nn.functional.pad(bias, (0, more))))
+        spare = more
+    return result

@@ -6,25 +6,63 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from persim_gym.simulator.dense import LEVELS, TOGETHER
+
 LARGEST = 127  # level of a weight, of either sign
-DAMPING = 0.01  # share of the mean square of inputs that is added to each of them
+DAMPING = 0.001  # share of the mean variance of inputs that is added to each of them
 BLOCK = 32  # weights after which what was lost is made up for in all that follow
 
 
-class Rounded(NamedTuple):
-    """A layer's weights: `levels` times `scale`.
+class Layer(NamedTuple):
+    """A layer's weights, `levels` times `scale`, and its biases.
 
     Attributes:
-        levels: int8 [M, inputs, outputs].
+        levels: [M, inputs, outputs]; int8 where they are rounded.
         scale: float32 [M, outputs].
+        bias: float32 [M, outputs].
     """
 
     levels: Tensor
     scale: Tensor
+    bias: Tensor
 
     def values(self) -> Tensor:
         """The weights that the levels stand for, [M, inputs, outputs]."""
         return self.levels * self.scale[:, None]
+
+
+@torch.no_grad()
+def in_levels(
+    layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, lowest: float | None, most: int | None
+) -> tuple[tuple[Tensor, Tensor], list[Layer]]:
+    """A network whose layers after the first take and multiply whole levels: the first one, and the others.
+
+    Args:
+        layers: Weights [M, inputs, outputs] and biases [M, outputs].
+        examples: Typical inputs of the first layer, [M, K, inputs].
+        lowest: A number that no hidden unit is below where they are SiLU, from which levels count; None for ReLU.
+        most: See `rounded`.
+    """
+    activate = torch.relu if lowest is None else torch.nn.functional.silu
+    if lowest is None:
+        layers, lowest = evened(layers, examples), 0.0
+    (weight, bias), *others = layers
+    true = seen = activate(torch.baddbmm(bias[:, None], examples, weight))
+    rest = []
+    for following in others:
+        wanted = torch.baddbmm(following[1][:, None], true, following[0])
+        seen = on_levels(seen, lowest)
+        layer = rounded(*following, seen, wanted, most)
+        values = layer.values()
+        rest.append(layer._replace(bias=layer.bias + lowest * values.sum(1)))
+        true, seen = activate(wanted), activate(torch.baddbmm(layer.bias[:, None], seen, values))
+    return (weight, bias), rest
+
+
+def on_levels(x: Tensor, lowest: float) -> Tensor:
+    """Rows at the nearest of the levels between `lowest` and the largest of a row, as `hand_over` rounds them."""
+    step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-30) / LEVELS
+    return lowest + step * ((x - lowest) / step).round()
 
 
 @torch.no_grad()
@@ -54,47 +92,56 @@ def evened(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor) -> list[tu
 
 
 @torch.no_grad()
-def rounded(weight: Tensor, inputs: Tensor, pair: int | None = None) -> Rounded:
-    """Rounds one input's weights after the other, and makes up for what that loses with the weights still to come.
+def rounded(weight: Tensor, bias: Tensor, seen: Tensor, wanted: Tensor, most: int | None = None) -> Layer:
+    """A layer with weights of few levels that sees `seen` and should answer `wanted`.
 
-    Inputs of a hidden layer depend on each other, so that most of an error can be made up for.
+    The weights are first moved to where they make up for what `seen` has lost; then one input's are rounded after the
+    other, and what that loses is made up for with those still to come: inputs of a hidden layer depend on each other.
 
     Args:
-        weight: [M, inputs, outputs].
-        inputs: Examples of what the layer sees, [M, K, inputs].
-        pair: What the levels of two neighbouring inputs may come to at most, above zero and below; the number of inputs
-            is even then. Levels of an output stand for so much that its weights, rounded to the nearest, pass it by
-            little; where it binds nonetheless, the weights still to come make up for that as well.
+        weight: [M, inputs, outputs]; inputs a multiple of `TOGETHER` where `most` is told.
+        bias: [M, outputs]; kept where examples are not finite.
+        seen: Examples of what the layer sees once layers before it are rounded, [M, K, inputs].
+        wanted: What it would make of them if none were, [M, K, outputs].
+        most: What the levels of `TOGETHER` neighbouring inputs may come to, above zero and below. Levels of an output
+            stand for so much that its weights, rounded to the nearest, pass it by little; where it binds nonetheless,
+            the weights still to come make up for that as well.
 
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
     count = weight.shape[1]
-    inputs = inputs / inputs.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)
-    square = inputs.transpose(1, 2) @ inputs / inputs.shape[1]
-    square = torch.where(square.isfinite().all((1, 2), keepdim=True), square, 0.0)  # else each to the nearest
+    size = seen.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)
+    middle, answer = seen.mean(1, keepdim=True), wanted.mean(1, keepdim=True)
+    x = (seen - middle) / size
+    products = x.transpose(1, 2) @ torch.cat([x, (wanted - answer) / size], dim=2) / x.shape[1]
+    known = products.isfinite().all((1, 2), keepdim=True)
+    products = torch.where(known, products, 0.0)  # else each to the nearest
+    square, target = products[..., :count], products[..., count:]
     damping = DAMPING * square.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     square = square + damping[:, None, None] * torch.eye(count)
+    factor = torch.linalg.cholesky(square)
+    left = torch.where(known, torch.cholesky_solve(target + damping[:, None, None] * weight, factor), weight)
     # Row i: how the weights after i answer to an error in weight i, given that those before are settled.
-    answer = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
-    answer = answer / answer.diagonal(dim1=1, dim2=2)[..., None]
-    scale = weight.abs().amax(1) / LARGEST
-    if pair:
-        for side in (weight, -weight):
-            sums = side.clamp_min(0).reshape(len(side), -1, 2, side.shape[2]).sum(2)
-            scale = torch.maximum(scale, sums.amax(1) / pair)
+    passed_on = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
+    passed_on = passed_on / passed_on.diagonal(dim1=1, dim2=2)[..., None]
+    scale = left.abs().amax(1) / LARGEST
+    if most:
+        for side in (left, -left):
+            sums = side.clamp_min(0).reshape(len(side), -1, TOGETHER, side.shape[2]).sum(2)
+            scale = torch.maximum(scale, sums.amax(1) / most)
     scale = scale.clamp_min(1e-30)
-    left = weight.clone()
     levels = torch.empty_like(weight)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
             level = (left[:, i] / scale).round().clamp(-LARGEST, LARGEST)
-            if pair and i % 2:
-                before = levels[:, i - 1]
-                level = level.clamp(-pair - before.clamp_max(0), pair - before.clamp_min(0))
+            if most:
+                before = levels[:, i - i % TOGETHER : i]
+                level = level.clamp(-most - before.clamp_max(0).sum(1), most - before.clamp_min(0).sum(1))
             levels[:, i] = level
             error = errors[:, i - start] = left[:, i] - levels[:, i] * scale
-            left[:, i + 1 : stop] -= answer[:, i, i + 1 : stop, None] * error[:, None]
-        left[:, stop:] -= answer[:, start:stop, stop:].transpose(1, 2) @ errors
-    return Rounded(levels.to(torch.int8), scale)
+            left[:, i + 1 : stop] -= passed_on[:, i, i + 1 : stop, None] * error[:, None]
+        left[:, stop:] -= passed_on[:, start:stop, stop:].transpose(1, 2) @ errors
+    shifted = (answer - middle @ (levels * scale[:, None]))[:, 0]
+    return Layer(levels.to(torch.int8), scale, torch.where(shifted.isfinite(), shifted, bias))

@@ -20,17 +20,19 @@ Result = TypeVar("Result")
 _HERE = threading.local()
 
 
-def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, most: int) -> None:
+def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, most: int, unit: int) -> None:
     """Calls `function` on pieces that together are every candidate of every member, on torch's number of threads.
 
     Args:
         function: Rolls out one piece; must release Python's lock for long enough to gain from threads.
         members: Members M.
         candidates: Candidates C.
-        most: Candidates a piece has at most.
+        most: Candidates a piece has at most, a multiple of `unit`. A thread takes the next piece when it has done one:
+            small ones let them end together where other processes hold one up.
+        unit: Candidates that take as long as one; pieces begin at whole multiples of it.
     """
     threads = _free()
-    pieces = split(members, candidates, threads, most)
+    pieces = split(members, candidates, threads, most, unit)
     if threads == 1:
         for piece in pieces:
             function(piece)
@@ -137,14 +139,15 @@ def cut(steps: int, sparse: bool = False) -> list[tuple[int, int]]:
     return [(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
 
 
-def split(members: int, candidates: int, threads: int, most: int) -> Iterator[Piece]:
+def split(members: int, candidates: int, threads: int, most: int, unit: int) -> Iterator[Piece]:
     """Pieces of equal shares of the work, cut where the member changes and where they grow too large."""
     total = members * candidates
     shares = {round(i * total / threads) for i in range(threads + 1)}
-    edges = sorted(shares | set(range(0, total + 1, candidates)))
+    edges = sorted({share - share % candidates % unit for share in shares} | set(range(0, total + 1, candidates)))
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         member, first = divmod(low, candidates)
         size = -(-(high - low) // -(-(high - low) // most))  # as few pieces as are small enough, of equal size
+        size = -(-size // unit) * unit
         for start in range(first, first + high - low, size):
             yield member, slice(start, min(start + size, first + high - low))
 
