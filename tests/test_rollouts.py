@@ -199,11 +199,11 @@ def test_sums_fit_the_instructions_of_any_processor(known, of_bytes, monkeypatch
     module = ir.Module()
     held = (ir.IntType(32) if of_bytes else REAL).as_pointer()
     real = REAL.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [held, real, held, real, real, real, INT, INT])
+    kind = ir.FunctionType(ir.VoidType(), [held, real, held, real, real, real, INT, INT, INT])
     function = ir.Function(module, kind, "layer")
     builder = ir.IRBuilder(function.append_basic_block())
-    x, steps, *others, inputs, outputs = function.args
-    _emit_blocks(builder, (x, steps if of_bytes else None, *others), (inputs, outputs), lambda values: values)
+    x, steps, *others, inputs, outputs, rows = function.args
+    _emit_blocks(builder, (x, steps if of_bytes else None, *others), (inputs, outputs, rows), lambda values: values)
     builder.ret_void()
     parse_assembly(str(module)).verify()
 
@@ -215,6 +215,16 @@ def test_bytes_are_left_alone_where_numba_may_not_multiply_them(monkeypatch):
     assert byte_products() == AVX2
     monkeypatch.setattr(config, "CPU_FEATURES", "")  # as NUMBA_CPU_NAME=generic sets it
     assert byte_products() is None
+
+
+@needs_bytes
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 21])
+def test_bytes_of_a_candidate_do_not_depend_on_how_many_are_beside_it(count):
+    dynamics = drawn(SHAPES["deep"])
+    obs, actions = inputs(SHAPES["deep"], 64)
+    np.testing.assert_array_equal(
+        dynamics.rollout(obs[:, -count:], actions[-count:]), dynamics.rollout(obs, actions)[:, -count:]
+    )
 
 
 @needs_bytes
@@ -266,7 +276,7 @@ def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
 def layer_of_bytes(values, weights, scales, biases, lowest, out):
     words, steps = np.empty((4, LANES), dtype=np.int32), np.empty(LANES, dtype=np.float32)
     hand_over(values, words, steps, 16, lowest)
-    dense(words, steps, weights, 0, scales, biases, 0, out, 4, 16, np.float32(-np.inf), False)
+    dense(words, steps, weights, 0, scales, biases, 0, out, 4, 16, LANES, np.float32(-np.inf), False)
     return words, steps
 
 

@@ -78,24 +78,24 @@ class DeepRollout:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _forward(x, first, biases, rest, rest_scales, rest_biases, widths, per, silu, values, work, steps, out):  # type: ignore
-    """An encoder of LANES rows; `x` is [inputs, LANES], `out` [outputs, LANES]; words hold `per` inputs."""
+def _forward(x, first, biases, rest, rest_scales, rest_biases, widths, per, rows, silu, values, work, steps, out):  # type: ignore
+    """An encoder of up to LANES rows; `x` is [inputs, LANES], `out` [outputs, LANES]; words hold `per` inputs."""
     none, zero = np.float32(-np.inf), np.float32(0.0)
     lowest = np.float32(SILU_LOWEST) if silu else zero
     if len(widths) == 2:
-        dense(x, steps, first, 0, biases, biases, 0, out, widths[0], widths[1], none, False)
+        dense(x, steps, first, 0, biases, biases, 0, out, widths[0], widths[1], rows, none, False)
         return
-    dense(x, steps, first, 0, biases, biases, 0, values, widths[0], widths[1], zero, silu)
+    dense(x, steps, first, 0, biases, biases, 0, values, widths[0], widths[1], rows, zero, silu)
     offset, start = 0, 0
     for layer in range(1, len(widths) - 2):
         inputs, outputs = widths[layer] // per, widths[layer + 1]
         hand_over(values, work, steps, widths[layer], lowest)
-        dense(work, steps, rest, offset, rest_scales, rest_biases, start, values, inputs, outputs, zero, silu)
+        dense(work, steps, rest, offset, rest_scales, rest_biases, start, values, inputs, outputs, rows, zero, silu)
         offset += inputs * outputs
         start += outputs
     hand_over(values, work, steps, widths[-2], lowest)
     inputs, outputs = widths[-2] // per, widths[-1]
-    dense(work, steps, rest, offset, rest_scales, rest_biases, start, out, inputs, outputs, none, False)
+    dense(work, steps, rest, offset, rest_scales, rest_biases, start, out, inputs, outputs, rows, none, False)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -131,13 +131,15 @@ def _roll(  # type: ignore
                 for d in range(size):
                     now[d, i] = out[t - 1, d, c] if t else obs[c, d]
             _forward(
-                push, a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, silu,
+                push, a_first, a_biases, a_rest, a_rest_scales, a_rest_biases, a_widths, per, count, silu,
                 values, work, level, w,
             )  # fmt: skip
             for r in range(rank):
                 for i in range(LANES):
                     w[r, i] *= factor[r]
-            _forward(now, first, biases, rest, rest_scales, rest_biases, widths, per, silu, values, work, level, v)
+            _forward(
+                now, first, biases, rest, rest_scales, rest_biases, widths, per, count, silu, values, work, level, v
+            )
             for d in range(outs):
                 total[:] = shift[d]
                 for r in range(rank):

@@ -102,8 +102,8 @@ def packed(weight: NDArray[Any]) -> NDArray[Any]:
 
 
 @intrinsic
-def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inputs, outputs, least, silus):  # type: ignore
-    """A layer of LANES rows: [inputs, LANES] to [outputs, LANES].
+def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inputs, outputs, rows, least, silus):  # type: ignore
+    """A layer of up to LANES rows: [inputs, LANES] to [outputs, LANES].
 
     Args of the compiled function:
         x: Inputs, contiguous; float32 values, or int32 words as `hand_over` makes them.
@@ -116,10 +116,11 @@ def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inpu
         out: Outputs, contiguous, float32.
         inputs: Values or words of `x` a lane.
         outputs: Number of outputs, a multiple of `UNITS`.
+        rows: Lanes that are asked for; what the others receive is not said.
         least: Outputs are no smaller: 0 for ReLU, minus infinity for none.
         silus: Whether the activation is SiLU instead.
     """
-    signature = types.void(x, steps, weights, offset, scales, biases, start, out, inputs, outputs, least, silus)
+    signature = types.void(x, steps, weights, offset, scales, biases, start, out, inputs, outputs, rows, least, silus)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         def data(i: int) -> Any:
@@ -131,26 +132,28 @@ def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inpu
         layer = data(0), data(1) if of_bytes else None, weights, scales, biases, data(7)
 
         def floor(x: Any) -> Any:
-            return at_least(builder, x, spread(builder, arguments[10], x.type))
+            return at_least(builder, x, spread(builder, arguments[11], x.type))
 
         activations: list[Callable[[Any], Any]] = [partial(silu, builder), floor]
-        with builder.if_else(context.is_true(builder, types.boolean, arguments[11])) as branches:
+        with builder.if_else(context.is_true(builder, types.boolean, arguments[12])) as branches:
             for branch, activate in zip(branches, activations, strict=True):
                 with branch:
-                    _emit_blocks(builder, layer, arguments[8:10], activate)
+                    _emit_blocks(builder, layer, arguments[8:11], activate)
         return context.get_dummy_value()
 
     return signature, emit
 
 
 def _emit_blocks(
-    builder: ir.IRBuilder, layer: tuple[Any, ...], sizes: tuple[Any, Any], activate: Callable[[Any], Any]
+    builder: ir.IRBuilder, layer: tuple[Any, ...], sizes: tuple[Any, Any, Any], activate: Callable[[Any], Any]
 ) -> None:
     """The loop over blocks of `UNITS` outputs."""
     with cgutils.for_range(builder, builder.udiv(sizes[1], whole(UNITS)), intp=INT) as block:
         first = builder.mul(block.index, whole(UNITS))
         for units, lanes in _tiles(byte_products() if layer[1] is not None else None):
-            _emit_tile(builder, layer, sizes[0], first, units, lanes, activate)
+            asked_for = builder.icmp_signed(">", sizes[2], whole(lanes.start))
+            with builder.if_then(asked_for, likely=True):
+                _emit_tile(builder, layer, sizes[0], first, units, lanes, activate)
 
 
 def _tiles(products: Bytes | None) -> list[tuple[range, range]]:
