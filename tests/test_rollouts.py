@@ -443,6 +443,33 @@ def test_rounding_to_inputs_that_do_not_depend_on_each_other_is_to_the_nearest()
     torch.testing.assert_close(found.levels.float(), (weight / found.scale[:, None]).round())
 
 
+@pytest.mark.parametrize("width", [512, 1024])
+def test_rounding_takes_a_layer_that_one_example_decides(width):
+    """The covariance is nearly singular: in float32 its root may not exist."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.relu(torch.randn((1, 2048, width), generator=generator))
+    x[:, 1:] = 0.0
+    weight = torch.randn((1, width, 8), generator=generator) / width**0.5
+    wanted = x @ weight
+    assert off(in_bytes(weight, x, AVX2.most), x, wanted) < 0.01 * wanted.std()
+
+
+def test_rounding_is_fitted_to_inputs_that_are_rounded_themselves(monkeypatch):
+    monkeypatch.setattr("persim_gym.simulator.rounding.LEVELS", 15)  # so coarse that it shows
+    layers, x = uneven(torch.Generator().manual_seed(0))
+    wanted = answers(layers, x)
+
+    def lost():
+        first, rest = in_levels(layers, x, None, None)
+        monkeypatch.undo()
+        monkeypatch.setattr("persim_gym.simulator.rounding.LEVELS", 15)
+        return (answers_in_levels(first, rest, x) - wanted).square().mean()
+
+    fitted = lost()
+    monkeypatch.setattr("persim_gym.simulator.rounding.on_levels", lambda values, lowest: values)
+    assert fitted < 0.9 * lost()
+
+
 def test_rounding_takes_units_that_are_never_on():
     found = in_bytes(torch.ones(1, 8, 8), torch.zeros(1, 20, 8))
     torch.testing.assert_close(found.values(), torch.ones(1, 8, 8))
@@ -459,6 +486,26 @@ def test_networks_are_shared_by_agents_and_made_anew_when_a_weight_changes():
     now = ensemble.dynamics(1)
     np.testing.assert_allclose(now.rollout(obs, actions)[:, :, 0], now(obs, actions[:, 0]), atol=0.1)
     assert np.abs(now.rollout(obs, actions) - before).max() > 0.5
+
+
+@pytest.mark.parametrize(
+    "part", ["obs_mean", "obs_std", "action_mean", "action_std", "delta_mean", "delta_std", "obs_high", "agent_encoder"]
+)
+def test_networks_are_made_anew_when_what_they_were_fitted_to_changes(part):
+    ensemble = drawn(SHAPES["deep"], bounded=True)._model
+    first = networks.networks(ensemble)
+    changed = getattr(ensemble, part)
+    for values in changed.parameters() if part == "agent_encoder" else (changed,):
+        values.data.mul_(0.5).add_(0.25)
+    assert networks.networks(ensemble) is not first
+
+
+def test_networks_are_made_anew_for_another_processor(monkeypatch):
+    ensemble = drawn(SHAPES["deep"])._model
+    monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
+    assert networks.networks(ensemble)[0].per == 4
+    monkeypatch.setattr(networks, "byte_products", lambda: None)
+    assert networks.networks(ensemble)[0].per == 1
 
 
 def test_networks_are_made_once_and_the_same_on_any_number_of_threads(torch_threads, monkeypatch):

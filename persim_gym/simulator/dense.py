@@ -37,7 +37,9 @@ from persim_gym.simulator.vectors import (
 
 UNITS = 8  # outputs whose weights lie side by side
 PER_WORD = 4  # bytes
-PER_STEP = 2 * PER_WORD  # what is added to a sum at once
+ORDER = (0, 1, 4, 5, 2, 3, 6, 7)  # of the inputs whose bytes share two words; all are added to a sum at once
+PER_STEP = len(ORDER)
+TOGETHER = 4  # neighbouring inputs: two bytes of either word
 _TINY = 1e-30  # a range of values that is divided by
 _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
 
@@ -58,7 +60,6 @@ class Bytes(NamedTuple):
 
 
 LEVELS = 255  # of an input, besides 0
-TOGETHER = 4  # neighbouring inputs, two bytes of either word
 VNNI = Bytes("AVX512-VNNI", lanes=16)
 AVX2 = Bytes("AVX2", lanes=8, most=2**15 // (LEVELS + 1))
 
@@ -93,7 +94,7 @@ def packed(weight: NDArray[Any]) -> NDArray[Any]:
     values = np.ascontiguousarray(weight)
     if values.dtype == np.int8:
         *lead, inputs, outputs = values.shape
-        words = values.reshape(*lead, inputs // PER_STEP, 2, 2, 2, outputs).swapaxes(-4, -3)
+        words = values.reshape(*lead, inputs // PER_STEP, PER_STEP, outputs)[..., ORDER, :]
         words = words.reshape(*lead, inputs // PER_WORD, PER_WORD, outputs).swapaxes(-2, -1)
         values = np.ascontiguousarray(words).view("<i4")[..., 0]
     *lead, inputs, outputs = values.shape
@@ -271,9 +272,9 @@ def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, cou
     scale = builder.fdiv(constant(float(LEVELS)), extent)
     with cgutils.for_range(builder, builder.udiv(count, whole(PER_STEP)), intp=INT) as loop:
         first = builder.mul(loop.index, whole(PER_STEP))
-        for place, inputs in enumerate(((0, 1, 4, 5), (2, 3, 6, 7))):
+        for place in range(PER_STEP // PER_WORD):
             packed = word(0)
-            for k, i in enumerate(inputs):
+            for k, i in enumerate(ORDER[place * PER_WORD : (place + 1) * PER_WORD]):
                 value = load(builder, source, builder.mul(builder.add(first, whole(i)), whole(LANES)))
                 level = add_product(builder, builder.fsub(value, lowest), scale, constant(_WHOLE))
                 level = builder.and_(builder.bitcast(level, WORDS), word(LEVELS))

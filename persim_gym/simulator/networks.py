@@ -17,8 +17,11 @@ from persim_gym.simulator.rounding import Layer, in_levels
 from persim_gym.simulator.shape import ModelShape
 from persim_gym.simulator.threads import run_alone
 
-ROLLOUTS, STEPS = 128, 32  # whose inputs rounding is fitted to
-START_SPREAD, FAR = 0.3, 10.0  # how they start and where they stop, in standard deviations of what was logged
+ROLLOUTS, STEPS, HELD = 128, 32, 8  # whose inputs rounding is fitted to; steps that some hold their actions
+SPREADS, FAR = (
+    (0.3, 1.0, 0.3, 2.0),
+    10.0,
+)  # how they start and where they stop, in standard deviations of what was logged
 SILU_LOWEST = -0.2785  # a little below the lowest value of SiLU
 
 
@@ -113,13 +116,17 @@ def _networks(model: Ensemble) -> tuple[Network, Network]:
 def _examples(model: Ensemble) -> tuple[Tensor, Tensor]:
     """Observations and actions of rollouts, [M, K, D] and [M, K, A]: some agents under random actions.
 
-    Rounding is fitted to what planners ask for. What follows from the mean observation is more like it than draws of
-    components that do not depend on each other. A rollout that loses itself stays where it was.
+    Rounding is fitted to what planners ask for. What follows from about the mean observation is more like it than draws
+    of components that do not depend on each other, and held actions lead further, as plans do. Other rollouts start far
+    off, so that little is lost there. One that loses itself stays where it was.
     """
     s, generator = model.shape, torch.Generator().manual_seed(0)
     start = torch.randn((s.members, ROLLOUTS, s.obs_dim), generator=generator)
-    now = model.obs_mean + START_SPREAD * model.obs_std * start
+    spread = torch.tensor(SPREADS).repeat(ROLLOUTS // len(SPREADS))[:, None]
+    now = model.obs_mean + spread * model.obs_std * start
     unit = 3**0.5 * (2 * torch.rand((STEPS, ROLLOUTS, s.action_dim), generator=generator) - 1)
+    held = torch.arange(STEPS) // HELD * HELD
+    unit[:, ::2] = unit[held, ::2]
     actions = model.action_mean + model.action_std * unit
     factors, obs = _factors(model), []
     for action in actions:
@@ -131,7 +138,7 @@ def _examples(model: Ensemble) -> tuple[Tensor, Tensor]:
 
 
 def _factors(model: Ensemble) -> Tensor:
-    """Latent factors of the agents of `_examples`, [M, ROLLOUTS, R]; agents that come in later change nothing."""
+    """Latent factors of the agents of `_examples`, [M, ROLLOUTS, R]; where those are many, others change nothing."""
     factors: Tensor = model.agent_encoder(torch.arange(ROLLOUTS) % model.shape.n_agents)
     return factors.detach()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from persim_gym.simulator.dense import LEVELS, TOGETHER
 
 LARGEST = 127  # level of a weight, of either sign
-DAMPING = 0.001  # share of the mean variance of inputs that is added to each of them
+DAMPING = 4e-6  # share of the summed variance of all inputs that is added to each; less could drown in rounding errors
 BLOCK = 32  # weights after which what was lost is made up for in all that follow
 
 
@@ -60,7 +60,7 @@ def in_levels(
 
 
 def on_levels(x: Tensor, lowest: float) -> Tensor:
-    """Rows at the nearest of the levels between `lowest` and the largest of a row, as `hand_over` rounds them."""
+    """Rows at the nearest of the levels between `lowest` and the largest of a row, which `hand_over` takes."""
     step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-30) / LEVELS
     return lowest + step * ((x - lowest) / step).round()
 
@@ -113,17 +113,16 @@ def rounded(weight: Tensor, bias: Tensor, seen: Tensor, wanted: Tensor, most: in
     size = seen.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)
     middle, answer = seen.mean(1, keepdim=True), wanted.mean(1, keepdim=True)
     x = (seen - middle) / size
-    products = x.transpose(1, 2) @ torch.cat([x, (wanted - answer) / size], dim=2) / x.shape[1]
-    known = products.isfinite().all((1, 2), keepdim=True)
-    products = torch.where(known, products, 0.0)  # else each to the nearest
+    products = (x.transpose(1, 2) @ torch.cat([x, (wanted - answer) / size], dim=2) / x.shape[1]).double()
+    products = torch.where(products.isfinite().all((1, 2), keepdim=True), products, 0.0)  # else each to the nearest
     square, target = products[..., :count], products[..., count:]
-    damping = DAMPING * square.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
-    square = square + damping[:, None, None] * torch.eye(count)
+    damping = DAMPING * square.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-12)
+    square = square + damping[:, None, None] * torch.eye(count, dtype=square.dtype)
     factor = torch.linalg.cholesky(square)
-    left = torch.where(known, torch.cholesky_solve(target + damping[:, None, None] * weight, factor), weight)
+    left = torch.cholesky_solve(target + damping[:, None, None] * weight, factor).to(weight.dtype)
     # Row i: how the weights after i answer to an error in weight i, given that those before are settled.
     passed_on = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
-    passed_on = passed_on / passed_on.diagonal(dim1=1, dim2=2)[..., None]
+    passed_on = (passed_on / passed_on.diagonal(dim1=1, dim2=2)[..., None]).to(weight.dtype)
     scale = left.abs().amax(1) / LARGEST
     if most:
         for side in (left, -left):

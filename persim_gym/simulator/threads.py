@@ -140,7 +140,7 @@ def cut(steps: int, sparse: bool = False) -> list[tuple[int, int]]:
 
 
 def split(members: int, candidates: int, threads: int, most: int, unit: int) -> Iterator[Piece]:
-    """Pieces of equal shares of the work, cut where the member changes and where they grow too large."""
+    """Pieces of equal shares of the work, to `unit`, cut where the member changes and where they grow too large."""
     total = members * candidates
     shares = {round(i * total / threads) for i in range(threads + 1)}
     edges = sorted({share - share % candidates % unit for share in shares} | set(range(0, total + 1, candidates)))
