@@ -398,21 +398,17 @@ def test_each_covariate_changes_the_next_observation_as_an_independent_formula_s
 # --- imports ----------------------------------------------------------------------------------------------------
 
 IMPORT = """
-import sys, time
-start = time.process_time()
+import sys
 import gymnasium
-between = time.process_time()
+before = set(sys.modules)
 import persim_gym
-share = (time.process_time() - between) / (between - start)
-heavy = {"mujoco", "torch", "minari", "numba", "stable_baselines3", "pygame", "matplotlib"}
-print(share, *sorted(heavy & set(sys.modules)))
+loaded = {name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names}
+print(*sorted({".".join(name.split(".")[:2]) for name in loaded}))
 """
 
 
-def test_importing_the_package_is_quick_beside_gymnasium_and_loads_no_heavy_library():
-    runs = [
-        subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
-        for _ in range(3)
-    ]
-    assert all(loaded == [] for _, *loaded in runs)
-    assert min(float(share) for share, *_ in runs) < 0.3  # about a fifth, on machines of any speed
+def test_importing_the_package_loads_the_environments_and_no_other_library():
+    """No timing: a fifth of the seconds that Gymnasium itself takes, as long as nothing else is loaded."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    parts = {"persim_gym", "persim_gym.envs", "persim_gym.task", "persim_gym.version"}
+    assert set(done.stdout.split()) == {"gymnasium.envs", *parts}
