@@ -39,6 +39,7 @@ UNITS = 8  # outputs whose weights lie side by side
 PER_WORD = 4  # bytes
 ORDER = (0, 1, 4, 5, 2, 3, 6, 7)  # of the inputs whose bytes share two words; all are added to a sum at once
 PER_STEP = len(ORDER)
+WORDS_A_STEP = PER_STEP // PER_WORD
 TOGETHER = 4  # neighbouring inputs: two bytes of either word
 _TINY = 1e-30  # a range of values that is divided by
 _WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
@@ -177,7 +178,9 @@ def _emit_tile(
     """The loop over the inputs of some outputs and lanes, whose sums stay in registers."""
     source, steps, weights, scales, biases, target = layer
     of_bytes, reals = steps is not None, ir.VectorType(REAL, len(lanes))
-    kind, add, at_once = (ir.VectorType(WORD, len(lanes)), _add_bytes, 2) if of_bytes else (reals, _add_real, 1)
+    kind, add, at_once = (
+        (ir.VectorType(WORD, len(lanes)), _add_bytes, WORDS_A_STEP) if of_bytes else (reals, _add_real, 1)
+    )
 
     def of_output(values: Any, u: int) -> Any:
         return spread(builder, builder.load(builder.gep(values, [builder.add(first, whole(u))])), reals)
@@ -272,12 +275,12 @@ def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, cou
     scale = builder.fdiv(constant(float(LEVELS)), extent)
     with cgutils.for_range(builder, builder.udiv(count, whole(PER_STEP)), intp=INT) as loop:
         first = builder.mul(loop.index, whole(PER_STEP))
-        for place in range(PER_STEP // PER_WORD):
+        for place in range(WORDS_A_STEP):
             packed = word(0)
             for k, i in enumerate(ORDER[place * PER_WORD : (place + 1) * PER_WORD]):
                 value = load(builder, source, builder.mul(builder.add(first, whole(i)), whole(LANES)))
                 level = add_product(builder, builder.fsub(value, lowest), scale, constant(_WHOLE))
                 level = builder.and_(builder.bitcast(level, WORDS), word(LEVELS))
                 packed = builder.or_(packed, builder.shl(level, word(8 * k)))
-            at = builder.add(builder.mul(loop.index, whole(2)), whole(place))
+            at = builder.add(builder.mul(loop.index, whole(WORDS_A_STEP)), whole(place))
             store(builder, packed, target, builder.mul(at, whole(LANES)))
