@@ -17,15 +17,31 @@ from persim_gym.experiments.accuracy import (
     recipe_of,
     run_accuracy,
 )
-from persim_gym.experiments.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
-from persim_gym.experiments.sensitivity import OFFSETS, StartedOff, sensitivity
+from persim_gym.experiments.accuracy_report import (
+    ablation_tables,
+    accuracy_page,
+    error_tables,
+    explained_tables,
+    same_data_tables,
+    spread_table,
+)
+from persim_gym.experiments.sensitivity import OFFSETS, SetOff, sensitivity
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.recipe import recipe_for
 
 
-def row(variation="default", rmse=("0.0049", "0.0309", "0.0014", "0.0131", "0.2"), policy="pure", seed="0"):
-    head = {"domain": "mountaincar", "policy": policy, "variation": variation, "seed": seed, "seconds": "12.3"}
-    return head | {f"rmse_{agent}": value for agent, value in enumerate(rmse)}
+def row(
+    variation="default",
+    rmse=("0.0049", "0.0309", "0.0014", "0.0131", "0.2"),
+    policy="pure",
+    seed="0",
+    r2="0.9",
+    domain="mountaincar",
+):
+    head = {"domain": domain, "policy": policy, "variation": variation, "seed": seed, "seconds": "12.3"}
+    return (
+        head | {f"rmse_{agent}": value for agent, value in enumerate(rmse)} | {f"r2_{agent}": r2 for agent in range(5)}
+    )
 
 
 def test_cells_at_or_below_the_thesis_are_bold_and_counted():
@@ -41,6 +57,17 @@ def test_errors_are_compared_as_the_thesis_rounds_them():
     assert "**0.0045 / 0.004**" in table and "| 0.0045 / 0.003" in table
     assert "**0.0014 / 0.001**" in table and "| 0.0016 / 0.001" in table
     assert "3 of 5 cells; at or below a third of it: 0." in table
+
+
+def test_explained_variance_is_bold_where_it_is_no_less_than_the_thesis():
+    # Table B.3, random: 0.916, 0.670, 0.812, 0.855, 0.812; RMSE of agent 0 1.194
+    rows = [row(domain="halfcheetah", policy="random", r2="0.812", rmse=("1.0",) * 5)]
+    table = explained_tables(rows)
+    assert "| 0.812 / 0.916 | **0.812 / 0.670** | **0.812 / 0.812** | 0.812 / 0.855 | **0.812 / 0.812** |" in table
+    assert "At or above the thesis's: 3 of 5 cells." in table
+    assert "| random | 2.31 / 4.12 |" in spread_table(rows)  # 1 / sqrt(0.188), 1.194 / sqrt(0.084)
+    assert spread_table([row()]) == "" and "farther" not in accuracy_page([row()])
+    assert "farther" in accuracy_page(rows)
 
 
 def test_the_thesis_recipe_on_the_same_data_stands_beside_ours():
@@ -124,20 +151,44 @@ def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
     assert "0.0010 / 0.014" in page.read_text(encoding="utf-8")
 
 
-def test_the_true_dynamics_started_exactly_are_exact():
+def test_the_true_dynamics_set_off_by_nothing_are_exact():
     spec = DOMAINS["cartpole"]
-    policy = RandomPolicy(spec.action_space)
-    exact = StartedOff(spec.dynamics(1), np.zeros(4), 2, seed=0)
-    assert prediction_error(exact, spec, 1, policy, episodes=5, horizon=10).mean_rmse < 1e-6
-    off = StartedOff(spec.dynamics(1), np.full(4, 0.01), 2, seed=0)
-    error = prediction_error(off, spec, 1, RandomPolicy(spec.action_space), episodes=5, horizon=10)
-    assert 0.001 < error.mean_rmse < 0.1
+
+    def error(**noise):
+        policy = RandomPolicy(spec.action_space)
+        return prediction_error(SetOff(spec.dynamics(1), 2, **noise), spec, 1, policy, episodes=5, horizon=10).mean_rmse
+
+    assert error() < 1e-6
+    assert 0.001 < error(start=np.full(4, 0.01)) < 0.1
+    assert error(step=np.full(4, 1e-4)) < error(step=np.full(4, 0.01)) < 0.2
+
+
+def test_noise_at_the_start_comes_once_and_noise_at_every_step_at_every_step():
+    def still(obs, action):
+        return obs
+
+    obs, action = np.zeros((3, 2)), np.zeros(3)
+    once, always = SetOff(still, 4, start=np.ones(2)), SetOff(still, 4, step=np.array([1.0, 0.0]))
+    first = once(obs, action)
+    assert np.abs(first).min() > 0
+    np.testing.assert_array_equal(once(first, action), first)
+    first = always(obs, action)
+    assert np.abs(always(first, action) - first)[..., 0].min() > 0
+    assert not first[..., 1].any()
+    assert len(np.unique(first[..., 0])) == 12  # members and rows each have noise of their own
 
 
 def test_sensitivity_grows_with_the_offset_and_is_on_the_page():
-    rows = [{"domain": "mountaincar", "offset": str(o), **sensitivity("mountaincar", o, episodes=4)} for o in OFFSETS]
+    rows = [
+        {"domain": "mountaincar", "when": when, "offset": str(o), **sensitivity("mountaincar", when, o, episodes=4)}
+        for when, offsets in OFFSETS.items()
+        for o in (offsets[0], offsets[-1])
+    ]
     for agent in range(5):
-        assert 2 < rows[1][f"rmse_{agent}"] / rows[0][f"rmse_{agent}"] < 50
+        for when, factor in (("start", 10), ("step", 20)):
+            least, most = (row[f"rmse_{agent}"] for row in rows if row["when"] == when)
+            assert factor / 5 < most / least < 5 * factor
     page = accuracy_page([row()], rows)
-    assert "What a perfect simulator would score" in page and "| 0.1 % |" in page
-    assert "perfect simulator" not in accuracy_page([row()])
+    assert "What nearly perfect simulators would score" in page
+    assert "| 0.1 % of its spread at the start |" in page and "| 20 % of its change at every step |" in page
+    assert "nearly perfect" not in accuracy_page([row()])

@@ -1,4 +1,4 @@
-"""What a perfect simulator would score: the true dynamics, started a little off.
+"""What nearly perfect simulators would score: the true dynamics, started a little off or set off at every step.
 
 Where the true dynamics are chaotic, no model that errs in its first step can come below these errors by much.
 """
@@ -19,59 +19,75 @@ from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.task import Dynamics
 
 FILE = "sensitivity.csv"
-OFFSETS = (0.001, 0.01)
-JOB = ("domain", "offset")
+START, STEP = "start", "step"
+OFFSETS = {START: (0.001, 0.01), STEP: (0.01, 0.03, 0.1, 0.2)}
+"""By when the dynamics are set off: fractions of the observations' standard deviation once, of their change a step."""
+WHEN = {START: "of its spread at the start", STEP: "of its change at every step"}
+JOB = ("domain", "when", "offset")
 COLUMNS = tuple(f"rmse_{agent}" for agent in TEST_AGENTS)
 
 
-class StartedOff:
-    """True dynamics of several members, each of which starts a random distance from where it is told to.
+class SetOff:
+    """True dynamics of several members, each of which is set off by noise of its own.
 
     Attributes:
         members: Members M.
     """
 
-    def __init__(self, dynamics: Dynamics, scale: NDArray[np.float64], members: int, seed: int) -> None:
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        members: int,
+        seed: int = 0,
+        *,
+        start: NDArray[np.float64] | float = 0.0,
+        step: NDArray[np.float64] | float = 0.0,
+    ) -> None:
         """Binds the true dynamics.
 
         Args:
             dynamics: True dynamics of one agent.
-            scale: Standard deviation of the distance in each dimension, [D].
             members: Members M.
-            seed: Source of the distances.
+            seed: Source of the noise.
+            start: Standard deviation of what is added to each dimension of the first observations, [D].
+            step: Standard deviation of what is added to each dimension of every prediction, [D].
         """
         self.members = members
-        self._dynamics, self._scale, self._rng = dynamics, scale, np.random.default_rng(seed)
+        self._dynamics, self._start, self._step = dynamics, start, step
+        self._rng = np.random.default_rng(seed)
         self._started = False
 
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D]; the first call moves its observations, [M, C, D] or [C, D], first."""
+        """Next observations, [M, C, D], of observations [M, C, D] or [C, D]."""
         now = np.broadcast_to(obs, (self.members, *np.shape(obs)[-2:]))
         if not self._started:
-            now, self._started = now + self._rng.standard_normal(now.shape) * self._scale, True
+            now, self._started = now + self._rng.standard_normal(now.shape) * self._start, True
         actions = np.broadcast_to(action, (self.members, *np.shape(action)))
         flat = self._dynamics(now.reshape(-1, now.shape[-1]), actions.reshape(-1, *actions.shape[2:]))
-        return flat.reshape(now.shape)
+        return flat.reshape(now.shape) + self._rng.standard_normal(now.shape) * self._step
 
 
-def sensitivity(domain: str, offset: float, episodes: int = 200, members: int = 5) -> dict[str, float]:
-    """Mean RMSE of each test agent, as for learned simulators, of the true dynamics started off.
+def sensitivity(domain: str, when: str, offset: float, episodes: int = 200, members: int = 5) -> dict[str, float]:
+    """Mean RMSE of each test agent, as for learned simulators, of the true dynamics set off.
 
     Args:
         domain: Name of the domain.
-        offset: Standard deviation of the distance at the start, as a fraction of each dimension's standard deviation
-            over the test episodes.
+        when: "start" or "step", a key of `OFFSETS`.
+        offset: Standard deviation of the noise: at the start as a fraction of each dimension's standard deviation over
+            the test episodes, at every step as a fraction of the root mean square of its change in a step.
         episodes: Episodes an agent.
-        members: Perturbed rollouts whose mean is scored, as with an ensemble.
+        members: Rollouts whose mean is scored, as with an ensemble.
     """
     spec, test = DOMAINS[domain], load_policy(domain, TEST)
     row = {}
     for agent in TEST_AGENTS:
-        true = spec.dynamics(agent)
-        exact = prediction_error(StartedOff(true, np.zeros(1), 1, 0), spec, agent, test, episodes=episodes)
-        scale = offset * np.nanstd(exact.true, axis=(0, 1))
-        started = StartedOff(true, scale, members, seed=0)
-        row[f"rmse_{agent}"] = prediction_error(started, spec, agent, test, episodes=episodes).mean_rmse
+        dynamics = spec.dynamics(agent)
+        true = prediction_error(SetOff(dynamics, 1), spec, agent, test, episodes=episodes).true
+        unit = (
+            np.nanstd(true, axis=(0, 1)) if when == START else np.sqrt(np.nanmean(np.diff(true, axis=1) ** 2, (0, 1)))
+        )
+        off = SetOff(dynamics, members, **{when: offset * unit})
+        row[f"rmse_{agent}"] = prediction_error(off, spec, agent, test, episodes=episodes).mean_rmse
     return row
 
 
@@ -86,10 +102,15 @@ def run_sensitivity(
         episodes: Episodes an agent.
         workers: Processes; None for one a core.
     """
-    jobs = [{"domain": domain, "offset": offset} for domain in domains for offset in OFFSETS]
+    jobs = [
+        {"domain": domain, "when": when, "offset": offset}
+        for domain in domains
+        for when, offsets in OFFSETS.items()
+        for offset in offsets
+    ]
     log = RowLog(out / FILE, JOB, COLUMNS)
     constants = {"episodes": episodes}
-    return run_jobs(sensitivity, jobs, log, description="started off", constants=constants, workers=workers)
+    return run_jobs(sensitivity, jobs, log, description="set off", constants=constants, workers=workers)
 
 
 def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -97,10 +118,10 @@ def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:
     parts = []
     for domain in dict.fromkeys(row["domain"] for row in rows):
         labels = [covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS]
-        lines = [f"| {DOMAINS[domain].title}, started off by | {' | '.join(labels)} |", f"|---|{'---|' * len(labels)}"]
+        lines = [f"| {DOMAINS[domain].title}, set off by | {' | '.join(labels)} |", f"|---|{'---|' * len(labels)}"]
         for row in rows:
             if row["domain"] == domain:
                 cells = " | ".join(f"{float(row[column]):.4f}" for column in COLUMNS)
-                lines.append(f"| {100 * float(row['offset']):g} % | {cells} |")
+                lines.append(f"| {100 * float(row['offset']):g} % {WHEN[row['when']]} | {cells} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
