@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel
 
 from persim_gym.envs import DOMAINS
+from persim_gym.envs.mujoco_physics import load_model
 from persim_gym.simulator.data import Parts
 from persim_gym.simulator.fit import _model_for, fit
 from persim_gym.simulator.recipe import TrainingRecipe
@@ -114,17 +115,40 @@ def test_averages_are_over_the_steps_that_their_rows_say(cars):
         torch.testing.assert_close(average.agent_encoder.bias.detach(), known)
 
 
-@pytest.mark.parametrize(("domain", "size"), [("cartpole", 2), ("mountaincar", 1), ("halfcheetah", 14)])
-def test_features_are_bounded_and_of_their_size(domain, size):
+@pytest.mark.parametrize(
+    ("domain", "size", "turned"), [("cartpole", 2, "pole"), ("mountaincar", 1, "slope"), ("halfcheetah", 14, "limbs")]
+)
+def test_features_are_bounded_and_of_their_size(domain, size, turned):
     names = DOMAINS[domain].observation_names
     obs = torch.randn(5, 3, len(names))
-    features = ablations.FEATURES[domain][1](obs)
+    of = getattr(ablations, turned)
+    assert of in ablations.FEATURES[domain].values()
+    features = of(obs)
     assert features.shape == (5, 3, size) and features.abs().max() <= 1
     angles = [i for i, name in enumerate(names) if "angle" in name or "pitch (rad)" in name]
     kept = angles if domain != "mountaincar" else [0]
     other = obs.clone()
     other[..., [i for i in range(len(names)) if i not in kept or "velocity" in names[i]]] += 1.0
-    torch.testing.assert_close(ablations.FEATURES[domain][1](other), features)
+    torch.testing.assert_close(of(other), features)
+
+
+def test_ends_of_the_body_are_where_mujoco_has_them_and_move_as_it_has_them_move():
+    import mujoco
+
+    body = load_model("half_cheetah.xml")
+    data = mujoco.MjData(body)
+    data.qpos[:], data.qvel[:] = np.random.default_rng(0).normal(size=(2, 9))
+    mujoco.mj_forward(body, data)
+    obs = torch.from_numpy(np.concatenate([[7.0], data.qpos[1:], data.qvel]))
+    expected = []
+    for g in range(1, body.ngeom):  # behind the floor
+        for sign in (1, -1):
+            point = data.geom_xpos[g] + sign * body.geom_size[g, 1] * data.geom_xmat[g].reshape(3, 3)[:, 2]
+            jacobian = np.zeros((3, 9))
+            mujoco.mj_jac(body, data, jacobian, None, point, body.geom_bodyid[g])
+            expected.append([point[2], *(jacobian @ data.qvel)[[0, 2]]])
+    np.testing.assert_allclose(ablations.ends(obs).reshape(-1, 3), expected, atol=1e-9)
+    np.testing.assert_allclose(ablations.ends(obs.expand(2, 3, 18))[1, 2].reshape(-1, 3), expected, atol=1e-9)
 
 
 def test_featured_encoder_sees_scaled_features_too(cars):
