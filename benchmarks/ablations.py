@@ -46,8 +46,7 @@ BUDGETS: dict[str, dict[str, Any]] = {  # what is cut of the default recipe of r
     "halfcheetah": {"members": 1, "epochs": 2, "halve_every": 1},
 }
 JOB = ("domain", "change", "seed")
-COLUMNS = (*(f"rmse_{agent}" for agent in TEST_AGENTS), "one_step", "seconds")
-AHEAD = 30  # steps under the test policy before the one that is predicted by itself
+COLUMNS = (*(f"rmse_{agent}" for agent in TEST_AGENTS), "seconds")
 CLEAR = 0.2  # share of an error that counts as a difference
 
 
@@ -150,13 +149,11 @@ def measure(log: RowLog, domains: Sequence[str], seeds: Sequence[int]) -> None:
         models, seconds = trained(domain, change, seed)
         test = load_policy(domain, TEST)
         for key in (key for key in keys if not log.get(key)):
-            row: dict[str, float] = {"seconds": seconds, "one_step": 0.0}
+            row: dict[str, float] = {"seconds": seconds}
             for agent in TEST_AGENTS:
                 dynamics = Bound(models[str(key["change"])], agent)
                 error = prediction_error(dynamics, DOMAINS[domain], agent, test, seed=seed)
-                ahead = prediction_error(dynamics, DOMAINS[domain], agent, test, warmup=AHEAD, horizon=1, seed=seed)
                 row[f"rmse_{agent}"] = error.mean_rmse
-                row["one_step"] += ahead.mean_rmse / len(TEST_AGENTS)
             log.add(key, row)
 
 
@@ -173,8 +170,8 @@ def table(rows: Sequence[Mapping[str, str]], domain: str) -> str:
     agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
     lines = [
         f"## {domain}/random-v0\n\n{recipe.epochs} epochs of the recipe's {whole}; members: {recipe.members}.\n",
-        f"| change | seeds | {agents} | one step | 20 % better | 20 % worse | training, CPU s |",
-        f"|---|---|{'---|' * (len(TEST_AGENTS) + 4)}",
+        f"| change | seeds | {agents} | 20 % better | 20 % worse | training, CPU s |",
+        f"|---|---|{'---|' * (len(TEST_AGENTS) + 3)}",
     ]
     for name in (name for change, made_of_it in rows_of(domain).items() for name in (change, *made_of_it)):
         reference = runs.get(f"{UNCHANGED}, polished" if name.endswith(", polished") else UNCHANGED, {})
@@ -183,11 +180,10 @@ def table(rows: Sequence[Mapping[str, str]], domain: str) -> str:
             continue
         now, base = (errors([known[seed] for seed in seeds]) for known in (runs[name], reference))
         cells = " | ".join(" / ".join(f"{error:.4f}" for error in column) for column in now.T)
-        one_step = " / ".join(f"{float(runs[name][seed]['one_step']):.4f}" for seed in seeds)
         better, worse = (now <= (1 - CLEAR) * base).sum(), (now >= (1 + CLEAR) * base).sum()
         seconds = np.mean([float(runs[name][seed]["seconds"]) for seed in seeds])
         lines.append(
-            f"| {name} | {' / '.join(seeds)} | {cells} | {one_step} | {better} of {now.size} | {worse} of {now.size} "
+            f"| {name} | {' / '.join(seeds)} | {cells} | {better} of {now.size} | {worse} of {now.size} "
             f"| {seconds:.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -234,7 +230,9 @@ lasts through the whole recipe was not tried. It has to know the physics.
 On HalfCheetah (one member, two epochs, one seed) the rate does not end near zero, and the last steps averaged take a
 tenth off agent 0, but nothing off the others; the exponential average still remembers the start. A loss over 2 steps
 brings less than as many transitions one step ahead; over 4 steps it is better for agent 2 and worse for agents 0, 3 and
-4. Sines and cosines change nothing. CartPole's loss over 4 steps was not measured at seed 1.
+4. Sines and cosines change nothing. Knowing where the ends of its limbs are, which meet the ground, and how fast they
+move takes a tenth off agent 0 and 5 % off agent 3, adds 17 % to agent 1, and lets rollouts of agent 2 leave the data.
+CartPole's loss over 4 steps was not measured at seed 1.
 
 {tables}"""
 
