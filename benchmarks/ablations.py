@@ -80,9 +80,7 @@ def ends(obs: Tensor) -> Tensor:
 
     for b in range(1, body.nbody):
         at = carried(frames[body.body_parentid[b]], body.body_pos[b])
-        hinge = (
-            body.body_jntadr[b] + body.body_jntnum[b] - 1
-        )  # observed are all positions but the first, and velocities
+        hinge = body.body_jntadr[b] + body.body_jntnum[b] - 1  # behind the torso's slides; position 0 is not observed
         angle, turning = (frames[body.body_parentid[b]][4 + k] + obs[..., k * body.nv + hinge] for k in (0, 1))
         if body.body_parentid[b] == 0:  # slides, too
             at = at[0], at[1] + obs[..., 1], at[2] + obs[..., body.nv], at[3] + obs[..., body.nv + 1]

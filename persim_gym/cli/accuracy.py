@@ -50,7 +50,7 @@ def sensitivity(
     out: Annotated[Path, typer.Option(help="Folder of sensitivity.csv.")] = Path("persim-out/accuracy"),
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
-    """Print what the true dynamics themselves score when they are started a little off; resumable."""
+    """Print what the true dynamics score when started a little off, or set off at every step; resumable."""
     from persim_gym.datasets.recipes import THESIS_DOMAINS
     from persim_gym.experiments.sensitivity import run_sensitivity, sensitivity_table
 
