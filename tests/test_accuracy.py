@@ -1,15 +1,18 @@
 """Errors beside the thesis's: which trainings are run, what their tables say."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import TINY
 
 from persim_gym.cli import app
+from persim_gym.datasets import behaviour
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import RandomPolicy, prediction_error
 from persim_gym.experiments import accuracy
+from persim_gym.experiments import other_test_policies as others
 from persim_gym.experiments.accuracy import (
     CHANGES,
     JOB,
@@ -22,6 +25,7 @@ from persim_gym.experiments.accuracy_report import (
     accuracy_page,
     error_tables,
     explained_tables,
+    other_policies_tables,
     same_data_tables,
     spread_table,
 )
@@ -97,6 +101,62 @@ def test_ablations_of_several_seeds_are_geometric_means_over_those_that_every_ro
     assert "Geometric means over seeds 0, 1." in table
     assert f"| default |{' 0.0200 |' * 5} 6 of 10 | 12 |" in table  # agent 1 alone is below with 0.04
     assert f"| rank 5 |{' 0.0100 |' * 5} 10 of 10 | 12 |" in table
+
+
+def test_errors_under_other_test_policies_have_tables_and_counts_of_their_own():
+    # Table B.3, random: RMSE 1.194, 4.064, 4.070, 1.291, 2.325; R² 0.916, 0.670, 0.812, 0.855, 0.812
+    values = {"rmse_0": "1.1", "rmse_1": "4.0", "rmse_2": "4.1", "rmse_3": "1.3", "rmse_4": "2.4"}
+    values |= {f"r2_{agent}": "0.82" for agent in range(5)}
+    rows = [
+        {"domain": "halfcheetah", "policy": "random", "test_seed": seed, **values, "mean_return": earned}
+        for seed, earned in (("2", "4321.4"), ("1", "4012.3"))
+    ]
+    table = other_policies_tables(rows)
+    first, second = (table.index(f"seed {n}, which earns {earned}") for n, earned in ((1, "4,012"), (2, "4,321")))
+    assert first < second
+    assert "| **1.1000 / 1.194** | **4.0000 / 4.064** | 4.1000 / 4.070 | 1.3000 / 1.291 | 2.4000 / 2.325 |\n" in table
+    assert table.count("RMSE at or below the thesis's: 2 of 5 cells.") == 2
+    assert table.count("Median R² at or above the thesis's: 3 of 5 cells.") == 2
+    assert "## Under other test policies" in accuracy_page([row()], rows)
+    assert "other test policies" not in accuracy_page([row()]) and other_policies_tables([]) == ""
+
+
+def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tmp_path, monkeypatch, place_dataset):
+    place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
+    monkeypatch.setattr(accuracy, "recipe_of", lambda *names: TINY)
+    accuracy.accuracy("cartpole", "random", "default", 0, str(tmp_path / "simulators"))
+    bundled = behaviour.load_policy("cartpole", "test")
+    trained = []
+
+    def train(domain, name, seed, root, progress):
+        assert (domain, name) == ("cartpole", "test")
+        trained.append(seed)
+        layers = tuple((weight * seed, bias) for weight, bias in bundled.layers)
+        return behaviour.save_policy(layers, replace(bundled.card, seed=seed, mean_return=100.0 + seed), root)
+
+    def run_here(function, jobs, log, *, constants, **rest):
+        for job in jobs:
+            if log.get(job) is None:
+                log.add(job, function(**job, **constants))
+        return [log.get(job) for job in jobs]
+
+    monkeypatch.setattr(others, "train_policy", train)
+    monkeypatch.setattr(others, "run_jobs", run_here)
+    rows = others.run_test_policies(["cartpole"], tmp_path, test_seeds=(2, 3))
+    assert trained == [2, 3]
+    assert [(row["policy"], row["test_seed"], row["mean_return"]) for row in rows] == [
+        ("random", "2", "102.0"),
+        ("random", "3", "103.0"),
+    ]
+    assert rows[0]["rmse_0"] != rows[1]["rmse_0"]
+    assert others.run_test_policies(["cartpole"], tmp_path, test_seeds=(2, 3)) == rows and trained == [2, 3]
+
+
+def test_test_policies_need_simulators_and_runs_that_no_logger_is_of(tmp_path):
+    with pytest.raises(ValueError, match="no simulator of halfcheetah .*; run `persim study accuracy --domain half"):
+        others.run_test_policies(["halfcheetah"], tmp_path)
+    with pytest.raises(ValueError, match="logger-2 of cartpole was trained with seed 1 on the same agent"):
+        others.trained_test_policy("cartpole", 1, tmp_path)
 
 
 @pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, changes in CHANGES.items() for name in changes])
@@ -188,7 +248,7 @@ def test_sensitivity_grows_with_the_offset_and_is_on_the_page():
         for when, factor in (("start", 10), ("step", 20)):
             least, most = (row[f"rmse_{agent}"] for row in rows if row["when"] == when)
             assert factor / 5 < most / least < 5 * factor
-    page = accuracy_page([row()], rows)
+    page = accuracy_page([row()], set_off=rows)
     assert "What nearly perfect simulators would score" in page
     assert "| 0.1 % of its spread at the start |" in page and "| 20 % of its change at every step |" in page
     assert "nearly perfect" not in accuracy_page([row()])

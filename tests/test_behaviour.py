@@ -248,7 +248,7 @@ def test_logger_of_the_default_agent_is_not_a_stage_of_the_test_policy(home, mon
 
 
 def load_policy_from(root):
-    return behaviour._read(root / "cartpole" / "logger-1", "cartpole")
+    return behaviour.read_policy(root / "cartpole" / "logger-1", "cartpole")
 
 
 def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):

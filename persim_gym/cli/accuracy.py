@@ -1,4 +1,4 @@
-"""`persim study accuracy` and `sensitivity`: prediction errors beside the thesis's, and what they can be at best."""
+"""`persim study accuracy`, `test-policies` and `sensitivity`: errors beside the thesis's, and their limits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,8 @@ def accuracy(
     from persim_gym.cli.shared import numbers
     from persim_gym.experiments.accuracy import POLICIES, read_rows, run_accuracy
     from persim_gym.experiments.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
-    from persim_gym.experiments.sensitivity import FILE
+    from persim_gym.experiments.other_test_policies import FILE as OTHERS
+    from persim_gym.experiments.sensitivity import FILE as SET_OFF
 
     run_accuracy(
         domain or ["mountaincar", "cartpole"],
@@ -40,8 +41,23 @@ def accuracy(
         if more.strip():
             say(more)
     if page is not None:
-        started_off = read_rows(out / FILE) if (out / FILE).is_file() else []
-        page.write_text(accuracy_page(rows, started_off), encoding="utf-8")
+        others, set_off = (read_rows(out / file) if (out / file).is_file() else [] for file in (OTHERS, SET_OFF))
+        page.write_text(accuracy_page(rows, others, set_off), encoding="utf-8")
+
+
+def test_policies(
+    domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: halfcheetah)")] = None,
+    test_seeds: Annotated[str, typer.Option(help="Seeds of the test policies; 0 is the bundled one's.")] = "1,2",
+    out: Annotated[Path, typer.Option(help="Folder of `persim study accuracy`.")] = Path("persim-out/accuracy"),
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+) -> None:
+    """Train other test policies and print the simulators' errors under them; a HalfCheetah's takes 20 minutes."""
+    from persim_gym.cli.shared import numbers
+    from persim_gym.experiments.accuracy_report import other_policies_tables
+    from persim_gym.experiments.other_test_policies import run_test_policies
+
+    rows = run_test_policies(domain or ["halfcheetah"], out, test_seeds=numbers(test_seeds), workers=workers)
+    say(other_policies_tables(rows))
 
 
 def sensitivity(

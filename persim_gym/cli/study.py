@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.accuracy import accuracy, sensitivity
+from persim_gym.cli.accuracy import accuracy, sensitivity, test_policies
 from persim_gym.cli.policies import compare_training
 from persim_gym.cli.shared import console
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
 app.command()(accuracy)
+app.command()(test_policies)
 app.command()(sensitivity)
 app.command("training")(compare_training)
 

@@ -203,7 +203,7 @@ def load_policy(domain: str, name: str) -> PolicyNetwork:
     folders = _folders(domain, name)
     for folder in folders:
         if (folder / CARD).is_file():
-            return _read(folder, domain)
+            return read_policy(folder, domain)
     raise MissingPolicyError(
         f"policy {name} of {domain} has not been trained; run `persim datasets train-loggers --domain {domain} "
         f"--name {name}` (looked in {', '.join(map(str, folders))})"
@@ -229,7 +229,16 @@ def _folders(domain: str, name: str) -> list[Path]:
     return [root / domain / name for root in (persim_home() / "policies", ASSETS / "policies")]
 
 
-def _read(folder: Path, domain: str) -> PolicyNetwork:
+def read_policy(folder: Path, domain: str) -> PolicyNetwork:
+    """Reads a trained policy's folder.
+
+    Args:
+        folder: Folder of its card and weights.
+        domain: Name of its domain.
+
+    Raises:
+        ValueError: If its weights are not those its card describes, or the card is of another version.
+    """
     stored, tensors = read_folder(folder)
     if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
         raise ValueError(f"{folder / CARD} is of another version ({', '.join(sorted(unknown))}); train it again")

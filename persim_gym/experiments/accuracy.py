@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from persim_gym.datasets import load
-from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.behaviour import TEST, PolicyNetwork, load_policy
 from persim_gym.datasets.recipes import EPSILONS, NAMESPACE, THESIS_DOMAINS
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluate import prediction_error
@@ -16,6 +16,7 @@ from persim_gym.experiments.runs import RowLog, run_jobs
 from persim_gym.files import CARD
 from persim_gym.simulator.card import load_simulator
 from persim_gym.simulator.recipe import THESIS, TrainingRecipe, recipe_for
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.train import train_simulator
 
 DEFAULT, THESIS_RECIPE = "default", "thesis"
@@ -109,6 +110,27 @@ def recipe_of(domain: str, policy: str, variation: str) -> TrainingRecipe:
     return replace(recipe_for(name, DEFAULT, continuous), **changes[variation])
 
 
+def simulator_folder(root: Path, domain: str, policy: str, variation: str, seed: int) -> Path:
+    """Where the simulator of a row is kept, under a folder of simulators."""
+    return root / domain / f"{policy}-v0" / f"{variation.replace(' ', '-')}-{seed}"
+
+
+def errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0) -> dict[str, float]:
+    """Mean RMSE and median R² of each test agent under a test policy, by `COLUMNS`.
+
+    Args:
+        simulator: The simulator.
+        domain: Name of its domain.
+        test: Chooses the actions.
+        seed: Of the initial states.
+    """
+    row: dict[str, float] = {}
+    for agent in TEST_AGENTS:
+        error = prediction_error(simulator.dynamics(agent), DOMAINS[domain], agent, test, seed=seed)
+        row |= {f"rmse_{agent}": error.mean_rmse, f"r2_{agent}": error.median_r2}
+    return row
+
+
 def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
     """Trains one simulator and measures it; runs in a worker process.
 
@@ -122,7 +144,7 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
     Returns:
         Mean RMSE and median R² of each test agent, and the seconds of the training.
     """
-    folder = Path(out) / domain / f"{policy}-v0" / f"{variation.replace(' ', '-')}-{seed}"
+    folder = simulator_folder(Path(out), domain, policy, variation, seed)
     recipe = recipe_of(domain, policy, variation)
     transitions = load(f"{NAMESPACE}/{domain}/{policy}-v0", progress=False)
     known = (folder / CARD).is_file() and load_simulator(str(folder)).card
@@ -139,12 +161,10 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
             progress=False,
         )
     simulator = load_simulator(str(folder))
-    test = load_policy(domain, TEST)
-    row = {"seconds": simulator.card.training_seconds}
-    for agent in TEST_AGENTS:
-        error = prediction_error(simulator.dynamics(agent), DOMAINS[domain], agent, test, seed=seed)
-        row |= {f"rmse_{agent}": error.mean_rmse, f"r2_{agent}": error.median_r2}
-    return row
+    return {
+        **errors(simulator, domain, load_policy(domain, TEST), seed=seed),
+        "seconds": simulator.card.training_seconds,
+    }
 
 
 def run_accuracy(
