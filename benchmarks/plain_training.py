@@ -16,6 +16,7 @@ from persim_gym.simulator.encoders import AgentEncoder, EnsembleMLP
 from persim_gym.simulator.fit import learning_rate
 from persim_gym.simulator.model import FactoredEnsemble
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.walls import stopped
 from persim_gym.transitions import Transitions
 
 AVERAGES = {  # share of training that an average leaves out, and how it weighs the steps behind
@@ -74,6 +75,13 @@ def windows(trajectory: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
     return np.flatnonzero(trajectory[:last] == trajectory[horizon - 1 :])
 
 
+def free_windows(starts: NDArray[np.int64], data: Transitions, walls: Tensor, horizon: int) -> NDArray[np.int64]:
+    """First rows of those windows in which no wall stops anything: no learned change explains what it does."""
+    touched = stopped(walls, torch.from_numpy(data.next_obs)).any(dim=1).numpy()
+    found: NDArray[np.int64] = starts[~touched[starts[:, None] + np.arange(horizon)].any(axis=1)]
+    return found
+
+
 def window_loss(
     model: FactoredEnsemble,
     data: Batchable,
@@ -124,6 +132,8 @@ def train(
     """Trains in place by as many updates as `fit` makes; returns the named averages over its updates."""
     parts = Parts(transitions, seed, len(transitions))
     data, starts = parts.read(model, 0, 0), windows(transitions.trajectory, horizon)
+    if horizon > 1:  # one step is as `fit` takes it, which repeats others in place of those that a wall stopped
+        starts = free_windows(starts, transitions, model.walls, horizon)
     recipe = replace(recipe, epochs=round(recipe.epochs * len(transitions) / len(starts)))  # fewer windows than rows
     steps = len(starts) // recipe.batch
     noise = torch.Generator().manual_seed(seed)

@@ -16,6 +16,7 @@ from persim_gym.envs.mujoco_physics import load_model
 from persim_gym.simulator.data import Parts
 from persim_gym.simulator.fit import _model_for, fit
 from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.walls import no_walls
 from persim_gym.transitions import Transitions
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -58,6 +59,16 @@ def test_windows_never_leave_a_trajectory(cars):
         assert (cars.trajectory[rows] == cars.trajectory[rows[:, :1]]).all()
         assert len(rows) == sum(max(length - horizon + 1, 0) for length in (40, 7, 3, 60))
         np.testing.assert_array_equal(cars.obs[rows[:, 1:]], cars.next_obs[rows[:, :-1]])
+
+
+def test_windows_that_a_wall_stops_in_are_left_out(cars):
+    starts, low = plain_training.windows(cars.trajectory, 3), cars.next_obs[:, 0].min()
+    touched = np.flatnonzero(cars.next_obs[:, 0] == low)
+    walls = no_walls(2)
+    np.testing.assert_array_equal(plain_training.free_windows(starts, cars, walls, 3), starts)
+    walls[0, 0] = torch.tensor([low, 0.0])
+    free = plain_training.free_windows(starts, cars, walls, 3)
+    assert set(starts) - set(free) == {row - k for row in touched for k in range(3)} & set(starts) != set()
 
 
 def test_unchanged_loop_is_that_of_fit(cars):

@@ -87,7 +87,9 @@ def test_the_held_out_error_is_one_for_a_model_that_predicts_the_mean_change(car
 
 def test_the_smallest_rank_within_one_standard_error_of_the_best_is_chosen():
     errors = {10: (0.2, 0.0), 5: (0.105, 0.1), 3: (0.12, 0.1), 20: (0.1, 0.01), 15: (np.nan, 0.0)}
-    assert best_rank({rank: HeldOut(*error) for rank, error in errors.items()}) == 5
+    assert best_rank({rank: HeldOut(*error) for rank, error in errors.items()}) == (5, pytest.approx(0.11))
+    exact = {3: HeldOut(2e-3, 1e-5), 5: HeldOut(3e-4, 1e-5), 10: HeldOut(5e-5, 1e-6)}
+    assert best_rank(exact) == (5, 1e-3)  # a thousandth is enough
     with pytest.raises(ValueError, match="no rank has a finite error.*learning_rate"):
         best_rank({3: HeldOut(np.nan, 0.0)})
 
@@ -109,7 +111,7 @@ def test_the_standard_error_is_that_of_trajectories(cars, car_model):
 
 def test_the_figure_is_a_picture(tmp_path):
     path = rank_figure(
-        {3: (0.5, 0.1), 5: (0.1, 0.02), 10: (0.12, 0.02)}, 5, "mountaincar/tiny-v0", tmp_path / "ranks.png"
+        {3: (0.5, 0.1), 5: (0.1, 0.02), 10: (0.12, 0.02)}, 5, 0.12, "mountaincar/tiny-v0", tmp_path / "ranks.png"
     )
     assert matplotlib.image.imread(path).shape[1] > 400
 

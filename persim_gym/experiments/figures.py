@@ -124,12 +124,13 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, name: str, path: Path) -> Path:
+def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, enough: float, name: str, path: Path) -> Path:
     """Draws the held-out error of each rank, the chosen one marked.
 
     Args:
         errors: Error and its standard error by rank.
         chosen: The rank that is used.
+        enough: The error below which the smallest rank is chosen.
         name: Name of the simulator.
         path: PNG to write; returned.
     """
@@ -137,6 +138,7 @@ def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, name: str, pa
     ax = figure.subplots()
     ranks = [str(rank) for rank in errors]
     ax.errorbar(ranks, [e[0] for e in errors.values()], [e[1] for e in errors.values()], fmt="o-", color="0.1")
+    ax.axhline(enough, color="0.6", linestyle="--", linewidth=1, label="low enough")
     ax.plot([str(chosen)], [errors[chosen][0]], "o", color="#e8590c", markersize=11, label=f"rank {chosen} is used")
     ax.set(xlabel="rank", ylabel="held-out RMSE / std of change", title=name, yscale="log")
     ax.legend(frameon=False)

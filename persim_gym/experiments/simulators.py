@@ -27,6 +27,7 @@ from persim_gym.transitions import Transitions
 
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT = 0.2  # thesis appendix A.1
+RESOLVED = 1e-3  # of a standard deviation of the change: smaller errors say nothing of the dynamics' rank
 REFINED = 4  # rounds of `refine` at most: enough to tell ranks apart, and those of large ranks take long
 
 
@@ -117,11 +118,9 @@ def train_by_name(
             seed=seed,
             device=device,
         )
-        number = best_rank(errors)
-        plot = [
-            rank_figure({rank: tuple(error) for rank, error in errors.items()}, number, name, log.with_suffix(".png")),
-            log,
-        ]
+        number, enough = best_rank(errors)
+        by_rank = {rank: tuple(error) for rank, error in errors.items()}
+        plot = [rank_figure(by_rank, number, enough, name, log.with_suffix(".png")), log]
     written = train_simulator(
         transitions,
         name=name,
@@ -227,8 +226,13 @@ def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
     return HeldOut(rmse, float(spread / (2 * max(rmse, 1e-12))))
 
 
-def best_rank(errors: dict[int, HeldOut]) -> int:
-    """The smallest rank whose error is within one standard error of the smallest.
+def best_rank(errors: dict[int, HeldOut]) -> tuple[int, float]:
+    """The smallest rank whose error is within one standard error of the smallest, or at most `RESOLVED`.
+
+    Where dynamics are learned as exactly as that, more ranks than they have only bring training to the end sooner.
+
+    Returns:
+        The rank, and the error that is enough.
 
     Raises:
         ValueError: If no error is finite.
@@ -237,4 +241,5 @@ def best_rank(errors: dict[int, HeldOut]) -> int:
     if not finite:
         raise ValueError("no rank has a finite error on held-out points; lower the recipe's learning_rate")
     best = min(finite.values(), key=lambda error: error.rmse)
-    return next(rank for rank, error in finite.items() if error.rmse <= best.rmse + best.standard_error)
+    enough = max(best.rmse + best.standard_error, RESOLVED)
+    return next(rank for rank, error in finite.items() if error.rmse <= enough), enough
