@@ -2,8 +2,8 @@
 
 One plain training loop in PyTorch, gradients by autograd, on the project's own model, start, scales, schedule, pull and
 noise, for few epochs; polished only in rows that say so. Averages are taken along the unchanged training. A row of
-`--out` is a model trained and measured by `persim_gym.evaluate.prediction_error` on agents 0-4; rows that are there are
-not made again.
+`--out` is a model trained and measured by `persim_gym.evaluation.prediction.prediction_error` on agents 0-4; rows that
+are there are not made again.
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --seeds 0 1
     python benchmarks/ablations.py --page docs/ablations.md
@@ -26,16 +26,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.datasets import load
-from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.envs.mujoco_physics import load_model
-from persim_gym.evaluate import prediction_error
-from persim_gym.experiments.protocol import TEST_AGENTS
-from persim_gym.experiments.runs import RowLog
-from persim_gym.simulator.fit import _model_for
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.personalize import learned_beliefs, polished
-from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.envs.mujoco.physics import load_model
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.evaluation.published import TEST_AGENTS
+from persim_gym.jobs import RowLog
+from persim_gym.simulator.inference.personalize import polished
+from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.trainer import _model_for
 
 UNCHANGED = "nothing changed"
 TWICE = "twice the batch and the epochs"  # sees as many transitions as a loss over 2 steps, in as many updates
@@ -133,7 +134,7 @@ def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnse
     models = train(model, transitions, recipe, HORIZONS.get(change, 1), AVERAGES if change == UNCHANGED else (), seed)
     seconds = time.process_time() - started
     if features is None:
-        models[f"{change}, polished"] = polished(model, learned_beliefs(model, transitions, seed))
+        models[f"{change}, polished"] = polished(model, factor_posterior(model, transitions, seed))
     return {change: model.eval(), **models}, seconds
 
 
@@ -145,7 +146,7 @@ def measure(log: RowLog, domains: Sequence[str], seeds: Sequence[int]) -> None:
         if all(log.get(key) for key in keys):
             continue
         models, seconds = trained(domain, change, seed)
-        test = load_policy(domain, TEST)
+        test = load_behavior_policy(domain, TEST)
         for key in (key for key in keys if not log.get(key)):
             row: dict[str, float] = {"seconds": seconds}
             for agent in TEST_AGENTS:

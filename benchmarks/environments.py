@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv
 
 import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
-from persim_gym.envs.mujoco_physics import thread_count
+from persim_gym.envs.mujoco.physics import thread_count
 
 CLASSIC = ("mountaincar", "cartpole", "pendulum")
 ROBOTS = ("halfcheetah", "hopper", "walker2d", "ant", "slimhumanoid")

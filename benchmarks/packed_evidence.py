@@ -3,9 +3,9 @@
     python benchmarks/packed_evidence.py SIMULATOR …
 
 The evidence of a simulator's own data is gathered anew in float64, and kept in two ways: sums rounded to float32, and
-packed as files hold them (`PackedEvidence`). Shifts of posterior means are in posterior standard deviations, variances
-relative to the exact ones, both along the worst direction of an agent's member; RMSE is that of open-loop episodes
-under the test policy, mean over agents 0-4, whose factors are posterior means.
+packed as files hold them (`PackedStatistics`). Shifts of posterior means are in posterior standard deviations,
+variances relative to the exact ones, both along the worst direction of an agent's member; RMSE is that of open-loop
+episodes under the test policy, mean over agents 0-4, whose factors are posterior means.
 """
 
 import sys
@@ -17,25 +17,27 @@ import torch
 from torch import Tensor
 
 from persim_gym.datasets import load
-from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import prediction_error
-from persim_gym.simulator.beliefs import FactorPosterior
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.evidence import Evidence, PackedEvidence
-from persim_gym.simulator.personalize import learned_beliefs, polished
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.inference.personalize import polished
+from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics, SufficientStatistics
+from persim_gym.simulator.registry import load_simulator
 
 COMPARED = 100  # agents whose posteriors are compared
 TESTED, EPISODES = 5, 20  # agents and episodes of the prediction error
 
 
-def rounded(evidence: Evidence) -> Evidence:
+def rounded(evidence: SufficientStatistics) -> SufficientStatistics:
     """Sums in float32, as double."""
     singles = {name: getattr(evidence, name).float().double() for name in ("information", "vector")}
     return replace(evidence, **singles)
 
 
-def nbytes(evidence: Evidence | PackedEvidence) -> int:
+def nbytes(evidence: SufficientStatistics | PackedStatistics) -> int:
     return sum(x.nbytes for x in vars(evidence).values())
 
 
@@ -55,11 +57,11 @@ def differences(exact: FactorPosterior, kept: FactorPosterior, agents: range) ->
 def compare(name: str) -> None:
     """Prints one row a way of keeping the evidence."""
     simulator = load_simulator(name)
-    domain, policy = DOMAINS[simulator.card.domain], load_policy(simulator.card.domain, TEST)
-    exact = learned_beliefs(simulator.model, load(simulator.card.dataset, progress=False))
-    assert isinstance(exact.evidence, Evidence)
+    domain, policy = DOMAINS[simulator.card.domain], load_behavior_policy(simulator.card.domain, TEST)
+    exact = factor_posterior(simulator.model, load(simulator.card.dataset, progress=False))
+    assert isinstance(exact.evidence, SufficientStatistics)
     started = time.perf_counter()
-    packed = PackedEvidence.pack(exact.evidence)
+    packed = PackedStatistics.pack(exact.evidence)
     took = time.perf_counter() - started
     agents = range(0, exact.n_agents, max(1, exact.n_agents // COMPARED))
     ways = {
@@ -72,10 +74,13 @@ def compare(name: str) -> None:
         shift, change = differences(exact, kept, agents)
         model = polished(simulator.model, kept)
         rmse = np.mean(
-            [prediction_error(model.dynamics(a), domain, a, policy, episodes=EPISODES).mean_rmse for a in range(TESTED)]
+            [
+                prediction_error(bind_agent(model, a), domain, a, policy, episodes=EPISODES).mean_rmse
+                for a in range(TESTED)
+            ]
         )
         print(
-            f"| {simulator.card.name}, rank {simulator.model.shape.rank} | {label} | {size / 1e6:.2f} | "
+            f"| {simulator.card.name}, rank {simulator.model.config.rank} | {label} | {size / 1e6:.2f} | "
             f"{shift.max():.1e} ({shift.median():.1e}) | {change.max():.1e} ({change.median():.1e}) | {rmse:.5f} |",
             flush=True,
         )

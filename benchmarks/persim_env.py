@@ -31,17 +31,18 @@ from torchrl.envs import EnvBase
 import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.spaces import random_actions
-from persim_gym.simulator.card import find_simulator, save_simulator
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import find_simulator, save_simulator
 
 MEMBERS = 5
 CLOCK = time.perf_counter
-CHEETAH = ModelShape(  # layers of thesis appendix A.1; the speed does not depend on the weights
+CHEETAH = ModelConfig(  # layers of thesis appendix A.1; the speed does not depend on the weights
     n_agents=5, obs_dim=18, n_actions=0, action_dim=6, rank=15, state_layers=(256,) * 4, action_layers=(256, 256)
 )
 
 
-def layers(shape: ModelShape) -> list[int]:
+def layers(shape: ModelConfig) -> list[int]:
     """Sizes of the peers' layers, inputs first."""
     return [shape.obs_dim + max(shape.action_dim, 1), *shape.state_layers, shape.obs_dim]
 
@@ -49,7 +50,7 @@ def layers(shape: ModelShape) -> list[int]:
 class TorchEnsemble(torch.nn.Module):
     """An ensemble of perceptrons in batched matrix products; [B, D] and actions to the mean next observation."""
 
-    def __init__(self, shape: ModelShape, rows_first: bool) -> None:
+    def __init__(self, shape: ModelConfig, rows_first: bool) -> None:
         super().__init__()
         self.rows_first = rows_first
         self.activate = torch.nn.functional.silu if shape.activation == "silu" else torch.relu
@@ -166,17 +167,17 @@ def batched(name: str, simulator: str, rows: int, rounds: int, calls: int) -> No
     obs = torch.from_numpy(env.unwrapped._observation())
     steps: dict[str, Callable[[int], object]] = {"PersimEnv": lambda i: env.step(actions[i % 16])}
     for title, world in (
-        ("torch MLP, rows first", TorchEnsemble(model.shape, True)),
-        ("torch MLP, features first", TorchEnsemble(model.shape, False)),
+        ("torch MLP, rows first", TorchEnsemble(model.config, True)),
+        ("torch MLP, features first", TorchEnsemble(model.config, False)),
         ("torch factored", factored(model)),
     ):
         step = torch_step(world, name, obs)
         steps[title] = lambda i, step=step: step(moved[i % 16])
-    rl = TorchRLEnv(name, TorchEnsemble(model.shape, True), rows, obs)
+    rl = TorchRLEnv(name, TorchEnsemble(model.config, True), rows, obs)
     held = rl.reset()
     steps["TorchRL env.step"] = lambda i: rl.step(held.set("action", moved[i % 16]))
     peers = [title for title in steps if title != "PersimEnv"]
-    different = min(50, model.shape.n_agents)
+    different = min(50, model.config.n_agents)
     agents = [i % different for i in range(rows)]
     mixed = gym.make_vec("PersimEnv-v0", num_envs=rows, agents=agents, simulator=simulator)
     mixed.reset(seed=0)
@@ -195,7 +196,7 @@ def batched(name: str, simulator: str, rows: int, rounds: int, calls: int) -> No
     per_call[title] = rows if name == "cartpole" else 16
     speeds = measure(steps, {t: calls for t in steps}, rounds)
     report(
-        f"{domain.title}: {rows} rows, {model.shape.state_layers} hidden units", speeds, per_call, "model steps", peers
+        f"{domain.title}: {rows} rows, {model.config.state_layers} hidden units", speeds, per_call, "model steps", peers
     )
 
 
@@ -204,7 +205,7 @@ def single(simulator: str, rounds: int) -> None:
     env = gym.make("PersimEnv-v0", agent=0, simulator=simulator).unwrapped
     name = env.domain.name
     env.reset(seed=0)
-    shape = env.simulator.model.shape
+    shape = env.simulator.model.config
     actions = np.random.default_rng(0).integers(shape.n_actions, size=16)
     obs = torch.from_numpy(env.reset(seed=0)[0])[None]
     moved = [torch.tensor([a]) for a in actions]

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import torch
 
-from persim_gym.simulator.beliefs import FactorPosterior
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.personalize import gather_evidence
+from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.regression import gather_statistics
+from persim_gym.simulator.registry import load_simulator
 from persim_gym.transitions import Transitions
 
 
@@ -38,7 +38,7 @@ def milliseconds(call, repeats: int) -> float:
 def main(name: str) -> None:
     torch.set_num_threads(1)
     simulator = load_simulator(name)
-    shape, prior = simulator.model.shape, simulator.known_beliefs().prior
+    shape, prior = simulator.model.config, simulator.known_beliefs().prior
     prior.precision, prior.component_precision  # noqa: B018  computed once, kept
     one = random_transitions(shape, 1, 1)
     online = simulator.online()
@@ -54,7 +54,7 @@ def main(name: str) -> None:
     for agents, each in ((1, 20), (1, 1000), (500, 100)):
         data = random_transitions(shape, agents, each)
         took = milliseconds(
-            lambda d=data: FactorPosterior(prior, gather_evidence(simulator.model, prior.noise, d)).mean, 5
+            lambda d=data: FactorPosterior(prior, gather_statistics(simulator.model, prior.noise, d)).mean, 5
         )
         print(f"{agents:4d} new agents, {each:4d} transitions each {took:8.1f} ms")
 

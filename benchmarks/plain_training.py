@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from tqdm import tqdm
 
-from persim_gym.simulator.data import SMALLEST_STD, Batchable, Parts
-from persim_gym.simulator.encoders import AgentEncoder, EnsembleMLP
-from persim_gym.simulator.fit import learning_rate
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.walls import stopped
+from persim_gym.simulator.model.encoders import AgentEncoder, EnsembleMLP
+from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
+from persim_gym.simulator.model.walls import stopped
+from persim_gym.simulator.training.batches import Batchable, Parts
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import learning_rate
 from persim_gym.transitions import Transitions
 
 AVERAGES = {  # share of training that an average leaves out, and how it weighs the steps behind
@@ -35,7 +35,7 @@ class Featured(nn.Module):
     def __init__(self, model: FactoredEnsemble, recipe: TrainingRecipe, features: Features, obs: Tensor, seed: int):
         """Draws the weights; features of the logged observations, [K, D], give the scales where the recipe scales."""
         super().__init__()
-        s, logged = model.shape, features(obs.double())
+        s, logged = model.config, features(obs.double())
         sizes = (s.obs_dim + logged.shape[-1], *s.state_layers, s.out_dim * s.rank)
         self.mlp = EnsembleMLP(s.members, sizes, s.activation, torch.Generator().manual_seed(seed))
         self.features, self.unit, self.origin = features, model.obs_std.clone(), model.obs_mean.clone()
@@ -59,7 +59,7 @@ class Bound:
     @property
     def members(self) -> int:
         """Ensemble size M."""
-        return self.model.shape.members
+        return self.model.config.members
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float32]:

@@ -16,22 +16,25 @@ import numpy as np
 import torch
 
 from persim_gym.envs import DOMAINS
-from persim_gym.experiments.intervals import mean_interval
-from persim_gym.planning import CEM, MPCPolicy, Objective, RandomShooting, rollout_returns
-from persim_gym.planning.rollout import best_first
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import VNNI, byte_products
-from persim_gym.simulator.model import AgentDynamics, FactoredEnsemble, ModelShape
+from persim_gym.evaluation.intervals import mean_interval
+from persim_gym.planning import CEM, MPC, Objective, RandomShooting, rollout_returns
+from persim_gym.planning.scoring import best_first
+from persim_gym.simulator.dynamics.agent import AgentDynamics
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.kernels.dense import VNNI, byte_products
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
 from persim_gym.task import Task, never
 
-SMALL = ModelShape(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
-LARGE = ModelShape(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
+SMALL = ModelConfig(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
+LARGE = ModelConfig(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
 PARTS = ("a", "b", "growth", "ends", "true", "agreement")
 FORWARD = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
 
 
-def bound(shape: ModelShape) -> AgentDynamics:
-    return FactoredEnsemble(shape).requires_grad_(False).dynamics(3)
+def bound(shape: ModelConfig) -> AgentDynamics:
+    return bind_agent(FactoredEnsemble(shape).requires_grad_(False), 3)
 
 
 def measure(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -53,7 +56,7 @@ def matrix_peak(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / min(measure({"product": lambda: product(a, b)}, 1)["product"] for _ in range(20))
 
 
-def operations(shape: ModelShape, rollouts: int) -> float:
+def operations(shape: ModelConfig, rollouts: int) -> float:
     """Arithmetic operations of PerSim's network in so many steps of candidates and members."""
     head = shape.obs_dim if shape.n_actions else shape.obs_dim * shape.rank
     layers = [(shape.obs_dim, *shape.state_layers, head)]
@@ -65,7 +68,7 @@ def operations(shape: ModelShape, rollouts: int) -> float:
 class PlainEnsemble(torch.nn.Module):
     """What a user of the peers writes: an ensemble of multilayer perceptrons; rows hold every member's observation."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelConfig) -> None:
         """Draws weights for models of this shape."""
         super().__init__()
         self.members, self.size = shape.members, shape.obs_dim
@@ -88,7 +91,7 @@ class PlainEnsemble(torch.nn.Module):
         return rows.unflatten(-1, (self.members, self.size))[..., 0].mean(-1)
 
 
-def mppi_peer(shape: ModelShape, candidates: int, horizon: int, iterations: int) -> Callable[[], object]:
+def mppi_peer(shape: ModelConfig, candidates: int, horizon: int, iterations: int) -> Callable[[], object]:
     from pytorch_mppi import MPPI
 
     model, actions = PlainEnsemble(shape), shape.action_dim or 1
@@ -112,7 +115,7 @@ def mppi_peer(shape: ModelShape, candidates: int, horizon: int, iterations: int)
 
 
 def torchrl_peer(
-    shape: ModelShape, candidates: int, horizon: int, iterations: int, elites: int
+    shape: ModelConfig, candidates: int, horizon: int, iterations: int, elites: int
 ) -> Callable[[], object]:
     from tensordict import TensorDict
     from tensordict.nn import TensorDictModule
@@ -151,14 +154,14 @@ def torchrl_peer(
     return torch.no_grad()(lambda: planner(start.clone()))
 
 
-def ours(shape: ModelShape, planner: RandomShooting | CEM, rows: int = 1) -> Callable[[], object]:
+def ours(shape: ModelConfig, planner: RandomShooting | CEM, rows: int = 1) -> Callable[[], object]:
     space = DOMAINS["cartpole" if shape.n_actions else "halfcheetah"].action_space
-    policy = MPCPolicy(bound(shape), FORWARD, space, planner=planner)
+    policy = MPC(bound(shape), FORWARD, space, planner=planner)
     obs = np.zeros((rows, shape.obs_dim), dtype=np.float32)
     return lambda: policy.predict(obs)
 
 
-def case(title: str, shape: ModelShape, planner: RandomShooting | CEM, rounds: int) -> None:
+def case(title: str, shape: ModelConfig, planner: RandomShooting | CEM, rounds: int) -> None:
     """One row a planner: milliseconds, ratio to the best peer, share of the matrix-product peaks."""
     iterations = getattr(planner, "iterations", 1)
     sizes = (planner.candidates, planner.horizon, iterations)
@@ -186,7 +189,7 @@ def growth(rounds: int) -> None:
     for name, values in (("C", (500, 1000, 2000, 4000)), ("H", (25, 50, 100, 200)), ("M", (2, 5, 10, 20))):
         for value in values:
             c, h, m = (value if name == one else usual for one, usual in (("C", 1000), ("H", 50), ("M", 5)))
-            shape = ModelShape(10, 4, 2, 0, 5, m, (256,))
+            shape = ModelConfig(10, 4, 2, 0, 5, m, (256,))
             seconds = measure({"": ours(shape, RandomShooting(c, h))}, rounds)[""]
             print(f"  {name} = {value:4d}  {seconds * 1e3:7.1f} ms  {seconds * 1e6 / (c * h * m / 1e3):5.0f}")
     print("\n20 episodes")
@@ -229,11 +232,11 @@ def true_robot(rounds: int) -> None:
     from mujoco.rollout import Rollout
 
     from persim_gym.envs.half_cheetah import ROBOT
-    from persim_gym.envs.mujoco_physics import load_model, thread_count
+    from persim_gym.envs.mujoco.physics import load_model, thread_count
 
     domain, threads = DOMAINS["halfcheetah"], thread_count()
     planner = CEM(iterations=1)
-    policy = MPCPolicy(domain.dynamics(4), domain.task, domain.action_space, planner=planner)
+    policy = MPC(domain.dynamics(4), domain.task, domain.action_space, planner=planner)
     obs = domain.observe(domain.initial_state(np.random.default_rng(0), 1))
     model = load_model(ROBOT.xml)
     datas = [mujoco.MjData(model) for _ in range(threads)]
@@ -285,7 +288,7 @@ def agreement(name: str, agents: range, decisions: int) -> None:
     simulator = load_simulator(name)
     domain = DOMAINS[simulator.card.domain]
     objective, space = Objective(domain.peak_bonus), domain.action_space
-    planner = RandomShooting() if simulator.model.shape.n_actions else CEM()
+    planner = RandomShooting() if simulator.model.config.n_actions else CEM()
     elites = getattr(planner, "elites", 20)
     overlaps, earned = [], []
     for agent in agents:
@@ -310,7 +313,7 @@ def agreement(name: str, agents: range, decisions: int) -> None:
                 populations = plain.populations(planner.iterations)
             else:
                 size = (planner.candidates, planner.horizon)
-                populations = [np.random.default_rng([agent, t]).integers(simulator.model.shape.n_actions, size=size)]
+                populations = [np.random.default_rng([agent, t]).integers(simulator.model.config.n_actions, size=size)]
             best = [
                 [set(best_first(rollout_returns(d, domain.task, obs, a, objective), elites)) for d in (plain, fused)]
                 for a in populations
@@ -347,11 +350,11 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     if "a" in arguments.what:
         for activation in ("relu", "silu"):
-            shape = ModelShape(10, 4, 2, 0, 5, 5, (256,), (), activation)
+            shape = ModelConfig(10, 4, 2, 0, 5, 5, (256,), (), activation)
             case(f"case A, {activation}: 1000 x 50 x 5 members", shape, RandomShooting(), arguments.rounds)
     if "b" in arguments.what:
         for activation in ("relu", "silu"):
-            shape = ModelShape(10, 18, 0, 6, 15, 5, (256,) * 4, (256, 256), activation)
+            shape = ModelConfig(10, 18, 0, 6, 15, 5, (256,) * 4, (256, 256), activation)
             title = f"case B, {activation}: 200 x 30 x 5 members x 5 iterations"
             case(title, shape, CEM(iterations=5), max(3, arguments.rounds // 4))
     if "growth" in arguments.what:

@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py
 
-One epoch of `fit` for N = 500 and N = 100,000 agents with the same number of transitions in all, from memory and from
-disk (Linux). CPU seconds of one thread, so that a busy machine changes little; every case is a process of its own,
-whose peak memory is counted above what imports and compiled code take. Times include scaling, shuffling, reading and
-the updates that rows without a gradient get at the end of each part; the best of `--repeats` runs counts.
+One epoch of `fit_ensemble` for N = 500 and N = 100,000 agents with the same number of transitions in all, from memory
+and from disk (Linux). CPU seconds of one thread, so that a busy machine changes little; every case is a process of its
+own, whose peak memory is counted above what imports and compiled code take. Times include scaling, shuffling, reading
+and the updates that rows without a gradient get at the end of each part; the best of `--repeats` runs counts.
 """
 
 import argparse
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.compiled import CompiledTraining
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import FactoredEnsemble, ModelShape
-from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
-from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.transition_file import TransitionFile, write_transitions
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
 
 AGENTS = (500, 100_000)
@@ -72,14 +73,14 @@ def case(domain: str, folder: Path, where: str) -> dict[str, float]:
     torch.set_num_threads(1)
     recipe, transitions = CASES[domain]
     n_actions = 2 if domain == "cartpole" else 0
-    file = TransitionFile(folder)
+    file = TransitionStore(folder)
     warm = file.sample(1)
-    fit(warm, replace(recipe, batch=16), n_actions=n_actions, progress=False)  # compiles
+    fit_ensemble(warm, replace(recipe, batch=16), n_actions=n_actions, progress=False)  # compiles
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = memory("VmHWM")
     data = file.sample(10**9) if where == "memory" else file
     start = time.process_time()
-    fit(data, recipe, n_actions=n_actions, part_rows=1_000_000, progress=False)
+    fit_ensemble(data, recipe, n_actions=n_actions, part_rows=1_000_000, progress=False)
     seconds = time.process_time() - start
     peak = memory("VmHWM") - before
     return {"us": 1e6 * seconds / (transitions * recipe.members), "bytes": peak / transitions}
@@ -109,17 +110,17 @@ def steps_only(domain: str, agents: int, rows: int, steps: int) -> float:
     recipe = replace(CASES[domain][0], members=1)
     d, n_actions, a = (4, 2, 0) if domain == "cartpole" else (18, 0, 6)
     layers = () if n_actions else recipe.action_layers
-    shape = ModelShape(agents, d, n_actions, a, recipe.rank, 1, recipe.state_layers, layers, recipe.activation)
+    shape = ModelConfig(agents, d, n_actions, a, recipe.rank, 1, recipe.state_layers, layers, recipe.activation)
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(rows, 2 * d + max(a, 1))).astype(np.float32)
     action = rng.integers(2, size=rows) if n_actions else noise[:, 2 * d :]
     data = np.arange(rows) * agents // rows, noise[:, :d], action, noise[:, d : 2 * d]
     model = FactoredEnsemble(shape)
-    engine: CompiledTraining | TensorTraining
+    engine: NumbaEngine | TorchEngine
     if n_actions:
-        engine = CompiledTraining(model, *data, 0.003)
+        engine = NumbaEngine(model, *data, 0.003)
     else:
-        engine = TensorTraining(model, *map(torch.from_numpy, data), 0.0, recipe.batch)
+        engine = TorchEngine(model, *map(torch.from_numpy, data), 0.0, recipe.batch)
     order = rng.permutation(rows)[None]
     engine.epoch(order, np.full(3, 1e-3), recipe.batch)  # compiles
     start = time.process_time()

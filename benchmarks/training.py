@@ -1,4 +1,4 @@
-"""Training throughput: member-samples a second of `fit` beside a plain loop, one member after the other.
+"""Training throughput: member-samples a second of `fit_ensemble` beside a plain loop, one member after the other.
 
 The plain loop is the way of the published code: a Dataset of single transitions with agents and discrete actions as
 one-hot vectors, a DataLoader, one network and one optimiser a member; on one thread or all, whichever is faster. The
@@ -25,14 +25,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from persim_gym.datasets import load
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.recipe import THESIS, TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import THESIS, TrainingRecipe, recipe_for
+from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transitions import Transitions
 
 GOALS = {"mountaincar": 100.0, "cartpole": 100.0, "halfcheetah": 5.0}
 PLAIN_SAMPLES = 20_000  # transitions that the plain loop is timed on
 EPOCHS = {"mountaincar": 6, "cartpole": 100, "halfcheetah": 1}
-LARGE = 100_000  # transitions of HalfCheetah that `fit` is timed on
+LARGE = 100_000  # transitions of HalfCheetah that `fit_ensemble` is timed on
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
@@ -107,11 +107,11 @@ def plain_loop(transitions: Transitions, n_actions: int, recipe: TrainingRecipe,
 
 
 def ours(transitions: Transitions, n_actions: int, recipe: TrainingRecipe) -> float:
-    """Member-samples a second of `fit`; compiling, which happens once an installation, is not counted."""
+    """Member-samples a second of `fit_ensemble`; compiling, which happens once an installation, is not counted."""
     few = transitions.select(np.arange(len(transitions)) < 2 * recipe.batch)
-    fit(few, replace(recipe, epochs=1), n_actions=n_actions, progress=False)
+    fit_ensemble(few, replace(recipe, epochs=1), n_actions=n_actions, progress=False)
     started = time.perf_counter()
-    fit(transitions, recipe, n_actions=n_actions, progress=False)
+    fit_ensemble(transitions, recipe, n_actions=n_actions, progress=False)
     seen = len(transitions) // recipe.batch * recipe.batch * recipe.epochs * recipe.members
     return seen / (time.perf_counter() - started)
 

@@ -7,9 +7,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from persim_gym.conditional import AgentObservation, AgentVecEnv, latent_factors
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator import load_simulator
+from persim_gym.wrappers import AgentObservation, AgentVecEnv, latent_factors
 
 
 def main(arguments: argparse.Namespace) -> dict[int, float]:

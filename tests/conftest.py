@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.recipes import recipe_of
+from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.card import save_simulator
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.recipe import TrainingRecipe
+from persim_gym.simulator.registry import save_simulator
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transitions import Transitions
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"
@@ -51,7 +51,7 @@ def place_dataset(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("MINARI_DATASETS_PATH", str(built[dataset_id]))
                 patch.setenv("PERSIM_HOME", str(built[dataset_id] / "no policies but bundled ones"))
-                build(recipe_of(dataset_id), progress=False)
+                build(dataset_spec(dataset_id), progress=False)
         shutil.copytree(built[dataset_id], folder, dirs_exist_ok=True)
 
     return place
@@ -111,7 +111,7 @@ def pushes() -> Transitions:
 def car_model(cars):
     """A MountainCar simulator of six agents and three members, hardly trained."""
     space = DOMAINS["mountaincar"].observation_space
-    return fit(cars, TINY, n_actions=3, bounds=(space.low, space.high), progress=False)
+    return fit_ensemble(cars, TINY, n_actions=3, bounds=(space.low, space.high), progress=False)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def save_robot(tmp_path_factory):
         )  # fmt: skip
         space = domain.observation_space
         bounds = (space.low, space.high) if domain.clips else None
-        model = fit(data, recipe, bounds=bounds, progress=False)
+        model = fit_ensemble(data, recipe, bounds=bounds, progress=False)
         made[name] = save_simulator(
             model, name=f"{name}/tiny-v0", domain=name, dataset=data.source, dataset_hash=data.content_hash(),
             transitions=len(data), recipe_name="tiny", recipe=recipe.to_json(), seed=0, training_seconds=1.0,

@@ -8,19 +8,16 @@ import pytest
 from conftest import TINY
 
 from persim_gym.cli import app
-from persim_gym.datasets import behaviour
+from persim_gym.datasets.behavior import policies as behaviour
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import RandomPolicy, prediction_error
-from persim_gym.experiments import accuracy
-from persim_gym.experiments import other_test_policies as others
-from persim_gym.experiments.accuracy import (
-    CHANGES,
-    JOB,
-    read_rows,
-    recipe_of,
-    run_accuracy,
-)
-from persim_gym.experiments.accuracy_report import (
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.evaluation.returns import RandomPolicy
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training.recipe import recipe_for
+from persim_gym.studies import accuracy
+from persim_gym.studies import test_policies as others
+from persim_gym.studies.accuracy import ACCURACY_JOB, CHANGES, read_rows, run_accuracy, varied_recipe
+from persim_gym.studies.accuracy_report import (
     ablation_tables,
     accuracy_page,
     error_tables,
@@ -29,9 +26,7 @@ from persim_gym.experiments.accuracy_report import (
     same_data_tables,
     spread_table,
 )
-from persim_gym.experiments.sensitivity import OFFSETS, SetOff, sensitivity
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.recipe import recipe_for
+from persim_gym.studies.sensitivity import OFFSETS, SetOff, sensitivity
 
 
 def row(
@@ -123,16 +118,16 @@ def test_errors_under_other_test_policies_have_tables_and_counts_of_their_own():
 
 def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tmp_path, monkeypatch, place_dataset):
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
-    monkeypatch.setattr(accuracy, "recipe_of", lambda *names: TINY)
+    monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
     accuracy.accuracy("cartpole", "random", "default", 0, str(tmp_path / "simulators"))
-    bundled = behaviour.load_policy("cartpole", "test")
+    bundled = behaviour.load_behavior_policy("cartpole", "test")
     trained = []
 
     def train(domain, name, seed, root, progress):
         assert (domain, name) == ("cartpole", "test")
         trained.append(seed)
         layers = tuple((weight * seed, bias) for weight, bias in bundled.layers)
-        return behaviour.save_policy(layers, replace(bundled.card, seed=seed, mean_return=100.0 + seed), root)
+        return behaviour.save_behavior_policy(layers, replace(bundled.card, seed=seed, mean_return=100.0 + seed), root)
 
     def run_here(function, jobs, log, *, constants, **rest):
         for job in jobs:
@@ -140,7 +135,7 @@ def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tm
                 log.add(job, function(**job, **constants))
         return [log.get(job) for job in jobs]
 
-    monkeypatch.setattr(others, "train_policy", train)
+    monkeypatch.setattr(others, "train_behavior_policy", train)
     monkeypatch.setattr(others, "run_jobs", run_here)
     rows = others.run_test_policies(["cartpole"], tmp_path, test_seeds=(2, 3))
     assert trained == [2, 3]
@@ -163,12 +158,12 @@ def test_test_policies_need_simulators_and_runs_that_no_logger_is_of(tmp_path):
 def test_every_change_changes_the_default_recipe(dataset, name):
     domain, policy = dataset
     default = recipe_for(f"{domain}/{policy}-v0", continuous=domain == "halfcheetah")
-    assert recipe_of(domain, policy, name) != default == recipe_of(domain, policy, "default")
+    assert varied_recipe(domain, policy, name) != default == varied_recipe(domain, policy, "default")
 
 
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no variation 'more' of cartpole/random-v0; known: default, thesis, ReLU"):
-        recipe_of("cartpole", "random", "more")
+        varied_recipe("cartpole", "random", "more")
     with pytest.raises(ValueError, match="the thesis has no errors of pendulum/random"):
         run_accuracy(["pendulum"], ["random"], tmp_path)
     with pytest.raises(ValueError, match="run `persim study accuracy` first"):
@@ -177,13 +172,13 @@ def test_unknown_names_are_refused(tmp_path):
 
 def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path, monkeypatch, place_dataset):
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
-    monkeypatch.setattr(accuracy, "recipe_of", lambda *names: TINY)
+    monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
     job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "out": str(tmp_path)}
     first = accuracy.accuracy(**job)
     folder = tmp_path / "cartpole" / "random-v0" / "two-words-1"
     card = load_simulator(str(folder)).card
     assert (card.recipe_name, card.seed, card.training_seconds) == ("two words", 1, first["seconds"])
-    assert {name for name in first if name != "seconds"} == set(accuracy.COLUMNS)
+    assert {name for name in first if name != "seconds"} == set(accuracy.ACCURACY_COLUMNS)
     monkeypatch.setattr(accuracy, "train_simulator", None)  # must not be called again
     assert accuracy.accuracy(**job) == first
 
@@ -192,7 +187,7 @@ def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     def measure(domain, policy, variation, seed, out):
-        return {column: 0.001 for column in accuracy.COLUMNS} | {"seconds": 1.0}
+        return {column: 0.001 for column in accuracy.ACCURACY_COLUMNS} | {"seconds": 1.0}
 
     def run_here(function, jobs, log, *, constants, **rest):
         for job in jobs:
@@ -205,8 +200,8 @@ def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
     words = ["study", "accuracy", "--domain", "cartpole", "--out", str(tmp_path), "--page", str(page)]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0 and "Table B.2" in done.stdout
-    assert [tuple(r[k] for k in JOB) for r in read_rows(tmp_path / "accuracy.csv")] == [
-        ("cartpole", policy, "default", "0") for policy in accuracy.POLICIES
+    assert [tuple(r[k] for k in ACCURACY_JOB) for r in read_rows(tmp_path / "accuracy.csv")] == [
+        ("cartpole", policy, "default", "0") for policy in accuracy.LOGGING_POLICIES
     ]
     assert "0.0010 / 0.014" in page.read_text(encoding="utf-8")
 

@@ -11,25 +11,26 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from persim_gym import files
-from persim_gym.datasets import behaviour, train_loggers
-from persim_gym.datasets.behaviour import (
+from persim_gym import storage as files
+from persim_gym.datasets.behavior import policies as behaviour
+from persim_gym.datasets.behavior import train as train_loggers
+from persim_gym.datasets.behavior.configs import BEHAVIOR_CONFIGS, BehaviorConfig, in_band
+from persim_gym.datasets.behavior.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
+from persim_gym.datasets.behavior.policies import (
     MissingPolicyError,
     PolicyCard,
     PolicyNetwork,
     closest_logger,
-    load_policy,
+    load_behavior_policy,
     policy_covariates,
     policy_names,
-    save_policy,
+    save_behavior_policy,
     with_random_actions,
 )
-from persim_gym.datasets.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
-from persim_gym.datasets.logger_recipes import RECIPES, Recipe, in_band
-from persim_gym.datasets.train_loggers import train_policy
+from persim_gym.datasets.behavior.train import train_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import episode_returns
-from persim_gym.home import ASSETS
+from persim_gym.evaluation.returns import episode_returns
+from persim_gym.paths import ASSETS
 
 BUNDLED = sorted((p.parent.parent.name, p.parent.name) for p in ASSETS.glob("policies/*/*/card.json"))
 
@@ -45,7 +46,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("domain", "name"), BUNDLED)
 def test_bundled_policy_earns_what_its_card_says(domain, name):
-    policy = load_policy(domain, name)
+    policy = load_behavior_policy(domain, name)
     card = policy.card
     assert (card.domain, card.name) == (domain, name)
     assert card.covariates == policy_covariates(domain, name)
@@ -131,9 +132,9 @@ def _card(name="test"):
 
 def test_saved_policy_loads_with_the_same_weights_and_goes_before_the_bundled_one(home):
     for _ in range(2):  # the second replaces the first
-        folder = save_policy(_network().layers, _card())
+        folder = save_behavior_policy(_network().layers, _card())
     assert sorted(p.name for p in folder.parent.iterdir()) == ["test"]
-    loaded = load_policy("cartpole", "test")
+    loaded = load_behavior_policy("cartpole", "test")
     for mine, theirs in zip(_network().layers, loaded.layers, strict=True):
         np.testing.assert_array_equal(mine[0], theirs[0])
         np.testing.assert_array_equal(mine[1], theirs[1])
@@ -141,40 +142,40 @@ def test_saved_policy_loads_with_the_same_weights_and_goes_before_the_bundled_on
 
 
 def test_interrupted_save_keeps_the_old_policy(home, monkeypatch):
-    folder = save_policy(_network().layers, _card())
+    folder = save_behavior_policy(_network().layers, _card())
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     monkeypatch.setattr(files.json, "dumps", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        save_policy(_network().layers, _card())
+        save_behavior_policy(_network().layers, _card())
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert sorted(p.name for p in folder.parent.iterdir()) == ["test"]
 
 
 def test_tampered_weights_are_rejected(home):
-    folder = save_policy(_network().layers, _card())
+    folder = save_behavior_policy(_network().layers, _card())
     weights = bytearray((folder / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(weights)
     with pytest.raises(ValueError, match="SHA-256"):
-        load_policy("cartpole", "test")
+        load_behavior_policy("cartpole", "test")
 
 
 def test_card_of_another_version_is_rejected(home):
-    folder = save_policy(_network().layers, _card())
+    folder = save_behavior_policy(_network().layers, _card())
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | {"surprise": 1}))
     with pytest.raises(ValueError, match="another version .surprise"):
-        load_policy("cartpole", "test")
+        load_behavior_policy("cartpole", "test")
 
 
 def test_missing_policy_names_the_command_that_trains_it(home, monkeypatch):
     monkeypatch.setattr(behaviour, "ASSETS", home)
     with pytest.raises(MissingPolicyError, match="persim datasets train-loggers --domain cartpole --name logger-3"):
-        load_policy("cartpole", "logger-3")
+        load_behavior_policy("cartpole", "logger-3")
     with pytest.raises(ValueError, match="no policy 'logger-5'; known: logger-0, "):
-        load_policy("cartpole", "logger-5")
+        load_behavior_policy("cartpole", "logger-5")
     with pytest.raises(ValueError, match="unknown domain"):
-        load_policy("cartpol", "test")
+        load_behavior_policy("cartpol", "test")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_closest_logger_wants_every_covariate():
         closest_logger("cartpole", {"force": 10.0})
 
 
-TINY = Recipe(
+TINY = BehaviorConfig(
     "DQN",
     {"learning_starts": 20, "batch_size": 8, "buffer_size": 1_000, "policy_kwargs": {"net_arch": [8]}},
     logger=(50.0, 70.0),
@@ -231,7 +232,7 @@ def _answers(monkeypatch, *answers):
 
 def test_training_stops_in_the_band_once_confirmed(home, monkeypatch):
     _answers(monkeypatch, 10, 90, 60, 40, 60, 61)  # below, above, not confirmed, confirmed
-    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    train_behavior_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     card = load_policy_from(home).card
     assert (card.steps, card.mean_return, card.covariates) == (200, 61.0, {"force": 14.0, "length": 0.5})
     assert not list(home.glob("training/cartpole/*"))
@@ -241,20 +242,20 @@ def test_logger_of_the_default_agent_is_not_a_stage_of_the_test_policy(home, mon
     _answers(monkeypatch, *[60] * 4)
     seeds = []
     for name in ("test", "logger-2"):
-        folder = train_policy("cartpole", name, recipe=TINY, progress=False)
+        folder = train_behavior_policy("cartpole", name, recipe=TINY, progress=False)
         seeds.append(json.loads((folder / "card.json").read_text())["seed"])
     assert policy_covariates("cartpole", "test") == policy_covariates("cartpole", "logger-2")
     assert seeds == [0, 1]
 
 
 def load_policy_from(root):
-    return behaviour.read_policy(root / "cartpole" / "logger-1", "cartpole")
+    return behaviour.read_behavior_policy(root / "cartpole" / "logger-1", "cartpole")
 
 
 def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):
     _answers(monkeypatch, 10, 10, 10, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+        train_behavior_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     (checkpoint,) = home.glob("training/cartpole/logger-1-seed0/*")
     state = torch.load(checkpoint, weights_only=True)
     assert state["counters"]["num_timesteps"] == 200
@@ -264,18 +265,18 @@ def test_interrupted_training_goes_on_where_it_stopped(home, monkeypatch):
         assert torch.equal(value, state["parameters"]["policy"][name])
     assert learner.replay_buffer.pos == len(state["buffer"]["actions"]) == 199  # the 200th was not stored yet
     _answers(monkeypatch, 10, 60, 60)
-    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    train_behavior_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     assert load_policy_from(home).card.steps == 300
 
 
 def test_killed_training_goes_on_from_its_last_checkpoint(home, monkeypatch):
     _answers(monkeypatch, 10, 10, 10, 10, MemoryError())  # at steps 50 … 250; nothing is saved then
     with pytest.raises(MemoryError):
-        train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+        train_behavior_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     (checkpoint,) = home.glob("training/cartpole/logger-1-seed0/*")
     assert torch.load(checkpoint, weights_only=True)["counters"]["num_timesteps"] == 200
     _answers(monkeypatch, 10, 60, 60)  # at steps 250 and 300
-    train_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
+    train_behavior_policy("cartpole", "logger-1", root=home, recipe=TINY, progress=False)
     assert load_policy_from(home).card.steps == 300
 
 
@@ -283,17 +284,17 @@ def test_training_that_never_arrives_says_so(home, monkeypatch):
     _answers(monkeypatch, *[10] * 20)
     recipe = replace(TINY, max_steps=200)
     with pytest.raises(RuntimeError, match="did not reach 50.0 within 200 steps"):
-        train_policy("cartpole", "logger-1", root=home, recipe=recipe, progress=False)
+        train_behavior_policy("cartpole", "logger-1", root=home, recipe=recipe, progress=False)
 
 
 def test_train_loggers_skips_what_is_there(home, monkeypatch):
-    folder = save_policy(_network().layers, _card())
-    monkeypatch.setattr(train_loggers, "train_policy", lambda *a: 1 / 0)
-    assert train_loggers.train_loggers(["cartpole"], ["test"]) == [folder]
+    folder = save_behavior_policy(_network().layers, _card())
+    monkeypatch.setattr(train_loggers, "train_behavior_policy", lambda *a: 1 / 0)
+    assert train_loggers.train_behavior_policies(["cartpole"], ["test"]) == [folder]
 
 
 def test_sac_goes_on_with_its_entropy_coefficient(tmp_path):
-    recipe = RECIPES["pendulum"]
+    recipe = BEHAVIOR_CONFIGS["pendulum"]
     covariates = policy_covariates("pendulum", "test")
     learner = make_learner(recipe, "pendulum", covariates, seed=0)
     learner.learn(520)  # a few updates past learning_starts

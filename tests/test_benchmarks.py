@@ -1,4 +1,5 @@
-"""The parts of benchmarks/ablations.py and its loop: its loop is `fit`'s, and each change does what its row says."""
+"""The parts of benchmarks/ablations.py and its loop: its loop is `fit_ensemble`'s,
+and each change does what its row says."""
 
 import sys
 from dataclasses import replace
@@ -12,11 +13,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel
 
 from persim_gym.envs import DOMAINS
-from persim_gym.envs.mujoco_physics import load_model
-from persim_gym.simulator.data import Parts
-from persim_gym.simulator.fit import _model_for, fit
-from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.walls import no_walls
+from persim_gym.envs.mujoco.physics import load_model
+from persim_gym.simulator.model.walls import no_walls
+from persim_gym.simulator.training.batches import Parts
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import _model_for, fit_ensemble
 from persim_gym.transitions import Transitions
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -75,7 +76,7 @@ def test_unchanged_loop_is_that_of_fit(cars):
     model = model_of(cars)
     plain_training.train(model, cars, RECIPE)
     space = DOMAINS["mountaincar"].observation_space
-    fitted = fit(cars, RECIPE, n_actions=3, bounds=(space.low, space.high), progress=False)
+    fitted = fit_ensemble(cars, RECIPE, n_actions=3, bounds=(space.low, space.high), progress=False)
     for (name, value), known in zip(model.state_dict().items(), fitted.state_dict().values(), strict=True):
         torch.testing.assert_close(value, known, rtol=1e-3, atol=1e-4, msg=name)
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from persim_gym import files
+from persim_gym import storage as files
 from persim_gym.envs import DOMAINS
-from persim_gym.files import CARD, WEIGHTS, read_folder, write_folder
-from persim_gym.home import ASSETS, persim_home
-from persim_gym.simulator.card import (
+from persim_gym.paths import ASSETS, persim_home
+from persim_gym.simulator.registry import (
     DEFAULT_SIMULATOR,
     UnknownSimulatorError,
     find_simulator,
     list_simulators,
     load_simulator,
 )
-from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder
 
 BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
 
@@ -43,7 +43,7 @@ def edit_card(folder, **changes):
 
 def test_loading_gives_the_saved_weights_and_predictions(folder, car_model, cars):
     loaded = load_simulator(str(folder)).model
-    assert loaded.shape == car_model.shape
+    assert loaded.config == car_model.config
     for (name, saved), read in zip(car_model.state_dict().items(), loaded.state_dict().values(), strict=True):
         np.testing.assert_array_equal(saved, read, err_msg=name)
     inputs = [torch.from_numpy(values) for values in (cars.agent, cars.obs, cars.action)]
@@ -65,7 +65,7 @@ def test_a_card_says_where_a_simulator_comes_from(folder, cars):
 
 def test_saving_again_replaces_what_is_loaded(folder, save_car, car_model):
     load_simulator(str(folder))
-    save_car(folder, model=(other := type(car_model)(car_model.shape, seed=99)))
+    save_car(folder, model=(other := type(car_model)(car_model.config, seed=99)))
     loaded = load_simulator(str(folder)).model
     np.testing.assert_array_equal(loaded.agent_encoder.factor, other.agent_encoder.factor.detach())
 
@@ -166,7 +166,7 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(*((json, "dumps", interrupted) if stage == "card" else (os, "replace", replace)))
         with pytest.raises(KeyboardInterrupt):
-            save_car(model=type(car_model)(car_model.shape, seed=99))
+            save_car(model=type(car_model)(car_model.config, seed=99))
     assert (folder / WEIGHTS).read_bytes() == before
     np.testing.assert_array_equal(
         load_simulator("mountaincar/tiny-v0").model.agent_encoder.factor, car_model.agent_encoder.factor.detach()
@@ -230,7 +230,7 @@ def test_a_name_that_stands_for_a_folder_of_simulators_is_refused(save_car, home
 
 def test_files_beside_a_simulator_are_kept_when_it_is_replaced(folder, save_car, car_model):
     (folder / "ranks.png").write_bytes(b"a figure")
-    save_car(folder, model=type(car_model)(car_model.shape, seed=99))
+    save_car(folder, model=type(car_model)(car_model.config, seed=99))
     assert (folder / "ranks.png").read_bytes() == b"a figure"
     assert load_simulator(str(folder)).card.sha256
 
@@ -244,10 +244,10 @@ def test_the_users_home_is_known_by_its_sign(save_car, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_training(cars, tmp_path, monkeypatch, home):
-    from persim_gym.train import train_simulator
+    from persim_gym.workflows.train import train_simulator
 
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    monkeypatch.setattr("persim_gym.train.fit", lambda *args, **keywords: pytest.fail("trained"))
+    monkeypatch.setattr("persim_gym.workflows.train.fit_ensemble", lambda *args, **keywords: pytest.fail("trained"))
     with pytest.raises(ValueError, match=f"{tmp_path} is no folder that you may write to"):
         train_simulator(cars, name="x", domain="mountaincar", folder=tmp_path / "new", progress=False)
 
@@ -280,7 +280,7 @@ def test_the_users_simulator_hides_a_bundled_one_and_a_path_is_taken_first(save_
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_simulator_is_what_its_card_says(name):
     simulator = load_simulator(name)
-    card, shape = simulator.card, simulator.model.shape
+    card, shape = simulator.card, simulator.model.config
     domain = DOMAINS[card.domain]
     assert (card.name, card.dataset, card.domain) == (name, f"persim/{name}", name.split("/")[0])
     assert (shape.n_agents, shape.obs_dim) == (len(domain.population), domain.observation_space.shape[0])

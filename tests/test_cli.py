@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from persim_gym.cli import app, main
-from persim_gym.cli.shared import numbers
+from persim_gym.cli.output import numbers
 from persim_gym.envs import DOMAINS
 
 ROOT = Path(__file__).parent.parent

@@ -12,11 +12,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from persim_gym import cli
-from persim_gym.cli import data, shared
-from persim_gym.datasets.behaviour import MissingPolicyError, load_policy
-from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, recipe_of
-from persim_gym.experiments.dataset_cards import write_card
-from persim_gym.experiments.protocol import published_logging, published_logging_agents
+from persim_gym.cli import data
+from persim_gym.cli import output as shared
+from persim_gym.datasets.behavior.policies import MissingPolicyError, load_behavior_policy
+from persim_gym.datasets.card import write_card
+from persim_gym.datasets.registry import DATASETS, THESIS_DOMAINS, dataset_spec
+from persim_gym.evaluation.published import published_logging, published_logging_agents
 
 RANDOM = "persim/cartpole/random-v0"
 EPS = "persim/cartpole/pure-eps-20-v0"
@@ -46,7 +47,7 @@ def empty(tmp_path, monkeypatch):
 @pytest.fixture
 def no_policies(tmp_path, monkeypatch):
     """No logging policy, not even a bundled one."""
-    monkeypatch.setattr("persim_gym.datasets.behaviour.ASSETS", tmp_path / "no assets")
+    monkeypatch.setattr("persim_gym.datasets.behavior.policies.ASSETS", tmp_path / "no assets")
 
 
 @pytest.fixture
@@ -82,15 +83,15 @@ def cards(tmp_path_factory, folder):
 @pytest.fixture(params=[RANDOM, EPS])
 def card(request, cards):
     """(dataset id, path of its card)."""
-    return request.param, cards / f"{recipe_of(request.param).name}.md"
+    return request.param, cards / f"{dataset_spec(request.param).name}.md"
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Two recipes of CartPole, of eight agents and episodes of at most 20 steps, and no others."""
     monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
-    few = {i: replace(RECIPES[i], domain=replace(RECIPES[i].domain, episode_steps=20)) for i in (RANDOM, EPS)}
-    monkeypatch.setattr("persim_gym.datasets.recipes.RECIPES", few)
+    few = {i: replace(DATASETS[i], domain=replace(DATASETS[i].domain, episode_steps=20)) for i in (RANDOM, EPS)}
+    monkeypatch.setattr("persim_gym.datasets.registry.DATASETS", few)
 
 
 # --- the thesis ---------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_rewards_and_lengths_are_the_datas_beside_the_thesis(card):
     episodes = list(minari.load_dataset(dataset_id).iterate_episodes())
     returns = np.array([e.rewards.sum() for e in episodes])
     lengths = np.array([len(e.rewards) for e in episodes])
-    policy = recipe_of(dataset_id).policy
+    policy = dataset_spec(dataset_id).policy
     table = rows(path.read_text(encoding="utf-8"))
     for agent, theirs in enumerate(published_logging_agents("cartpole", policy)):
         assert table[str(agent)][1:] == [f"{returns[agent]:.2f}", f"{theirs:.2f}", str(lengths[agent]), "–"]
@@ -126,8 +127,8 @@ def test_it_says_how_the_data_were_made(card):
     dataset_id, path = card
     metadata = minari.load_dataset(dataset_id).storage.metadata
     table = rows(path.read_text(encoding="utf-8"))
-    assert table["probability of a random action"] == [f"{recipe_of(dataset_id).epsilon:g}"]
-    assert table["seed"] == [f"`numpy.random.default_rng({recipe_of(dataset_id).seed})`"]
+    assert table["probability of a random action"] == [f"{dataset_spec(dataset_id).epsilon:g}"]
+    assert table["seed"] == [f"`numpy.random.default_rng({dataset_spec(dataset_id).seed})`"]
     assert table["SHA-256 of the transitions"] == [f"`{metadata['content_hash']}`"]
     assert table["licence"] == ["MIT"]
     assert all(f"{name} {number}" in table["versions"][0] for name, number in metadata["libraries"].items())
@@ -140,7 +141,7 @@ def test_it_says_who_logged_and_what_they_earn(card):
     loggers = [f"logger-{i}" for i in range(5)] if dataset_id == EPS else []
     assert [name for name in table if name.startswith("logger-")] == loggers
     for name in loggers:
-        known = load_policy("cartpole", name).card
+        known = load_behavior_policy("cartpole", name).card
         trained_on = ", ".join(f"{c} {v:g}" for c, v in known.covariates.items())
         earns = f"{known.mean_return:.1f} ± {known.std_return:.1f}"
         assert table[name][0] == trained_on and table[name][2] == earns
@@ -149,7 +150,7 @@ def test_it_says_who_logged_and_what_they_earn(card):
 
 def test_the_picture_is_beside_it(card):
     dataset_id, path = card
-    assert path.name == f"{recipe_of(dataset_id).policy}-v0.md" and path.parent.name == "cartpole"
+    assert path.name == f"{dataset_spec(dataset_id).policy}-v0.md" and path.parent.name == "cartpole"
     assert f"]({path.stem}.png)" in path.read_text(encoding="utf-8")
     assert path.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -177,13 +178,13 @@ def test_a_dataset_of_an_older_version_is_refused_with_the_remedy(empty, place_d
 @pytest.mark.parametrize("path", sorted(CARDS.glob("*/*.md")), ids=lambda p: p.relative_to(CARDS).as_posix())
 def test_the_committed_cards_are_of_the_bundled_logging_policies(path):
     table = rows(path.read_text(encoding="utf-8"))
-    recipe = recipe_of(f"persim/{path.relative_to(CARDS).with_suffix('').as_posix()}")
+    recipe = dataset_spec(f"persim/{path.relative_to(CARDS).with_suffix('').as_posix()}")
     assert table["seed"] == [f"`numpy.random.default_rng({recipe.seed})`"]
     assert path.with_suffix(".png").is_file()
     loggers = {name: cells[-1] for name, cells in table.items() if name.startswith("logger-")}
     assert bool(loggers) == (recipe.epsilon < 1.0)
     for name, sha256 in loggers.items():
-        assert sha256 == f"`{load_policy(recipe.domain.name, name).card.sha256[:12]}`", "write the card again"
+        assert sha256 == f"`{load_behavior_policy(recipe.domain.name, name).card.sha256[:12]}`", "write the card again"
 
 
 def carded_mean(domain, policy):
@@ -205,7 +206,7 @@ def test_the_committed_cards_agree_with_table_a1(domain):
 
 def test_list_says_what_is_built_and_what_it_holds(persim, no_policies):
     lines = {line.split()[0]: line for line in persim("datasets", "list").splitlines() if line.startswith("persim/")}
-    assert set(lines) == set(RECIPES)
+    assert set(lines) == set(DATASETS)
     metadata = minari.load_dataset(RANDOM).storage.metadata
     assert lines[RANDOM].split()[1:] == [
         "yes",

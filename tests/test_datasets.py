@@ -14,10 +14,10 @@ from minari.storage import get_dataset_path
 
 from persim_gym.datasets import load, load_minari
 from persim_gym.datasets.collect import build, collect_episodes
-from persim_gym.datasets.recipes import EPSILONS, RECIPES, THESIS_DOMAINS, Recipe, recipe_of
+from persim_gym.datasets.registry import DATASETS, EPSILONS, THESIS_DOMAINS, DatasetSpec, dataset_spec
 from persim_gym.envs import DOMAINS
-from persim_gym.experiments.protocol import published_logging
-from persim_gym.simulator.card import load_simulator
+from persim_gym.evaluation.published import published_logging
+from persim_gym.simulator.registry import load_simulator
 
 CARTPOLE = "persim/cartpole/random-v0"
 
@@ -46,7 +46,7 @@ def small(monkeypatch):
 @pytest.fixture
 def eight_carts(small, minari_folder):
     """Recipe of a dataset of eight CartPole agents, in an empty folder."""
-    return Recipe(small(DOMAINS["cartpole"]), "random")
+    return DatasetSpec(small(DOMAINS["cartpole"]), "random")
 
 
 def all_agents(domain):
@@ -245,13 +245,13 @@ def test_images_are_refused():
 def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
     with pytest.raises(ValueError, match="no dataset 'persim/cartpole/expert-v0'") as error:
         load("persim/cartpole/expert-v0")
-    assert all(dataset_id in str(error.value) for dataset_id in RECIPES)
+    assert all(dataset_id in str(error.value) for dataset_id in DATASETS)
     with pytest.raises(ValueError, match="known: .*persim/cartpole/random-v0"):
-        recipe_of("persim/cartpole/expert-v0")
+        dataset_spec("persim/cartpole/expert-v0")
 
 
 def test_the_thesis_domains_have_its_four_datasets_and_all_others_a_random_one():
     policies = ("pure", "random", "pure-eps-20", "pure-eps-40")
-    assert {f"persim/{domain}/{policy}-v0" for domain in THESIS_DOMAINS for policy in policies} <= set(RECIPES)
-    assert {f"persim/{domain}/random-v0" for domain in DOMAINS} <= set(RECIPES)
-    assert {name: recipe_of(f"persim/cartpole/{name}-v0").epsilon for name in EPSILONS} == EPSILONS
+    assert {f"persim/{domain}/{policy}-v0" for domain in THESIS_DOMAINS for policy in policies} <= set(DATASETS)
+    assert {f"persim/{domain}/random-v0" for domain in DOMAINS} <= set(DATASETS)
+    assert {name: dataset_spec(f"persim/cartpole/{name}-v0").epsilon for name in EPSILONS} == EPSILONS

@@ -19,7 +19,7 @@ import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import POPULATION_SIZE, Domain
 from persim_gym.envs.hetero import HeteroEnv
-from persim_gym.envs.mujoco_physics import Robot
+from persim_gym.envs.mujoco.physics import Robot
 
 AGENTS = [0, 4, 17, 499]
 

@@ -9,13 +9,16 @@ import torch
 from test_rollouts import SHAPES, drawn, inputs
 
 from persim_gym.envs import DOMAINS
-from persim_gym.envs.mujoco_physics import RobotPhysics
-from persim_gym.planning import Objective, rollout, rollout_returns
-from persim_gym.simulator import deep, lanes, networks
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dynamics import AgentDynamics
-from persim_gym.simulator.ends import compiled, line_up, step_out
-from persim_gym.simulator.interface import learned_task
+from persim_gym.envs.mujoco.physics import RobotPhysics
+from persim_gym.planning import Objective, rollout_returns
+from persim_gym.planning import scoring as rollout
+from persim_gym.simulator.dynamics import folding as networks
+from persim_gym.simulator.dynamics.agent import AgentDynamics
+from persim_gym.simulator.kernels import deep_rollout as deep
+from persim_gym.simulator.kernels import small_rollout as lanes
+from persim_gym.simulator.kernels.termination import compiled_rule, drop_finished, list_running
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.spec import learned_task
 from persim_gym.task import Ends, Task, never
 
 FORMULAS = {  # (where the episode ends, observation size), written once more, without rules
@@ -87,7 +90,7 @@ def test_kernels_decide_as_the_call_does(rule):
     running = np.random.default_rng(1).permutation(3000)[:2000]
     expected = running[~rule(obs)[running]]
     listed = np.append(running, np.zeros(1000, dtype=np.int64))
-    left = step_out(compiled(rule), np.ascontiguousarray(obs.T), listed, 2000, np.empty(3000, dtype=np.uint8))
+    left = drop_finished(compiled_rule(rule), np.ascontiguousarray(obs.T), listed, 2000, np.empty(3000, dtype=np.uint8))
     np.testing.assert_array_equal(listed[:left], expected)
 
 
@@ -154,8 +157,8 @@ def moved(monkeypatch):
         counts.append(obs.shape[0] * obs.shape[1])
         return function(self, obs, action)
 
-    monkeypatch.setattr(lanes, "_roll", counting(lanes._roll))
-    monkeypatch.setattr(deep, "_roll", counting(deep._roll))
+    monkeypatch.setattr(lanes, "_rollout_member", counting(lanes._rollout_member))
+    monkeypatch.setattr(deep, "_rollout_deep", counting(deep._rollout_deep))
     monkeypatch.setattr(AgentDynamics, "_following", following)
     monkeypatch.setattr(networks, "byte_products", lambda: None)
     return counts
@@ -262,7 +265,7 @@ def test_dynamics_that_learn_stop_as_those_that_do_not(moved):
 
 @pytest.mark.parametrize("name", ["relu", "deep", "deep, discrete"])
 def test_an_end_told_as_a_function_stops_each_member_at_the_next_look(name, moved, monkeypatch):
-    monkeypatch.setattr(rollout, "CHUNK", 3)
+    monkeypatch.setattr(rollout, "ROLLOUT_STEPS", 3)
     dynamics, (obs, actions) = drawn(SHAPES[name]), inputs(SHAPES[name], 60, 12)
     ahead = dynamics.rollout(obs[:1, :1].repeat(2, axis=0).repeat(60, axis=1), actions)
     rule = Ends("any", ((0, ">", float(np.quantile(ahead[..., 0].max(axis=2), 0.3))),))
@@ -320,7 +323,7 @@ def test_true_robots_are_stepped_till_they_end_and_not_once_more(name, rule, mon
     found = rollout_returns(dynamics, Task(domain.task.reward, rule), obs, actions)
     own = Task(domain.task.reward, lambda next_obs: rule(next_obs))
     assert sum(stepped) < 1.05 * steps.sum()  # the contact solver starts anew every few steps, which moves some ends
-    monkeypatch.setattr(rollout, "CHUNK", rollout.STOPPING_CHUNK)  # which starts it as often
+    monkeypatch.setattr(rollout, "ROLLOUT_STEPS", rollout.STOPPING_ROLLOUT_STEPS)  # which starts it as often
     np.testing.assert_array_equal(rollout_returns(dynamics, own, obs, actions), found)
 
 
@@ -396,5 +399,5 @@ def test_the_kernels_write_nothing_where_there_is_no_step():
     live, obs = np.array([True, False]), np.ones((2, 3), dtype=np.float32)
     memory = np.zeros((2, 3, 2), dtype=np.float32)
     running = np.empty(2, dtype=np.int64)
-    assert line_up(live, obs, memory[:0], running) == 1 and running[0] == 0
+    assert list_running(live, obs, memory[:0], running) == 1 and running[0] == 0
     assert not memory.any()

@@ -4,9 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from persim_gym.datasets.behaviour import load_policy
+from persim_gym.datasets.behavior.policies import load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import RandomPolicy, episode_returns, prediction_error, select_rows
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.evaluation.returns import RandomPolicy, episode_returns, select_rows
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 
@@ -124,7 +125,7 @@ def test_no_episode_left_after_the_warm_up_is_an_error():
 
 def test_the_seed_decides_the_episodes():
     def true(seed):
-        policy = load_policy("mountaincar", "test")
+        policy = load_behavior_policy("mountaincar", "test")
         return prediction_error(MOUNTAINCAR.dynamics(1), MOUNTAINCAR, 1, policy, episodes=3, seed=seed).true
 
     np.testing.assert_array_equal(true(5), true(5))
@@ -155,7 +156,7 @@ def by_hand(domain, agent, policy, seed, episodes):
         ("cartpole", 0, Constant(1)),
         ("cartpole", 3, LeftOf()),
         ("mountaincar", 0, Constant(2)),
-        ("mountaincar", 3, load_policy("mountaincar", "test")),
+        ("mountaincar", 3, load_behavior_policy("mountaincar", "test")),
     ],
     ids=["cartpole falls", "cartpole balances", "mountaincar drives up", "mountaincar swings up"],
 )

@@ -10,14 +10,15 @@ import pytest
 from conftest import TINY
 from rich.console import Console
 
+from persim_gym import jobs as runs
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import RandomPolicy, prediction_error
-from persim_gym.experiments import runs
-from persim_gym.experiments.demo import METHODS, run_demo
-from persim_gym.experiments.figures import covariate_label, latent_figure, trajectories_figure
-from persim_gym.experiments.protocol import published_error, published_logging, published_return
-from persim_gym.experiments.runs import RowLog, run_jobs
-from persim_gym.simulator import recipe
+from persim_gym.evaluation.figures import covariate_label, latent_figure, trajectories_figure
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.evaluation.published import published_error, published_logging, published_return
+from persim_gym.evaluation.returns import RandomPolicy
+from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.simulator.training import recipe
+from persim_gym.workflows.demo import DEMO_METHODS, run_demo
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -156,7 +157,7 @@ def test_the_demo_writes_its_results_and_goes_on_where_it_stopped(tmp_path, monk
     result = run_demo("cartpole", [4], 1, tmp_path, console=console)
     with (tmp_path / "results.csv").open() as file:
         rows = {(row["method"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)}
-    assert {method for method, _ in rows} == {"persim", *METHODS}
+    assert {method for method, _ in rows} == {"persim", *DEMO_METHODS}
     assert rows["true-mpc", "return_mean"] == 200
     assert 0 < rows["persim", "rmse_50step_mean"] == result.errors[4].mean_rmse
     for name in ("trajectories", "latent_factors"):

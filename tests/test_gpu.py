@@ -14,19 +14,20 @@ from gymnasium.spaces import Box, Discrete
 from pretend_gpu import pretend_gpu
 from test_walls import SHAPES, bouncing, walled
 
-from persim_gym.conditional import latent_factors
 from persim_gym.planning import CEM, CategoricalCEM, rollout_returns
-from persim_gym.simulator import fit as fit_module
-from persim_gym.simulator import networks
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.profile import error_profile
-from persim_gym.simulator.residuals import LoggedResiduals
-from persim_gym.simulator.rows import RowsDynamics
+from persim_gym.simulator.diagnostics.metrics import logged_error
+from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
+from persim_gym.simulator.dynamics import folding as networks
+from persim_gym.simulator.dynamics.batch import BatchDynamics
+from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.simulator import Simulator, read_simulator
-from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.transition_file import write_transitions
+from persim_gym.simulator.training import trainer as fit_module
+from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.task import Ends, Task, never
-from persim_gym.train import train_simulator
+from persim_gym.transition_store import write_transitions
+from persim_gym.workflows.train import train_simulator
+from persim_gym.wrappers import latent_factors
 
 SHORT = replace(TINY, epochs=3)
 RECIPES = {
@@ -145,14 +146,14 @@ def test_training_there_ends_with_the_weights_of_here(gpu, request, monkeypatch,
     data = data.select(np.arange(len(data)) < 150)
     n_actions = 3 if data.action.ndim == 1 else 0
     recipe = recipe if n_actions else replace(recipe, action_layers=(8,))
-    expected = fit(data, recipe, n_actions=n_actions, device="cpu:0", progress=False)
+    expected = fit_ensemble(data, recipe, n_actions=n_actions, device="cpu:0", progress=False)
     seen = watched(monkeypatch, gpu)
-    trained = fit(data, recipe, n_actions=n_actions, device="cuda", progress=False)
+    trained = fit_ensemble(data, recipe, n_actions=n_actions, device="cuda", progress=False)
     assert len(seen) == recipe.epochs
     same(trained, expected)
     if not recipe.noise:  # drawn otherwise by other engines
         monkeypatch.undo()
-        same(trained, fit(data, recipe, n_actions=n_actions, progress=False), rtol=1e-3, atol=1e-3)
+        same(trained, fit_ensemble(data, recipe, n_actions=n_actions, progress=False), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -166,32 +167,32 @@ def test_training_there_ends_with_the_weights_of_here(gpu, request, monkeypatch,
     ids=str,
 )
 def test_variants_and_learned_tasks_train_there(gpu, few, monkeypatch, options):
-    expected = fit(few, SHORT, n_actions=3, device="cpu:0", progress=False, **options)
+    expected = fit_ensemble(few, SHORT, n_actions=3, device="cpu:0", progress=False, **options)
     watched(monkeypatch, gpu)
-    same(fit(few, SHORT, n_actions=3, device="cuda", progress=False, **options), expected)
+    same(fit_ensemble(few, SHORT, n_actions=3, device="cuda", progress=False, **options), expected)
 
 
 def test_a_large_table_of_agents_trains_there(gpu, few, monkeypatch):
     many, recipe = replace(few, n_agents=200), replace(SHORT, batch=6, pull=0.01)
-    expected = fit(many, recipe, n_actions=3, device="cpu:0", progress=False)
+    expected = fit_ensemble(many, recipe, n_actions=3, device="cpu:0", progress=False)
     watched(monkeypatch, gpu)
-    same(fit(many, recipe, n_actions=3, device="cuda", progress=False), expected)
+    same(fit_ensemble(many, recipe, n_actions=3, device="cuda", progress=False), expected)
 
 
 def test_walls_are_left_out_there_too(gpu, monkeypatch):
     pucks, recipe = bouncing(), replace(SHORT, walls=True, epochs=2, batch=500)
-    expected = fit(pucks, recipe, n_actions=2, device="cpu:0", progress=False)
+    expected = fit_ensemble(pucks, recipe, n_actions=2, device="cpu:0", progress=False)
     assert torch.isfinite(expected.walls).any()
     watched(monkeypatch, gpu)
-    same(fit(pucks, recipe, n_actions=2, device="cuda", progress=False), expected)
+    same(fit_ensemble(pucks, recipe, n_actions=2, device="cuda", progress=False), expected)
 
 
 def test_data_on_disk_train_there(gpu, cars, tmp_path, monkeypatch):
     data = write_transitions(tmp_path / "cars", [cars] * 4, n_agents=6, source="cars")
     recipe, options = replace(SHORT, epochs=2, batch=200), {"n_actions": 3, "part_rows": 1200, "progress": False}
-    expected = fit(data, recipe, device="cpu:0", **options)
+    expected = fit_ensemble(data, recipe, device="cpu:0", **options)
     seen = watched(monkeypatch, gpu)
-    same(fit(data, recipe, device="cuda", **options), expected)
+    same(fit_ensemble(data, recipe, device="cuda", **options), expected)
     assert len(seen) == 4
 
 
@@ -200,7 +201,7 @@ def test_a_training_that_was_cut_off_there_goes_on_there(gpu, few, tmp_path, mon
     data, path = replace(few, n_agents=agents), tmp_path / "training.safetensors"
     options = {"n_actions": 3, "variant": variant, "device": "cuda", "progress": False}
     recipe = replace(SHORT, batch=32 if agents == 6 else 6)
-    expected = fit(data, recipe, **options)
+    expected = fit_ensemble(data, recipe, **options)
     train = fit_module._train_part
 
     def cut_off(engine, recipe, parts, epoch, part):
@@ -210,18 +211,18 @@ def test_a_training_that_was_cut_off_there_goes_on_there(gpu, few, tmp_path, mon
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(fit_module, "_train_part", cut_off)
-        fit(data, recipe, checkpoint=path, **options)
+        fit_ensemble(data, recipe, checkpoint=path, **options)
     seen = watched(monkeypatch, gpu)
-    same(fit(data, recipe, checkpoint=path, **options), expected)
+    same(fit_ensemble(data, recipe, checkpoint=path, **options), expected)
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("order", [("cpu", "cuda"), ("cuda", "cpu")])
 def test_a_training_does_not_go_on_in_another_engine(gpu, few, tmp_path, order):
     path = tmp_path / "training.safetensors"
-    fit(few, SHORT, n_actions=3, device=order[0], checkpoint=path, progress=False)
+    fit_ensemble(few, SHORT, n_actions=3, device=order[0], checkpoint=path, progress=False)
     with pytest.raises(ValueError, match="another device; go on there, or delete it to start anew"):
-        fit(few, SHORT, n_actions=3, device=order[1], checkpoint=path, progress=False)
+        fit_ensemble(few, SHORT, n_actions=3, device=order[1], checkpoint=path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_steps_do_not_wait_for_the_device(gpu, options):
     model, rng = walled(shape).to("cuda"), np.random.default_rng(0)
     data = [rng.integers(4, size=60), rng.normal(size=(60, 3)), rng.integers(2, size=60), rng.normal(size=(60, 3))]
     data = [torch.as_tensor(x, dtype=torch.int64 if x.ndim == 1 else torch.float32, device="cuda") for x in data]
-    engine = TensorTraining(model, *data, 0.1, **options)
+    engine = TorchEngine(model, *data, 0.1, **options)
     waits = []
     for steps in (2, 12):
         gpu.waits.clear()
@@ -284,7 +285,7 @@ def test_predictions_there_are_those_of_here(gpu, shape):
     predicted = there.predict(*(x.to("cuda") for x in given))
     assert predicted.is_cuda
     assert torch.equal(predicted.cpu(), here.predict(*given))
-    bound, reference = there.dynamics(2), here.dynamics(2)
+    bound, reference = bind_agent(there, 2), bind_agent(here, 2)
     expected = reference(obs, actions[:, 0])
     np.testing.assert_allclose(bound(obs, actions[:, 0]), expected, **CLOSE)
     np.testing.assert_allclose(bound(expected, actions[:, 1]), reference(expected, actions[:, 1]), **CLOSE)
@@ -302,8 +303,8 @@ def test_rollouts_there_are_the_steps_of_here(gpu, shape, ends, some):
     obs, actions = rows(shape)
     now = np.repeat(obs[None], shape.members, axis=0)
     live = np.random.default_rng(1).random(now.shape[:2]) < 0.7 if some else None
-    found = deepcopy(here).to("cuda").dynamics(1).rollout(now, actions, ends, live)
-    step, running = here.dynamics(1), np.ones(now.shape[:2], dtype=bool) if live is None else live.copy()
+    found = bind_agent(deepcopy(here).to("cuda"), 1).rollout(now, actions, ends, live)
+    step, running = bind_agent(here, 1), np.ones(now.shape[:2], dtype=bool) if live is None else live.copy()
     first = running.copy()
     now = np.concatenate([now, np.zeros((*now.shape[:2], shape.extra_dim), dtype=np.float32)], axis=2)
     for t in range(actions.shape[1]):
@@ -321,7 +322,7 @@ def test_returns_and_plans_there_are_those_of_here(gpu, shape, monkeypatch):
     there = deepcopy(here).to("cuda")
     obs, actions = rows(shape, 30, 25)
     task = Task(lambda obs, action, next_obs: next_obs[..., 0] - next_obs[..., 1], Ends("any", ((0, ">", 2.0),)))
-    returns = [rollout_returns(m.dynamics(1), task, obs[0], actions) for m in (there, here)]
+    returns = [rollout_returns(bind_agent(m, 1), task, obs[0], actions) for m in (there, here)]
     np.testing.assert_allclose(*returns, rtol=1e-4, atol=1e-4)
 
 
@@ -332,7 +333,7 @@ def test_planners_choose_there_what_they_choose_here(gpu, kind):
     space = Discrete(2) if kind == "discrete" else Box(-1.0, 1.0, (2,))
     task = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
     plans = [
-        planner.plan(model.dynamics(1), task, np.zeros((2, 3)), space, [np.random.default_rng(k) for k in range(2)])
+        planner.plan(bind_agent(model, 1), task, np.zeros((2, 3)), space, [np.random.default_rng(k) for k in range(2)])
         for model in (deepcopy(here).to("cuda"), here)
     ]
     for there, other in zip(*plans, strict=True):
@@ -342,7 +343,7 @@ def test_planners_choose_there_what_they_choose_here(gpu, kind):
 def test_a_rollout_that_stops_waits_once_a_step(gpu):
     shape = SHAPES["deep, discrete"]
     obs, actions = rows(shape)
-    bound = walled(shape).to("cuda").dynamics(1)
+    bound = bind_agent(walled(shape).to("cuda"), 1)
     gpu.waits.clear()
     bound.rollout(np.repeat(obs[None], shape.members, axis=0), actions, Ends("any", ((0, ">", 5.0),)))
     assert gpu.waits.count("nonzero") == actions.shape[1]
@@ -351,7 +352,7 @@ def test_a_rollout_that_stops_waits_once_a_step(gpu):
 
 def test_a_whole_chunk_of_a_rollout_waits_a_few_times_only(gpu):
     for shape in SHAPES.values():
-        bound = walled(shape).to("cuda").dynamics(1)
+        bound = bind_agent(walled(shape).to("cuda"), 1)
         if not hasattr(bound, "rollout"):
             continue
         waits = []
@@ -365,7 +366,7 @@ def test_a_whole_chunk_of_a_rollout_waits_a_few_times_only(gpu):
 
 @every_shape
 def test_one_call_waits_for_its_copies_only(gpu, shape):
-    bound = walled(shape).to("cuda").dynamics(1)
+    bound = bind_agent(walled(shape).to("cuda"), 1)
     obs, actions = rows(shape)
     gpu.waits.clear()
     bound(obs, actions[:, 0])
@@ -376,7 +377,7 @@ def test_one_call_waits_for_its_copies_only(gpu, shape):
 @pytest.mark.parametrize("wrong", [-1, 2])
 def test_actions_that_do_not_exist_never_reach_the_device(gpu, name, wrong):
     """An index out of range ends a CUDA context, and with it the process's use of the device."""
-    bound = walled(SHAPES[name]).to("cuda").dynamics(0)
+    bound = bind_agent(walled(SHAPES[name]).to("cuda"), 0)
     before = gpu.operations
     with pytest.raises(ValueError, match="expected 2 actions of 0–1"):
         bound(np.zeros((2, 3), dtype=np.float32), np.array([0, wrong]))
@@ -404,7 +405,7 @@ def test_a_simulator_there_is_saved_as_one_of_here(gpu, simulator, tmp_path):
 
 def test_errors_are_measured_there_too(gpu, simulator, cars):
     model = deepcopy(simulator.model).to("cuda")
-    there, here = (error_profile(m, cars) for m in (model, simulator.model))
+    there, here = (logged_error(m, cars) for m in (model, simulator.model))
     assert there.keys() == here.keys()
     np.testing.assert_allclose(there["one_step_rmse"], here["one_step_rmse"], rtol=1e-3)
     np.testing.assert_allclose(there["open_loop"], here["open_loop"], rtol=1e-3)
@@ -413,8 +414,8 @@ def test_errors_are_measured_there_too(gpu, simulator, cars):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda s, data: RowsDynamics(s.model, [0]),
-        lambda s, data: LoggedResiduals(s.model, data),
+        lambda s, data: BatchDynamics(s.model, [0]),
+        lambda s, data: NearestResiduals(s.model, data),
         lambda s, data: s.online(0),
         lambda s, data: s.personalize(data),
     ],

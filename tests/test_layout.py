@@ -1,75 +1,120 @@
-"""The layout in CONTRIBUTING.md is true: a file imports only from lower floors."""
+"""The layout in docs/architecture.md is true: a room imports only from rooms below it, by statement or by name."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent / "persim_gym"
-FLOORS = {
+ROOMS = {  # room: the floor it stands on
     "task": 0,
-    "transitions": 0,
-    "files": 0,
-    "home": 0,
     "version": 0,
-    "envs": 1,
-    "simulator": 1,
-    "planning": 2,
-    "evaluate": 2,
-    "datasets": 3,
-    "persim_env": 3,
-    "sb3": 3,
-    "conditional": 3,
-    "train": 4,
-    "policies": 4,
-    "experiments": 5,
-    "cli": 6,
+    "paths": 0,
+    "parallel": 0,
+    "transitions": 0,
+    "spec": 1,
+    "storage": 1,
+    "transition_store": 2,
+    "jobs": 2,
+    "envs": 2,
+    "simulator.kernels": 3,
+    "planning": 3,
+    "simulator.model": 4,
+    "simulator.inference": 5,
+    "simulator.dynamics": 6,
+    "simulator.training": 6,
+    "simulator.diagnostics": 7,
+    "simulator": 8,
+    "evaluation": 9,
+    "wrappers": 9,
+    "datasets": 10,
+    "persim_env": 10,
+    "sb3": 10,
+    "policies": 11,
+    "workflows": 12,
+    "studies": 13,
+    "cli": 14,
 }
-PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+ALLOWED = {  # narrower than the floors: all that these rooms may import
+    "simulator.kernels": {"task", "parallel"},
+    "simulator.model": {"simulator.kernels"},
+    "planning": {"task", "parallel", "spec"},
+}
+MAX_MODULES = 16
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+PACKAGES = sorted({path.parent for path in FILES if path.parent != ROOT})
+MODULE = re.compile(r"persim_gym\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)")
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted module: the longest name that `ROOMS` has."""
+    parts = module.split(".")
+    names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next(name for name in names if name in ROOMS)
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, dotted, without the package's name."""
+    """Modules of the package that a file imports, dotted, without the package's name; by `import_module` too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "persim_gym":
-            module = node.module.partition(".")[2] or "envs"  # `from persim_gym import DOMAINS`
-            folder = ROOT / module.replace(".", "/")
-            names |= {
-                f"{module}.{alias.name}" if (folder / f"{alias.name}.py").exists() else module for alias in node.names
-            }
+            module = node.module.partition(".")[2]
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".lstrip(".")
+                place = ROOT / inner.replace(".", "/")
+                is_module = place.with_suffix(".py").exists() or place.is_dir()
+                names.add(inner if is_module else module or "envs")  # `from persim_gym import DOMAINS`
         elif isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("persim_gym.")}
+        elif isinstance(node, ast.Call):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            if function in ("import_module", "__import__"):
+                names |= {match[1] for text in texts if (match := MODULE.fullmatch(text))}
     return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_imports_come_from_lower_floors(path):
-    home = path.relative_to(ROOT).with_suffix("").parts[0]
-    above = {
-        name for name in imported(path) if name.split(".")[0] != home and FLOORS[name.split(".")[0]] >= FLOORS[home]
-    }
-    assert not above, f"{path.name} on floor {FLOORS[home]} imports {above}"
+def module_of(path: Path) -> str:
+    """Dotted name of a file's module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_siblings_do_not_import_in_a_circle(package):
-    edges = {}
-    for path in (ROOT / package).glob("*.py"):
-        name = f"{package}.{path.stem}" if path.stem != "__init__" else package
-        edges[name] = {other for other in imported(path) if other.split(".")[0] == package}
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_come_from_rooms_below(path):
+    home = room_of(module_of(path))
+    others = {room_of(name) for name in imported(path)} - {home}
+    above = {room for room in others if ROOMS[room] >= ROOMS[home]}
+    assert not above, f"{home} on floor {ROOMS[home]} imports {above}"
+    assert others <= ALLOWED.get(home, others), f"{home} may import {ALLOWED[home]} only"
+
+
+def test_training_and_dynamics_do_not_know_each_other():
+    assert ROOMS["simulator.dynamics"] == ROOMS["simulator.training"]  # the same floor: neither may import the other
+
+
+def test_no_module_imports_itself_over_others():
+    edges = {module_of(path): imported(path) for path in FILES}
 
     def visit(name, trail):
         assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
-        for other in edges.get(name, ()):
-            visit(other, [*trail, name])
+        for other in sorted(edges.get(name, ())):
+            if other != name and other not in done:
+                visit(other, [*trail, name])
+        done.add(name)
 
+    done = set()
     for name in edges:
         visit(name, [])
 
 
-def test_the_files_of_the_simulator_are_listed():
-    page = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    files = {path.name for path in (ROOT / "simulator").glob("*.py")} - {"__init__.py"}
-    assert sorted(name for name in files if f"`{name}`" not in page) == [], "add them to the table in CONTRIBUTING.md"
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_no_folder_holds_more_modules_than_one_can_overlook(folder):
+    modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MAX_MODULES, f"split {folder.relative_to(ROOT)}: {', '.join(sorted(modules))}"
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_every_package_says_what_it_is_for(folder):
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))

@@ -13,10 +13,10 @@ from minari.cli import app as minari_cli
 from minari.storage import get_dataset_path
 from typer.testing import CliRunner
 
-from persim_gym.datasets import scratch
-from persim_gym.datasets.behaviour import load_policy, policy_names
+from persim_gym import storage as scratch
+from persim_gym.datasets.behavior.policies import load_behavior_policy, policy_names
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.recipes import RECIPES, THESIS_DOMAINS, Recipe, find_recipe, recipe_of
+from persim_gym.datasets.registry import DATASETS, THESIS_DOMAINS, DatasetSpec, dataset_spec, find_dataset
 from persim_gym.envs import DOMAINS
 
 CARTPOLE = "persim/cartpole/random-v0"
@@ -46,7 +46,7 @@ def empty(tmp_path, monkeypatch):
 def eight_carts(monkeypatch):
     """Recipe of the random dataset of CartPole with eight agents and episodes of at most 20 steps."""
     monkeypatch.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
-    return Recipe(replace(DOMAINS["cartpole"], episode_steps=20), "random")
+    return DatasetSpec(replace(DOMAINS["cartpole"], episode_steps=20), "random")
 
 
 def python(code, *arguments, **environment):
@@ -102,7 +102,7 @@ def test_minaris_command_line_describes_it(command, expected):
 
 def test_the_metadata_say_how_it_was_made():
     metadata = minari.load_dataset(CARTPOLE).storage.metadata
-    assert (metadata["epsilon"], metadata["seed"]) == (1.0, recipe_of(CARTPOLE).seed)
+    assert (metadata["epsilon"], metadata["seed"]) == (1.0, dataset_spec(CARTPOLE).seed)
     assert metadata["loggers"] == []
     assert {"gymnasium", "minari", "mujoco", "numpy"} == set(metadata["libraries"])
     returns = [e.rewards.sum() for e in minari.load_dataset(CARTPOLE).iterate_episodes()]
@@ -113,7 +113,7 @@ def test_the_metadata_name_the_logging_policies():
     loggers = minari.load_dataset(PURE).storage.metadata["loggers"]
     assert [record["name"] for record in loggers] == policy_names("cartpole")[:-1]
     for record in loggers:
-        card = load_policy("cartpole", record["name"]).card
+        card = load_behavior_policy("cartpole", record["name"]).card
         assert (record["sha256"], record["mean_return"]) == (card.sha256, card.mean_return)
         assert record["covariates"] == card.covariates
     assert sum(record["agents"] for record in loggers) == 500
@@ -130,11 +130,11 @@ def test_another_process_builds_the_same_content(empty, eight_carts, tmp_path):
     run = python(
         "import sys, minari; from dataclasses import replace\n"
         "from persim_gym.datasets.collect import build\n"
-        "from persim_gym.datasets.recipes import recipe_of\n"
+        "from persim_gym.datasets.registry import dataset_spec\n"
         "from persim_gym.envs import domain\n"
         "domain.POPULATION_SIZE = 8\n"
         "for dataset_id in sys.argv[1:]:\n"
-        "    recipe = recipe_of(dataset_id)\n"
+        "    recipe = dataset_spec(dataset_id)\n"
         "    build(replace(recipe, domain=replace(recipe.domain, episode_steps=20)), progress=False)\n"
         "    print(minari.load_dataset(dataset_id).storage.metadata['content_hash'])",
         *datasets,
@@ -148,11 +148,11 @@ def test_a_killed_build_leaves_no_dataset_and_the_next_one_removes_what_it_left(
     run = python(
         "import os, signal; from minari.dataset._storages.hdf5_storage import HDF5Storage\n"
         "from persim_gym.datasets.collect import build\n"
-        "from persim_gym.datasets.recipes import recipe_of\n"
+        "from persim_gym.datasets.registry import dataset_spec\n"
         "from persim_gym.envs import domain\n"
         "domain.POPULATION_SIZE = 8\n"
         "HDF5Storage.update_episode_metadata = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"build(recipe_of({CARTPOLE!r}), progress=False)"
+        f"build(dataset_spec({CARTPOLE!r}), progress=False)"
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
     parent = get_dataset_path(CARTPOLE).parent
@@ -203,17 +203,17 @@ def test_a_build_that_another_one_overtakes_keeps_the_others(empty, eight_carts,
 
 
 def test_only_datasets_that_make_sense_are_listed():
-    of = {name: [r.policy for r in RECIPES.values() if r.domain.name == name] for name in DOMAINS}
+    of = {name: [r.policy for r in DATASETS.values() if r.domain.name == name] for name in DOMAINS}
     for name, policies in of.items():
         if name in THESIS_DOMAINS:
             assert policies == ["pure", "random", "pure-eps-20", "pure-eps-40"]
         else:
-            pure = Recipe(DOMAINS[name], "pure")
+            pure = DatasetSpec(DOMAINS[name], "pure")
             assert "random" in policies and ("pure" in policies) <= (not pure.missing_loggers)
 
 
 def test_a_dataset_that_is_not_listed_can_be_built_once_its_loggers_are_there():
-    recipe = find_recipe("persim/hopper/pure-eps-20-v0")
+    recipe = find_dataset("persim/hopper/pure-eps-20-v0")
     assert recipe is not None and recipe.domain.name == "hopper"
     assert recipe.missing_loggers == [] or recipe.missing_loggers[0].startswith("logger-")
-    assert find_recipe("mine/hopper/pure-v0") is None
+    assert find_dataset("mine/hopper/pure-v0") is None

@@ -7,7 +7,7 @@ import pytest
 
 import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
-from persim_gym.envs.mujoco_physics import Robot, load_model, thread_count
+from persim_gym.envs.mujoco.physics import Robot, load_model, thread_count
 
 ROBOTS = {d.name: d for d in DOMAINS.values() if isinstance(getattr(d.physics, "__self__", None), Robot)}
 

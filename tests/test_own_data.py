@@ -17,21 +17,21 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from minari.data_collector import EpisodeBuffer
 
-from persim_gym.datasets.episodes import flat_rows, interface_of_dataset
 from persim_gym.datasets.load import load, load_for_training, open_dataset
-from persim_gym.experiments.simulators import train_by_name
-from persim_gym.experiments.video import film
-from persim_gym.files import CARD, README
-from persim_gym.planning import MPCPolicy, RandomShooting
-from persim_gym.policies import Training, read_policy, train, train_policy
+from persim_gym.datasets.minari_adapter import flat_rows, interface_of_dataset
+from persim_gym.planning import MPC, RandomShooting
+from persim_gym.policies import PolicyTraining, read_policy, train, train_policy
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator import load_simulator
-from persim_gym.simulator import recipe as recipes
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.interface import Interface, learned_task, task_at
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.training import recipe as recipes
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.spec import EnvironmentSpec, learned_task, task_at
+from persim_gym.storage import CARD, README
 from persim_gym.task import Task
-from persim_gym.train import train_simulator
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.film import film
+from persim_gym.workflows.train import train_by_name, train_simulator
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
@@ -107,7 +107,7 @@ def simulator(tanks, tmp_path_factory):
 
 def test_reward_and_termination_are_two_more_columns_of_a_prediction(simulator, tanks):
     data = load(tanks)
-    shape = simulator.model.shape
+    shape = simulator.model.config
     assert (shape.obs_dim, shape.extra_dim, simulator.interface.task) == (2, 2, "learned")
     first = data.agent == 5
     predicted = simulator.dynamics(5)(data.obs[first], data.action[first])
@@ -133,12 +133,14 @@ def test_a_learned_end_of_episode_is_where_the_logged_one_is(simulator, tanks):
 
 @pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
 def test_learned_columns_are_those_of_the_general_model(cars, layers):
-    model = fit(cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False)
+    model = fit_ensemble(
+        cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False
+    )
     inputs = [torch.from_numpy(values) for values in (np.full(600, 2), cars.obs, cars.action)]
     with torch.no_grad():
         expected = model.predict(*inputs)
     assert expected.shape == (3, 600, 4)
-    np.testing.assert_allclose(model.dynamics(2)(cars.obs, cars.action), expected, atol=5e-6)
+    np.testing.assert_allclose(bind_agent(model, 2)(cars.obs, cars.action), expected, atol=5e-6)
     np.testing.assert_allclose(model.disagreement(expected.numpy()), model.disagreement(expected.numpy()[..., :2]))
 
 
@@ -163,7 +165,7 @@ def test_agents_that_differ_in_their_reward_alone_keep_it(home):
     next_obs = obs + 0.1 * (2 * action[:, None] - 1) + 0.01 * rng.normal(size=obs.shape)
     goal = np.repeat(np.linspace(-1, 1, 6), 100)
     data = populations_of(obs=obs, action=action, next_obs=next_obs, reward=goal * next_obs[:, 0])
-    interface = Interface(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
+    interface = EnvironmentSpec(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
     folder = train_simulator(data, name="my/goals", interface=interface, recipe=recipe, progress=False)
     simulator = load_simulator(str(folder))
@@ -189,7 +191,7 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     forward = action == np.repeat(np.arange(6), 100) % 2  # what moves even agents forward moves the others back
     following = (now + np.where(forward, 1, -1)) % 4
     data = populations_of(obs=eye[now], action=action, next_obs=eye[following], reward=np.zeros(600))
-    interface = Interface(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
+    interface = EnvironmentSpec(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
     folder = train_simulator(data, name="my/rings", interface=interface, recipe=recipe, progress=False)
     simulator = load_simulator(str(folder))
@@ -197,7 +199,7 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
     bigger, posterior = simulator.personalize(fresh)
     assert rmse_of(bigger, replace(fresh, agent=np.full(100, 6), n_agents=7)).max() < 0.1
-    assert posterior.undetermined(0) < simulator.model.shape.rank
+    assert posterior.undetermined(0) < simulator.model.config.rank
 
 
 @pytest.mark.parametrize(("value", "standardize"), [(0.0, True), (3.0, True), (1e4, True), (0.0, False), (3.0, False)])
@@ -205,7 +207,7 @@ def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, stan
     data = load(tanks)
     column = np.full((len(data), 1), value, dtype=np.float32)
     data = replace(data, obs=np.hstack([data.obs, column]), next_obs=np.hstack([data.next_obs, column]))
-    interface = Interface(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
+    interface = EnvironmentSpec(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
     recipe = replace(QUICK, standardize=standardize, epochs=5)
     folder = train_simulator(data, name="my/dials-v0", interface=interface, recipe=recipe, progress=False)
     simulator = load_simulator(str(folder))
@@ -221,11 +223,11 @@ def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, stan
 def test_an_action_that_never_changes_is_in_nobody_s_way(pushes):
     data = replace(pushes, action=np.hstack([pushes.action, np.full((400, 1), 7, dtype=np.float32)]))
     recipe = replace(TINY, action_layers=(8,), epochs=2)
-    model = fit(data, recipe, progress=False)
+    model = fit_ensemble(data, recipe, progress=False)
     columns = [torch.from_numpy(x) for x in (np.full(400, 2), data.obs, data.action)]
     with torch.no_grad():
         expected = model.predict(*columns).numpy()
-    found = model.dynamics(2).rollout(np.repeat(data.obs[None], 3, axis=0), data.action[:, None])[:, :, 0]
+    found = bind_agent(model, 2).rollout(np.repeat(data.obs[None], 3, axis=0), data.action[:, None])[:, :, 0]
     np.testing.assert_allclose(found, expected, atol=0.02)  # bytes where the processor multiplies them
 
 
@@ -308,7 +310,7 @@ def test_added_agents_start_as_their_own_logged_episodes(simulator, tanks, tmp_p
 def test_a_planner_uses_the_learned_reward(simulator):
     """From above level 1 the tank has to be drained, from below filled."""
     planner = RandomShooting(candidates=64, horizon=8)
-    policy = MPCPolicy(simulator.dynamics(5), simulator.task, simulator.action_space, planner=planner)
+    policy = MPC(simulator.dynamics(5), simulator.task, simulator.action_space, planner=planner)
     assert [int(policy.predict(np.array([level, 0.0]))[0]) for level in (1.5, 0.3)] == [0, 1]
 
 
@@ -323,7 +325,7 @@ SMALL_PPO = {"n_steps": 16, "batch_size": 32, "policy_kwargs": {"net_arch": [8]}
 
 
 def test_a_policy_is_trained_and_tested_in_the_simulator_alone(simulator, tmp_path, few_episodes):
-    training = Training(5, "ppo", str(simulator.folder), steps=128, n_envs=4, hyperparameters=SMALL_PPO)
+    training = PolicyTraining(5, "ppo", str(simulator.folder), steps=128, n_envs=4, hyperparameters=SMALL_PPO)
     done = train_policy(training, tmp_path, progress=False)
     assert (done.domain, done.true_return, done.true_std) == ("", None, None) and np.isfinite(done.simulator_return)
     assert json.loads((tmp_path / "agent-5.json").read_text())["true_return"] is None
@@ -336,7 +338,7 @@ def test_a_policy_is_trained_and_tested_in_the_simulator_alone(simulator, tmp_pa
 
 def test_a_policy_learns_to_hold_the_level(simulator, tmp_path):
     """The reward is the distance to level 1; random pushes leave it, a trained policy stays near."""
-    training = Training(5, "ppo", str(simulator.folder), steps=8000, n_envs=16, hyperparameters={"n_steps": 32})
+    training = PolicyTraining(5, "ppo", str(simulator.folder), steps=8000, n_envs=16, hyperparameters={"n_steps": 32})
     done = train_policy(training, tmp_path, progress=False)
     env = make_vec_env(simulator=str(simulator.folder), agent=5, n_envs=50, seed=0)
     env.reset()
@@ -371,7 +373,7 @@ def own_task(monkeypatch):
 
 def test_a_users_own_task_is_kept_by_reference_and_imported(tanks, own_task, home):
     simulator = load_simulator(str(train_by_name("mine/tanks-v1", data=tanks, task=own_task, epochs=1, progress=False)))
-    assert simulator.task is tank_task and simulator.model.shape.extra_dim == 0
+    assert simulator.task is tank_task and simulator.model.config.extra_dim == 0
     assert (simulator.card.name, simulator.card.interface["task"]) == ("mine/tanks-v1", own_task)
     obs, reward, *_ = (env := make(simulator, agent=1), env.reset(seed=0), env.step(1))[2]
     assert reward == pytest.approx(-abs(obs[0] - 1))
@@ -419,7 +421,7 @@ log_task = Task(
     ],
 )
 def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_task, home, monkeypatch, name, said):
-    monkeypatch.setattr("persim_gym.train.fit", lambda *args, **keywords: pytest.fail("trained"))
+    monkeypatch.setattr("persim_gym.workflows.train.fit_ensemble", lambda *args, **keywords: pytest.fail("trained"))
     for memory in (None, 1e-9):
         with pytest.raises(ValueError, match=f"task 'my_tasks:{name}' {said}"):
             train_by_name(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
@@ -435,13 +437,13 @@ def test_a_task_whose_module_fails_says_how(tmp_path, monkeypatch):
 
 
 def test_a_known_domain_can_have_its_task_learned(cars, home):
-    from persim_gym.train import train_simulator
+    from persim_gym.workflows.train import train_simulator
 
     folder = train_simulator(
         cars, name="mountaincar/learned-v0", domain="mountaincar", task="learned", epochs=1, progress=False
     )
     simulator = load_simulator(str(folder))
-    assert simulator.model.shape.extra_dim == 2
+    assert simulator.model.config.extra_dim == 2
     env = gym.make("persim_gym:PersimEnv-v0", simulator=str(folder), agent=1, render_mode="rgb_array")
     env.reset(seed=0)
     assert env.step(1)[0].shape == (2,) and env.render().ndim == 3
@@ -455,7 +457,7 @@ def test_the_interface_is_the_datasets(tanks):
     interface = interface_of_dataset(minari.load_dataset(tanks))
     longest = max(len(log["actions"]) for log in all_logs())
     assert (interface.n_actions, interface.episode_steps, interface.bounds) == (2, longest, None)
-    assert Interface.from_json(json.loads(json.dumps(interface.to_json()))) == interface
+    assert EnvironmentSpec.from_json(json.loads(json.dumps(interface.to_json()))) == interface
 
 
 def test_observations_are_flattened_as_gymnasium_flattens_them():
@@ -603,7 +605,7 @@ def test_one_transition_of_one_agent_trains(tanks, home, tmp_path, monkeypatch):
 
 def test_actions_that_do_not_count_from_zero_are_refused(tanks):
     with pytest.raises(ValueError, match="must count from 0, not 1; subtract it"):
-        Interface(spaces.Box(-1, 1, (2,)), spaces.Discrete(3, start=1), 5)
+        EnvironmentSpec(spaces.Box(-1, 1, (2,)), spaces.Discrete(3, start=1), 5)
 
 
 def test_data_that_do_not_fit_into_memory_give_the_same_dataset_on_disk(tanks, home):
@@ -696,25 +698,27 @@ def test_the_ten_lines_of_the_page_run(tanks, home, monkeypatch, tmp_path):
 
 
 def test_an_error_that_is_not_finite_is_left_out_of_the_card(tanks):
-    from persim_gym.simulator.model import FactoredEnsemble
-    from persim_gym.simulator.profile import error_profile
-    from persim_gym.simulator.readme import number
+    from persim_gym.simulator.diagnostics.metrics import logged_error
+    from persim_gym.simulator.model.ensemble import FactoredEnsemble
+    from persim_gym.simulator.model_card import four_digits
 
     data = load(tanks)
-    model = fit(data, replace(QUICK, epochs=1), n_actions=2, progress=False)
+    model = fit_ensemble(data, replace(QUICK, epochs=1), n_actions=2, progress=False)
     with torch.no_grad():
         model.state_encoder.layers[1].weight.mul_(1e20)
     assert isinstance(model, FactoredEnsemble)
     with np.errstate(all="ignore"):
-        profile = error_profile(model, data)
+        profile = logged_error(model, data)
     assert None in profile["open_loop"] and json.loads(json.dumps(profile, allow_nan=False)) == profile
-    assert number(None) == "" and number(0.12345) == "0.1235"
+    assert four_digits(None) == "" and four_digits(0.12345) == "0.1235"
 
 
 @pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
 def test_a_rollout_of_learned_columns_equals_single_calls(cars, layers):
-    model = fit(cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False)
-    dynamics, rng = model.dynamics(2), np.random.default_rng(0)
+    model = fit_ensemble(
+        cars, replace(TINY, epochs=1, state_layers=layers), n_actions=3, learn_task=True, progress=False
+    )
+    dynamics, rng = bind_agent(model, 2), np.random.default_rng(0)
     now, actions = np.broadcast_to(cars.obs[:40], (3, 40, 2)), rng.integers(3, size=(40, 5))
     ahead = dynamics.rollout(now, actions)
     assert ahead.shape == (3, 40, 5, 4)

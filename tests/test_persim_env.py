@@ -14,7 +14,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import persim_gym  # noqa: F401
 from persim_gym.envs import DOMAINS
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.simulator.card import save_simulator
+from persim_gym.simulator.registry import save_simulator
 
 BUNDLED = ["mountaincar/random-v0", "cartpole/random-v0"]
 

@@ -13,10 +13,14 @@ from typer.testing import CliRunner
 
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
-from persim_gym.files import README, WEIGHTS
-from persim_gym.planning import MPCPolicy, RandomShooting
-from persim_gym.planning.online import OnlinePolicy
-from persim_gym.simulator.beliefs import (
+from persim_gym.planning import MPC, RandomShooting
+from persim_gym.planning.online_mpc import OnlineMPC
+from persim_gym.simulator.dynamics.agent import AgentDynamics
+from persim_gym.simulator.dynamics.batch import BatchDynamics
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.dynamics.online import OnlineDynamics
+from persim_gym.simulator.inference.personalize import polished, with_factors
+from persim_gym.simulator.inference.posterior import (
     BANDWIDTHS,
     FactorPosterior,
     FactorPrior,
@@ -24,33 +28,24 @@ from persim_gym.simulator.beliefs import (
     shrunk_covariance,
     to_tensors,
 )
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dynamics import AgentDynamics
-from persim_gym.simulator.evidence import Evidence, PackedEvidence
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.online import OnlineDynamics
-from persim_gym.simulator.personalize import (
-    features,
-    gather_evidence,
-    learned_beliefs,
-    polished,
-    residual_variance,
-    with_factors,
-)
-from persim_gym.simulator.rows import RowsDynamics
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.train import train_simulator
+from persim_gym.simulator.inference.regression import factor_posterior, features, gather_statistics, residual_variance
+from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics, SufficientStatistics
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.storage import README, WEIGHTS
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.train import train_simulator
 
-DISCRETE = ModelShape(n_agents=40, obs_dim=3, n_actions=2, action_dim=0, rank=4, members=2, state_layers=(16,))
-CONTINUOUS = ModelShape(
+DISCRETE = ModelConfig(n_agents=40, obs_dim=3, n_actions=2, action_dim=0, rank=4, members=2, state_layers=(16,))
+CONTINUOUS = ModelConfig(
     n_agents=40, obs_dim=3, n_actions=0, action_dim=2, rank=4, members=2, state_layers=(16, 8), action_layers=(8,)
 )
 every_shape = pytest.mark.parametrize("shape", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 
 
-def population(shape: ModelShape) -> FactoredEnsemble:
+def population(shape: ModelConfig) -> FactoredEnsemble:
     """A model whose agents differ, about 1 apart in each direction."""
     model = FactoredEnsemble(shape, seed=3).eval().requires_grad_(False)
     return with_factors(model, torch.from_numpy(np.random.default_rng(0).normal(size=(2, shape.n_agents, 4))))
@@ -58,7 +53,7 @@ def population(shape: ModelShape) -> FactoredEnsemble:
 
 def logged(model: FactoredEnsemble, agents: list[int], each: int, noise: float = 0.0, member: int = 0) -> Transitions:
     """Transitions that one member itself makes, with Gaussian noise."""
-    s, rng = model.shape, np.random.default_rng(1)
+    s, rng = model.config, np.random.default_rng(1)
     agent = np.repeat(agents, each)
     obs = rng.normal(size=(len(agent), s.obs_dim)).astype(np.float32)
     action = (
@@ -74,8 +69,8 @@ def logged(model: FactoredEnsemble, agents: list[int], each: int, noise: float =
 
 
 def prior_of(model: FactoredEnsemble, noise: float) -> FactorPrior:
-    centres = model.agent_encoder(torch.arange(model.shape.n_agents)).double()
-    return FactorPrior(centres, torch.full((model.shape.members, model.shape.obs_dim), noise, dtype=torch.float64))
+    centres = model.agent_encoder(torch.arange(model.config.n_agents)).double()
+    return FactorPrior(centres, torch.full((model.config.members, model.config.obs_dim), noise, dtype=torch.float64))
 
 
 def alone(transitions: Transitions) -> Transitions:
@@ -92,7 +87,7 @@ def test_the_posterior_equals_generalised_least_squares_of_every_component(shape
     model = population(shape)
     data = alone(logged(model, [5], 6, noise=0.05))
     prior = prior_of(model, 0.05**2)
-    posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, data))
+    posterior = FactorPosterior(prior, gather_statistics(model, prior.noise, data))
     f = features(model, torch.from_numpy(data.obs), torch.from_numpy(data.action))[1].reshape(-1, 4).numpy()
     y = (data.next_obs.astype(np.float64) - data.obs).reshape(-1)
     component = (prior.bandwidth[1] ** 2 * shrunk_covariance(prior.centres)[1]).numpy()
@@ -115,7 +110,7 @@ def test_the_posterior_equals_generalised_least_squares_of_every_component(shape
 def test_the_posterior_without_transitions_is_the_prior():
     model = population(DISCRETE)
     prior = prior_of(model, 0.01)
-    posterior = FactorPosterior(prior, Evidence.none(2, 3, 4))
+    posterior = FactorPosterior(prior, SufficientStatistics.none(2, 3, 4))
     np.testing.assert_array_equal(posterior.mean, prior.mean[:, None].expand(2, 3, 4))
     spread = torch.stack([torch.cov(c.T, correction=0) for c in prior.centres])
     inner = (prior.bandwidth**2)[:, None, None] * shrunk_covariance(prior.centres)
@@ -131,7 +126,7 @@ def test_transitions_of_a_synthetic_agent_recover_its_factor(shape):
     stranger = with_factors(model, truth.expand(2, 1, 4).double())
     for member in (0, 1):
         data = logged(stranger, [0], 60, member=member)
-        posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, data))
+        posterior = FactorPosterior(prior, gather_statistics(model, prior.noise, data))
         np.testing.assert_allclose(posterior.mean[member, 0], truth, atol=2e-4)
         assert posterior.undetermined(0) == 0
 
@@ -143,7 +138,7 @@ def test_the_order_of_transitions_does_not_matter():
     fields = ("agent", "obs", "action", "reward", "next_obs", "terminated", "trajectory")
     shuffled = replace(data, **{name: getattr(data, name)[order] for name in fields})
     noise = prior_of(model, 0.01).noise
-    one, other = gather_evidence(model, noise, data), gather_evidence(model, noise, shuffled)
+    one, other = gather_statistics(model, noise, data), gather_statistics(model, noise, shuffled)
     np.testing.assert_allclose(one.information, other.information, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(one.vector, other.vector, rtol=1e-5, atol=1e-3)  # float32 encoders
     np.testing.assert_array_equal(one.seen, other.seen)
@@ -154,11 +149,11 @@ def test_evidence_adds_up_over_transitions_and_keeps_agents_apart():
     data = logged(model, [0, 1, 2], 8, noise=0.1)
     noise = prior_of(model, 0.01).noise
     half = np.arange(len(data)) % 2 == 0
-    total = gather_evidence(model, noise, data)
-    parts = gather_evidence(model, noise, data.select(half)) + gather_evidence(model, noise, data.select(~half))
+    total = gather_statistics(model, noise, data)
+    parts = gather_statistics(model, noise, data.select(half)) + gather_statistics(model, noise, data.select(~half))
     np.testing.assert_allclose(total.information, parts.information, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(total.vector, parts.vector, rtol=1e-5, atol=1e-3)
-    single = gather_evidence(model, noise, alone(data.select(data.agent == 1)))
+    single = gather_statistics(model, noise, alone(data.select(data.agent == 1)))
     np.testing.assert_allclose(total.of([1]).information, single.information, rtol=1e-5, atol=1e-4)
     assert total.seen.tolist() == [8, 8, 8]
 
@@ -167,11 +162,11 @@ def test_a_clipped_observation_says_nothing():
     model = population(DISCRETE)
     data = alone(logged(model, [4], 10))
     noise = prior_of(model, 0.01).noise
-    free = gather_evidence(model, noise, data)
+    free = gather_statistics(model, noise, data)
     model.obs_high.copy_(torch.tensor([np.inf, -100.0, np.inf]))  # the second dimension is always clipped
     next_obs = data.next_obs.copy()
     next_obs[:, 1] = -100.0
-    clipped = gather_evidence(model, noise, replace(data, next_obs=next_obs))
+    clipped = gather_statistics(model, noise, replace(data, next_obs=next_obs))
     f = features(model, torch.from_numpy(data.obs), torch.from_numpy(data.action))[:, :, 1]
     np.testing.assert_allclose(free.information - clipped.information, (f.mT @ f / 0.01)[:, None], rtol=1e-9, atol=1e-9)
 
@@ -181,9 +176,9 @@ def test_what_was_constant_in_training_says_nothing():
     data, noise = alone(logged(model, [7], 50)), prior_of(model, 0.01).noise
     ignored = noise.clone()
     ignored[:, 1] = torch.inf
-    expected = gather_evidence(model, ignored, data)
+    expected = gather_statistics(model, ignored, data)
     model.delta_std[1] = 1e-8  # as training scales it: what moves now would count as billions of standard deviations
-    found = gather_evidence(model, noise, data)
+    found = gather_statistics(model, noise, data)
     torch.testing.assert_close(found.information, expected.information)
     torch.testing.assert_close(found.vector, expected.vector)
 
@@ -196,9 +191,9 @@ def test_rewards_and_ends_are_learned_from_online_where_they_are_told(known):
     noise = torch.full((2, 5), torch.inf, dtype=torch.float64)
     counted = [0, 1, 2, *(3 + i for i, name in enumerate(("reward", "terminated")) if name in known)]
     noise[:, counted] = 0.01
-    expected = gather_evidence(model, noise, data)
+    expected = gather_statistics(model, noise, data)
     prior = FactorPrior(prior_of(model, 0.01).centres, torch.full((2, 5), 0.01, dtype=torch.float64))
-    online = OnlineDynamics(model, FactorPosterior(prior, Evidence.none(2, 40, 4)))
+    online = OnlineDynamics(model, FactorPosterior(prior, SufficientStatistics.none(2, 40, 4)))
     told = {name: getattr(data, name) for name in known}
     online.update(data.obs, data.action, data.next_obs, **told)
     torch.testing.assert_close(online.posterior.evidence.information, expected.information)
@@ -211,7 +206,7 @@ def test_rewards_and_ends_are_learned_from_online_where_they_are_told(known):
 def test_samples_have_the_posterior_s_mean_and_covariance():
     model = population(DISCRETE)
     prior = prior_of(model, 0.3**2)
-    posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, alone(logged(model, [7], 2, noise=0.3))))
+    posterior = FactorPosterior(prior, gather_statistics(model, prior.noise, alone(logged(model, [7], 2, noise=0.3))))
     rng = np.random.default_rng(0)
     draws = torch.stack([posterior.sample(0, rng) for _ in range(1200)])[:, 1].numpy()
     covariance = posterior.covariance(0)[1].numpy()
@@ -227,7 +222,7 @@ def test_credible_ellipsoids_cover_synthetic_agents():
     truth = np.random.default_rng(5).normal(size=(1, 300, 4)).repeat(2, axis=0)
     strangers = with_factors(model, torch.from_numpy(truth))
     data = logged(strangers, list(range(300)), 10, noise=0.2)
-    posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, data))
+    posterior = FactorPosterior(prior, gather_statistics(model, prior.noise, data))
     apart = posterior.mean[0].numpy() - truth[0]
     distance = [apart[a] @ np.linalg.solve(posterior.covariance(a)[0].numpy(), apart[a]) for a in range(300)]
     covered = np.mean(np.array(distance) < 7.779)  # 90 % quantile of chi-squared with 4 degrees of freedom
@@ -239,7 +234,7 @@ def test_directions_that_no_transition_moves_stay_undetermined():
     model = population(DISCRETE)
     data = alone(logged(model, [3], 1, noise=0.01))
     prior = prior_of(model, 1e-8)
-    posterior = FactorPosterior(prior, gather_evidence(model, prior.noise, data))
+    posterior = FactorPosterior(prior, gather_statistics(model, prior.noise, data))
     assert posterior.undetermined(0) >= 1
     ratios = posterior.determination(0)
     assert (ratios[:, 0] < 1e-6).all() and (ratios[:, -1] > 1e3).all()
@@ -270,7 +265,7 @@ def test_few_agents_still_give_a_covariance_that_can_be_inverted():
 # --- evidence as it is kept -----------------------------------------------------------------------------------------
 
 
-def uneven(agents: int, rank: int) -> tuple[FactorPrior, Evidence]:
+def uneven(agents: int, rank: int) -> tuple[FactorPrior, SufficientStatistics]:
     """Agents whose data say 10^9 times as much of one direction as of another, none along an axis."""
     rng = np.random.default_rng(0)
     information, vector = np.empty((2, agents, rank, rank)), np.empty((2, agents, rank))
@@ -280,12 +275,12 @@ def uneven(agents: int, rank: int) -> tuple[FactorPrior, Evidence]:
         vector[place] = information[place] @ rng.normal(size=rank)
     prior = FactorPrior(torch.from_numpy(rng.normal(size=(2, 50, rank))), torch.ones(2, 3, dtype=torch.float64))
     seen = torch.full((agents,), 20)
-    return prior, Evidence(torch.from_numpy(information), torch.from_numpy(vector), seen)
+    return prior, SufficientStatistics(torch.from_numpy(information), torch.from_numpy(vector), seen)
 
 
 def test_packed_evidence_keeps_directions_that_the_data_say_little_about():
     prior, evidence = uneven(agents=300, rank=6)
-    packed = PackedEvidence.pack(evidence)
+    packed = PackedStatistics.pack(evidence)
     exact, kept = FactorPosterior(prior, evidence), FactorPosterior(prior, packed)
     singles = {name: getattr(evidence, name).float().double() for name in ("information", "vector")}
     rounded = FactorPosterior(prior, replace(evidence, **singles))
@@ -308,8 +303,8 @@ def test_packed_evidence_of_few_transitions_stays_without_negative_eigenvalues()
     model = population(DISCRETE)
     data = replace(alone(logged(model, [3], 1, noise=0.01)), n_agents=2)
     prior = prior_of(model, 1e-10)
-    evidence = gather_evidence(model, prior.noise, data)
-    kept = FactorPosterior(prior, PackedEvidence.pack(evidence))
+    evidence = gather_statistics(model, prior.noise, data)
+    kept = FactorPosterior(prior, PackedStatistics.pack(evidence))
     values = torch.linalg.eigvalsh(kept.evidence.of([0]).information)[:, 0]
     assert (values[:, 0].abs() < 1e-12 * values[:, -1]).all()
     np.testing.assert_allclose(kept.mean, FactorPosterior(prior, evidence).mean, rtol=1e-4, atol=1e-4)
@@ -321,7 +316,7 @@ def test_packed_evidence_of_few_transitions_stays_without_negative_eigenvalues()
 @pytest.mark.parametrize(("rank", "share"), [(3, 0.41), (30, 0.27)])
 def test_packed_evidence_takes_a_third_of_the_memory(rank, share):
     _, evidence = uneven(agents=4, rank=rank)
-    packed = PackedEvidence.pack(evidence)
+    packed = PackedStatistics.pack(evidence)
     sizes = [sum(x.nbytes for x in vars(kept).values()) for kept in (evidence, packed)]
     assert sizes[1] < share * sizes[0]
 
@@ -349,7 +344,7 @@ def simulator(cars, tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulators") / "small"
     known = replace(cars.select(cars.agent < 5), n_agents=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("persim_gym.train.recipe_for", lambda *a, **k: replace(TINY, polish=True))
+        patch.setattr("persim_gym.workflows.training_setup.recipe_for", lambda *a, **k: replace(TINY, polish=True))
         train_simulator(known, name="small", domain="mountaincar", folder=folder, progress=False)
     return load_simulator(str(folder))
 
@@ -437,12 +432,12 @@ def test_an_agent_to_learn_about_is_a_whole_number(simulator, agent):
 def test_new_agents_come_after_the_known_ones_who_stay_as_they_are(simulator, cars):
     data = replace(cars.select(cars.agent >= 4), source="new")  # agents 4 and 5 of another fleet
     bigger, posterior = simulator.personalize(data)
-    assert bigger.model.shape.n_agents == bigger.card.shape["n_agents"] == 7
+    assert bigger.model.config.n_agents == bigger.card.shape["n_agents"] == 7
     assert posterior.n_agents == 2 and bigger.beliefs.n_agents == 7
     np.testing.assert_allclose(bigger.dynamics(6).factor, posterior.mean[:, 1], rtol=1e-5, atol=1e-6)
     for agent in range(5):
         np.testing.assert_array_equal(bigger.dynamics(agent).factor, simulator.dynamics(agent).factor)
-    assert simulator.model.shape.n_agents == 5
+    assert simulator.model.config.n_agents == 5
 
 
 def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
@@ -486,8 +481,8 @@ def test_a_simulator_without_a_prior_says_so(simulator, cars):
 
 
 def test_the_polish_lowers_the_error_of_one_step(cars):
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
-    beliefs = learned_beliefs(model, cars)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    beliefs = factor_posterior(model, cars)
     better = polished(model, beliefs)
     assert (residual_variance(better, cars).sum(1) < residual_variance(model, cars).sum(1)).all()
     untouched = polished(model, beliefs, every=False)
@@ -497,8 +492,8 @@ def test_the_polish_lowers_the_error_of_one_step(cars):
 
 def test_agents_without_transitions_get_the_population_average(cars):
     data = replace(cars.select(cars.agent > 0), n_agents=8)
-    model = fit(data, TINY, n_actions=3, progress=False).requires_grad_(False)
-    beliefs = learned_beliefs(model, data)
+    model = fit_ensemble(data, TINY, n_actions=3, progress=False).requires_grad_(False)
+    beliefs = factor_posterior(model, data)
     for every in (True, False):
         factors = polished(model, beliefs, every).agent_encoder(torch.arange(8))
         for nobody in (0, 6, 7):
@@ -511,10 +506,8 @@ def test_agents_without_transitions_get_the_population_average(cars):
 def test_an_online_policy_learns_from_every_step_but_not_across_episodes(simulator):
     domain = DOMAINS["mountaincar"]
     online = simulator.online()
-    planner = MPCPolicy(
-        online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3), seed=1
-    )
-    policy = OnlinePolicy(planner, online)
+    planner = MPC(online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3), seed=1)
+    policy = OnlineMPC(planner, online)
     state, memory = np.array([-0.5, 0.0]), None
     physics = domain.dynamics(4)
     for t in range(12):
@@ -528,8 +521,8 @@ def test_an_online_policy_learns_from_every_step_but_not_across_episodes(simulat
 def test_an_online_policy_can_plan_in_draws_of_the_posterior(simulator):
     domain = DOMAINS["mountaincar"]
     online = simulator.online()
-    planner = MPCPolicy(online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3))
-    policy = OnlinePolicy(planner, online, sample=3)
+    planner = MPC(online, domain.task, domain.action_space, planner=RandomShooting(candidates=8, horizon=3))
+    policy = OnlineMPC(planner, online, sample=3)
     factors = []
     for _ in range(2):
         policy.predict(np.array([-0.5, 0.0]), episode_start=np.array([True]))
@@ -596,10 +589,10 @@ def test_rows_draw_their_factors_apart(simulator):
 @pytest.mark.parametrize("apart", [False, True])
 def test_rows_of_a_large_model_can_be_rebound(apart):
     model = population(CONTINUOUS)
-    rows = RowsDynamics(model, [3, 3, 9], apart=apart)
+    rows = BatchDynamics(model, [3, 3, 9], apart=apart)
     obs, action = np.ones((3, 3), dtype=np.float32), np.full((3, 2), 0.5, dtype=np.float32)
     before = rows(obs, action)
-    rows.rebind(1, model.dynamics(9).factor)
+    rows.rebind(1, bind_agent(model, 9).factor)
     after = rows(obs, action)
     np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
     np.testing.assert_allclose(after[:, 1], after[:, 2], rtol=1e-6)
@@ -640,4 +633,4 @@ def test_the_command_adds_a_dataset_s_agents(simulator, home, tmp_path):
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.output.splitlines()]
     assert ["5", "640", "5"] in [line[:3] for line in lines] and ["6", "812", "5"] in [line[:3] for line in lines]
-    assert load_simulator(str(tmp_path / "new")).model.shape.n_agents == 7
+    assert load_simulator(str(tmp_path / "new")).model.config.n_agents == 7

@@ -13,11 +13,16 @@ from typer.testing import CliRunner
 
 from persim_gym.cli import app, main
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import episode_returns
-from persim_gym.experiments import plan_runs
-from persim_gym.experiments.intervals import mean_interval
-from persim_gym.experiments.plan_runs import (
-    TRUE,
+from persim_gym.evaluation.intervals import mean_interval
+from persim_gym.evaluation.returns import episode_returns
+from persim_gym.planning import CEM, MPC, MPPI, RandomShooting
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator, save_simulator
+from persim_gym.spec import LEARNED_TASK, EnvironmentSpec, finite_box
+from persim_gym.workflows import plan as plan_runs
+from persim_gym.workflows.plan import (
+    TRUE_DYNAMICS,
     PlanSettings,
     plan_returns,
     planner_of,
@@ -28,13 +33,8 @@ from persim_gym.experiments.plan_runs import (
     stream_of,
     write_video,
 )
-from persim_gym.planning import CEM, MPPI, MPCPolicy, RandomShooting
-from persim_gym.simulator.card import load_simulator, save_simulator
-from persim_gym.simulator.interface import LEARNED, Interface, box
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.shape import ModelShape
 
-QUICK = PlanSettings("mountaincar", TRUE, "shooting candidates=20 horizon=30")
+QUICK = PlanSettings("mountaincar", TRUE_DYNAMICS, "shooting candidates=20 horizon=30")
 
 
 def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
@@ -157,7 +157,7 @@ def test_what_cannot_be_the_table_of_returns_is_one_line(tmp_path, monkeypatch, 
 
 def own_simulator(folder, domain, n_agents=4):
     """A simulator with learned reward and termination; the reward is the first observation."""
-    shape = ModelShape(n_agents, 4, 2, 0, 3, 1, (8,), extra_dim=2)
+    shape = ModelConfig(n_agents, 4, 2, 0, 3, 1, (8,), extra_dim=2)
     return save_simulator(
         FactoredEnsemble(shape, seed=1),
         name="my/poles-v0",
@@ -170,7 +170,7 @@ def own_simulator(folder, domain, n_agents=4):
         seed=0,
         training_seconds=0.0,
         folder=folder,
-        interface=Interface(box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED),
+        interface=EnvironmentSpec(finite_box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED_TASK),
     )
 
 
@@ -179,7 +179,7 @@ def test_a_simulator_of_no_domain_says_how_to_plan_in_it(tmp_path, monkeypatch, 
     code, said = persim(monkeypatch, capsys, "plan", folder, "--out", tmp_path / "plan.csv")
     assert code == 2 and "there is no true environment to act in. Plan in it by persim_gym.planning.MPCPolicy(" in said
     simulator = load_simulator(str(folder))
-    policy = MPCPolicy(simulator.dynamics(3), simulator.task, simulator.action_space)  # as it says
+    policy = MPC(simulator.dynamics(3), simulator.task, simulator.action_space)  # as it says
     assert policy.predict(np.zeros((2, 4)))[0].shape == (2,)
 
 

@@ -8,11 +8,11 @@ import pytest
 from gymnasium import spaces
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import CEM, ICEM, MPPI, CategoricalCEM, MPCPolicy, RandomShooting, rollout_returns
+from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, RandomShooting, rollout_returns
+from persim_gym.planning.base import shifted, unit_box
 from persim_gym.planning.cem import _truncated
 from persim_gym.planning.icem import colored_noise
-from persim_gym.planning.plan import shifted, unit_box
-from persim_gym.planning.rollout import Objective
+from persim_gym.planning.scoring import Objective
 from persim_gym.task import Task, never
 
 BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
@@ -201,7 +201,7 @@ def test_a_previous_plan_of_another_horizon_is_refused(planner, horizon):
 
 @pytest.mark.parametrize("planner", ALL, ids=name)
 def test_replanning_comes_to_the_goal_and_stays(planner):
-    policy = MPCPolicy(walk, NEAR_ONE, space_of(planner), planner=planner)
+    policy = MPC(walk, NEAR_ONE, space_of(planner), planner=planner)
     obs = np.array([[-1.0, 1.0], [2.0, 1.0]])
     for _ in range(15):
         action, _ = policy.predict(obs)
@@ -301,15 +301,15 @@ def test_icem_considers_its_elites_again_and_draws_fewer():
 
 def test_the_planner_follows_from_the_action_space():
     cheetah, car = DOMAINS["halfcheetah"], DOMAINS["mountaincar"]
-    assert MPCPolicy(walk, cheetah.task, cheetah.action_space).planner == CEM()
-    assert MPCPolicy(walk, car.task, car.action_space).planner == RandomShooting()
+    assert MPC(walk, cheetah.task, cheetah.action_space).planner == CEM()
+    assert MPC(walk, car.task, car.action_space).planner == RandomShooting()
 
 
 def test_rows_of_different_agents_are_planned_as_each_agent_alone():
     car, agents = DOMAINS["cartpole"], [3, 1, 3]
     models = [car.dynamics(agent) for agent in agents]
     obs = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 4))
-    many = MPCPolicy(models, car.task, car.action_space, planner=RandomShooting(50, 20))
+    many = MPC(models, car.task, car.action_space, planner=RandomShooting(50, 20))
     first, state = many.predict(obs)
     second, _ = many.predict(obs[[0, 2]], (state[0], state[2]))  # the middle row's episode has ended
     for row, agent in enumerate(agents):

@@ -11,11 +11,12 @@ from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import Plan, rollout
-from persim_gym.planning.policy import MPCPolicy
-from persim_gym.planning.rollout import Objective, best_first, rollout_returns
-from persim_gym.planning.shooting import RandomShooting
-from persim_gym.simulator.card import load_simulator
+from persim_gym.planning import Plan
+from persim_gym.planning import scoring as rollout
+from persim_gym.planning.mpc import MPC
+from persim_gym.planning.random_shooting import RandomShooting
+from persim_gym.planning.scoring import Objective, best_first, rollout_returns
+from persim_gym.simulator.registry import load_simulator
 from persim_gym.task import PeakBonus, Task, never
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
@@ -77,7 +78,7 @@ def test_returns_do_not_depend_on_the_other_candidates():
 @pytest.mark.parametrize("limit", [1.0, 3.0, np.inf])
 @pytest.mark.parametrize("tile", [1, 7, 1024])
 def test_tiles_and_dropped_candidates_do_not_change_returns(monkeypatch, tile, limit, bonus):
-    monkeypatch.setattr(rollout, "TILE", tile)
+    monkeypatch.setattr(rollout, "TILE_ROWS", tile)
     actions = np.random.default_rng(0).integers(-1, 3, size=(40, 8))
     obs = np.array([0.2, 0.5])
     expected = plain_returns(drifting, ending_at(limit), obs, actions, bonus)
@@ -185,7 +186,7 @@ def test_members_that_dynamics_do_not_say_are_an_error():
 @pytest.mark.parametrize("fused", [False, True])
 def test_finished_candidates_are_dropped(monkeypatch, fused):
     """Half of them end at each step: no call moves one that is finished, but for fused rollouts of whole chunks."""
-    monkeypatch.setattr(rollout, "CHUNK", 2)
+    monkeypatch.setattr(rollout, "ROLLOUT_STEPS", 2)
     moved = []
 
     class Halving:
@@ -221,7 +222,7 @@ def test_observations_without_their_candidates_are_refused():
 
 @pytest.mark.parametrize("tile", [7, 1024])
 def test_rows_in_a_batch_earn_what_they_earn_alone(monkeypatch, tile):
-    monkeypatch.setattr(rollout, "TILE", tile)
+    monkeypatch.setattr(rollout, "TILE_ROWS", tile)
     rng = np.random.default_rng(2)
     obs, actions = rng.normal(size=(4, 2)), rng.integers(-1, 3, size=(4, 10, 6))
     together = rollout_returns(drifting, ending_at(2.0), obs, actions)
@@ -332,7 +333,7 @@ def test_actions_of_a_space_that_starts_elsewhere_are_drawn_from_it():
 
 
 def cart_policy(agent=0, seed=0, candidates=30, horizon=15):
-    return MPCPolicy(
+    return MPC(
         CARTPOLE.dynamics(agent),
         CARTPOLE.task,
         CARTPOLE.action_space,
@@ -421,7 +422,7 @@ def test_rows_that_do_not_match_are_refused():
 @pytest.mark.parametrize("rows", [2, 4])
 def test_a_first_call_needs_an_observation_for_each_dynamics(rows):
     models = [CARTPOLE.dynamics(agent) for agent in range(3)]
-    policy = MPCPolicy(models, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(10, 5))
+    policy = MPC(models, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(10, 5))
     with pytest.raises(ValueError, match=f"3 dynamics for {rows} observations: begin with one observation for each"):
         policy.predict(starts(rows))
 
@@ -437,7 +438,7 @@ def test_a_copy_of_a_policy_goes_on_as_the_policy_does(copied):
 
 def test_a_simulator_is_planned_in_with_all_its_members():
     dynamics = load_simulator("cartpole/random-v0").dynamics(3)
-    policy = MPCPolicy(dynamics, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(50, 20))
+    policy = MPC(dynamics, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(50, 20))
     actions = np.random.default_rng([0, 0]).integers(2, size=(50, 20))
     returns = rollout_returns(dynamics, CARTPOLE.task, starts(1)[0], actions)
     np.testing.assert_array_equal(policy.predict(starts(1))[1][0].plan.sequence, actions[returns.argmax()])

@@ -14,25 +14,25 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from persim_gym.conditional import AgentObservation, AgentVecEnv, latent_factors
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import UNBOUNDED
-from persim_gym.evaluate import episode_returns
-from persim_gym.experiments.many_policies import train_policies
-from persim_gym.experiments.training import reached, training_table
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies import (
     ALGORITHMS,
-    Training,
-    complete,
+    PolicyTraining,
     load_policy,
     read_policy,
     train,
     train_policy,
     truth_of,
+    with_defaults,
 )
-from persim_gym.policies.scaling import ScaledObservation
+from persim_gym.policies.parallel import train_policies
+from persim_gym.policies.preprocessing import ScaledObservation
 from persim_gym.sb3 import make_vec_env
-from persim_gym.simulator.card import load_simulator
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.studies.policy_training import reached, training_table
+from persim_gym.wrappers import AgentObservation, AgentVecEnv, latent_factors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -44,7 +44,7 @@ def quick(save_car, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "JUDGED", 2)
     monkeypatch.setattr(train, "TESTED", 2)
     small = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
-    return Training(3, "ppo", str(save_car(tmp_path / "car")), steps=128, n_envs=4, hyperparameters=small)
+    return PolicyTraining(3, "ppo", str(save_car(tmp_path / "car")), steps=128, n_envs=4, hyperparameters=small)
 
 
 QUICK_DQN = {
@@ -57,7 +57,7 @@ def test_a_result_says_what_was_trained_and_what_it_reached(quick, tmp_path):
     done = train_policy(quick, tmp_path / "out", progress=False)
     stored = json.loads((tmp_path / "out" / "agent-3.json").read_text())
     assert stored == json.loads(json.dumps(asdict(done)))
-    assert read_policy(tmp_path / "out" / "agent-3.json", complete(quick)) == done
+    assert read_policy(tmp_path / "out" / "agent-3.json", with_defaults(quick)) == done
     assert done.domain == "mountaincar" and done.simulator_sha256 == load_simulator(quick.simulator).card.sha256
     policy = load_policy(tmp_path / "out" / "agent-3.json")
     domain = make_vec_env(agent=3, simulator=quick.simulator).get_attr("domain")[0]
@@ -98,7 +98,7 @@ def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(qu
 
     monkeypatch.setattr(PPO, "collect_rollouts", watched)
     done = train_policy(replace(quick, hyperparameters=hyper), tmp_path, progress=False)
-    assert done.training.hyperparameters == hyper | complete(quick).hyperparameters
+    assert done.training.hyperparameters == hyper | with_defaults(quick).hyperparameters
     assert -1 < rewards[-1].mean() < 0 and -2 <= done.simulator_return / 500 <= 0  # MountainCar's own are -1 a step
     policy = load_policy(tmp_path / "agent-3.json")
     corners = np.array([policy.observation_space.low, policy.observation_space.high])
@@ -167,7 +167,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
 def test_one_policy_an_agent_and_what_is_there_is_kept(quick, tmp_path, monkeypatch):
     first = train_policy(replace(quick, agent=5), tmp_path / "out", progress=False)
     monkeypatch.setattr(  # joblib's workers are other processes: quick there too
-        "persim_gym.experiments.many_policies._here",
+        "persim_gym.policies.parallel._here",
         lambda jobs, out, workers, tensorboard: (train_policy(j, out, progress=False) for j in jobs),
     )
     done = train_policies(quick, [5, 0], tmp_path / "out", progress=False)
@@ -182,7 +182,7 @@ def test_one_policy_an_agent_and_what_is_there_is_kept(quick, tmp_path, monkeypa
 def test_policies_are_trained_in_other_processes(tmp_path, backend):
     if backend == "ray":
         pytest.importorskip("ray")
-    out, training = tmp_path / "out", Training(0, "ppo", "cartpole/random-v0", steps=512, n_envs=8)
+    out, training = tmp_path / "out", PolicyTraining(0, "ppo", "cartpole/random-v0", steps=512, n_envs=8)
     run = {"backend": backend, "workers": 1, "progress": False}
     first = train_policies(training, [2], out, **run)
     before = (out / "agent-2.json").stat().st_mtime_ns

@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
-from persim_gym.simulator.products import NARROW, WIDE, multiply_narrow, multiply_wide
+from persim_gym.simulator.kernels.gemm import NARROW_COLUMNS, WIDE_COLUMNS, multiply_narrow, multiply_wide
 
 
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 13])
 @pytest.mark.parametrize(
     ("multiply", "columns"),
-    [(multiply_wide, WIDE), (multiply_wide, 3 * WIDE), (multiply_narrow, NARROW), (multiply_narrow, 3 * NARROW)],
+    [
+        (multiply_wide, WIDE_COLUMNS),
+        (multiply_wide, 3 * WIDE_COLUMNS),
+        (multiply_narrow, NARROW_COLUMNS),
+        (multiply_narrow, 3 * NARROW_COLUMNS),
+    ],
 )
 def test_products_equal_numpys(multiply, columns, rows, add):
     rng = np.random.default_rng(rows)

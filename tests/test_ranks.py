@@ -10,21 +10,14 @@ import torch
 from conftest import TINY
 
 from persim_gym.envs.cartpole import physics
-from persim_gym.experiments import simulators as training
-from persim_gym.experiments.figures import rank_figure
-from persim_gym.experiments.simulators import (
-    HeldOut,
-    Source,
-    best_rank,
-    held_out_error,
-    one_step_error,
-    rank_errors,
-    train_by_name,
-)
-from persim_gym.home import unfinished
+from persim_gym.evaluation.figures import rank_figure
+from persim_gym.paths import unfinished
 from persim_gym.simulator import load_simulator
-from persim_gym.simulator import recipe as recipes
-from persim_gym.train import train_simulator
+from persim_gym.simulator.training import recipe as recipes
+from persim_gym.workflows import select_rank as training
+from persim_gym.workflows.select_rank import HeldOut, best_rank, held_out_error, one_step_error, rank_errors
+from persim_gym.workflows.train import train_by_name, train_simulator
+from persim_gym.workflows.training_setup import TrainingData
 
 RECIPE = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle", members=2)
 
@@ -32,8 +25,8 @@ RECIPE = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle", memb
 @pytest.fixture
 def source(cars, monkeypatch):
     """The small MountainCar data under a name."""
-    monkeypatch.setattr(Source, "load", lambda self: (cars, None))
-    return Source("persim/mountaincar/tiny-v0", "mountaincar")
+    monkeypatch.setattr(TrainingData, "load", lambda self: (cars, None))
+    return TrainingData("persim/mountaincar/tiny-v0", "mountaincar")
 
 
 def error_of(rank, source, recipe=RECIPE):
@@ -50,13 +43,13 @@ def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_on
 
 def test_ranks_are_told_apart_after_a_few_rounds_in_closed_form_on_the_same_points(source, cars, home, monkeypatch):
     seen = []
-    finished = training.finished
+    finished = training.solve_closed_form
 
     def watched(model, data, recipe, *args, **kwargs):
         seen.append((len(data), recipe.refine))
         return finished(model, data, recipe, *args, **kwargs)
 
-    monkeypatch.setattr(training, "finished", watched)
+    monkeypatch.setattr(training, "solve_closed_form", watched)
     short = replace(RECIPE, epochs=10)
     assert error_of(3, source, replace(short, refine=9)) < 0.9 * error_of(3, source, short)
     assert seen == [(pytest.approx(0.8 * len(cars), rel=0.05), 4)]
@@ -64,8 +57,8 @@ def test_ranks_are_told_apart_after_a_few_rounds_in_closed_form_on_the_same_poin
 
 def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, home, monkeypatch):
     seen = {}
-    fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda data, *a, **k: seen.update(trained=data) or fit(data, *a, **k))
+    fit = training.fit_ensemble
+    monkeypatch.setattr(training, "fit_ensemble", lambda data, *a, **k: seen.update(trained=data) or fit(data, *a, **k))
     monkeypatch.setattr(
         training, "one_step_error", lambda model, data: seen.update(held_out=data) or one_step_error(model, data)
     )
@@ -77,7 +70,7 @@ def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, ho
 
 def test_the_held_out_error_is_one_for_a_model_that_predicts_the_mean_change(cars, car_model):
     class MeanChange:
-        shape, obs_mean = car_model.shape, car_model.obs_mean
+        config, obs_mean = car_model.config, car_model.obs_mean
 
         def predict(self, agent, obs, action):
             return (obs + torch.from_numpy((cars.next_obs - cars.obs).mean(axis=0)))[None]
@@ -137,7 +130,7 @@ def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(so
     monkeypatch.setattr(rank_errors, "__kwdefaults__", {**rank_errors.__kwdefaults__, "ranks": (1, 3)})
     monkeypatch.setitem(recipes.DEFAULT, "mountaincar", RECIPE)
     folder = train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
-    assert load_simulator(str(folder)).model.shape.rank == 3
+    assert load_simulator(str(folder)).model.config.rank == 3
     rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))
     assert {row["rank"] for row in rows} == {"1", "3"} and matplotlib.image.imread(folder / "ranks.png").shape[1] > 400
     train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
@@ -218,7 +211,7 @@ def test_the_figure_of_an_earlier_choice_of_rank_does_not_stay(source, home, mon
 
 def test_a_given_rank_is_used(source, home, monkeypatch):
     monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=1))
-    assert load_simulator(str(train_by_name("mountaincar/random-v0", rank="2", progress=False))).model.shape.rank == 2
+    assert load_simulator(str(train_by_name("mountaincar/random-v0", rank="2", progress=False))).model.config.rank == 2
 
 
 @pytest.mark.parametrize(
@@ -231,13 +224,13 @@ def test_a_given_rank_is_used(source, home, monkeypatch):
     ],
 )
 def test_a_name_stands_for_data(name, data, expected):
-    source = Source.named(name, data, None)
+    source = TrainingData.named(name, data, None)
     assert (source.dataset_id, source.domain) == expected
 
 
 @pytest.mark.slow
 def test_ranks_are_measured_side_by_side_in_processes(home):
-    source = Source("persim/cartpole/random-v0", "cartpole")
+    source = TrainingData("persim/cartpole/random-v0", "cartpole")
     errors, log = rank_errors(source, replace(RECIPE, epochs=2), content_hash="", ranks=(1, 3))
     assert sorted(errors) == [1, 3] and all(np.isfinite(e.rmse) for e in errors.values())
     assert len(log.read_text().splitlines()) == 3

@@ -9,33 +9,35 @@ import pytest
 import torch
 from conftest import TINY
 
-from persim_gym.simulator import refine
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.personalize import learned_beliefs, residual_variance
-from persim_gym.simulator.recipe import TrainingRecipe
-from persim_gym.simulator.refine import finished, with_last_layer
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.transition_file import write_transitions
-from persim_gym.train import train_simulator
+from persim_gym.simulator.inference.regression import factor_posterior, residual_variance
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training import least_squares as refine
+from persim_gym.simulator.training.least_squares import solve_closed_form, solve_last_layer
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.transition_store import write_transitions
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.train import train_simulator
 
 SHAPES = {
-    "discrete": ModelShape(n_agents=5, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2, state_layers=(6,)),
-    "continuous": ModelShape(5, 2, 0, 2, rank=2, members=2, state_layers=(7, 5), action_layers=(4,), activation="silu"),
-    "learned task": ModelShape(5, 2, 3, 0, rank=2, members=2, state_layers=(6,), extra_dim=2),
+    "discrete": ModelConfig(n_agents=5, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2, state_layers=(6,)),
+    "continuous": ModelConfig(
+        5, 2, 0, 2, rank=2, members=2, state_layers=(7, 5), action_layers=(4,), activation="silu"
+    ),
+    "learned task": ModelConfig(5, 2, 3, 0, rank=2, members=2, state_layers=(6,), extra_dim=2),
 }
 
 
-def trained(shape: ModelShape) -> FactoredEnsemble:
+def trained(shape: ModelConfig) -> FactoredEnsemble:
     model = FactoredEnsemble(shape, seed=4).eval().requires_grad_(False)
     model.delta_std[: shape.obs_dim] = torch.tensor([0.5, 2.0])
     model.obs_low[:2], model.obs_high[:2] = -1.5, 1.5
     return model
 
 
-def moved(shape: ModelShape, rows: int = 300) -> Transitions:
+def moved(shape: ModelConfig, rows: int = 300) -> Transitions:
     rng = np.random.default_rng(6)
     obs = rng.uniform(-1.5, 1.5, size=(rows, 2)).astype(np.float32)
     action = (
@@ -62,7 +64,7 @@ def moved(shape: ModelShape, rows: int = 300) -> Transitions:
 def test_the_last_layer_equals_a_ridge_regression_of_each_output(shape):
     model, data = trained(shape), moved(shape)
     noise = residual_variance(model, data).numpy()
-    better = with_last_layer(model, data)
+    better = solve_last_layer(model, data)
     raw = np.column_stack([data.next_obs.astype(np.float64) - data.obs, data.reward, data.terminated])
     outs = shape.out_dim
     change = raw[:, :outs] / model.delta_std.numpy().astype(np.float64)
@@ -97,23 +99,24 @@ def test_the_last_layer_equals_a_ridge_regression_of_each_output(shape):
 
 
 def test_rounds_lower_the_error_of_one_step_again_and_again(cars):
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     errors = [
-        residual_variance(finished(model, cars, replace(TINY, refine=rounds))[0], cars).sum(1) for rounds in (0, 1, 4)
+        residual_variance(solve_closed_form(model, cars, replace(TINY, refine=rounds))[0], cars).sum(1)
+        for rounds in (0, 1, 4)
     ]
     assert (errors[1] < 0.9 * errors[0]).all()
     assert (errors[2] < errors[1]).all()
 
 
 def test_members_and_agents_end_the_same_on_one_thread_and_on_two(cars):
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     weights = []
     for threads in (1, 2):
         before, torches = numba.get_num_threads(), torch.get_num_threads()
         try:
             numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
             torch.set_num_threads(threads)
-            weights.append(with_last_layer(model, cars).state_encoder.layers[-1].weight)
+            weights.append(solve_last_layer(model, cars).state_encoder.layers[-1].weight)
         finally:
             numba.set_num_threads(before)
             torch.set_num_threads(torches)
@@ -122,19 +125,19 @@ def test_members_and_agents_end_the_same_on_one_thread_and_on_two(cars):
 
 def test_a_sample_of_many_transitions_is_as_sure_as_all_of_them(cars, monkeypatch):
     """The prior counts as little against a third of the rows as against all."""
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
-    whole = residual_variance(with_last_layer(model, cars), cars)
-    monkeypatch.setattr(refine, "ROWS", len(cars) // 3)
-    part = residual_variance(with_last_layer(model, cars), cars)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    whole = residual_variance(solve_last_layer(model, cars), cars)
+    monkeypatch.setattr(refine, "LAST_LAYER_ROWS", len(cars) // 3)
+    part = residual_variance(solve_last_layer(model, cars), cars)
     assert (part.sum(1) < residual_variance(model, cars).sum(1)).all()
     assert (part.sum(1) < 2 * whole.sum(1)).all()
     assert not torch.equal(part, whole)
 
 
 def test_data_on_disk_are_refined_on_too(cars, tmp_path):
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     stored = write_transitions(tmp_path / "cars", [cars], n_agents=cars.n_agents, source="cars")
-    expected, got = (with_last_layer(model, data).state_encoder.layers[-1].weight for data in (cars, stored))
+    expected, got = (solve_last_layer(model, data).state_encoder.layers[-1].weight for data in (cars, stored))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -157,17 +160,17 @@ def test_rounds_cannot_be_negative():
 
 
 def test_rounds_ask_once_each_what_is_believed_of_agents(cars, monkeypatch):
-    model = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     asked = []
 
     def counted(*arguments):
         asked.append(arguments)
-        return learned_beliefs(*arguments)
+        return factor_posterior(*arguments)
 
-    monkeypatch.setattr(refine, "learned_beliefs", counted)
+    monkeypatch.setattr(refine, "factor_posterior", counted)
     for rounds, expected in ((0, 1), (1, 1), (3, 3)):
         asked.clear()
-        result, beliefs = finished(model, cars, replace(TINY, refine=rounds, polish=False))
+        result, beliefs = solve_closed_form(model, cars, replace(TINY, refine=rounds, polish=False))
         assert len(asked) == expected
         if rounds:
             torch.testing.assert_close(result.agent_encoder(torch.arange(cars.n_agents)).double(), beliefs.mean)
@@ -178,7 +181,7 @@ def test_agents_of_whom_data_say_nothing_are_no_obstacle():
     shape = SHAPES["discrete"]
     data = moved(shape)
     still = replace(data, obs=np.zeros_like(data.obs), next_obs=np.zeros_like(data.obs))
-    model, beliefs = finished(trained(shape), still, TrainingRecipe(refine=3))
+    model, beliefs = solve_closed_form(trained(shape), still, TrainingRecipe(refine=3))
     assert residual_variance(model, still).max() < 1e-9
     assert torch.isfinite(beliefs.mean).all()
 
@@ -188,15 +191,15 @@ def test_a_last_layer_of_one_weight_has_its_own_size_for_a_spread():
     data = moved(SHAPES["discrete"])
     data = replace(data, obs=data.obs[:, :1], next_obs=data.next_obs[:, :1])
     model = FactoredEnsemble(shape, seed=4).eval().requires_grad_(False)
-    better = with_last_layer(model, data)
+    better = solve_last_layer(model, data)
     assert (residual_variance(better, data) < residual_variance(model, data)).all()
 
 
 def test_rounds_that_were_cut_off_go_on_to_the_same_weights(cars, tmp_path, monkeypatch):
     recipe, path = replace(TINY, refine=4), tmp_path / "cars.rounds.safetensors"
-    trained = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
-    expected, _ = finished(deepcopy(trained), cars, recipe)
-    solve, solved = refine.with_last_layer, []
+    trained = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    expected, _ = solve_closed_form(deepcopy(trained), cars, recipe)
+    solve, solved = refine.solve_last_layer, []
 
     def cut_off(model, *args):
         if len(solved) == 2:
@@ -204,11 +207,11 @@ def test_rounds_that_were_cut_off_go_on_to_the_same_weights(cars, tmp_path, monk
         solved.append(model)
         return solve(model, *args)
 
-    monkeypatch.setattr(refine, "with_last_layer", cut_off)
+    monkeypatch.setattr(refine, "solve_last_layer", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        finished(deepcopy(trained), cars, recipe, checkpoint=path)
-    monkeypatch.setattr(refine, "with_last_layer", lambda model, *args: solved.append(model) or solve(model, *args))
-    resumed, _ = finished(deepcopy(trained), cars, recipe, checkpoint=path)
+        solve_closed_form(deepcopy(trained), cars, recipe, checkpoint=path)
+    monkeypatch.setattr(refine, "solve_last_layer", lambda model, *args: solved.append(model) or solve(model, *args))
+    resumed, _ = solve_closed_form(deepcopy(trained), cars, recipe, checkpoint=path)
     assert len(solved) == 4  # not 6
     for name, values in expected.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], values)
@@ -217,16 +220,16 @@ def test_rounds_that_were_cut_off_go_on_to_the_same_weights(cars, tmp_path, monk
 @pytest.mark.parametrize("left", ["other weights", "other data", "half a file", "more rounds"])
 def test_rounds_of_something_else_are_made_anew(cars, tmp_path, left):
     recipe, path = replace(TINY, refine=2), tmp_path / "cars.rounds.safetensors"
-    trained = fit(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
-    expected, _ = finished(deepcopy(trained), cars, recipe)
+    trained = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
+    expected, _ = solve_closed_form(deepcopy(trained), cars, recipe)
     other = deepcopy(trained)
     if left == "other weights":
         other.agent_encoder.factor.mul_(1.1)
     data = cars.select(cars.agent > 0) if left == "other data" else cars
-    finished(other, data, replace(recipe, refine=3) if left == "more rounds" else recipe, checkpoint=path)
+    solve_closed_form(other, data, replace(recipe, refine=3) if left == "more rounds" else recipe, checkpoint=path)
     if left == "half a file":
         path.write_bytes(path.read_bytes()[:200])
-    got, _ = finished(deepcopy(trained), cars, recipe, checkpoint=path)
+    got, _ = solve_closed_form(deepcopy(trained), cars, recipe, checkpoint=path)
     assert torch.equal(got.state_encoder.layers[-1].weight, expected.state_encoder.layers[-1].weight)
 
 

@@ -15,41 +15,44 @@ from numba import njit
 from numba.core import config
 
 from persim_gym.envs import DOMAINS
-from persim_gym.planning import CEM, RandomShooting, rollout
-from persim_gym.planning.rollout import Objective, best_first, rollout_returns
-from persim_gym.simulator import networks
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.dense import (
+from persim_gym.parallel import run_each, split_pieces
+from persim_gym.planning import CEM, RandomShooting
+from persim_gym.planning import scoring as rollout
+from persim_gym.planning.scoring import Objective, best_first, rollout_returns
+from persim_gym.simulator.dynamics import folding as networks
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.kernels.deep_weights import SILU_LOWEST, deep_network
+from persim_gym.simulator.kernels.dense import (
     AVX2,
-    LEVELS,
-    TOGETHER,
+    BYTE_LEVELS,
+    SUMMED_BYTES,
     UNITS,
     VNNI,
     _emit_blocks,
     byte_products,
+    cpu_features,
     dense,
-    features,
-    hand_over,
-    packed,
+    pack_weights,
+    quantize_activations,
 )
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.rounding import evened, in_levels, on_levels, rounded
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.threads import run_each, split
-from persim_gym.simulator.vectors import INT, LANES, REAL
+from persim_gym.simulator.kernels.quantization import equalize_units, quantize_layer, quantize_network, quantize_rows
+from persim_gym.simulator.kernels.simd import INT, LANES, REAL
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
 from persim_gym.task import Task, never
 
 SHAPES = {  # small ones of the sizes of other tests' models: the kernel is compiled for each size anew
-    "relu": ModelShape(4, 2, 2, 0, 3, 2, (20,)),
-    "silu": ModelShape(4, 4, 3, 0, 3, 2, (33,), (), "silu"),
-    "one component": ModelShape(4, 1, 5, 0, 2, 1, (7,), (), "silu"),
-    "deep, discrete": ModelShape(4, 3, 2, 0, 3, 2, (20, 20)),
-    "deep": ModelShape(4, 5, 0, 2, 3, 2, (24, 24), (16,), "silu"),
-    "deep, relu": ModelShape(4, 5, 0, 2, 3, 2, (24,), (16,)),
-    "odd widths": ModelShape(4, 3, 0, 1, 3, 2, (17, 9, 30), (5,), "silu"),
-    "linear action encoder": ModelShape(4, 3, 0, 2, 3, 2, (12,), ()),
-    "learned task": ModelShape(4, 2, 2, 0, 3, 2, (20,), extra_dim=2),
-    "deep learned task": ModelShape(4, 3, 0, 2, 3, 2, (20, 20), (8,), extra_dim=2),
+    "relu": ModelConfig(4, 2, 2, 0, 3, 2, (20,)),
+    "silu": ModelConfig(4, 4, 3, 0, 3, 2, (33,), (), "silu"),
+    "one component": ModelConfig(4, 1, 5, 0, 2, 1, (7,), (), "silu"),
+    "deep, discrete": ModelConfig(4, 3, 2, 0, 3, 2, (20, 20)),
+    "deep": ModelConfig(4, 5, 0, 2, 3, 2, (24, 24), (16,), "silu"),
+    "deep, relu": ModelConfig(4, 5, 0, 2, 3, 2, (24,), (16,)),
+    "odd widths": ModelConfig(4, 3, 0, 1, 3, 2, (17, 9, 30), (5,), "silu"),
+    "linear action encoder": ModelConfig(4, 3, 0, 2, 3, 2, (12,), ()),
+    "learned task": ModelConfig(4, 2, 2, 0, 3, 2, (20,), extra_dim=2),
+    "deep learned task": ModelConfig(4, 3, 0, 2, 3, 2, (20, 20), (8,), extra_dim=2),
 }
 
 
@@ -69,7 +72,7 @@ def drawn(shape, bounded=False, agent=2):
     if bounded:
         ensemble.obs_low.fill_(-0.3)
         ensemble.obs_high.fill_(0.4)
-    return ensemble.dynamics(agent)
+    return bind_agent(ensemble, agent)
 
 
 def inputs(shape, candidates=37, steps=6):
@@ -119,7 +122,7 @@ def test_threads_do_not_change_a_rollout(name, threads, float32, torch_threads):
 @pytest.mark.parametrize(("members", "candidates", "threads"), [(5, 200, 2), (1, 7, 3), (3, 1000, 2), (5, 1, 2)])
 def test_pieces_are_everything_once_in_equal_shares(members, candidates, threads):
     done = np.zeros((members, candidates))
-    for member, rows in split(members, candidates, threads, 144, 16):
+    for member, rows in split_pieces(members, candidates, threads, 144, 16):
         assert 0 < len(done[member, rows]) <= 144 and rows.start % 16 == 0
         done[member, rows] += 1
     assert (done == 1).all()
@@ -140,10 +143,10 @@ def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_byte
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("+avx2" not in features(), reason="the processor has no AVX2")
+@pytest.mark.skipif("+avx2" not in cpu_features(), reason="the processor has no AVX2")
 def test_processors_without_avx512_pass_these_tests_too():
     """The tests of bytes anew, in kernels compiled for such a processor."""
-    allowed = ",".join(sorted(f for f in features() if f.startswith("+") and not f.startswith("+avx512")))
+    allowed = ",".join(sorted(f for f in cpu_features() if f.startswith("+") and not f.startswith("+avx512")))
     chosen = "-m", "not slow", "-k", "bytes or finite or far_below", __file__
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *chosen],
@@ -164,7 +167,7 @@ def test_a_weight_that_is_no_number_gives_predictions_that_are_none(name, part, 
     model = drawn(SHAPES[name])._model
     getattr(model, f"{part}_encoder").layers[layer].weight.data[0, 0, 1] = np.nan
     obs, actions = inputs(SHAPES[name])
-    dynamics = model.dynamics(1)
+    dynamics = bind_agent(model, 1)
     following = dynamics.rollout(obs, actions)
     np.testing.assert_array_equal(np.isfinite(following), np.isfinite(one_by_one(dynamics, obs, actions)))
     assert not np.isfinite(following[0]).all() and np.isfinite(following[1]).all()
@@ -176,7 +179,7 @@ def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
     model = drawn(SHAPES["deep"])._model
     model.state_encoder.layers[0].bias.data[:, 0, 3] = -1e8
     obs, actions = inputs(SHAPES["deep"])
-    dynamics = model.dynamics(1)
+    dynamics = bind_agent(model, 1)
     expected = dynamics(obs, actions[:, 0])
     np.testing.assert_allclose(
         dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
@@ -243,7 +246,7 @@ def test_bytes_move_predictions_by_little(name):
 @pytest.mark.parametrize("silu", [False, True])
 def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     rng = np.random.default_rng(0)
-    lowest = networks.SILU_LOWEST if silu else 0.0
+    lowest = SILU_LOWEST if silu else 0.0
     values = rng.uniform(lowest, 3, size=(16, LANES)).astype(np.float32)
     values[:, 3] = lowest  # a lane in which no unit is on
     values[:, 4] = 3.0  # and one in which all are on as far as can be
@@ -252,11 +255,11 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     levels = in_bytes(weight, torch.eye(16)[None], byte_products().most).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
-    words, steps = layer_of_bytes(values, packed(levels), scales, biases, np.float32(lowest), out)
-    np.testing.assert_allclose(steps, np.maximum(values.max(axis=0) - lowest, 1e-30) / LEVELS, rtol=1e-6)
+    words, steps = layer_of_bytes(values, pack_weights(levels), scales, biases, np.float32(lowest), out)
+    np.testing.assert_allclose(steps, np.maximum(values.max(axis=0) - lowest, 1e-30) / BYTE_LEVELS, rtol=1e-6)
     held = words.view(np.uint8).reshape(2, 2, LANES, 2, 2).transpose(0, 3, 1, 4, 2).reshape(16, LANES)
     np.testing.assert_array_equal(held, np.rint((values - np.float32(lowest)) / steps))
-    assert (held[:, 4] == LEVELS).all()
+    assert (held[:, 4] == BYTE_LEVELS).all()
     expected = (levels.T.astype(np.int64) @ held.astype(np.int64)) * scales[:, None] * steps + biases[:, None]
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
@@ -268,21 +271,21 @@ def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
     values[3:5, 2] = wrong  # numbers follow
     levels = np.ones((16, 16), dtype=np.int8)
     out = np.empty((16, LANES), dtype=np.float32)
-    layer_of_bytes(values, packed(levels), *np.ones((2, 16), dtype=np.float32), np.float32(0.0), out)
+    layer_of_bytes(values, pack_weights(levels), *np.ones((2, 16), dtype=np.float32), np.float32(0.0), out)
     assert np.isnan(out[:, 2]).all() and np.isfinite(np.delete(out, 2, axis=1)).all()
 
 
 @njit
 def layer_of_bytes(values, weights, scales, biases, lowest, out):
     words, steps = np.empty((4, LANES), dtype=np.int32), np.empty(LANES, dtype=np.float32)
-    hand_over(values, words, steps, 16, lowest)
+    quantize_activations(values, words, steps, 16, lowest)
     dense(words, steps, weights, 0, scales, biases, 0, out, 4, 16, LANES, np.float32(-np.inf), False)
     return words, steps
 
 
 def in_bytes(weight, seen, most=None):
     """A layer without biases, in levels, whose inputs nothing was lost of."""
-    return rounded(weight, torch.zeros(len(weight), weight.shape[2]), seen, seen @ weight, most)
+    return quantize_layer(weight, torch.zeros(len(weight), weight.shape[2]), seen, seen @ weight, most)
 
 
 def off(found, seen, wanted):
@@ -292,7 +295,7 @@ def off(found, seen, wanted):
 
 def sums_of_16_bits(levels):
     """Of the levels above zero and of those below, [2, M, groups, outputs]."""
-    together = levels.reshape(len(levels), -1, TOGETHER, levels.shape[2]).astype(np.int64)
+    together = levels.reshape(len(levels), -1, SUMMED_BYTES, levels.shape[2]).astype(np.int64)
     return np.stack([side.sum(axis=2) for side in (together.clip(min=0), -together.clip(max=0))])
 
 
@@ -302,7 +305,7 @@ def test_levels_that_are_added_up_in_16_bits_fit():
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
     found, free = in_bytes(weight, hidden, AVX2.most), in_bytes(weight, hidden)
     assert (sums_of_16_bits(found.levels.numpy()).max(axis=(1, 2, 3)) == AVX2.most).all()
-    assert AVX2.most * LEVELS < 2**15
+    assert AVX2.most * BYTE_LEVELS < 2**15
     assert sums_of_16_bits(free.levels.numpy()).max() > AVX2.most
 
 
@@ -313,7 +316,7 @@ def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
         (torch.randn((2, inputs, outputs), generator=generator) + 1.0, torch.zeros(2, outputs))
         for inputs, outputs in ((3, 21), (21, 13), (13, 5))
     ]
-    made = networks.network(layers, torch.randn((2, 100, 3), generator=generator), silu=True)
+    made = deep_network(layers, torch.randn((2, 100, 3), generator=generator), silu=True, products=AVX2)
     bytes_of = made.rest.view(np.int8).reshape(2, -1, 2, UNITS, 2, 2)  # pairs of words; halves of a word, bytes of each
     together = bytes_of.astype(np.int64).swapaxes(2, 3)
     above, below = (side.sum(axis=(3, 5)) for side in (together.clip(min=0), -together.clip(max=0)))
@@ -340,7 +343,7 @@ def test_levels_that_are_added_up_in_16_bits_lose_little(kind, units):
 
 def test_words_hold_four_bytes_each_and_two_of_them_eight_inputs():
     levels = np.random.default_rng(0).integers(-127, 128, size=(3, 16, 16)).astype(np.int8)
-    words = packed(levels).reshape(3, 16 // UNITS, 4, UNITS)  # blocks of outputs, words of 4 inputs
+    words = pack_weights(levels).reshape(3, 16 // UNITS, 4, UNITS)  # blocks of outputs, words of 4 inputs
     for block in range(16 // UNITS):
         for word in range(4):
             held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, UNITS, 4)
@@ -366,7 +369,7 @@ def test_rounding_makes_up_for_what_its_inputs_have_lost():
     hidden = torch.randn((2, 500, 6), generator=generator) @ torch.randn((2, 6, 96), generator=generator)
     inputs = torch.relu(hidden)
     seen = 0.9 * inputs + 0.05  # what a rounding before it might have made of them
-    told, untold = (rounded(weight, torch.zeros(2, 8), x, inputs @ weight) for x in (seen, inputs))
+    told, untold = (quantize_layer(weight, torch.zeros(2, 8), x, inputs @ weight) for x in (seen, inputs))
     assert off(told, seen, inputs @ weight) < 0.1 * off(untold, seen, inputs @ weight)
 
 
@@ -374,7 +377,7 @@ def test_a_layer_that_answers_nothing_finite_keeps_its_biases():
     weight, bias = torch.ones(1, 8, 2), torch.tensor([[0.5, 0.25]])
     wanted = torch.zeros(1, 20, 2)
     wanted[0, 3, 1] = torch.inf
-    found = rounded(weight, bias, torch.ones(1, 20, 8), wanted)
+    found = quantize_layer(weight, bias, torch.ones(1, 20, 8), wanted)
     torch.testing.assert_close(found.values(), weight)
     torch.testing.assert_close(found.bias, torch.tensor([[-8.0, 0.25]]))
 
@@ -400,30 +403,33 @@ def answers(layers, x):
 def answers_in_levels(first, rest, x):
     x = torch.baddbmm(first[1][:, None], x, first[0])
     for layer in rest:
-        x = torch.baddbmm(layer.bias[:, None], on_levels(torch.relu(x), 0.0), layer.values())
+        x = torch.baddbmm(layer.bias[:, None], quantize_rows(torch.relu(x), 0.0), layer.values())
     return x
 
 
 def test_evened_networks_are_the_same_and_lose_less_to_bytes(monkeypatch):
     layers, x = uneven(torch.Generator().manual_seed(0))
-    even = evened(layers, x)
+    even = equalize_units(layers, x)
     torch.testing.assert_close(answers(even, x), answers(layers, x), rtol=1e-4, atol=1e-4)
-    lost = (answers_in_levels(*in_levels(layers, x, None, None), x) - answers(layers, x)).square().mean()
-    monkeypatch.setattr("persim_gym.simulator.rounding.evened", lambda layers, examples: layers)
-    before = (answers_in_levels(*in_levels(layers, x, None, None), x) - answers(layers, x)).square().mean()
+    lost = (answers_in_levels(*quantize_network(layers, x, None, None), x) - answers(layers, x)).square().mean()
+    monkeypatch.setattr("persim_gym.simulator.kernels.quantization.equalize_units", lambda layers, examples: layers)
+    before = (answers_in_levels(*quantize_network(layers, x, None, None), x) - answers(layers, x)).square().mean()
     assert lost < 0.5 * before
 
 
 def test_rounding_is_fitted_to_what_a_model_predicts_itself():
     model = drawn(SHAPES["deep"])._model
     obs, actions = networks._examples(model)
-    members, size = model.shape.members, networks.ROLLOUTS * networks.STEPS
-    assert obs.shape == (members, size, model.shape.obs_dim) and actions.shape[:2] == (members, size)
+    members, size = model.config.members, networks.EXAMPLE_ROLLOUTS * networks.EXAMPLE_STEPS
+    assert obs.shape == (members, size, model.config.obs_dim) and actions.shape[:2] == (members, size)
     assert obs.isfinite().all()
-    agents = torch.arange(networks.ROLLOUTS) % model.shape.n_agents
-    before, after = obs[:, : networks.ROLLOUTS], obs[:, networks.ROLLOUTS : 2 * networks.ROLLOUTS]
-    following = model.predict(agents, before, actions[0, : networks.ROLLOUTS])
-    torch.testing.assert_close(after, following[..., : model.shape.obs_dim])
+    agents = torch.arange(networks.EXAMPLE_ROLLOUTS) % model.config.n_agents
+    before, after = (
+        obs[:, : networks.EXAMPLE_ROLLOUTS],
+        obs[:, networks.EXAMPLE_ROLLOUTS : 2 * networks.EXAMPLE_ROLLOUTS],
+    )
+    following = model.predict(agents, before, actions[0, : networks.EXAMPLE_ROLLOUTS])
+    torch.testing.assert_close(after, following[..., : model.config.obs_dim])
 
 
 @pytest.mark.parametrize("change", [torch.nan, torch.inf, 1e6])
@@ -431,7 +437,7 @@ def test_rounding_is_not_fitted_to_predictions_that_lose_themselves(change):
     model = drawn(SHAPES["deep"])._model
     model.delta_mean[1] = change
     obs, _ = networks._examples(model)
-    assert ((obs - model.obs_mean).abs() <= networks.FAR * model.obs_std).all()
+    assert ((obs - model.obs_mean).abs() <= networks.MAX_DISTANCE * model.obs_std).all()
 
 
 def test_rounding_to_inputs_that_do_not_depend_on_each_other_is_to_the_nearest():
@@ -455,18 +461,18 @@ def test_rounding_takes_a_layer_that_one_example_decides(width):
 
 
 def test_rounding_is_fitted_to_inputs_that_are_rounded_themselves(monkeypatch):
-    monkeypatch.setattr("persim_gym.simulator.rounding.LEVELS", 15)  # so coarse that it shows
+    monkeypatch.setattr("persim_gym.simulator.kernels.quantization.BYTE_LEVELS", 15)  # so coarse that it shows
     layers, x = uneven(torch.Generator().manual_seed(0))
     wanted = answers(layers, x)
 
     def lost():
-        first, rest = in_levels(layers, x, None, None)
+        first, rest = quantize_network(layers, x, None, None)
         monkeypatch.undo()
-        monkeypatch.setattr("persim_gym.simulator.rounding.LEVELS", 15)
+        monkeypatch.setattr("persim_gym.simulator.kernels.quantization.BYTE_LEVELS", 15)
         return (answers_in_levels(first, rest, x) - wanted).square().mean()
 
     fitted = lost()
-    monkeypatch.setattr("persim_gym.simulator.rounding.on_levels", lambda values, lowest: values)
+    monkeypatch.setattr("persim_gym.simulator.kernels.quantization.quantize_rows", lambda values, lowest: values)
     assert fitted < 0.9 * lost()
 
 
@@ -477,13 +483,13 @@ def test_rounding_takes_units_that_are_never_on():
 
 def test_networks_are_shared_by_agents_and_made_anew_when_a_weight_changes():
     ensemble = drawn(SHAPES["deep"])._model
-    first = networks.networks(ensemble)
-    assert networks.networks(ensemble) is first
+    first = networks.folded_networks(ensemble)
+    assert networks.folded_networks(ensemble) is first
     obs, actions = inputs(SHAPES["deep"])
-    before = ensemble.dynamics(1).rollout(obs, actions)
+    before = bind_agent(ensemble, 1).rollout(obs, actions)
     ensemble.state_encoder.layers[-1].bias.data.numpy()[:] += 1.0  # behind PyTorch's back
-    assert networks.networks(ensemble) is not first
-    now = ensemble.dynamics(1)
+    assert networks.folded_networks(ensemble) is not first
+    now = bind_agent(ensemble, 1)
     np.testing.assert_allclose(now.rollout(obs, actions)[:, :, 0], now(obs, actions[:, 0]), atol=0.1)
     assert np.abs(now.rollout(obs, actions) - before).max() > 0.5
 
@@ -493,30 +499,30 @@ def test_networks_are_shared_by_agents_and_made_anew_when_a_weight_changes():
 )
 def test_networks_are_made_anew_when_what_they_were_fitted_to_changes(part):
     ensemble = drawn(SHAPES["deep"], bounded=True)._model
-    first = networks.networks(ensemble)
+    first = networks.folded_networks(ensemble)
     changed = getattr(ensemble, part)
     for values in changed.parameters() if part == "agent_encoder" else (changed,):
         values.data.mul_(0.5).add_(0.25)
-    assert networks.networks(ensemble) is not first
+    assert networks.folded_networks(ensemble) is not first
 
 
 def test_networks_are_made_anew_for_another_processor(monkeypatch):
     ensemble = drawn(SHAPES["deep"])._model
     monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
-    assert networks.networks(ensemble)[0].per == 4
+    assert networks.folded_networks(ensemble)[0].per == 4
     monkeypatch.setattr(networks, "byte_products", lambda: None)
-    assert networks.networks(ensemble)[0].per == 1
+    assert networks.folded_networks(ensemble)[0].per == 1
 
 
 def test_networks_are_made_once_and_the_same_on_any_number_of_threads(torch_threads, monkeypatch):
-    shape = ModelShape(4, 6, 0, 2, 3, 2, (256, 256), (16,), "silu")
+    shape = ModelConfig(4, 6, 0, 2, 3, 2, (256, 256), (16,), "silu")
     made = []
     build = networks._networks
     monkeypatch.setattr(networks, "_networks", lambda model: made.append(build(model)) or made[-1])
     for number in (1, 3):
         torch_threads(number)
         model = drawn(shape)._model
-        run_each(lambda item, model=model: networks.networks(model), range(number))
+        run_each(lambda item, model=model: networks.folded_networks(model), range(number))
     alone, together = made  # one a model, however many threads ask
     np.testing.assert_array_equal(together[0].rest, alone[0].rest)
 
@@ -529,7 +535,7 @@ def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float
     obs, actions = inputs(shape, 7 * 30)
     obs, actions = obs[0, :7], actions.reshape(7, 30, *actions.shape[1:])
     dynamics = [models[agent] for agent in agents]
-    monkeypatch.setattr(rollout, "TILE", 16)
+    monkeypatch.setattr(rollout, "TILE_ROWS", 16)
     alone = rollout_returns(dynamics, FIRST, obs, actions)
     torch_threads(3)
     np.testing.assert_allclose(rollout_returns(dynamics, FIRST, obs, actions), alone, rtol=1e-5, atol=1e-5)
@@ -547,7 +553,7 @@ def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, mon
     dynamics = Still()
     dynamics.concurrent = concurrent
     torch_threads(2)
-    monkeypatch.setattr(rollout, "TILE", 5)
+    monkeypatch.setattr(rollout, "TILE_ROWS", 5)
     rollout_returns(dynamics, FIRST, np.zeros((3, 2)), np.zeros((3, 10, 4), dtype=np.int64))
     assert (MAIN in seen) != concurrent
 

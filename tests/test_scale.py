@@ -10,23 +10,24 @@ import pytest
 import torch
 from conftest import TINY
 
-from persim_gym.simulator import fit as fit_module
-from persim_gym.simulator.checkpoint import read_checkpoint
-from persim_gym.simulator.compiled import CompiledTraining
-from persim_gym.simulator.data import Parts, moments
-from persim_gym.simulator.factor_rows import different_agents, pack_rows
-from persim_gym.simulator.fit import TrainingDiverged, fit
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.sparse import RowAdam, is_sparse
-from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.simulator.transition_file import BLOCK, TransitionFile, hash_on_disk, write_transitions
+from persim_gym.simulator.kernels.adam import is_sparse
+from persim_gym.simulator.kernels.factor_table import different_agents, pack_rows
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training import trainer as fit_module
+from persim_gym.simulator.training.batches import Parts, moments
+from persim_gym.simulator.training.checkpoint import read_checkpoint
+from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.sparse_adam import SparseAdam
+from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble
+from persim_gym.transition_store import BLOCK_ROWS, TransitionStore, hash_on_disk, write_transitions
 from persim_gym.transitions import Transitions
 
-MANY = ModelShape(
+MANY = ModelConfig(
     n_agents=300, obs_dim=3, n_actions=4, action_dim=0, rank=5, members=2, state_layers=(16,), activation="silu"
 )
-SMALL_PARTS = 2 * BLOCK
+SMALL_PARTS = 2 * BLOCK_ROWS
 
 
 def many_data(k: int = 1500):
@@ -48,7 +49,7 @@ def three_epochs(engine_of, rank=5):
 
 
 def compiled(sparse, rank=5):
-    return three_epochs(lambda model: CompiledTraining(model, *many_data(), 0.1, sparse=sparse), rank)
+    return three_epochs(lambda model: NumbaEngine(model, *many_data(), 0.1, sparse=sparse), rank)
 
 
 def compiled_on_two_lines(sparse):
@@ -57,7 +58,7 @@ def compiled_on_two_lines(sparse):
 
 def in_tensors(sparse):
     data = [torch.from_numpy(values) for values in many_data()]
-    return three_epochs(lambda model: TensorTraining(model, *data, 0.1, sparse=sparse))
+    return three_epochs(lambda model: TorchEngine(model, *data, 0.1, sparse=sparse))
 
 
 @pytest.mark.parametrize("run", [compiled, compiled_on_two_lines, in_tensors])
@@ -83,7 +84,7 @@ def test_a_row_without_a_gradient_moves_as_adam_moves_it():
         for step in range(40):
             reference.grad = gradient if step == 0 else torch.zeros_like(gradient)
             adam.step()
-        rows = RowAdam(table)
+        rows = SparseAdam(table)
         rows.moments = rows.moments.double()
         rows.start(np.full(40, 0.01), 0)
         every = torch.arange(3)
@@ -116,21 +117,21 @@ def test_large_populations_are_trained_row_by_row():
 
 
 def test_moments_of_row_wise_updates_resume(cars, tmp_path, monkeypatch):
-    monkeypatch.setattr("persim_gym.simulator.compiled.is_sparse", lambda agents, batch: True)
+    monkeypatch.setattr("persim_gym.simulator.training.numba_engine.is_sparse", lambda agents, batch: True)
     path = tmp_path / "training.safetensors"
-    whole = fit(cars, TINY, n_actions=3, progress=False)
+    whole = fit_ensemble(cars, TINY, n_actions=3, progress=False)
     stopped = iter(range(4))
 
-    def epoch(self, *args, original=CompiledTraining.epoch):
+    def epoch(self, *args, original=NumbaEngine.epoch):
         if next(stopped) == 3:
             raise KeyboardInterrupt
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CompiledTraining, "epoch", epoch)
+        patch.setattr(NumbaEngine, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):
-            fit(cars, TINY, n_actions=3, progress=False, checkpoint=path)
-    assert_same(fit(cars, TINY, n_actions=3, progress=False, checkpoint=path), whole)
+            fit_ensemble(cars, TINY, n_actions=3, progress=False, checkpoint=path)
+    assert_same(fit_ensemble(cars, TINY, n_actions=3, progress=False, checkpoint=path), whole)
 
 
 # --- data on disk -------------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def big(cars: Transitions, times: int = 9) -> Transitions:
 
 
 @pytest.fixture
-def file(cars, tmp_path) -> TransitionFile:
+def file(cars, tmp_path) -> TransitionStore:
     data = big(cars)
     pieces = (data.select(data.trajectory == t) for t in range(54))
     return write_transitions(tmp_path / "rows", pieces, n_agents=6, source="big")
@@ -187,7 +188,7 @@ def test_an_epoch_reads_every_row_once_in_another_order_each_time(file):
 
 
 def from_file(file, recipe=TINY, **keywords):
-    return fit(file, recipe, n_actions=3, part_rows=SMALL_PARTS, progress=False, **keywords)
+    return fit_ensemble(file, recipe, n_actions=3, part_rows=SMALL_PARTS, progress=False, **keywords)
 
 
 @pytest.mark.parametrize("layers", [(16,), (16, 16)], ids=["compiled", "tensors"])
@@ -196,7 +197,7 @@ def test_training_from_disk_learns_as_well_as_from_memory(file, cars, layers):
     data = big(cars)
     columns = [torch.from_numpy(values) for values in (data.agent, data.obs, data.action)]
     errors = []
-    for model in (from_file(file, recipe), fit(data, recipe, n_actions=3, progress=False)):
+    for model in (from_file(file, recipe), fit_ensemble(data, recipe, n_actions=3, progress=False)):
         with torch.no_grad():
             errors.append(float((model.predict(*columns) - torch.from_numpy(data.next_obs)).square().mean()))
     assert errors[0] < 1.5 * errors[1] < 0.05 * float(np.square(data.next_obs - data.obs).mean())
@@ -217,7 +218,7 @@ def train_and_die(file, path):
         original(source, target)
 
     os.replace = replace_or_die
-    from_file(TransitionFile(file), checkpoint=path, checkpoint_seconds=0.0)
+    from_file(TransitionStore(file), checkpoint=path, checkpoint_seconds=0.0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
@@ -245,7 +246,7 @@ def test_divergence_from_disk_leaves_the_last_good_checkpoint(file, tmp_path, mo
 def test_a_damaged_file_says_to_delete_it(file):
     (file.folder / "rows.f32").write_bytes(b"short")
     with pytest.raises(ValueError, match=f"{file.folder} cannot be read .*delete it"):
-        TransitionFile(file.folder)
+        TransitionStore(file.folder)
 
 
 def test_data_in_memory_know_the_hash_that_they_would_have_on_disk(file, cars):
@@ -279,31 +280,31 @@ def test_an_interrupted_write_leaves_no_file(cars, tmp_path):
 def test_a_checkpoint_of_other_options_is_refused(cars, tmp_path, change):
     path = tmp_path / "training.safetensors"
     recipe = replace(TINY, epochs=1)
-    fit(cars, recipe, n_actions=3, progress=False, checkpoint=path)
+    fit_ensemble(cars, recipe, n_actions=3, progress=False, checkpoint=path)
     with pytest.raises(ValueError, match="is of other data, recipe, seed or options; delete it"):
-        fit(cars, recipe, **{"n_actions": 3, **change}, progress=False, checkpoint=path)
+        fit_ensemble(cars, recipe, **{"n_actions": 3, **change}, progress=False, checkpoint=path)
 
 
 def test_a_checkpoint_of_another_population_size_is_refused(cars, tmp_path):
     path = tmp_path / "training.safetensors"
     recipe = replace(TINY, epochs=1)
-    fit(cars, recipe, n_actions=3, progress=False, checkpoint=path)
+    fit_ensemble(cars, recipe, n_actions=3, progress=False, checkpoint=path)
     with pytest.raises(ValueError, match="seed or options"):
-        fit(replace(cars, n_agents=9), recipe, n_actions=3, progress=False, checkpoint=path)
+        fit_ensemble(replace(cars, n_agents=9), recipe, n_actions=3, progress=False, checkpoint=path)
 
 
 def test_an_interrupted_training_of_a_learned_task_ends_with_the_same_weights(cars, tmp_path):
     path = tmp_path / "training.safetensors"
-    whole = fit(cars, TINY, n_actions=3, learn_task=True, progress=False)
+    whole = fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False)
     stopped = iter(range(6))
 
-    def epoch(self, *args, original=CompiledTraining.epoch):
+    def epoch(self, *args, original=NumbaEngine.epoch):
         if next(stopped) == 5:
             raise KeyboardInterrupt
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CompiledTraining, "epoch", epoch)
+        patch.setattr(NumbaEngine, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):
-            fit(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path)
-    assert_same(fit(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path), whole)
+            fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path)
+    assert_same(fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path), whole)

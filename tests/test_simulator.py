@@ -15,21 +15,22 @@ from conftest import TINY
 from torch import nn
 
 from persim_gym.envs import DOMAINS
-from persim_gym.home import persim_home
-from persim_gym.simulator import checkpoint as checkpoint_module
-from persim_gym.simulator import fit as fit_module
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.checkpoint import read_checkpoint
-from persim_gym.simulator.compiled import CompiledTraining
-from persim_gym.simulator.fit import TrainingDiverged, fit, learning_rate
-from persim_gym.simulator.members import MemberTraining
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.recipe import TrainingRecipe, recipe_for
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.tensors import TensorTraining
-from persim_gym.train import train_simulator
+from persim_gym.paths import persim_home
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training import checkpoint as checkpoint_module
+from persim_gym.simulator.training import trainer as fit_module
+from persim_gym.simulator.training.checkpoint import read_checkpoint
+from persim_gym.simulator.training.members import MemberEngine
+from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble, learning_rate
+from persim_gym.workflows.train import train_simulator
 
-DISCRETE = ModelShape(n_agents=6, obs_dim=3, n_actions=4, action_dim=0, rank=5, members=3, state_layers=(16,))
+DISCRETE = ModelConfig(n_agents=6, obs_dim=3, n_actions=4, action_dim=0, rank=5, members=3, state_layers=(16,))
 DEEP = replace(DISCRETE, state_layers=(16, 8, 8))
 CONTINUOUS = replace(DEEP, n_actions=0, action_dim=2, action_layers=(8, 8))
 SHAPES = {"discrete": DISCRETE, "deep": DEEP, "continuous": CONTINUOUS}
@@ -41,7 +42,7 @@ both_engines = pytest.mark.parametrize(
 )
 
 
-def random_model(shape: ModelShape, seed: int = 0) -> FactoredEnsemble:
+def random_model(shape: ModelConfig, seed: int = 0) -> FactoredEnsemble:
     """A model with random scales and with bounds that clip about a tenth of its predictions."""
     model = FactoredEnsemble(shape, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -53,7 +54,7 @@ def random_model(shape: ModelShape, seed: int = 0) -> FactoredEnsemble:
     return model.double()
 
 
-def random_inputs(shape: ModelShape, batch: int, seed: int = 0, members: tuple[int, ...] = ()):
+def random_inputs(shape: ModelConfig, batch: int, seed: int = 0, members: tuple[int, ...] = ()):
     """Agents [*members, B], observations [*members, B, D] and actions [*members, B] or [*members, B, A]."""
     rng = np.random.default_rng(seed)
     actions = (
@@ -79,7 +80,7 @@ def assert_same_weights(one: FactoredEnsemble, other: FactoredEnsemble) -> None:
 
 
 def train(cars, recipe, **keywords):
-    return fit(cars, recipe, n_actions=3, progress=False, **keywords)
+    return fit_ensemble(cars, recipe, n_actions=3, progress=False, **keywords)
 
 
 # --- the model ----------------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ class ClosedFormStates(nn.Module):
 def test_rank_three_represents_mountain_car_exactly():
     """Proposition 1, for Gymnasium's update: velocity first, then position with the new velocity."""
     domain = DOMAINS["mountaincar"]
-    shape = ModelShape(n_agents=500, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2)
+    shape = ModelConfig(n_agents=500, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2)
     model = FactoredEnsemble(shape).double()
     model.state_encoder = ClosedFormStates()
     gravity = torch.from_numpy(domain.population[:, 0])
@@ -171,7 +172,7 @@ def test_dynamics_of_an_agent_equal_the_model(shape, activation):
         for agent in (0, 5):
             rows = torch.full((50,), agent)
             for start in (obs, each):
-                predicted = model.dynamics(agent)(start, action)
+                predicted = bind_agent(model, agent)(start, action)
                 torch.testing.assert_close(predicted, model.predict(rows, start, action), rtol=0, atol=1e-13)
 
 
@@ -184,7 +185,7 @@ def test_dynamics_take_numpy_and_give_numpy(shape, activation):
     with torch.no_grad():
         expected = model.predict(torch.full((50,), 2), each, action if shape.n_actions else action.float())
     for given in (each.numpy(), np.asfortranarray(each.numpy().astype(np.float64))):
-        predicted = model.dynamics(2)(given, action.numpy())
+        predicted = bind_agent(model, 2)(given, action.numpy())
         assert predicted.dtype == np.float32
         np.testing.assert_allclose(predicted, expected, atol=5e-6)
 
@@ -192,19 +193,19 @@ def test_dynamics_take_numpy_and_give_numpy(shape, activation):
 @pytest.mark.parametrize("actions", [[0, 4], [-1, 0], [0]], ids=str)
 def test_dynamics_refuse_actions_that_do_not_exist(actions):
     with pytest.raises(ValueError, match="2 actions of 0–3"):
-        random_model(DISCRETE).float().dynamics(0)(np.zeros((2, 3)), np.array(actions))
+        bind_agent(random_model(DISCRETE).float(), 0)(np.zeros((2, 3)), np.array(actions))
 
 
 @every_shape
 def test_an_observation_that_is_not_a_number_stays_one(shape):
     _, obs, action = random_inputs(shape, 3)
     obs[1] = torch.nan
-    predicted = random_model(shape).float().dynamics(0)(obs.numpy(), action.numpy())
+    predicted = bind_agent(random_model(shape).float(), 0)(obs.numpy(), action.numpy())
     np.testing.assert_array_equal(np.isnan(predicted).all(axis=-1), [[False, True, False]] * 3)
 
 
 def test_dynamics_leave_their_input_alone():
-    dynamics = random_model(DISCRETE).float().dynamics(0)
+    dynamics = bind_agent(random_model(DISCRETE).float(), 0)
     obs = torch.full((3, 10, 3), 9.0)  # out of bounds: the prediction is clipped, the input is not
     dynamics(obs, torch.zeros(10, dtype=torch.int64))
     assert (obs == 9.0).all()
@@ -222,7 +223,7 @@ def test_an_unknown_agent_is_an_error_that_says_which_agents_there_are(agent):
     model = FactoredEnsemble(replace(DISCRETE, n_agents=500))
     message = rf"^agent {agent} is not in this simulator \(500 agents: 0–499\)$"
     with pytest.raises(ValueError, match=message):
-        model.dynamics(agent)
+        bind_agent(model, agent)
     with pytest.raises(ValueError, match=message):
         model.predict(torch.tensor([3, agent]), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
 
@@ -230,7 +231,7 @@ def test_an_unknown_agent_is_an_error_that_says_which_agents_there_are(agent):
 @pytest.mark.parametrize("agent", ["1", 1.5, True, None])
 def test_an_agent_that_is_not_a_whole_number_is_unknown(agent):
     with pytest.raises(ValueError, match="is not in this simulator"):
-        FactoredEnsemble(DISCRETE).dynamics(agent)
+        bind_agent(FactoredEnsemble(DISCRETE), agent)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_gradients_written_by_hand_equal_autograd(shape, activation, pull, inter
     swapped = action.roll(-1, 1)  # what another action would change beyond what it changes for the shared factor
     crossed = reference.scaled_delta(offset, obs, swapped) - reference.scaled_delta(offset, obs, action)
     (error + (pull * offset.square().sum() + interaction * crossed.square().sum()) / 20).backward()
-    engine = TensorTraining(model, agent[0], obs[0], action[0], delta[0], pull, interaction=interaction)
+    engine = TorchEngine(model, agent[0], obs[0], action[0], delta[0], pull, interaction=interaction)
     torch.testing.assert_close(engine.gradient(agent, obs, action, delta), error.detach())
     for (name, ours), autograd in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, autograd.grad, rtol=1e-10, atol=1e-12, msg=name)
@@ -278,7 +279,7 @@ def test_gradients_of_wide_layers_in_bfloat16_equal_those_in_float32(activation)
     agent, obs, action = random_inputs(shape, 200, members=(3,))
     data = agent, obs.float(), action.float(), torch.randn(3, 200, 3, generator=torch.Generator().manual_seed(1))
     errors = [
-        TensorTraining(model, *(part[0] for part in data), 0.0, half=half).gradient(*data)
+        TorchEngine(model, *(part[0] for part in data), 0.0, half=half).gradient(*data)
         for model, half in zip(models, (False, True), strict=True)
     ]
     assert float(errors[0]) == pytest.approx(float(errors[1]), rel=1e-3)
@@ -288,7 +289,7 @@ def test_gradients_of_wide_layers_in_bfloat16_equal_those_in_float32(activation)
     assert not torch.equal(*last)  # rounded somewhere
 
 
-def engines(shape: ModelShape, k: int = 200):
+def engines(shape: ModelConfig, k: int = 200):
     """Data in scaled units and a start that both engines may have."""
     agent, obs, action = random_inputs(shape, k)
     delta = torch.randn(k, 3, generator=torch.Generator().manual_seed(1))
@@ -312,7 +313,7 @@ def test_updates_equal_adam(shape):
         predicted = reference.scaled_delta(reference.agent_encoder(agent[use]), obs[use], action[use])
         ((predicted - delta[use]).square().sum() / 40).backward()
         adam.step()
-    TensorTraining(model, agent, obs, action, delta, 0.0).epoch(order(200), np.full(5, 0.01), 40)
+    TorchEngine(model, agent, obs, action, delta, 0.0).epoch(order(200), np.full(5, 0.01), 40)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=2e-5)
 
@@ -325,8 +326,8 @@ def test_compiled_epochs_equal_those_in_tensors(activation, pull, interaction, h
     shape = replace(DISCRETE, activation=activation, state_layers=(hidden,))
     in_tensors, data = engines(shape)
     compiled = deepcopy(in_tensors)
-    slow = TensorTraining(in_tensors, *data, pull, interaction=interaction)
-    fast = CompiledTraining(compiled, *(d.numpy() for d in data), pull, interaction=interaction)
+    slow = TorchEngine(in_tensors, *data, pull, interaction=interaction)
+    fast = NumbaEngine(compiled, *(d.numpy() for d in data), pull, interaction=interaction)
     for _ in range(2):
         rates = np.linspace(0.001, 0.003, 6)
         losses = slow.epoch(order(200), rates, batch), fast.epoch(order(200), rates, batch)
@@ -351,9 +352,9 @@ def test_permuting_agents_permutes_trained_factors(shape):
         permuted.agent_encoder.factor[:, permutation] = model.agent_encoder.factor
     for one, agents in ((model, agent), (permuted, permutation[agent])):
         engine = (
-            CompiledTraining(one, agents.numpy(), *(r.numpy() for r in rest), 0.1)
+            NumbaEngine(one, agents.numpy(), *(r.numpy() for r in rest), 0.1)
             if shape.small
-            else TensorTraining(one, agents, *rest, 0.1)
+            else TorchEngine(one, agents, *rest, 0.1)
         )
         engine.epoch(order(200), np.full(6, 0.01), 32)
     trained = model.agent_encoder.factor.detach()
@@ -443,7 +444,7 @@ def test_the_interaction_penalty_keeps_agents_from_changing_what_actions_do(cars
 
     def crossed(model: FactoredEnsemble) -> float:
         agents, action = torch.arange(cars.n_agents).repeat_interleave(3), torch.arange(3).repeat(cars.n_agents)
-        obs = model.scale_obs(torch.from_numpy(cars.obs[: len(agents)])).expand(model.shape.members, -1, -1)
+        obs = model.scale_obs(torch.from_numpy(cars.obs[: len(agents)])).expand(model.config.members, -1, -1)
         offset = model.agent_encoder.offset(agents)
         change = model.scaled_delta(offset, obs, (action + 1) % 3) - model.scaled_delta(offset, obs, action)
         return float(change.detach().square().mean())
@@ -490,7 +491,7 @@ def test_training_learns_the_dynamics(cars, recipe):
 
 def test_continuous_actions_are_learned(pushes):
     recipe = replace(TINY, state_layers=(16,), action_layers=(16,), epochs=80, batch=100, learning_rate=2e-2)
-    model = fit(pushes, recipe, progress=False)
+    model = fit_ensemble(pushes, recipe, progress=False)
     obs, following = torch.from_numpy(pushes.obs), torch.from_numpy(pushes.next_obs)
     with torch.no_grad():
         predicted = model.predict(torch.from_numpy(pushes.agent), obs, torch.from_numpy(pushes.action))
@@ -501,7 +502,10 @@ REGULARISED = replace(TINY, noise=0.1, weight_decay=0.5)
 
 
 def test_noise_and_weight_decay_change_the_weights_and_repeat(pushes):
-    fitted = [fit(pushes, r, progress=False) for r in (REGULARISED, REGULARISED, replace(REGULARISED, noise=0.0), TINY)]
+    fitted = [
+        fit_ensemble(pushes, r, progress=False)
+        for r in (REGULARISED, REGULARISED, replace(REGULARISED, noise=0.0), TINY)
+    ]
     assert_same_weights(*fitted[:2])
     weights = [model.state_encoder.layers[0].weight for model in fitted]
     assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[2], weights[3])
@@ -511,7 +515,10 @@ def test_noise_and_weight_decay_change_the_weights_and_repeat(pushes):
 def test_weight_decay_spares_the_agents_own_factors(pushes):
     # One step with a learning rate too small for a gradient to count: what moves, moves by decay alone.
     recipe = replace(TINY, epochs=1, batch=len(pushes), learning_rate=1e-9, weight_decay=1e7, schedule="halving")
-    trained, fresh = fit(pushes, recipe, progress=False), fit(pushes, replace(recipe, weight_decay=0.0), progress=False)
+    trained, fresh = (
+        fit_ensemble(pushes, recipe, progress=False),
+        fit_ensemble(pushes, replace(recipe, weight_decay=0.0), progress=False),
+    )
     assert torch.allclose(trained.agent_encoder.factor, fresh.agent_encoder.factor, atol=1e-7)
     for name in ("agent_encoder.bias", "state_encoder.layers.0.weight", "action_encoder.layers.0.weight"):
         assert torch.allclose(trained.get_parameter(name), 0.99 * fresh.get_parameter(name), atol=1e-6), name
@@ -523,7 +530,7 @@ def test_members_do_not_depend_on_the_number_of_threads(pushes):
     try:
         for number in {1, threads}:
             numba.set_num_threads(number)
-            models.append(fit(pushes, REGULARISED, progress=False))
+            models.append(fit_ensemble(pushes, REGULARISED, progress=False))
     finally:
         numba.set_num_threads(threads)
     assert_same_weights(models[0], models[-1])
@@ -546,7 +553,7 @@ def test_fewer_transitions_than_a_batch_train_too(cars):
 def interrupt_after(monkeypatch, epochs: int, error: type[BaseException]) -> None:
     """Raises inside the epoch that follows `epochs` whole ones, half of its updates done."""
     done = iter(range(epochs + 1))
-    for engine in (CompiledTraining, MemberTraining):
+    for engine in (NumbaEngine, MemberEngine):
 
         def epoch(self, order, rates, batch, original=engine.epoch):
             if next(done) < epochs:

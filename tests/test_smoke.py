@@ -6,7 +6,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 
-from persim_gym.simulator.dense import byte_products
+from persim_gym.simulator.kernels.dense import byte_products
 
 
 def test_the_bundled_simulator_runs_without_an_import():

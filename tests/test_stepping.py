@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from persim_gym.simulator.rows import MEAN, REACH, RowsDynamics
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.variants import model_of
+from persim_gym.simulator.dynamics.batch import MAX_BELIEVED_CHANGE, MEAN_MEMBER, BatchDynamics
+from persim_gym.simulator.model.ablations import build_model
+from persim_gym.simulator.model.config import ModelConfig
 
 SHAPES = {
-    "relu, even": ModelShape(n_agents=7, obs_dim=2, n_actions=3, action_dim=0, rank=3, state_layers=(64,)),
-    "silu, odd": ModelShape(7, 3, 2, 0, rank=4, members=3, state_layers=(45,), activation="silu"),
-    "one dimension": ModelShape(7, 1, 2, 0, rank=1, members=2, state_layers=(8,)),
-    "deep, discrete": ModelShape(7, 4, 2, 0, rank=3, members=3, state_layers=(32, 16), activation="silu"),
-    "small with extras": ModelShape(7, 3, 2, 0, rank=3, members=3, state_layers=(24,), extra_dim=2),
-    "deep with extras": ModelShape(
+    "relu, even": ModelConfig(n_agents=7, obs_dim=2, n_actions=3, action_dim=0, rank=3, state_layers=(64,)),
+    "silu, odd": ModelConfig(7, 3, 2, 0, rank=4, members=3, state_layers=(45,), activation="silu"),
+    "one dimension": ModelConfig(7, 1, 2, 0, rank=1, members=2, state_layers=(8,)),
+    "deep, discrete": ModelConfig(7, 4, 2, 0, rank=3, members=3, state_layers=(32, 16), activation="silu"),
+    "small with extras": ModelConfig(7, 3, 2, 0, rank=3, members=3, state_layers=(24,), extra_dim=2),
+    "deep with extras": ModelConfig(
         7, 3, 0, 2, rank=3, members=3, state_layers=(24, 8), action_layers=(8,), extra_dim=2
     ),
-    "unfactorized": ModelShape(7, 3, 2, 0, rank=3, members=3, extra_dim=2, variant="unfactorized"),
-    "continuous": ModelShape(7, 5, 0, 2, rank=3, members=3, state_layers=(32, 32), action_layers=(16,)),
+    "unfactorized": ModelConfig(7, 3, 2, 0, rank=3, members=3, extra_dim=2, variant="unfactorized"),
+    "continuous": ModelConfig(7, 5, 0, 2, rank=3, members=3, state_layers=(32, 32), action_layers=(16,)),
 }
 
 
 def a_model(shape, clip=np.inf):
     """A model with units of its own everywhere."""
-    model = model_of(shape, seed=1)
+    model = build_model(shape, seed=1)
     generator = torch.Generator().manual_seed(2)
     for name in ("obs_std", "delta_std", "action_std", "logged_std"):
         getattr(model, name).copy_(0.5 + torch.rand(getattr(model, name).shape, generator=generator))
@@ -52,7 +52,7 @@ def test_the_mean_of_predictions_at_a_bound_is_the_bound(name, bound):
     model = a_model(shape, clip=bound)
     model.delta_mean.fill_(1e3)
     obs, action, which = some_rows(shape, 300, [3])
-    following, _ = RowsDynamics(model, which.tolist()).step(obs, action, np.full(300, MEAN))
+    following, _ = BatchDynamics(model, which.tolist()).step(obs, action, np.full(300, MEAN_MEMBER))
     assert (following == np.float32(bound)).all()
 
 
@@ -64,8 +64,8 @@ def test_a_step_is_what_the_model_predicts(shape, num, agents):
     obs, action, which = some_rows(shape, num, agents)
     each = model.predict(torch.from_numpy(which), torch.from_numpy(obs), torch.from_numpy(action)).numpy()
     member = np.random.default_rng(3).integers(-1, shape.members, size=num)
-    expected = np.where((member == MEAN)[:, None], each.mean(axis=0), each[member, np.arange(num)])
-    following, spread = RowsDynamics(model, which.tolist()).step(obs, action, member)
+    expected = np.where((member == MEAN_MEMBER)[:, None], each.mean(axis=0), each[member, np.arange(num)])
+    following, spread = BatchDynamics(model, which.tolist()).step(obs, action, member)
     np.testing.assert_allclose(following, expected, atol=2e-5)
     np.testing.assert_allclose(spread, model.disagreement(each), atol=2e-5)
     assert (following.dtype, spread.dtype) == (np.float32, np.float64)
@@ -77,8 +77,8 @@ def test_a_step_is_what_the_model_predicts(shape, num, agents):
 def test_a_row_that_is_not_finite_keeps_its_observation_and_harms_no_other(shape, num, bad):
     model = a_model(shape)
     obs, action, which = some_rows(shape, num, [2])
-    rows = RowsDynamics(model, which.tolist())
-    member = np.full(num, MEAN)
+    rows = BatchDynamics(model, which.tolist())
+    member = np.full(num, MEAN_MEMBER)
     good, spread = rows.step(obs, action, member)
     obs[-1, 0] = bad
     following, now = rows.step(obs, action, member)
@@ -96,7 +96,7 @@ def test_a_change_is_believed_up_to_its_reach(shape):
     before = obs.copy()
     for factor, believed in ((0.5, True), (1.5, False)):
         model.delta_mean.fill_(0)
-        model.delta_mean[0] = factor * REACH * float(model.logged_std[0])
-        following, spread = RowsDynamics(model, [2]).step(obs, action, np.array([MEAN]))
+        model.delta_mean[0] = factor * MAX_BELIEVED_CHANGE * float(model.logged_std[0])
+        following, spread = BatchDynamics(model, [2]).step(obs, action, np.array([MEAN_MEMBER]))
         assert np.isfinite(spread[0]) == believed
         assert (following[:, : shape.obs_dim] == before).all() != believed

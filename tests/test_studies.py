@@ -7,16 +7,16 @@ import pytest
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import RandomPolicy
-from persim_gym.experiments import trust_study
-from persim_gym.experiments.personalize_report import personalize_figure, personalize_tables
-from persim_gym.experiments.personalize_study import dynamics_for, jobs
-from persim_gym.experiments.protocol import PREDICTION_WARMUP
-from persim_gym.experiments.trust_study import shares, stranger_rollouts, true_windows, trust_table
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.open_loop import cut_windows, open_loop
-from persim_gym.simulator.trust import summary
-from persim_gym.train import train_simulator
+from persim_gym.evaluation.published import PREDICTION_WARMUP
+from persim_gym.evaluation.returns import RandomPolicy
+from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
+from persim_gym.simulator.diagnostics.trust import summarize_trust
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.studies import trust as trust_study
+from persim_gym.studies.personalize import dynamics_for, jobs
+from persim_gym.studies.personalize_report import personalize_figure, personalize_tables
+from persim_gym.studies.trust import shares, stranger_rollouts, true_windows, trust_table
+from persim_gym.workflows.train import train_simulator
 
 CARTPOLE = DOMAINS["cartpole"]
 
@@ -71,7 +71,7 @@ def test_true_windows_are_true():
 
 
 def test_a_promise_is_kept_where_trust_ends_no_later_than_the_bound():
-    limits = replace(summary((np.ones((40, 4)), np.ones((40, 4))), bound=0.5, level=0.9), scale=2.0)
+    limits = replace(summarize_trust((np.ones((40, 4)), np.ones((40, 4))), bound=0.5, level=0.9), scale=2.0)
     errors = np.array([[0.1, 0.1, 0.9, 0.1], [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]])
     spreads = np.array([[0.1, 0.3, 0.3, 0.3], [0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1]])  # trusted for 1, 3, 4 steps
     measured = shares([(errors[:1], spreads[:1]), (errors[1:], spreads[1:])], limits)
@@ -94,7 +94,7 @@ def test_rollouts_of_a_stranger_are_dealt_out_to_draws_of_its_transitions(simula
     assert [len(errors) for errors, _ in parts] == [2, 2, 1, 1, 1]
     bigger, _ = simulator.personalize(drawn("mountaincar", 3, "1", 4))
     alone = cut_windows(cars, np.array([40]), steps=5)
-    alone = replace(alone, agent=np.array([simulator.model.shape.n_agents]))
+    alone = replace(alone, agent=np.array([simulator.model.config.n_agents]))
     np.testing.assert_allclose(parts[4][0], open_loop(bigger.model, bigger.known_beliefs(), alone)[0], rtol=1e-5)
     assert [len(errors) for errors, _ in stranger_rollouts(simulator, None, 3, "0", windows)] == [7]
 
@@ -116,5 +116,5 @@ def test_tables_and_figure_of_a_small_study(tmp_path):
     assert "A factor from 20 transitions takes 2.5 ms" in text
     personalize_figure({"cartpole": (errors, returns), "halfcheetah": (errors, [])}, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
-    limits = summary((rng.uniform(size=(40, 5)), np.ones((40, 5))), bound=0.5, level=0.9)
+    limits = summarize_trust((rng.uniform(size=(40, 5)), np.ones((40, 5))), bound=0.5, level=0.9)
     assert "| a case | 7 | 93.0% |  |  |  |" in trust_table([{"case": "a case", "rollouts": 7, "kept": 0.93}], limits)

@@ -11,7 +11,7 @@ import numba
 import pytest
 import torch
 
-from persim_gym.simulator.threads import cut, run_alone, run_each, run_members, run_pieces
+from persim_gym.parallel import epoch_segments, run_each, run_members, run_on_own_thread, run_pieces
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -51,8 +51,8 @@ def test_the_first_failure_is_raised_and_stops_the_others(threads, monkeypatch):
 
 
 def test_an_epoch_is_cut_into_whole_steps():
-    assert cut(10) == [(0, 2), (2, 5), (5, 8), (8, 10)]
-    assert sum(high - low for low, high in cut(2)) == 2
+    assert epoch_segments(10) == [(0, 2), (2, 5), (5, 8), (8, 10)]
+    assert sum(high - low for low, high in epoch_segments(2)) == 2
 
 
 def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later(torch_threads):
@@ -74,7 +74,7 @@ def test_threads_of_a_pool_stay_with_their_own_work_whatever_torch_is_told_later
 def test_starting_threads_leaves_torch_s_number_to_all_others(torch_threads):
     torch_threads(6)
     numbers = []
-    run_alone(lambda: run_pieces(lambda piece: None, 1, 1, 1, 1))
+    run_on_own_thread(lambda: run_pieces(lambda piece: None, 1, 1, 1, 1))
     run_each(lambda item: None, range(6))
     numbers.append(torch.get_num_threads())
     other = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
@@ -106,7 +106,7 @@ def test_work_alone_is_done_one_at_a_time_on_one_thread(torch_threads):
         return threading.current_thread(), torch.get_num_threads()
 
     found = set()
-    run_each(lambda item: found.add(run_alone(work)), range(6))
+    run_each(lambda item: found.add(run_on_own_thread(work)), range(6))
     assert len(found) == 1 and found.pop()[1] == 1
 
 
@@ -123,8 +123,8 @@ def test_members_train_in_threads_where_torch_uses_one_whatever_the_callers_numb
 
 def test_asking_numba_for_its_threads_leaves_torch_s_number_alone():
     """In a process of its own: they start once."""
-    code = "import torch; torch.set_num_threads(1); torch.get_num_threads(); from persim_gym.simulator import threads; "
-    code += "print(threads._of_numba(), torch.get_num_threads())"
+    code = "import torch; torch.set_num_threads(1); torch.get_num_threads(); from persim_gym import parallel; "
+    code += "print(parallel._of_numba(), torch.get_num_threads())"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "3"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3", "1"]

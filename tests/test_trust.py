@@ -9,24 +9,27 @@ import torch
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.beliefs import FactorPosterior
-from persim_gym.simulator.card import load_simulator
-from persim_gym.simulator.conformal import (
+from persim_gym.simulator.diagnostics.calibrate import measure_trust
+from persim_gym.simulator.diagnostics.conformal import (
     conformal_horizon,
     conformal_scale,
     first_failures,
     measured_coverage,
     trust_horizons,
 )
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.open_loop import cut_windows, open_loop
-from persim_gym.simulator.personalize import learned_beliefs, polished
-from persim_gym.simulator.residuals import LoggedResiduals
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.trust import Trust, agent_horizons, calibrate, summary
-from persim_gym.train import train_simulator
+from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
+from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
+from persim_gym.simulator.diagnostics.trust import Trust, agent_horizons, summarize_trust
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.inference.personalize import polished
+from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.train import train_simulator
 
 
 def rollouts(rng, n, steps=30):
@@ -111,7 +114,7 @@ def test_no_more_steps_are_promised_than_enough_rollouts_lasted():
 def test_a_profile_that_is_not_finite_is_no_number_on_the_card():
     errors, spreads = rollouts(np.random.default_rng(0), 40)
     errors[:10, 5:], spreads[:30, 10:] = np.inf, np.inf
-    trust = summary((errors, spreads), bound=0.2, level=0.9)
+    trust = summarize_trust((errors, spreads), bound=0.2, level=0.9)
     assert trust.profile["10"][0] > 0 and trust.profile["10"][1] is None
     assert trust.spread_profile["10"] is not None and trust.spread_profile["20"] is None
     assert Trust.from_json(json.loads(json.dumps(trust.to_json(), allow_nan=False))) == trust
@@ -120,20 +123,20 @@ def test_a_profile_that_is_not_finite_is_no_number_on_the_card():
 def test_the_scale_covers_agents_that_nothing_is_known_of_too():
     errors, spreads = rollouts(np.random.default_rng(3), 400)
     strangers = 5 * errors, 2 * spreads
-    alone, both = (summary((errors, spreads), *more, bound=0.2, level=0.9) for more in ((), (strangers,)))
+    alone, both = (summarize_trust((errors, spreads), *more, bound=0.2, level=0.9) for more in ((), (strangers,)))
     assert alone.stranger_coverage is None
     assert both.scale == pytest.approx(conformal_scale(*strangers, 0.2, 0.9), rel=1e-5)
     assert both.scale > alone.scale and both.coverage >= alone.coverage
     assert both.stranger_coverage >= 0.88
-    milder = summary((errors, spreads), (errors, 2 * spreads), bound=0.2, level=0.9)
+    milder = summarize_trust((errors, spreads), (errors, 2 * spreads), bound=0.2, level=0.9)
     assert milder.scale == alone.scale
 
 
 def test_limits_survive_json():
     errors, spreads = rollouts(np.random.default_rng(0), 40)
     for trust in (
-        summary((errors, spreads), bound=0.2, level=0.9),
-        summary((errors[:5], spreads[:5]), bound=0.2, level=0.9),
+        summarize_trust((errors, spreads), bound=0.2, level=0.9),
+        summarize_trust((errors[:5], spreads[:5]), bound=0.2, level=0.9),
     ):
         assert Trust.from_json(trust.to_json()) == trust
     with pytest.raises(ValueError, match="persim calibrate"):
@@ -182,15 +185,15 @@ def test_windows_end_with_their_trajectory(fleet):
 
 
 def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
-    model = fit(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
     windows = cut_windows(fleet, np.array([130, 3]), steps=3)
-    known = learned_beliefs(model, fleet)
+    known = factor_posterior(model, fleet)
     sums = known.evidence
     certain = FactorPosterior(known.prior, replace(sums, information=sums.information * 1e9, vector=sums.vector * 1e9))
     model = polished(model, certain)
     errors, spreads = open_loop(model, certain, windows)
     for row, agent in enumerate((2, 0)):
-        dynamics = model.dynamics(agent)
+        dynamics = bind_agent(model, agent)
         now = np.repeat(windows.obs[row][None, None], 3, axis=0)
         for t in range(3):
             now = dynamics(now, windows.actions[row, t : t + 1])
@@ -201,19 +204,19 @@ def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
 
 @pytest.fixture(scope="module")
 def model(fleet):
-    return fit(fleet, replace(TINY, epochs=20), n_actions=3, progress=False).requires_grad_(False)
+    return fit_ensemble(fleet, replace(TINY, epochs=20), n_actions=3, progress=False).requires_grad_(False)
 
 
 def test_residuals_are_those_of_the_nearest_logged_transitions(fleet, model):
     rows = np.arange(0, len(fleet), 101)
     keys = fleet.obs / model.logged_std.numpy()
-    found = LoggedResiduals(model, fleet)(fleet.obs[rows], fleet.action[rows])
+    found = NearestResiduals(model, fleet)(fleet.obs[rows], fleet.action[rows])
     assert found.shape == (3, len(rows), 2)
     for i, row in enumerate(rows):
         apart = np.where(fleet.action == fleet.action[row], np.linalg.norm(keys - keys[row], axis=1), np.inf)
         for member, near in enumerate(np.argsort(apart)[:3]):
             now = np.repeat(fleet.obs[near][None, None], 3, axis=0)
-            predicted = model.dynamics(int(fleet.agent[near]))(now, fleet.action[near : near + 1]).mean(axis=0)[0]
+            predicted = bind_agent(model, int(fleet.agent[near]))(now, fleet.action[near : near + 1]).mean(axis=0)[0]
             np.testing.assert_allclose(found[member, i], fleet.next_obs[near] - predicted, atol=2e-7)
 
 
@@ -224,8 +227,8 @@ def test_residuals_grow_where_data_contradict_all_members(fleet, model):
     following = fleet.next_obs.copy()
     following[beyond, 1] -= std[1]
     obs, action = fleet.obs[::7], fleet.action[::7]
-    before = LoggedResiduals(model, fleet)(obs, action)
-    after = LoggedResiduals(model, replace(fleet, next_obs=following))(obs, action)
+    before = NearestResiduals(model, fleet)(obs, action)
+    after = NearestResiduals(model, replace(fleet, next_obs=following))(obs, action)
     far, near = (np.quantile(fleet.obs[:, 0], q) for q in (0.9, 0.5))
     moved = (after - before)[:, obs[:, 0] > far]
     np.testing.assert_allclose(moved, np.broadcast_to([0, -std[1]], moved.shape), atol=1e-6, rtol=1e-4)
@@ -233,12 +236,12 @@ def test_residuals_grow_where_data_contradict_all_members(fleet, model):
 
 
 def test_where_nothing_was_logged_nothing_is_promised(fleet, model):
-    logged = LoggedResiduals(model, fleet.select(fleet.action != 2))
+    logged = NearestResiduals(model, fleet.select(fleet.action != 2))
     points = np.array([[-0.5, 0.0], [np.nan, 0.0], [-0.5, 0.0]])
     assert np.isfinite(logged(points, np.array([0, 1, 2]))).all(axis=(0, 2)).tolist() == [True, False, False]
     windows = cut_windows(fleet, np.array([5, 130]), steps=3)
     windows = replace(windows, actions=np.array([[0, 2, 0], [1, 0, 1]]))
-    _, spreads = open_loop(model, learned_beliefs(model, fleet), windows, logged=logged)
+    _, spreads = open_loop(model, factor_posterior(model, fleet), windows, logged=logged)
     assert np.isfinite(spreads).tolist() == [[True, False, False], [True, True, True]]
 
 
@@ -246,7 +249,7 @@ def test_a_few_logged_transitions_serve_all_members(fleet, model):
     two = np.flatnonzero(fleet.action == 2)[:2]
     keep = fleet.action != 2
     keep[two] = True
-    found = LoggedResiduals(model, fleet.select(keep))(fleet.obs[two[:1]], np.array([2]))
+    found = NearestResiduals(model, fleet.select(keep))(fleet.obs[two[:1]], np.array([2]))
     np.testing.assert_array_equal(found[2], found[0])
     assert (found[1] != found[0]).any()
 
@@ -255,13 +258,13 @@ def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
     """The same observations with two pushes; data contradict the model for one of them."""
     push = np.where(fleet.action == 2, 1.0, -1.0).astype(np.float32)[:, None]
     data = replace(fleet, action=push)
-    shape = ModelShape(60, 2, n_actions=0, action_dim=1, rank=2, members=3, state_layers=(8,))
+    shape = ModelConfig(60, 2, n_actions=0, action_dim=1, rank=2, members=3, state_layers=(8,))
     model = FactoredEnsemble(shape).requires_grad_(False)
     model.logged_std.copy_(torch.from_numpy(data.obs.std(axis=0)))
     following = data.next_obs.copy()
     following[push[:, 0] > 0, 1] -= 7
-    before = LoggedResiduals(model, data)
-    after = LoggedResiduals(model, replace(data, next_obs=following))
+    before = NearestResiduals(model, data)
+    after = NearestResiduals(model, replace(data, next_obs=following))
     obs = data.obs[::50]
     for x, shift in ((1.0, -7.0), (-1.0, 0.0)):
         towards = np.full((len(obs), 1), x, dtype=np.float32)
@@ -270,9 +273,9 @@ def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
 
 
 def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, model):
-    sums = learned_beliefs(model, fleet).evidence
+    sums = factor_posterior(model, fleet).evidence
     known = FactorPosterior(
-        learned_beliefs(model, fleet).prior,
+        factor_posterior(model, fleet).prior,
         replace(sums, information=sums.information * 1e12, vector=sums.vector * 1e12),
     )
     model = polished(model, known)
@@ -287,7 +290,7 @@ def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, 
     same, more = open_loop(model, known, windows, logged=logged)
     np.testing.assert_array_equal(same, errors)
     for row, agent in enumerate((0, 2)):
-        dynamics, now = model.dynamics(agent), np.repeat(windows.obs[row][None, None], 3, axis=0)
+        dynamics, now = bind_agent(model, agent), np.repeat(windows.obs[row][None, None], 3, axis=0)
         other = now
         for t in range(3):
             np.testing.assert_allclose(asked[t][0][row], now.mean(axis=0)[0], rtol=1e-5, atol=1e-7)
@@ -300,30 +303,30 @@ def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, 
 
 def test_a_card_from_before_residuals_keeps_its_meaning(fleet, model):
     errors, spreads = rollouts(np.random.default_rng(0), 40)
-    trust = summary((errors, spreads), bound=0.2, level=0.9)
+    trust = summarize_trust((errors, spreads), bound=0.2, level=0.9)
     stored = {k: value for k, value in trust.to_json().items() if k not in ("residuals", "stranger_coverage")}
     old = Trust.from_json(stored)
     assert not old.residuals and old.logged(model, fleet) is None
-    assert isinstance(replace(old, residuals=True).logged(model, fleet), LoggedResiduals)
+    assert isinstance(replace(old, residuals=True).logged(model, fleet), NearestResiduals)
     with pytest.raises(ValueError, match="persim calibrate"):
         Trust.from_json({**stored, "unheard": 1})
 
 
 def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     recipe = replace(TINY, epochs=4)
-    model = fit(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
+    model = fit_ensemble(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
-    trust = calibrate(model, recipe, fleet, **options)
+    trust = measure_trust(model, recipe, fleet, **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
     assert trust.stranger_coverage is not None and 0.5 <= trust.stranger_coverage <= 1
     assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
-    assert trust == calibrate(model, recipe, fleet, **options)
+    assert trust == measure_trust(model, recipe, fleet, **options)
     with pytest.raises(ValueError, match="12 agents are too few to calibrate on for level 0.9"):
-        calibrate(model, recipe, fleet, level=0.9, progress=False)
-    model = polished(model, learned_beliefs(model, fleet))
-    known = learned_beliefs(model, fleet)
+        measure_trust(model, recipe, fleet, level=0.9, progress=False)
+    model = polished(model, factor_posterior(model, fleet))
+    known = factor_posterior(model, fleet)
     horizons, lengths = agent_horizons(model, known, trust, fleet, agent=17)
     assert len(horizons) == 100 and (horizons <= lengths).all() and lengths.max() == 20
     stricter, _ = agent_horizons(model, known, replace(trust, scale=10 * trust.scale), fleet, agent=17)
@@ -338,11 +341,11 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
 
     agent = np.arange(len(fleet)) % 100
     many = replace(fleet, agent=agent, trajectory=agent, n_agents=100)
-    monkeypatch.setattr("persim_gym.simulator.trust.fit", begins)
+    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.fit_ensemble", begins)
     with pytest.raises(InterruptedError, match="training begins"):
-        calibrate(model, TINY, many, level=0.9)
+        measure_trust(model, TINY, many, level=0.9)
     with pytest.raises(ValueError, match="20 agents are too few to calibrate on for level 0.91; it takes 23"):
-        calibrate(model, TINY, many, level=0.91)
+        measure_trust(model, TINY, many, level=0.91)
 
 
 @pytest.mark.parametrize(
@@ -351,16 +354,16 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
     ids=str,
 )
 def test_an_impossible_promise_is_refused_before_anything_is_trained(monkeypatch, fleet, model, wrong):
-    monkeypatch.setattr("persim_gym.simulator.trust.fit", None)
+    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.fit_ensemble", None)
     with pytest.raises(ValueError, match="cannot calibrate for .*the level between 0 and 1"):
-        calibrate(model, TINY, fleet, **{"level": 0.5, **wrong})
+        measure_trust(model, TINY, fleet, **{"level": 0.5, **wrong})
 
 
 def test_an_agent_without_data_is_trusted_less(fleet):
     """Its ensemble agrees on the population average; only the belief about its factor knows better."""
     data = fleet.select(fleet.agent != 7)
-    model = fit(data, replace(TINY, epochs=120), n_actions=3, progress=False).requires_grad_(False)
-    beliefs = learned_beliefs(model, data)
+    model = fit_ensemble(data, replace(TINY, epochs=120), n_actions=3, progress=False).requires_grad_(False)
+    beliefs = factor_posterior(model, data)
     model = polished(model, beliefs)
     windows = cut_windows(fleet, np.flatnonzero(fleet.agent == 7)[:40:5], steps=10)
     errors, spreads = open_loop(model, beliefs, windows)
@@ -395,7 +398,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
         raise RuntimeError("out of power")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
-        patch.setattr("persim_gym.simulator.trust.finished", interrupted)
+        patch.setattr("persim_gym.simulator.diagnostics.calibrate.solve_closed_form", interrupted)
         app(command, standalone_mode=False)
     assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full"):

@@ -9,13 +9,14 @@ import torch
 from conftest import TINY
 
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import RandomPolicy, prediction_error
-from persim_gym.planning import MPCPolicy, RandomShooting
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.evaluation.returns import RandomPolicy
+from persim_gym.planning import MPC, RandomShooting
 from persim_gym.simulator import load_simulator
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.variants import HIDDEN, model_of
-from persim_gym.train import train_simulator
+from persim_gym.simulator.model.ablations import HIDDEN, build_model
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.workflows.train import train_simulator
 
 LONG = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle")
 
@@ -29,7 +30,9 @@ def variant(request):
 def simulator(cars, variant, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setitem(__import__("persim_gym.simulator.recipe", fromlist=["DEFAULT"]).DEFAULT, "mountaincar", LONG)
+        patch.setitem(
+            __import__("persim_gym.simulator.training.recipe", fromlist=["DEFAULT"]).DEFAULT, "mountaincar", LONG
+        )
         folder = train_simulator(
             cars, name="mountaincar/tiny-v0", domain="mountaincar", variant=variant, progress=False
         )
@@ -37,8 +40,8 @@ def simulator(cars, variant, tmp_path_factory):
 
 
 def test_unfactorized_is_one_perceptron_on_agent_action_and_observation():
-    shape = ModelShape(n_agents=4, obs_dim=3, n_actions=2, action_dim=0, rank=5, members=2, variant="unfactorized")
-    model = model_of(shape, seed=3).double()
+    shape = ModelConfig(n_agents=4, obs_dim=3, n_actions=2, action_dim=0, rank=5, members=2, variant="unfactorized")
+    model = build_model(shape, seed=3).double()
     generator = np.random.default_rng(0)
     agent, action = torch.tensor([0, 3, 1]), torch.tensor([1, 0, 1])
     obs = torch.from_numpy(generator.normal(size=(3, 3)))
@@ -65,7 +68,7 @@ def test_variants_learn_the_dynamics(simulator, variant, cars):
     error = (simulator.model.predict(*columns) - torch.from_numpy(cars.next_obs)).square().mean()
     change = np.square(cars.next_obs - cars.obs).mean()
     assert error < 0.05 * change
-    factored = fit(cars, LONG, n_actions=3, progress=False).predict(*columns).detach()
+    factored = fit_ensemble(cars, LONG, n_actions=3, progress=False).predict(*columns).detach()
     if variant == "unpersonalized":  # it cannot know whose gravity it is
         assert error > 1.5 * (factored - torch.from_numpy(cars.next_obs)).square().mean()
 
@@ -76,7 +79,7 @@ def test_variants_are_measured_planned_in_and_stepped_as_any_simulator(simulator
     error = prediction_error(dynamics, domain, 4, RandomPolicy(domain.action_space), episodes=5, warmup=2, horizon=10)
     assert error.mean_rmse < 0.05
     planner = RandomShooting(candidates=16, horizon=5)
-    policy = MPCPolicy(dynamics, simulator.task, domain.action_space, planner=planner)
+    policy = MPC(dynamics, simulator.task, domain.action_space, planner=planner)
     assert policy.predict(np.array([-0.5, 0.0]))[0] in (0, 1, 2)
     env = gym.make("persim_gym:PersimEnv-v0", simulator=str(simulator.folder), agent=4)
     obs, _ = env.reset(seed=0)
@@ -93,13 +96,13 @@ def test_a_variant_says_that_it_believes_nothing_of_its_agents(simulator, varian
 def test_the_card_says_which_variant_it_is(simulator, variant):
     assert simulator.card.shape["variant"] == variant
     assert f"| model | {variant}" in (simulator.folder / "README.md").read_text()
-    assert simulator.model.shape.n_agents == 6
+    assert simulator.model.config.n_agents == 6
 
 
 @pytest.mark.parametrize("variant", ["unfactorized", "unpersonalized"])
 def test_variants_train_on_continuous_actions_too(pushes, variant):
     recipe = replace(LONG, action_layers=(16,), batch=100, learning_rate=1e-2)
-    model = fit(pushes, recipe, variant=variant, progress=False)
+    model = fit_ensemble(pushes, recipe, variant=variant, progress=False)
     columns = [torch.from_numpy(values) for values in (pushes.agent, pushes.obs, pushes.action)]
     with torch.no_grad():
         error = (model.predict(*columns) - torch.from_numpy(pushes.next_obs)).square().mean()
@@ -108,12 +111,12 @@ def test_variants_train_on_continuous_actions_too(pushes, variant):
 
 def test_an_unknown_variant_is_refused(cars):
     with pytest.raises(ValueError, match="variant 'vanilla' is not one of factored, unfactorized, unpersonalized"):
-        fit(cars, TINY, n_actions=3, variant="vanilla", progress=False)
+        fit_ensemble(cars, TINY, n_actions=3, variant="vanilla", progress=False)
 
 
 def test_gradients_do_not_depend_on_the_order_that_threads_add_up_in(torch_threads):
     """Those of the other variants are written by hand."""
-    model, generator = model_of(ModelShape(6, 2, 3, 0, 3, 1, (16,))), torch.Generator().manual_seed(0)
+    model, generator = build_model(ModelConfig(6, 2, 3, 0, 3, 1, (16,))), torch.Generator().manual_seed(0)
     torch_threads(2)
     for encoder, n in ((model.agent_encoder, 6), (model.action_encoder, 3)):
         chosen = torch.randint(n, (1, 40_000), generator=generator)

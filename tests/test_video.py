@@ -4,22 +4,22 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.experiments.video import BANNER, OPACITY, Pair, film, overlaid, pictures, roll_out
 from persim_gym.persim_env.env import PersimEnv
+from persim_gym.workflows.film import BANNER, OPACITY, Pair, film, overlaid, pictures, roll_out
 
 
 @pytest.fixture(scope="module")
 def pole():
     """An episode of CartPole's agent 2, and its environment."""
     env = PersimEnv(agent=2, simulator="cartpole/random-v0")
-    return env, roll_out(env, load_policy("cartpole", TEST), 60, seed=0)
+    return env, roll_out(env, load_behavior_policy("cartpole", TEST), 60, seed=0)
 
 
 def test_truth_is_the_true_environments_and_prediction_the_simulators(pole):
     env, pair = pole
-    policy, physics = load_policy("cartpole", TEST), DOMAINS["cartpole"].dynamics(agent=2)
+    policy, physics = load_behavior_policy("cartpole", TEST), DOMAINS["cartpole"].dynamics(agent=2)
     twin = PersimEnv(agent=2, simulator="cartpole/random-v0")
     twin.reset(options={"obs": pair.true[0]})
     state = pair.true[0].astype(np.float64)

@@ -8,35 +8,36 @@ import torch
 from conftest import TINY
 
 from persim_gym.datasets import load
-from persim_gym.datasets.behaviour import TEST, load_policy
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluate import prediction_error
-from persim_gym.files import read_folder, write_folder
-from persim_gym.simulator import walls
-from persim_gym.simulator.card import load_simulator, save_simulator
-from persim_gym.simulator.data import Parts
-from persim_gym.simulator.fit import fit
-from persim_gym.simulator.personalize import gather_evidence, learned_beliefs, targets
-from persim_gym.simulator.readme import readme
-from persim_gym.simulator.recipe import recipe_for
-from persim_gym.simulator.rows import RowsDynamics
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.transition_file import TransitionFile, write_transitions
-from persim_gym.simulator.variants import model_of
-from persim_gym.simulator.walls import described, find_walls, no_walls, stop, stopped, walls_of
-from persim_gym.train import train_simulator
+from persim_gym.evaluation.prediction import prediction_error
+from persim_gym.simulator.dynamics.batch import BatchDynamics
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.inference.regression import factor_posterior, gather_statistics, targets
+from persim_gym.simulator.model.ablations import build_model
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.walls import describe_walls, no_walls, stop, stopped, walls_of
+from persim_gym.simulator.model_card import card_markdown
+from persim_gym.simulator.registry import load_simulator, save_simulator
+from persim_gym.simulator.training.batches import Parts
+from persim_gym.simulator.training.find_walls import find_walls
+from persim_gym.simulator.training.recipe import recipe_for
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.storage import read_folder, write_folder
+from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.train import train_simulator
 
 LEFT, RIGHT = -1.0, 1.0
 HEAD = ("n_agents", "source")
 RECIPE = replace(TINY, walls=True)
 SHAPES = {
-    "small": ModelShape(4, 3, 2, 0, 3, 2, (20,)),
-    "small, silu": ModelShape(4, 3, 3, 0, 3, 2, (33,), (), "silu"),
-    "deep, discrete": ModelShape(4, 3, 2, 0, 3, 2, (20, 20)),
-    "deep": ModelShape(4, 3, 0, 2, 3, 2, (24, 24), (16,), "silu"),
-    "unfactorized": ModelShape(4, 3, 2, 0, 3, 2, (20,), variant="unfactorized"),
-    "learned task": ModelShape(4, 3, 2, 0, 3, 2, (20,), extra_dim=2),
+    "small": ModelConfig(4, 3, 2, 0, 3, 2, (20,)),
+    "small, silu": ModelConfig(4, 3, 3, 0, 3, 2, (33,), (), "silu"),
+    "deep, discrete": ModelConfig(4, 3, 2, 0, 3, 2, (20, 20)),
+    "deep": ModelConfig(4, 3, 0, 2, 3, 2, (24, 24), (16,), "silu"),
+    "unfactorized": ModelConfig(4, 3, 2, 0, 3, 2, (20,), variant="unfactorized"),
+    "learned task": ModelConfig(4, 3, 2, 0, 3, 2, (20,), extra_dim=2),
 }
 
 
@@ -77,14 +78,14 @@ def pucks():
 
 def walled(shape, bound=0.1):
     """A model with a wall from above on component 0, which sets component 2, and one from below on component 1."""
-    ensemble = model_of(shape, seed=1)
+    ensemble = build_model(shape, seed=1)
     ensemble.walls[1, 0, 0], ensemble.walls[1, 0, 2] = bound, 7.0
     ensemble.walls[0, 1, 1] = -bound
     return ensemble.requires_grad_(False)
 
 
 def describe(data):
-    return described(find_walls(data))
+    return describe_walls(find_walls(data))
 
 
 def saved(model, folder, beliefs=None):
@@ -114,7 +115,7 @@ def inputs(shape, rows=37):
 
 def test_a_wall_is_found_with_what_it_sets(pucks):
     table = find_walls(pucks)
-    assert described(table) == {
+    assert describe_walls(table) == {
         "low": {"0": {"0": LEFT, "1": 0.0}},
         "high": {"0": {"0": RIGHT, "1": 0.0}},
     }
@@ -175,15 +176,15 @@ def test_a_wall_that_data_on_disk_go_past_is_none(pucks, tmp_path, monkeypatch):
         agent=np.full(50, 3),
         trajectory=np.full(50, 1000),
     )
-    monkeypatch.setattr(walls, "EPISODES", 40)
-    monkeypatch.setattr(TransitionFile, "sample", lambda self, episodes, seed=0: pucks)
+    monkeypatch.setattr("persim_gym.simulator.training.find_walls.WALL_EPISODES", 40)
+    monkeypatch.setattr(TransitionStore, "sample", lambda self, episodes, seed=0: pucks)
     on_disk = write_transitions(tmp_path / "rows", [pucks, further], n_agents=4, source="pucks")
     assert list(describe(on_disk)) == ["high"]
 
 
 def test_new_agents_that_go_past_a_wall_are_refused(pucks, tmp_path):
-    model = fit(pucks, RECIPE, n_actions=2, progress=False).requires_grad_(False)
-    folder = saved(model, tmp_path / "pucks", learned_beliefs(model, pucks, clips=False))
+    model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False).requires_grad_(False)
+    folder = saved(model, tmp_path / "pucks", factor_posterior(model, pucks, clips=False))
     simulator = load_simulator(str(folder))
     few = pucks.select(pucks.agent == 2)
     simulator.personalize(few)
@@ -218,9 +219,9 @@ def test_a_wall_sets_a_flag_that_every_touch_raises_but_none_that_is_up_anyway(p
 
 
 def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_known(pucks):
-    assert walls_of(fit(pucks, RECIPE, n_actions=2, progress=False).walls)
-    assert not walls_of(fit(pucks, TINY, n_actions=2, progress=False).walls)
-    assert not walls_of(fit(pucks, RECIPE, n_actions=2, learn_task=True, progress=False).walls)
+    assert walls_of(fit_ensemble(pucks, RECIPE, n_actions=2, progress=False).walls)
+    assert not walls_of(fit_ensemble(pucks, TINY, n_actions=2, progress=False).walls)
+    assert not walls_of(fit_ensemble(pucks, RECIPE, n_actions=2, learn_task=True, progress=False).walls)
     assert recipe_for("mountaincar/pure-v0").walls and not recipe_for("mountaincar", "thesis").walls
 
 
@@ -228,7 +229,7 @@ def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
     touched = stopped(find_walls(pucks), torch.from_numpy(pucks.next_obs)).any(dim=1).numpy()
     other = pucks.next_obs.copy()
     other[touched, 2] += 100.0  # in a component that no wall sets
-    model = fit(pucks, RECIPE, n_actions=2, progress=False)
+    model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False)
     part, changed = (Parts(data, 0, 10**6).read(model, 0, 0) for data in (pucks, replace(pucks, next_obs=other)))
     for one, same in zip(part, changed, strict=True):
         assert torch.equal(one, same)
@@ -240,14 +241,14 @@ def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
 
 
 def test_evidence_and_targets_leave_out_what_a_wall_stopped(pucks):
-    model = fit(pucks, RECIPE, n_actions=2, progress=False)
+    model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False)
     held = stopped(model.walls, torch.from_numpy(pucks.next_obs))
     rows = [torch.from_numpy(x) for x in (pucks.obs, pucks.next_obs)]
     _, known = targets(model, *rows, torch.empty(len(pucks), 0), clips=False)
     assert torch.equal(known, ~held) and held[:, :2].any() and not held[:, 2].any()
-    noise = torch.tensor([1.0, 1.0, torch.inf], dtype=torch.float64).expand(model.shape.members, 3)
-    every = gather_evidence(model, noise, pucks, clips=False)
-    free = gather_evidence(model, noise, pucks.select(~held.any(dim=1).numpy()), clips=False)
+    noise = torch.tensor([1.0, 1.0, torch.inf], dtype=torch.float64).expand(model.config.members, 3)
+    every = gather_statistics(model, noise, pucks, clips=False)
+    free = gather_statistics(model, noise, pucks.select(~held.any(dim=1).numpy()), clips=False)
     torch.testing.assert_close(every.information, free.information)
     torch.testing.assert_close(every.vector, free.vector)
 
@@ -266,12 +267,12 @@ def test_everything_that_predicts_stops_at_walls(name):
     by_hand[above, 0], by_hand[above, 2], by_hand[below, 1] = 0.1, 7.0, -0.1
     np.testing.assert_allclose(expected, by_hand, atol=1e-6)
 
-    rows = RowsDynamics(model, agents.tolist())
+    rows = BatchDynamics(model, agents.tolist())
     np.testing.assert_allclose(rows(obs, action), expected, atol=2e-5)
     for member in range(shape.members):
         stepped, _ = rows.step(obs, action, np.full(len(obs), member))
         np.testing.assert_allclose(stepped, expected[member], atol=2e-5)
-    dynamics = model.dynamics(2)
+    dynamics = bind_agent(model, 2)
     two = model.predict(torch.full((len(obs),), 2), *same[1:]).numpy()
     np.testing.assert_allclose(dynamics(obs, action), two, atol=2e-5)
     np.testing.assert_allclose(dynamics(*same[1:]).numpy(), two, atol=2e-5)
@@ -279,9 +280,9 @@ def test_everything_that_predicts_stops_at_walls(name):
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "unfactorized"])
 def test_rollouts_stop_at_walls_as_the_calls_do(name, monkeypatch):
-    monkeypatch.setattr("persim_gym.simulator.networks.byte_products", lambda: None)
+    monkeypatch.setattr("persim_gym.simulator.dynamics.folding.byte_products", lambda: None)
     shape = SHAPES[name]
-    dynamics = walled(shape).dynamics(1)
+    dynamics = bind_agent(walled(shape), 1)
     obs, action = inputs(shape)
     now = np.repeat(obs[None], shape.members, axis=0)
     actions = np.stack([action] * 4, axis=1)
@@ -311,28 +312,28 @@ def test_no_wall_hides_a_prediction_that_is_no_number(name):
     model = walled(shape)
     model.delta_mean[0], model.delta_mean[2] = 1e3, torch.nan
     obs, action = inputs(shape)
-    after, spread = RowsDynamics(model, [0] * len(obs)).step(obs, action, np.zeros(len(obs), dtype=np.int64))
+    after, spread = BatchDynamics(model, [0] * len(obs)).step(obs, action, np.zeros(len(obs), dtype=np.int64))
     assert np.isinf(spread).all()
     np.testing.assert_array_equal(after, obs)
-    assert np.isnan(model.dynamics(0)(obs, action)[..., 2]).all()
+    assert np.isnan(bind_agent(model, 0)(obs, action)[..., 2]).all()
 
 
 def test_a_simulator_on_disk_keeps_its_walls_and_its_card_tells_them(pucks, tmp_path):
-    model = fit(pucks, RECIPE, n_actions=2, progress=False)
+    model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False)
     again = load_simulator(str(saved(model, tmp_path / "pucks")))
     assert torch.equal(again.model.walls, model.walls)
-    assert again.card.walls == described(model.walls)
+    assert again.card.walls == describe_walls(model.walls)
     said = "component 0 is no lower than -1 and there component 1 becomes 0"
     assert said in (tmp_path / "pucks" / "README.md").read_text(encoding="utf-8")
 
 
 def test_files_from_before_walls_are_read(pucks, tmp_path):
-    model = fit(pucks, TINY, n_actions=2, progress=False)
+    model = fit_ensemble(pucks, TINY, n_actions=2, progress=False)
     folder = saved(model, tmp_path / "pucks")
     stored, tensors = read_folder(folder)
     older = {name: value for name, value in tensors.items() if name != "walls"}
     write_folder(
-        folder, {k: v for k, v in stored.items() if k not in ("walls", "sha256")} | {"sha256": ""}, older, readme
+        folder, {k: v for k, v in stored.items() if k not in ("walls", "sha256")} | {"sha256": ""}, older, card_markdown
     )
     again = load_simulator(str(folder))
     assert "walls" not in read_folder(folder)[1] and torch.equal(again.model.walls, no_walls(3))
@@ -342,7 +343,7 @@ def test_files_from_before_walls_are_read(pucks, tmp_path):
 @pytest.mark.slow
 def test_mountaincar_is_learned_as_exactly_as_if_it_had_no_wall(tmp_path):
     data = load("persim/mountaincar/random-v0", progress=False)
-    domain, test = DOMAINS["mountaincar"], load_policy("mountaincar", TEST)
+    domain, test = DOMAINS["mountaincar"], load_behavior_policy("mountaincar", TEST)
     folder = train_simulator(
         data, name="mountaincar/random-v0", domain="mountaincar", folder=tmp_path / "s", progress=False
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.shared import say
+from persim_gym.cli.output import say
 
 
 def accuracy(
@@ -21,15 +21,15 @@ def accuracy(
     workers: Annotated[int | None, typer.Option(help="Trainings at a time. (default: one a core)")] = None,
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
-    from persim_gym.cli.shared import numbers
-    from persim_gym.experiments.accuracy import POLICIES, read_rows, run_accuracy
-    from persim_gym.experiments.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
-    from persim_gym.experiments.other_test_policies import FILE as OTHERS
-    from persim_gym.experiments.sensitivity import FILE as SET_OFF
+    from persim_gym.cli.output import numbers
+    from persim_gym.studies.accuracy import LOGGING_POLICIES, read_rows, run_accuracy
+    from persim_gym.studies.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
+    from persim_gym.studies.sensitivity import SENSITIVITY_FILE as SET_OFF
+    from persim_gym.studies.test_policies import TEST_POLICIES_FILE as OTHERS
 
     run_accuracy(
         domain or ["mountaincar", "cartpole"],
-        policy or POLICIES,
+        policy or LOGGING_POLICIES,
         out,
         variations=variation or ["default"],
         seeds=numbers(seeds),
@@ -52,9 +52,9 @@ def test_policies(
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
     """Train other test policies and print the simulators' errors under them; a HalfCheetah's takes 20 minutes."""
-    from persim_gym.cli.shared import numbers
-    from persim_gym.experiments.accuracy_report import other_policies_tables
-    from persim_gym.experiments.other_test_policies import run_test_policies
+    from persim_gym.cli.output import numbers
+    from persim_gym.studies.accuracy_report import other_policies_tables
+    from persim_gym.studies.test_policies import run_test_policies
 
     rows = run_test_policies(domain or ["halfcheetah"], out, test_seeds=numbers(test_seeds), workers=workers)
     say(other_policies_tables(rows))
@@ -67,7 +67,7 @@ def sensitivity(
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
     """Print what the true dynamics score when started a little off, or set off at every step; resumable."""
-    from persim_gym.datasets.recipes import THESIS_DOMAINS
-    from persim_gym.experiments.sensitivity import run_sensitivity, sensitivity_table
+    from persim_gym.datasets.registry import THESIS_DOMAINS
+    from persim_gym.studies.sensitivity import run_sensitivity, sensitivity_table
 
     say(sensitivity_table(run_sensitivity(domain or THESIS_DOMAINS, out, episodes=episodes, workers=workers)))

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import JustifyMethod
 
-from persim_gym.cli.shared import console, plain_table, say
+from persim_gym.cli.output import console, plain_table, say
+from persim_gym.datasets.registry import DatasetSpec
 from persim_gym.envs import DOMAINS
 
 if TYPE_CHECKING:
-    from persim_gym.datasets import Recipe
+    pass
 
 app = typer.Typer(help="Minari datasets: list, build and describe them.", no_args_is_help=True)
 
@@ -28,11 +29,11 @@ def datasets_list() -> None:
     """List the datasets that can be built, and what those that are built hold."""
     import minari
 
-    from persim_gym.datasets import RECIPES
+    from persim_gym.datasets import DATASETS
 
     local = minari.list_local_datasets(prefix="persim")
     table = plain_table(COLUMNS)
-    for dataset_id, recipe in RECIPES.items():
+    for dataset_id, recipe in DATASETS.items():
         metadata = local.get(dataset_id)
         if metadata is None:
             table.add_row(dataset_id, "needs loggers" if recipe.missing_loggers else "no")
@@ -44,17 +45,17 @@ def datasets_list() -> None:
     console.print(table)
 
 
-def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool) -> "dict[str, Recipe]":
+def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool) -> "dict[str, DatasetSpec]":
     """The recipes that a command's arguments name; all of a domain, or all, without ids."""
-    from persim_gym.datasets.recipes import RECIPES, recipe_of
+    from persim_gym.datasets.registry import DATASETS, dataset_spec
 
     if dataset_ids and (domain is not None or everything):
         raise ValueError("give dataset ids, or --domain, or --all")
     if domain is not None and domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
     if dataset_ids:
-        return {dataset_id: recipe_of(dataset_id) for dataset_id in dataset_ids}
-    return {dataset_id: recipe for dataset_id, recipe in RECIPES.items() if domain in (None, recipe.domain.name)}
+        return {dataset_id: dataset_spec(dataset_id) for dataset_id in dataset_ids}
+    return {dataset_id: recipe for dataset_id, recipe in DATASETS.items() if domain in (None, recipe.domain.name)}
 
 
 @app.command("build")
@@ -89,7 +90,7 @@ def datasets_card(
     """Write a card a dataset: Markdown and a histogram of returns, from the data, beside the thesis's figures."""
     from minari.storage import get_dataset_path
 
-    from persim_gym.experiments.dataset_cards import write_card
+    from persim_gym.datasets.card import write_card
 
     chosen = _chosen(dataset_ids, domain, everything=False)
     wanted = [dataset_id for dataset_id in chosen if dataset_ids or get_dataset_path(dataset_id).exists()]
@@ -105,6 +106,6 @@ def datasets_train_loggers(
     name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
 ) -> None:
     """Train the logging and test policies again; an interrupted training goes on."""
-    from persim_gym.datasets.train_loggers import train_loggers
+    from persim_gym.datasets.behavior.train import train_behavior_policies
 
-    train_loggers([domain], name)
+    train_behavior_policies([domain], name)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from persim_gym.cli.shared import console, numbers
+from persim_gym.cli.output import console, numbers
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
 
@@ -20,7 +20,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,
 ) -> None:
     """Run the main job: dataset, simulator, planning in it, returns in the true environment."""
-    from persim_gym.experiments.demo import run_demo
+    from persim_gym.workflows.demo import run_demo
 
     run_demo(domain, numbers(agents), episodes, out or Path("persim-out") / domain, seed, console)
 
@@ -29,7 +29,7 @@ def envs(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
 ) -> None:
     """List the true environments and their covariates."""
-    from persim_gym.experiments.environment_page import actions_of, environment_page, range_of
+    from persim_gym.envs.markdown import actions_of, environment_page, range_of
 
     if markdown:
         typer.echo(environment_page(), nl=False)
@@ -50,11 +50,11 @@ def doctor() -> None:
 
     from minari.storage import get_dataset_path
 
-    from persim_gym.experiments.runs import available_cores
-    from persim_gym.home import persim_home
-    from persim_gym.simulator.card import list_simulators
-    from persim_gym.simulator.dense import byte_products
-    from persim_gym.simulator.tensors import multiplies_pairs
+    from persim_gym.jobs import available_cores
+    from persim_gym.paths import persim_home
+    from persim_gym.simulator.kernels.dense import byte_products
+    from persim_gym.simulator.registry import list_simulators
+    from persim_gym.simulator.training.torch_engine import multiplies_pairs
 
     products = byte_products()
     table = Table(show_header=False)

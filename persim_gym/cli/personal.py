@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from persim_gym.cli.shared import console, plain_table, say
+from persim_gym.cli.output import console, plain_table, say
 
 if TYPE_CHECKING:
     from persim_gym.simulator.simulator import Simulator
@@ -22,7 +22,7 @@ def personalize(
     import numpy as np
 
     from persim_gym.datasets import load
-    from persim_gym.simulator.card import load_simulator, simulator_folder
+    from persim_gym.simulator.registry import load_simulator, simulator_folder
 
     loaded = load_simulator(simulator)
     name = f"{loaded.card.name}-personalized"
@@ -32,8 +32,8 @@ def personalize(
     replace(bigger, card=replace(bigger.card, name=name)).save(folder)
     table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
     for i, number in enumerate(np.unique(transitions.agent)):
-        left = f"{posterior.undetermined(i):.1f} of {bigger.model.shape.rank}"
-        table.add_row(str(loaded.model.shape.n_agents + i), str(number), str(int(posterior.evidence.seen[i])), left)
+        left = f"{posterior.undetermined(i):.1f} of {bigger.model.config.rank}"
+        table.add_row(str(loaded.model.config.n_agents + i), str(number), str(int(posterior.evidence.seen[i])), left)
     console.print(table)
     say(f"{folder}")
 
@@ -51,11 +51,11 @@ def calibrate(
 
     The sibling is trained first, as long as the simulator was; Ctrl-C is safe, the same command goes on.
     """
-    from persim_gym.home import unfinished
-    from persim_gym.simulator.card import load_simulator, simulator_folder
-    from persim_gym.simulator.checkpoint import rounds_file
-    from persim_gym.simulator.recipe import TrainingRecipe
-    from persim_gym.simulator.trust import calibrate as measure
+    from persim_gym.paths import unfinished
+    from persim_gym.simulator.diagnostics.calibrate import measure_trust as measure
+    from persim_gym.simulator.registry import load_simulator, simulator_folder
+    from persim_gym.simulator.training.checkpoint import rounds_file
+    from persim_gym.simulator.training.recipe import TrainingRecipe
 
     loaded = load_simulator(simulator)
     beliefs = loaded.known_beliefs()  # a simulator without is an error before anything is trained
@@ -91,7 +91,7 @@ def logged_data(simulator: "Simulator") -> "Transitions":
         ValueError: If the dataset of that name is another one now, or is gone.
     """
     from persim_gym.datasets import load
-    from persim_gym.simulator.transition_file import hash_on_disk
+    from persim_gym.transition_store import hash_on_disk
 
     card = simulator.card
     transitions = load(card.dataset)
@@ -107,11 +107,11 @@ def print_agent(simulator: str, agent: int) -> None:
     """Prints what a simulator knows of one agent, and how far its predictions of it can be trusted."""
     import numpy as np
 
-    from persim_gym.simulator.card import load_simulator
-    from persim_gym.simulator.trust import Trust, agent_horizons
+    from persim_gym.simulator.diagnostics.trust import Trust, agent_horizons
+    from persim_gym.simulator.registry import load_simulator
 
     loaded = load_simulator(simulator)
-    beliefs, rank = loaded.known_beliefs(), loaded.model.shape.rank
+    beliefs, rank = loaded.known_beliefs(), loaded.model.config.rank
     loaded.dynamics(agent)  # an unknown agent is an error
     ratios = beliefs.determination(agent).mean(axis=0)
     say(f"{loaded.card.name}, agent {agent}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.shared import console, numbers, say
+from persim_gym.cli.output import console, numbers, say
 from persim_gym.envs import DOMAINS
 
 
@@ -37,8 +37,8 @@ def plan(
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts and candidates.")] = 0,
 ) -> None:
     """Plan in a simulator, act in the true environment, print returns; Ctrl-C is safe, the same command goes on."""
-    from persim_gym.experiments.frames import check_film
-    from persim_gym.experiments.plan_runs import (
+    from persim_gym.workflows.film import check_film
+    from persim_gym.workflows.plan import (
         PlanSettings,
         known_dynamics,
         plan_returns,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.shared import console, numbers, plain_table, say
+from persim_gym.cli.output import console, numbers, plain_table, say
 
 SIMULATOR = "mountaincar/random-v0"
 
@@ -33,20 +33,20 @@ def train_policy(
 
     In a simulator of your own data, which has no true environment here, the policy is tested in the simulator alone.
     """
-    from persim_gym.experiments.many_policies import train_policies
-    from persim_gym.policies import Training
+    from persim_gym.policies import PolicyTraining
     from persim_gym.policies import train_policy as train_one
-    from persim_gym.simulator.card import load_simulator
+    from persim_gym.policies.parallel import train_policies
+    from persim_gym.simulator.registry import load_simulator
 
     environment = {"member": int(member) if member.isdigit() else member, "penalty": penalty, "starts": starts}
     if halt is not None:
         environment["halt"] = halt
-    training = Training(agent, algo, simulator, true, steps, n_envs, seed, environment)
+    training = PolicyTraining(agent, algo, simulator, true, steps, n_envs, seed, environment)
     out = out or Path("persim-out/policies") / f"{simulator.strip('/').replace('/', '-')}-{algo}"
     if agents is None:
         trained = [train_one(training, out, tensorboard=tensorboard)]
     else:
-        known = range(load_simulator(simulator).model.shape.n_agents)
+        known = range(load_simulator(simulator).model.config.n_agents)
         chosen = list(known) if agents == "all" else numbers(agents)
         trained = train_policies(
             training, chosen, out, backend=backend, address=address, workers=workers, tensorboard=tensorboard
@@ -74,10 +74,10 @@ def compare_training(
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
-    from persim_gym.experiments.training import CHOSEN, training_table
-    from persim_gym.experiments.training import compare_training as compare
+    from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, training_table
+    from persim_gym.studies.policy_training import compare_training as compare
 
-    table = training_table(compare(domain or list(CHOSEN), numbers(agents), seeds, out, workers))
+    table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
     (out / "table.md").write_text(table, encoding="utf-8")
     say(table)
 
@@ -95,7 +95,7 @@ def video(
     out: Annotated[Path | None, typer.Option(help="File, .gif or .mp4. (default: persim-out/video/…gif)")] = None,
 ) -> None:
     """Film the true environment and the simulator under the same actions, side by side or overlaid."""
-    from persim_gym.experiments.video import film
+    from persim_gym.workflows.film import film
 
     kind = "overlay" if overlay else "side-by-side"
     out = out or Path("persim-out/video") / f"{simulator.strip('/').replace('/', '-')}-agent-{agent}-{kind}.gif"

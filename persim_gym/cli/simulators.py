@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from persim_gym.cli.output import console, numbers, say
 from persim_gym.cli.personal import print_agent
-from persim_gym.cli.shared import console, numbers, say
 from persim_gym.envs import DOMAINS
 
 
@@ -38,7 +38,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
-    from persim_gym.experiments.simulators import train_by_name
+    from persim_gym.workflows.train import train_by_name
 
     folder = train_by_name(
         name,
@@ -60,7 +60,7 @@ def train(
 
 def logged_error_table(name: str, error: dict[str, Any]) -> Table:
     """The error profile of a card."""
-    from persim_gym.simulator.readme import number
+    from persim_gym.simulator.model_card import four_digits
 
     table = Table(title=f"{name}: error on its {error.get('data', 'data')}", header_style="bold")
     for column in ("what", "RMSE", "R²"):
@@ -68,9 +68,9 @@ def logged_error_table(name: str, error: dict[str, Any]) -> Table:
     for what, rmse, r2 in zip(
         error.get("columns", []), error.get("one_step_rmse", []), error.get("one_step_r2", []), strict=True
     ):
-        table.add_row(f"{what}, one step", number(rmse), number(r2))
+        table.add_row(f"{what}, one step", four_digits(rmse), four_digits(r2))
     for step, rmse in zip(error.get("steps", []), error.get("open_loop", []), strict=True):
-        table.add_row(f"{step} open-loop steps (standard deviations)", number(rmse), "")
+        table.add_row(f"{step} open-loop steps (standard deviations)", four_digits(rmse), "")
     return table
 
 
@@ -88,21 +88,23 @@ def evaluate(
     if agent is not None:
         print_agent(simulator, agent)
         return
-    from persim_gym.datasets.behaviour import TEST, load_policy
-    from persim_gym.evaluate import prediction_error, shown
-    from persim_gym.experiments.figures import covariate_label
-    from persim_gym.simulator.card import load_simulator
+    from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
+    from persim_gym.evaluation.figures import covariate_label
+    from persim_gym.evaluation.prediction import format_error, prediction_error
+    from persim_gym.simulator.registry import load_simulator
 
     loaded = load_simulator(simulator)
     if not loaded.card.domain:
         console.print(logged_error_table(loaded.card.name, loaded.card.error))
         return
     domain = DOMAINS[loaded.card.domain]
-    policy = load_policy(domain.name, TEST)
+    policy = load_behavior_policy(domain.name, TEST)
     table = Table(title=f"{loaded.card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
     for column in ("agent", "covariates", "mean RMSE", "median R²"):
         table.add_column(column)
     for agent in numbers(agents):
         error = prediction_error(loaded.dynamics(agent), domain, agent, policy, episodes=episodes, seed=seed)
-        table.add_row(str(agent), covariate_label(domain, agent), shown(error.mean_rmse), f"{error.median_r2:.3f}")
+        table.add_row(
+            str(agent), covariate_label(domain, agent), format_error(error.mean_rmse), f"{error.median_r2:.3f}"
+        )
     console.print(table)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.accuracy import accuracy, sensitivity, test_policies
+from persim_gym.cli.output import console
 from persim_gym.cli.policies import compare_training
-from persim_gym.cli.shared import console
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
 app.command()(accuracy)
@@ -29,8 +29,8 @@ def personalize(
     figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
 ) -> None:
     """Simulate and steer agents that training never saw, by the number of their transitions."""
-    from persim_gym.experiments.personalize_report import personalize_figure, personalize_tables
-    from persim_gym.experiments.personalize_study import run_study
+    from persim_gym.studies.personalize import run_study
+    from persim_gym.studies.personalize_report import personalize_figure, personalize_tables
 
     results = {d: run_study(d, out, draws, episodes, workers, steps) for d in domains.split(",")}
     console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
@@ -43,9 +43,9 @@ def trust(
     held_out: Annotated[str | None, typer.Option(help="Path of one trained without agents 0-4.")] = None,
 ) -> None:
     """Measure whether trust horizons keep their promise under a policy and for agents they were not calibrated on."""
-    from persim_gym.experiments.trust_study import run_trust_study, trust_table
-    from persim_gym.simulator.card import load_simulator
-    from persim_gym.simulator.trust import Trust
+    from persim_gym.simulator.diagnostics.trust import Trust
+    from persim_gym.simulator.registry import load_simulator
+    from persim_gym.studies.trust import run_trust_study, trust_table
 
     rows = run_trust_study(simulator, held_out)
     limits = Trust.from_json(load_simulator(simulator).card.trust)
@@ -59,6 +59,6 @@ def polish(
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 100,
 ) -> None:
     """Measure what the closed-form polish of learned factors does to the open-loop error."""
-    from persim_gym.experiments.polish_study import measure_polish
+    from persim_gym.studies.polish import measure_polish
 
     console.print(measure_polish(simulator, agents, episodes), markup=False, highlight=False, soft_wrap=True)

@@ -16,11 +16,16 @@ from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.datasets.behaviour import PolicyNetwork, closest_logger, load_policy, with_random_actions
-from persim_gym.datasets.recipes import NAMESPACE, Recipe
-from persim_gym.datasets.scratch import scratch_folder
+from persim_gym.datasets.behavior.policies import (
+    PolicyNetwork,
+    closest_logger,
+    load_behavior_policy,
+    with_random_actions,
+)
+from persim_gym.datasets.registry import NAMESPACE, DatasetSpec
 from persim_gym.envs import Domain
 from persim_gym.envs.spaces import random_actions
+from persim_gym.storage import scratch_folder
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
@@ -139,10 +144,10 @@ def closest_loggers(domain: Domain) -> Loggers:
     """
     names = [c.name for c in domain.covariates]
     closest = np.array([closest_logger(domain.name, dict(zip(names, c, strict=True))) for c in domain.population])
-    return Loggers(closest, {int(i): load_policy(domain.name, f"logger-{i}") for i in np.unique(closest)})
+    return Loggers(closest, {int(i): load_behavior_policy(domain.name, f"logger-{i}") for i in np.unique(closest)})
 
 
-def build(recipe: Recipe, progress: bool = True) -> Path:
+def build(recipe: DatasetSpec, progress: bool = True) -> Path:
     """Builds a dataset where Minari keeps its datasets; leaves an existing one alone.
 
     Written beside its final place and renamed at the end, so that an interrupted build leaves nothing behind that
@@ -195,7 +200,7 @@ def _make_namespace(name: str) -> None:
                 raise
 
 
-def _metadata(recipe: Recipe, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:
+def _metadata(recipe: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:
     """What is recorded beside the episodes; JSON-plain, or Minari could not read the dataset."""
     transitions = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id)
     policy = "uniformly random actions" if recipe.epsilon == 1.0 else f"the policy {recipe.policy}"

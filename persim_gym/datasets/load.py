@@ -9,10 +9,10 @@ from gymnasium.spaces.utils import flatten_space
 from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.episodes import agents_of, check_spaces, flat_episodes
-from persim_gym.datasets.recipes import RECIPES, find_recipe
-from persim_gym.home import persim_home
-from persim_gym.simulator.transition_file import TransitionFile, matches, write_transitions
+from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes
+from persim_gym.datasets.registry import DATASETS, find_dataset
+from persim_gym.paths import persim_home
+from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions
 
 
@@ -54,18 +54,18 @@ def load(dataset_id: str, progress: bool = True) -> Transitions:
 
 def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
     """A dataset as Minari opens it, built first when it is one of ours and missing; errors as `load`."""
-    recipe = find_recipe(dataset_id)
+    recipe = find_dataset(dataset_id)
     if recipe is not None:
         build(recipe, progress=progress)
     elif dataset_id not in minari.list_local_datasets():
         raise ValueError(
             f"no dataset {dataset_id!r} among Minari's local datasets, and no recipe for it; can be built: "
-            f"{', '.join(RECIPES)}"
+            f"{', '.join(DATASETS)}"
         )
     return minari.load_dataset(dataset_id)
 
 
-def load_file(dataset: MinariDataset) -> TransitionFile:
+def load_file(dataset: MinariDataset) -> TransitionStore:
     """A dataset as a file that is read in parts; written once, episode by episode, under $PERSIM_HOME.
 
     Raises:
@@ -77,7 +77,7 @@ def load_file(dataset: MinariDataset) -> TransitionFile:
     stamp = _stamp(dataset)
     folder = persim_home() / "transitions" / f"{name.replace('/', '-')}-{stamp[:12]}"
     if matches(folder, stamp):
-        return TransitionFile(folder)
+        return TransitionStore(folder)
     pieces = (
         Transitions.from_episodes([episode], [agent], name, n_agents=max(agents) + 1, first=number)
         for number, (episode, agent) in enumerate(zip(flat_episodes(dataset), agents, strict=True))
@@ -85,7 +85,7 @@ def load_file(dataset: MinariDataset) -> TransitionFile:
     return write_transitions(folder, pieces, n_agents=max(agents) + 1, source=name, stamp=stamp)
 
 
-def load_for_training(dataset: MinariDataset, memory: float | None = None) -> Transitions | TransitionFile:
+def load_for_training(dataset: MinariDataset, memory: float | None = None) -> Transitions | TransitionStore:
     """The dataset in memory where its training fits into `memory` bytes, else on disk.
 
     Args:

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from gymnasium import spaces
 
-from persim_gym.envs.mujoco_domain import (
+from persim_gym.envs.mujoco.domain import (
     PLANAR_POSITIONS,
     PLANAR_VELOCITIES,
     joint_angles,
@@ -13,7 +13,7 @@ from persim_gym.envs.mujoco_domain import (
     normal_noise,
     robot_domain,
 )
-from persim_gym.envs.mujoco_physics import Robot
+from persim_gym.envs.mujoco.physics import Robot
 from persim_gym.task import Array, Task, never
 
 CONTROL_COST = 0.1  # the thesis's text writes 0.05; its Table A.1 fits 0.1, as in Gymnasium

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from gymnasium import spaces
 
-from persim_gym.envs.mujoco_domain import (
+from persim_gym.envs.mujoco.domain import (
     FREE_POSITIONS,
     FREE_VELOCITIES,
     joint_angles,
@@ -13,7 +13,7 @@ from persim_gym.envs.mujoco_domain import (
     robot_domain,
     uniform_noise,
 )
-from persim_gym.envs.mujoco_physics import Robot
+from persim_gym.envs.mujoco.physics import Robot
 from persim_gym.task import Array, Ends, Task
 
 FORWARD_REWARD = 1.25  # a m/s

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions
-from persim_gym.persim_env.binding import bind
-from persim_gym.simulator.card import DEFAULT_SIMULATOR
+from persim_gym.persim_env.stepper import bind
+from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 _ONE = np.zeros(1, dtype=np.int64)  # the only row
 
@@ -71,7 +71,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self.render_mode = checked_render_mode(render_mode, modes)
         self.observation_space = self.simulator.observation_space  # type: ignore[assignment]
         self.action_space = self.simulator.action_space
-        self._size = self.simulator.model.shape.obs_dim
+        self._size = self.simulator.model.config.obs_dim
         self._limit = self.simulator.episode_steps
         self._obs: NDArray[np.float32] | None = None
         self._steps = 0

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
-from persim_gym.persim_env.binding import bind
-from persim_gym.simulator.card import DEFAULT_SIMULATOR
+from persim_gym.persim_env.stepper import bind
+from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 
 class PersimVectorEnv(BatchedVectorEnv):
@@ -85,8 +85,8 @@ class PersimVectorEnv(BatchedVectorEnv):
             self.metadata = {**self.metadata, "render_modes": []}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
         self._active = self._bound.active()
-        self._size = self.simulator.model.shape.obs_dim
-        self._obs = np.zeros((num_envs, self.simulator.model.shape.out_dim), dtype=np.float32)
+        self._size = self.simulator.model.config.obs_dim
+        self._obs = np.zeros((num_envs, self.simulator.model.config.out_dim), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
         parts = [(self.np_random, rows)] if rngs is None else list(zip(rngs, rows[:, None], strict=True))

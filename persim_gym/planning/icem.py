@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
-from persim_gym.planning.rollout import PLAIN, Objective, best_first
+from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted, unit_box
+from persim_gym.planning.scoring import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
 
@@ -63,7 +63,7 @@ class ICEM:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
         box = unit_box(action_space, "iCEM")
-        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
+        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
         kept_size = max(1, round(self.keep * self.elites))
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         kept = np.zeros((len(rows.rngs), kept_size, self.horizon, box.size))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.plan import Plan, check_sizes, rows_of, shifted, unit_box
-from persim_gym.planning.rollout import PLAIN, Objective, best_first
+from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted, unit_box
+from persim_gym.planning.scoring import PLAIN, Objective, best_first
 from persim_gym.task import Dynamics, Task
 
 
@@ -57,7 +57,7 @@ class MPPI:
     ) -> list[Plan]:
         """Plans; arguments as `Planner.plan`. The weighted mean is returned; shifted, it starts the next."""
         box = unit_box(action_space, "MPPI")
-        rows = rows_of(self.horizon, dynamics, task, obs, rng, previous, objective)
+        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         for row, before in enumerate(rows.previous):
             if before is not None and before.start is not None:

@@ -1,13 +1,13 @@
 """Policies trained with Stable-Baselines3 inside a simulator, or in the true environment."""
 
+from persim_gym.policies.config import ALGORITHMS, PolicyTraining, truth_of, with_defaults
 from persim_gym.policies.train import TrainedPolicy, load_policy, read_policy, train_policy
-from persim_gym.policies.training import ALGORITHMS, Training, complete, truth_of
 
 __all__ = [
     "ALGORITHMS",
     "TrainedPolicy",
-    "Training",
-    "complete",
+    "PolicyTraining",
+    "with_defaults",
     "load_policy",
     "read_policy",
     "train_policy",

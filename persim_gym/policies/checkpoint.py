@@ -13,10 +13,10 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from persim_gym.files import write_json
-from persim_gym.policies.scaling import of_algorithm
-from persim_gym.policies.training import ALGORITHMS, Training
-from persim_gym.simulator.card import load_simulator
+from persim_gym.policies.config import ALGORITHMS, PolicyTraining
+from persim_gym.policies.preprocessing import of_algorithm
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.storage import write_json
 
 _CARD, _POLICY, _BUFFER = "card.json", "policy.zip", "buffer.npz"
 _BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos", "full")
@@ -25,7 +25,7 @@ _BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "don
 class Checkpoint(BaseCallback):
     """Keeps the policy, its optimiser and, off policy, the replay buffer on disk; the buffer as plain arrays."""
 
-    def __init__(self, folder: Path, training: Training, every: float) -> None:
+    def __init__(self, folder: Path, training: PolicyTraining, every: float) -> None:
         """Keeps it in `<folder>/checkpoint`, written every so many seconds."""
         super().__init__()
         self.judge: EvalCallback | None = None
@@ -44,7 +44,7 @@ class Checkpoint(BaseCallback):
                 "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
             )
         card = json.loads((self._folder / _CARD).read_text(encoding="utf-8"))
-        if Training(**card["training"]) != self._training:
+        if PolicyTraining(**card["training"]) != self._training:
             raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
         check_weights(self._folder, self._training, card["simulator_sha256"])
         if isinstance(env, VecNormalize):
@@ -96,7 +96,7 @@ class Checkpoint(BaseCallback):
         return True
 
 
-def check_weights(path: Path, training: Training, trained_in: str) -> None:
+def check_weights(path: Path, training: PolicyTraining, trained_in: str) -> None:
     """Refuses what was trained in the simulator before its weights became others.
 
     Raises:

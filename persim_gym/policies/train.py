@@ -11,12 +11,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from persim_gym.evaluate import episode_returns
-from persim_gym.files import write_json
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies.checkpoint import Checkpoint, check_weights
-from persim_gym.policies.scaling import normalized
-from persim_gym.policies.training import ALGORITHMS, Training, complete, training_env, truth_of
-from persim_gym.simulator.card import load_simulator
+from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
+from persim_gym.policies.preprocessing import normalized
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.storage import write_json
 
 CHECKPOINT_SECONDS = 60.0
 TIMES = 20  # that a policy is judged during training
@@ -40,7 +40,7 @@ class TrainedPolicy:
         model: File of the policy, relative to the result's folder.
     """
 
-    training: Training
+    training: PolicyTraining
     domain: str
     simulator_sha256: str
     simulator_return: float
@@ -52,7 +52,7 @@ class TrainedPolicy:
 
 
 def train_policy(
-    training: Training,
+    training: PolicyTraining,
     out: Path,
     *,
     progress: bool = True,
@@ -72,9 +72,9 @@ def train_policy(
         checkpoint_seconds: Time between checkpoints.
 
     Raises:
-        ValueError: As `complete`; or if `out` holds another training of this agent.
+        ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
-    training = complete(training)
+    training = with_defaults(training)
     card = load_simulator(training.simulator).card
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists():
@@ -126,7 +126,7 @@ def train_policy(
     return trained
 
 
-def read_policy(path: Path, training: Training | None = None) -> TrainedPolicy:
+def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPolicy:
     """Reads a result file.
 
     Args:
@@ -137,7 +137,7 @@ def read_policy(path: Path, training: Training | None = None) -> TrainedPolicy:
         ValueError: If it is not the result of `training`, or of training in other weights of its simulator.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))
-    found = TrainedPolicy(**{**stored, "training": Training(**stored["training"])})
+    found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
     if training is None:
         return found
     if found.training != training:
@@ -152,8 +152,8 @@ def load_policy(path: Path) -> BaseAlgorithm:
     return ALGORITHMS[found.training.algo].load(path.parent / found.model, device="cpu")
 
 
-def _returns_inside(policy: BaseAlgorithm, training: Training) -> NDArray[np.float64]:
-    simulated = Training(training.agent, simulator=training.simulator, environment=training.environment)
+def _returns_inside(policy: BaseAlgorithm, training: PolicyTraining) -> NDArray[np.float64]:
+    simulated = PolicyTraining(training.agent, simulator=training.simulator, environment=training.environment)
     env = training_env(simulated, JUDGED)
     env.seed(training.seed + 1)
     returns, _ = evaluate_policy(policy, env, n_eval_episodes=TESTED, return_episode_rewards=True)

@@ -1,9 +1,7 @@
 """A trained simulator of all agents, and the card that says what it is."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,95 +10,24 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.files import CARD, read_folder, write_folder
-from persim_gym.simulator.beliefs import FactorPosterior, from_tensors, to_tensors
-from persim_gym.simulator.interface import DOMAIN, LEARNED, Interface, learned_task, task_at
-from persim_gym.simulator.model import FactoredEnsemble
-from persim_gym.simulator.online import OnlineDynamics
-from persim_gym.simulator.personalize import check_fit, personalized
-from persim_gym.simulator.profile import agents_profile
-from persim_gym.simulator.readme import readme
-from persim_gym.simulator.shape import ModelShape
-from persim_gym.simulator.variants import model_of
-from persim_gym.simulator.walls import described, past, walls_of
+from persim_gym.envs import DOMAINS, Domain
+from persim_gym.simulator.diagnostics.metrics import agents_summary
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.dynamics.online import OnlineDynamics
+from persim_gym.simulator.inference.personalize import check_fit, personalized
+from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors, to_tensors
+from persim_gym.simulator.model.ablations import build_model
+from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.model.walls import describe_walls, past, walls_of
+from persim_gym.simulator.model_card import SimulatorCard, card_markdown
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task, task_at
+from persim_gym.storage import CARD, read_folder, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
-FORMAT = 1
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # beside the model's own tensors; older files lack them
 _BELIEFS = "beliefs."  # prefix of what is believed of the agents, among the weights
-
-
-@dataclass(frozen=True)
-class SimulatorCard:
-    """What a simulator is and where it comes from.
-
-    Attributes:
-        name: `<domain>/<policy>-v0` after its dataset.
-        domain: Name of the domain whose task and spaces it has; empty for data of no domain of ours.
-        dataset: Minari id of its data.
-        dataset_hash: Content hash of its data.
-        transitions: Number of transitions it was trained on.
-        recipe_name: "default", "thesis" or the user's own.
-        recipe: The training recipe.
-        seed: Seed of the training.
-        training_seconds: Wall-clock time of the training.
-        shape: Sizes of the model.
-        libraries: Versions that trained it.
-        interface: Spaces, time limit and task where they are not the domain's (see `Interface`); else empty.
-        error: Prediction error on its data (see `persim_gym.simulator.profile`).
-        trust: Measured limits of its predictions (see `persim_gym.simulator.trust`); empty when not measured.
-        agents: What it knows of its agents (see `persim_gym.simulator.profile`); filled in when written, empty where it
-            holds no beliefs.
-        walls: Where predictions are stopped at once, by side and component (see `persim_gym.simulator.walls`); filled
-            in when written, empty where there are none.
-        license: Licence of the weights.
-        format: Version of this card.
-        sha256: Of the weights; filled in when written.
-    """
-
-    name: str
-    domain: str
-    dataset: str
-    dataset_hash: str
-    transitions: int
-    recipe_name: str
-    recipe: dict[str, Any]
-    seed: int
-    training_seconds: float
-    shape: dict[str, Any]
-    libraries: dict[str, str]
-    interface: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, Any] = field(default_factory=dict)
-    trust: dict[str, Any] = field(default_factory=dict)
-    agents: dict[str, Any] = field(default_factory=dict)
-    walls: dict[str, Any] = field(default_factory=dict)
-    license: str = "MIT"
-    format: int = FORMAT
-    sha256: str = ""
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any], where: Path) -> "SimulatorCard":
-        """Checks a card that was read.
-
-        Raises:
-            ValueError: If keys or types are not those of this format.
-        """
-        expected = {f.name: f.type for f in fields(cls)}
-        types = {"str": str, "int": int, "float": (int, float)}
-        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
-        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
-        wrong = sorted(set(stored) ^ set(expected)) or [
-            name
-            for name, kind in expected.items()
-            if not isinstance(stored[name], types.get(getattr(kind, "__name__", str(kind)), dict))  # type: ignore[arg-type]
-        ]
-        if wrong or stored["format"] != FORMAT:
-            raise ValueError(
-                f"{where / CARD} is not a simulator card of format {FORMAT} (see {', '.join(wrong) or 'format'}); "
-                "train the simulator again with this version"
-            )
-        return cls(**stored)
 
 
 @dataclass(frozen=True)
@@ -124,16 +51,16 @@ class Simulator:
     beliefs: FactorPosterior | None = None
 
     @cached_property
-    def interface(self) -> Interface:
+    def interface(self) -> EnvironmentSpec:
         """Its spaces, time limit and kind of task: the card's, else its domain's.
 
         Raises:
             ValueError: If the card has neither.
         """
         if self.card.interface:
-            return Interface.from_json(self.card.interface)
+            return EnvironmentSpec.from_json(self.card.interface)
         domain = self._domain()
-        return Interface(domain.observation_space, domain.action_space, domain.episode_steps, DOMAIN)
+        return EnvironmentSpec(domain.observation_space, domain.action_space, domain.episode_steps, DOMAIN_TASK)
 
     @cached_property
     def task(self) -> Task:
@@ -143,9 +70,9 @@ class Simulator:
             ValueError: If the user's task cannot be imported.
         """
         kind = self.interface.task
-        if kind == LEARNED:
-            return learned_task(self.model.shape.obs_dim)
-        known: Task = self._domain().task if kind == DOMAIN else task_at(kind)
+        if kind == LEARNED_TASK:
+            return learned_task(self.model.config.obs_dim)
+        known: Task = self._domain().task if kind == DOMAIN_TASK else task_at(kind)
         return known
 
     @property
@@ -163,15 +90,14 @@ class Simulator:
         """Time limit."""
         return self.interface.episode_steps
 
-    def _domain(self) -> Any:
-        """The domain that the card names; environments are looked up, not imported: they lie beside this package."""
-        domains = import_module("persim_gym.envs").DOMAINS
-        if self.card.domain not in domains:
+    def _domain(self) -> Domain:
+        """The domain that the card names."""
+        if self.card.domain not in DOMAINS:
             raise ValueError(
-                f"unknown domain {self.card.domain!r}; known: {', '.join(domains)} ({self.folder / CARD} holds no "
+                f"unknown domain {self.card.domain!r}; known: {', '.join(DOMAINS)} ({self.folder / CARD} holds no "
                 "spaces of its own)"
             )
-        return domains[self.card.domain]
+        return DOMAINS[self.card.domain]
 
     def dynamics(self, agent: int) -> Any:
         """The simulator bound to one agent.
@@ -179,7 +105,7 @@ class Simulator:
         Raises:
             ValueError: If the agent is unknown.
         """
-        return self.model.dynamics(agent)
+        return bind_agent(self.model, agent)
 
     def known_beliefs(self) -> FactorPosterior:
         """What is believed of its agents' factors.
@@ -187,9 +113,9 @@ class Simulator:
         Raises:
             ValueError: If it was trained without.
         """
-        if self.beliefs is None and self.model.shape.variant != "factored":
+        if self.beliefs is None and self.model.config.variant != "factored":
             raise ValueError(
-                f"simulator {self.card.name} is {self.model.shape.variant}: only a factored one holds beliefs about "
+                f"simulator {self.card.name} is {self.model.config.variant}: only a factored one holds beliefs about "
                 "its agents; train one without --variant"
             )
         if self.beliefs is None:
@@ -223,10 +149,10 @@ class Simulator:
         model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
         names, (agents, obs) = np.unique(transitions.agent), transitions.starts()
         order = np.argsort(agents, kind="stable")
-        numbers = self.model.shape.n_agents + np.searchsorted(names, agents[order])
+        numbers = self.model.config.n_agents + np.searchsorted(names, agents[order])
         bigger = replace(
             self,
-            card=replace(self.card, shape=model.shape.to_json()),
+            card=replace(self.card, shape=model.config.to_json()),
             model=model,
             beliefs=beliefs,
             start_agents=np.append(self.start_agents, numbers),
@@ -250,14 +176,14 @@ class Simulator:
         tensors = dict(self.model.state_dict())
         if not walls_of(self.model.walls):
             del tensors["walls"]
-        agents = {} if self.beliefs is None else agents_profile(self.beliefs)
-        card = replace(self.card, agents=agents, walls=described(self.model.walls))
+        agents = {} if self.beliefs is None else agents_summary(self.beliefs)
+        card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls))
         if self.beliefs is not None:
             tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(card), arrays, readme)
+        write_folder(folder, asdict(card), arrays, card_markdown)
 
 
 def read_simulator(folder: Path) -> Simulator:
@@ -274,7 +200,7 @@ def read_simulator(folder: Path) -> Simulator:
     try:
         for name in ("state_layers", "action_layers"):
             shape[name] = tuple(shape[name])
-        model = model_of(ModelShape(**shape))
+        model = build_model(ModelConfig(**shape))
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
         parts.setdefault("walls", model.walls)  # which simulators without walls do not hold
         believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
@@ -292,10 +218,10 @@ def _check_interface(simulator: Simulator) -> None:
     if not simulator.card.interface:
         return
     try:
-        interface, shape = simulator.interface, simulator.model.shape
+        interface, shape = simulator.interface, simulator.model.config
     except ValueError as error:
         raise ValueError(f"{simulator.folder / CARD}: {error}; train the simulator again") from error
     action_dim = 0 if interface.n_actions else (interface.action_space.shape or (0,))[0]
-    wanted = (*interface.observation_space.shape, interface.n_actions, action_dim, 2 * (interface.task == LEARNED))
+    wanted = (*interface.observation_space.shape, interface.n_actions, action_dim, 2 * (interface.task == LEARNED_TASK))
     if wanted != (shape.obs_dim, shape.n_actions, shape.action_dim, shape.extra_dim):
         raise ValueError(f"{simulator.folder / CARD}: its spaces and task do not fit its model; train it again")

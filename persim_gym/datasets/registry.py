@@ -1,0 +1,92 @@
+"""Which datasets exist, and how each is made."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from persim_gym.datasets.behavior.policies import missing_loggers
+from persim_gym.envs import DOMAINS, Domain
+
+NAMESPACE = "persim"
+DATASET_SEED = 2021
+
+THESIS_DOMAINS = ("mountaincar", "cartpole", "halfcheetah")
+
+EPSILONS = {"pure": 0.0, "random": 1.0, "pure-eps-20": 0.2, "pure-eps-40": 0.4}  # thesis section 5.1.2
+"""Probability of a uniformly random action, by the name of the logging policy."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """How one dataset is made: a domain and a logging policy.
+
+    Attributes:
+        domain: The domain.
+        policy: Name of the logging policy, a key of `EPSILONS`.
+    """
+
+    domain: Domain
+    policy: str
+
+    @property
+    def dataset_id(self) -> str:
+        """Minari id, `persim/<domain>/<policy>-v0`."""
+        return f"{NAMESPACE}/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """Name that a simulator trained on it gets by default, `<domain>/<policy>-v0`."""
+        return f"{self.domain.name}/{self.policy}-v0"
+
+    @property
+    def epsilon(self) -> float:
+        """Probability of a uniformly random action."""
+        return EPSILONS[self.policy]
+
+    @property
+    def seed(self) -> list[int]:
+        """Entropy of the dataset's own random stream: the same for every build."""
+        return [DATASET_SEED, zlib.crc32(self.dataset_id.encode())]
+
+    def rng(self) -> np.random.Generator:
+        """The random stream of `seed`, from its start."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def missing_loggers(self) -> list[str]:
+        """Names of the logging policies that have to be trained before it can be built."""
+        return missing_loggers(self.domain.name) if self.epsilon < 1.0 else []
+
+
+def _policies(domain: Domain) -> tuple[str, ...]:
+    """Names of the logging policies that a domain's listed datasets have."""
+    if domain.name in THESIS_DOMAINS:
+        return tuple(EPSILONS)
+    return ("random",) if missing_loggers(domain.name, bundled_only=True) else ("pure", "random")
+
+
+DATASETS: dict[str, DatasetSpec] = {
+    recipe.dataset_id: recipe
+    for recipe in (DatasetSpec(domain, policy) for domain in DOMAINS.values() for policy in _policies(domain))
+}
+"""The listed datasets by Minari id: all four of the thesis's domains; of the others random, and pure if their loggers
+are bundled."""
+
+
+def find_dataset(dataset_id: str) -> DatasetSpec | None:
+    """The recipe of any domain and logging policy, listed or not; None if the id is not one of ours."""
+    every = (DatasetSpec(domain, policy) for domain in DOMAINS.values() for policy in EPSILONS)
+    return next((recipe for recipe in every if recipe.dataset_id == dataset_id), None)
+
+
+def dataset_spec(dataset_id: str) -> DatasetSpec:
+    """As `find_dataset`.
+
+    Raises:
+        ValueError: If there is none; lists those that exist.
+    """
+    recipe = find_dataset(dataset_id)
+    if recipe is None:
+        raise ValueError(f"no recipe for dataset {dataset_id!r}; known: {', '.join(DATASETS)}")
+    return recipe

@@ -1,0 +1,1 @@
+"""MuJoCo robots: what their domains share, batched physics, and drawing."""

@@ -1,0 +1,1 @@
+"""Measures: prediction error and returns in the true environment, intervals, published figures."""

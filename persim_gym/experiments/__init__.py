@@ -1,1 +1,0 @@
-"""The thesis's protocol and published numbers; runs, studies, tables and figures."""

@@ -1,0 +1,220 @@
+"""The simulator bound to the agents of B rows: what the single and the batched environment are made of."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persim_gym.envs import DOMAINS
+from persim_gym.envs.domain import Domain, Renderer
+from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.task import Task
+
+NO_HALT = float(np.finfo(np.float64).max)
+"""Disagreement that only a prediction that is not believed exceeds."""
+
+
+class RowDynamics(Protocol):
+    """An ensemble bound to the agents of B rows, as `persim_gym.simulator.dynamics.batch.BatchDynamics`."""
+
+    members: int
+
+    def step(
+        self, obs: NDArray[np.float32], action: NDArray[Any], member: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Maps [B, D], [B, ...] and [B] to next observations [B, D] and disagreement [B]."""
+
+
+class Outcome(NamedTuple):
+    """One step of B rows.
+
+    Attributes:
+        obs: Next observations, [B, D]; the old one where a prediction is not believed.
+        reward: The task's reward less the penalty, [B]; 0 where a prediction is not believed.
+        terminated: Whether the task ends, bool [B].
+        halted: Whether disagreement or a prediction that is not believed ends the episode, bool [B].
+        disagreement: Spread of the ensemble, [B]; infinite where a prediction is not believed.
+    """
+
+    obs: NDArray[np.float32]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    halted: NDArray[np.bool_]
+    disagreement: NDArray[np.float64]
+
+
+def step_rows(
+    dynamics: RowDynamics,
+    task: Task,
+    obs: NDArray[np.float32],
+    action: NDArray[Any],
+    member: NDArray[np.int64],
+    penalty: float,
+    halt: float,
+) -> Outcome:
+    """Predicts one step of every row.
+
+    A prediction is not believed where a member's is not finite, or moves an observation by thousands of its logged
+    standard deviations: the model has then left its data far behind, and the row halts where it stands.
+
+    Args:
+        dynamics: Ensemble bound to the rows' agents.
+        task: Known reward and termination.
+        obs: Observations, [B, D].
+        action: Actions inside their space, [B] or [B, A].
+        member: Member that predicts each row, or -1 for the mean, [B].
+        penalty: Reward taken off a unit of disagreement.
+        halt: Disagreement past which a row halts; `NO_HALT` for never.
+    """
+    following, spread = dynamics.step(obs, action, member)
+    reward = np.asarray(task.reward(obs, action, following), dtype=np.float64)
+    terminated = np.asarray(task.terminated(following))
+    if penalty:
+        reward = reward - penalty * spread
+    halted = spread > halt
+    if halted.any():
+        believed = spread <= NO_HALT
+        reward = np.where(believed, reward, 0.0)
+        terminated = terminated & believed
+        halted = halted & ~terminated
+    return Outcome(following, reward, terminated, halted, spread)
+
+
+STARTS = ("domain", "logged")
+FACTORS = ("mean", "sample")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A loaded simulator, which agent each row is, and what the keywords of the environment ask for.
+
+    Attributes:
+        simulator: The loaded simulator.
+        domain: Its domain; None for data of no domain of ours.
+        dynamics: The ensemble bound to the rows' agents.
+        member: "mean", "random" or a member's index.
+        penalty: Reward taken off a unit of disagreement.
+        halt: Disagreement past which a row halts; `NO_HALT` for never.
+        first: Logged first observations to start from, [E, D]; None for the domain's reset distribution.
+        begin: Where each row's agent begins among them, [B].
+        count: How many each row's agent has, [B].
+    """
+
+    simulator: Simulator
+    domain: Domain | None
+    dynamics: BatchDynamics
+    member: str | int
+    penalty: float
+    halt: float
+    first: NDArray[np.float32] | None
+    begin: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    def step(self, obs: NDArray[np.float32], action: NDArray[Any], active: NDArray[np.int64]) -> Outcome:
+        """One step of every row; `active` is the member that predicts each, or `MEAN_MEMBER`."""
+        return step_rows(self.dynamics, self.simulator.task, obs, action, active, self.penalty, self.halt)
+
+    def active(self) -> NDArray[np.int64]:
+        """Member that predicts each row until `draw_members` says otherwise, [B]."""
+        return np.full(len(self.begin), self.member if isinstance(self.member, int) else MEAN_MEMBER)
+
+    def draw_members(self, rng: np.random.Generator, active: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        """Draws the member of `rows` for an episode where a random one was asked for."""
+        if self.member == "random":
+            active[rows] = rng.integers(self.dynamics.members, size=len(rows))
+
+    def draw_starts(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """First observations of `rows`, [rows, D]."""
+        if self.first is not None:
+            start: NDArray[np.float32] = self.first[self.begin[rows] + rng.integers(self.count[rows])]
+        else:
+            assert self.domain is not None  # or there were logged ones
+            start = self.domain.observe(self.domain.initial_state(rng, len(rows))).astype(np.float32)
+        return start
+
+    def checked_start(self, given: Any) -> NDArray[np.float32]:
+        """Returns a first observation, [D], of `options["obs"]`.
+
+        Raises:
+            ValueError: If it is not in the observation space.
+        """
+        start = np.array(given, dtype=np.float32)
+        if not self.simulator.observation_space.contains(start):
+            raise ValueError(f"options['obs'] = {given!r} is not in {self.simulator.observation_space}")
+        return start
+
+    def renderer(self, agent: int, render_mode: str) -> Renderer:
+        """A new renderer of an agent; one that the population does not hold is drawn with default covariates."""
+        assert self.domain is not None  # or there were no render mode
+        known = agent < len(self.domain.population)
+        return self.domain.make_renderer(render_mode, self.domain.resolve_covariates(agent if known else None, {}))
+
+
+def bind(
+    simulator: str,
+    agents: Sequence[int],
+    member: str | int,
+    penalty: float,
+    halt: float | None,
+    starts: str,
+    *,
+    factor: str = "mean",
+    apart: bool = False,
+) -> Binding:
+    """Loads a simulator and binds rows to agents; arguments as `PersimEnv`.
+
+    With `apart`, or where factors are drawn, each row has weights of its own.
+
+    Raises:
+        UnknownSimulatorError: If there is no such simulator.
+        ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
+    """
+    with _one_thread():
+        loaded = load_simulator(simulator)
+        dynamics = BatchDynamics(loaded.model, agents, apart=apart or factor == "sample")
+    domain = DOMAINS.get(loaded.card.domain)
+    member = _checked_member(member, dynamics.members)
+    if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
+        raise ValueError(f"penalty={penalty} must be finite and at least 0, halt={halt} None or above 0")
+    if factor not in FACTORS:
+        raise ValueError(f'factor={factor!r}; use "mean" or "sample"')
+    if starts not in STARTS:
+        raise ValueError(f'starts={starts!r}; use "domain" for its reset distribution, or "logged"')
+    rows = np.asarray(agents, dtype=np.int64)
+    begin = np.searchsorted(loaded.start_agents, rows)
+    count = np.searchsorted(loaded.start_agents, rows, side="right") - begin
+    if domain is None and len(loaded.start_agents):  # an agent without logged first observations starts as any
+        begin, count = np.where(count, begin, 0), np.where(count, count, len(loaded.start_agents))
+    elif domain is None:
+        raise ValueError(f"simulator {loaded.card.name} holds no first observations; train it again")
+    if starts == "logged" and not count.all():
+        raise ValueError(
+            f"simulator {loaded.card.name} holds no logged first observation of agent {rows[count == 0][0]}; use "
+            'starts="domain", or train it again with this version'
+        )
+    limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
+    first = loaded.start_obs if starts == "logged" or domain is None else None
+    return Binding(loaded, domain, dynamics, member, float(penalty), limit, first, begin, count)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: a forked worker would wait forever for those of the process it was forked from."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _checked_member(member: str | int, members: int) -> str | int:
+    if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
+        return member
+    raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')

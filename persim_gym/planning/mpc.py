@@ -1,0 +1,143 @@
+"""Model predictive control behind Stable-Baselines3's `predict`."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.planning.base import Plan, Planner
+from persim_gym.planning.cem import CEM
+from persim_gym.planning.random_shooting import RandomShooting
+from persim_gym.planning.scoring import Objective
+from persim_gym.task import Dynamics, PeakBonus, Task
+
+
+class PlanState(NamedTuple):
+    """What a row of MPC carries from one decision to the next.
+
+    Attributes:
+        plan: The last plan.
+        rng: The row's own random stream.
+        row: Number of the row when its stream began; says which dynamics are its own.
+    """
+
+    plan: Plan | None
+    rng: np.random.Generator
+    row: int
+
+
+class MPC:
+    """Replans at every step and executes the first action of the best plan.
+
+    `predict` has Stable-Baselines3's signature, so that its `evaluate_policy` takes this policy. Pass the returned
+    state back in, as for a recurrent policy: it holds the last plan, which warm-starts the next. When it is left out,
+    the policy goes on from its own last call, or starts afresh where that had another number of rows.
+
+    Attributes:
+        dynamics: Model bound to one agent, learned or true; or one for each row.
+        task: Known reward and termination.
+        action_space: Space of one action.
+        planner: Draws and ranks candidates.
+        objective: How members' returns become one number.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics | Sequence[Dynamics],
+        task: Task,
+        action_space: spaces.Discrete | spaces.Box,
+        *,
+        planner: Planner | None = None,
+        bonus: PeakBonus | None = None,
+        pessimism: float = 0.0,
+        trust: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Binds a planner to one agent's dynamics, or to those of the agents of its rows.
+
+        Args:
+            dynamics: Model bound to one agent; an ensemble says its size in `members`, anything else counts as 1. Or
+                one for each row of a batch; all rows, of different agents then, are planned in one call.
+            task: Known reward and termination.
+            action_space: Space of one action.
+            planner: Planner; the thesis's by default: random shooting for discrete actions, CEM for continuous ones.
+            bonus: Planning objective, `Domain.peak_bonus` for a domain's own.
+            pessimism: See `Objective`.
+            trust: See `Objective`.
+            seed: Seeds the streams of all rows: row i draws the same candidates alone and in a batch.
+        """
+        self.dynamics = dynamics
+        self.task = task
+        self.action_space = action_space
+        self.planner: Planner = planner or (RandomShooting() if isinstance(action_space, spaces.Discrete) else CEM())
+        self.objective = Objective(bonus, pessimism, trust)
+        self._seed = seed
+        self._last: tuple[PlanState, ...] | None = None
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: tuple[PlanState, ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], tuple[PlanState, ...]]:
+        """Plans the next action of each row.
+
+        Args:
+            observation: [D] or [B, D].
+            state: What the last call returned, or None to go on from it.
+            episode_start: bool [B]; true rows forget their plan.
+            deterministic: Ignored; candidates are drawn either way.
+
+        Returns:
+            Actions, [] or [A], [B] or [B, A], and the state for the next call.
+
+        Raises:
+            ValueError: If an observation is not finite, or there are not as many rows of everything.
+        """
+        obs = np.atleast_2d(np.asarray(observation))
+        if obs.ndim != 2 or not len(obs):
+            raise ValueError(f"observations must be [D] or [B, D] with at least one row, got {np.shape(observation)}")
+        if not np.isfinite(obs).all():
+            raise ValueError(f"cannot plan from an observation that is not finite: {observation!r}")
+        rows = self._rows(len(obs), state)
+        if episode_start is not None:
+            starts = np.atleast_1d(episode_start)
+            if len(starts) != len(obs):
+                raise ValueError(f"{len(starts)} episode_start for {len(obs)} observations; give one a row")
+            rows = tuple(r._replace(plan=None) if start else r for r, start in zip(rows, starts, strict=True))
+        plans = self.planner.plan(
+            [self.dynamics[r.row] for r in rows] if isinstance(self.dynamics, Sequence) else self.dynamics,
+            self.task,
+            obs,
+            self.action_space,
+            [r.rng for r in rows],
+            previous=[r.plan for r in rows],
+            objective=self.objective,
+        )
+        self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
+        actions = np.stack([plan.sequence[0] for plan in plans])
+        return (actions if np.ndim(observation) > 1 else actions[0]), self._last
+
+    def _rows(self, count: int, state: tuple[PlanState, ...] | None) -> tuple[PlanState, ...]:
+        """What each row goes on from."""
+        if state is not None:
+            if len(state) != count:
+                raise ValueError(
+                    f"a state of {len(state)} rows for {count} observations; pass on the entries of the rows that go on"
+                )
+            return state
+        if self._last is not None and len(self._last) == count:
+            return self._last
+        if isinstance(self.dynamics, Sequence) and len(self.dynamics) != count:
+            raise ValueError(
+                f"{len(self.dynamics)} dynamics for {count} observations: begin with one observation for each, then "
+                "pass on the state of the rows that go on"
+            )
+        return tuple(PlanState(None, np.random.default_rng([self._seed, row]), row) for row in range(count))
+
+    def reset(self) -> None:
+        """Forgets the last plans and starts the random streams anew."""
+        self._last = None

@@ -1,0 +1,128 @@
+"""What is trained, where and how, with the defaults of each algorithm and domain."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3 import DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+
+from persim_gym.envs import Domain
+from persim_gym.envs.hetero import domain_of
+from persim_gym.policies.preprocessing import NORMALIZE, SCALE
+from persim_gym.sb3 import make_vec_env
+from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC, "td3": TD3}
+_OFF_POLICY = {"learning_starts": 1000, "buffer_size": 200_000, "batch_size": 256}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "ppo": {"n_envs": 32, "steps": 150_000, "n_steps": 64, "batch_size": 256, "learning_rate": 1e-3},
+    "dqn": {
+        "n_envs": 16,
+        "steps": 60_000,
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "train_freq": 4,
+        "gradient_steps": 8,
+        "target_update_interval": 600,
+        "exploration_fraction": 0.3,
+        "learning_starts": 2000,
+        "buffer_size": 100_000,
+        "policy_kwargs": {"net_arch": [128, 128]},
+    },
+    "sac": {"n_envs": 4, "steps": 100_000, "gradient_steps": 4, **_OFF_POLICY},
+    "td3": {"n_envs": 4, "steps": 100_000, "gradient_steps": 4, **_OFF_POLICY},
+}
+_DOMAINS: dict[tuple[str, str], dict[str, Any]] = {
+    ("cartpole", "ppo"): {"steps": 60_000},
+    ("mountaincar", "dqn"): {"steps": 40_000},
+    ("mountaincar", "ppo"): {"steps": 300_000, "gae_lambda": 0.98, "n_epochs": 4, SCALE: True, NORMALIZE: True},
+    ("pendulum", "ppo"): {"steps": 300_000, "n_steps": 128, "gamma": 0.9, "gae_lambda": 0.95},
+    ("pendulum", "sac"): {"steps": 20_000},
+    ("pendulum", "td3"): {"steps": 20_000},
+}
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """What is trained, where and how; equal values, the same training.
+
+    Attributes:
+        agent: The agent.
+        algo: A key of `ALGORITHMS`.
+        simulator: Name or path of the simulator; with `true`, it only names the domain.
+        true: Whether to train in the true environment instead.
+        steps: Environment steps.
+        n_envs: Rows stepped at once.
+        seed: Seed of the policy and its environments.
+        environment: Keywords of `PersimEnv`: member, penalty, halt, starts.
+        hyperparameters: Of the algorithm; and `scale_observations`, by which the policy sees bounded observations as
+            numbers in [-1, 1], and `normalize_reward`, which divides rewards by the running spread of returns.
+    """
+
+    agent: int
+    algo: str = "ppo"
+    simulator: str = DEFAULT_SIMULATOR
+    true: bool = False
+    steps: int = 0
+    n_envs: int = 0
+    seed: int = 0
+    environment: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+
+def with_defaults(training: PolicyTraining) -> PolicyTraining:
+    """Fills defaults in: those of the algorithm, then of the domain, then the caller's.
+
+    Raises:
+        UnknownSimulatorError: If there is no such simulator.
+        ValueError: If the algorithm is unknown or does not fit the simulator's actions, or a true environment is asked
+            for where there is none.
+    """
+    if training.algo not in ALGORITHMS:
+        raise ValueError(f"algorithm {training.algo!r} is not one of {', '.join(ALGORITHMS)}")
+    simulator = load_simulator(training.simulator)
+    card, space = simulator.card, simulator.action_space
+    if training.true:
+        _known_truth(training)
+    discrete = isinstance(space, spaces.Discrete)
+    if (training.algo == "dqn") != discrete and training.algo != "ppo":
+        fitting = "ppo, dqn" if discrete else "ppo, sac, td3"
+        raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
+    known = _DEFAULTS[training.algo] | _DOMAINS.get((card.domain, training.algo), {})
+    hyper = {k: v for k, v in known.items() if k not in ("steps", "n_envs")} | training.hyperparameters
+    return PolicyTraining(
+        **{
+            **{f.name: getattr(training, f.name) for f in fields(training)},
+            "steps": training.steps or known["steps"],
+            "n_envs": training.n_envs or known["n_envs"],
+            "hyperparameters": hyper,
+        }
+    )
+
+
+def truth_of(training: PolicyTraining) -> Domain | None:
+    """The domain in which the agent lives; None for data of no domain, and for agents outside the population."""
+    name = load_simulator(training.simulator).card.domain
+    if not name or training.agent >= len(domain_of(name).population):
+        return None
+    return domain_of(name)
+
+
+def _known_truth(training: PolicyTraining) -> Domain:
+    truth = truth_of(training)
+    if truth is None:
+        raise ValueError(
+            f"agent {training.agent} of simulator {training.simulator} has no true environment here to train in: its "
+            "data is of no domain, or it is none of the population's agents; train inside the simulator"
+        )
+    return truth
+
+
+def training_env(training: PolicyTraining, rows: int) -> VecEnv:
+    """The environment of a training, with `rows` rows; true or simulated."""
+    if training.true:
+        return VecMonitor(make_vec_env(_known_truth(training).env_id, agent=training.agent, n_envs=rows))
+    keywords = {"simulator": training.simulator, **training.environment}
+    return VecMonitor(make_vec_env(agent=training.agent, n_envs=rows, **keywords))

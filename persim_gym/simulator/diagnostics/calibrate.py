@@ -1,0 +1,112 @@
+"""Calibration: how far the error of predictions passes their spread, on agents that training has not seen."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
+from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
+from persim_gym.simulator.diagnostics.trust import Trust, summarize_trust
+from persim_gym.simulator.inference.personalize import personalized
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training.checkpoint import rounds_file
+from persim_gym.simulator.training.least_squares import solve_closed_form
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.transitions import Transitions
+
+
+def measure_trust(
+    model: FactoredEnsemble,
+    recipe: TrainingRecipe,
+    transitions: Transitions,
+    *,
+    bound: float = 0.1,
+    level: float = 0.9,
+    agents: int = 100,
+    steps: int = 50,
+    seed: int = 0,
+    clips: bool = True,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> Trust:
+    """Measures errors on agents that training has not seen, and calibrates the spread with them.
+
+    The simulator itself has seen every trajectory, so that its errors there say little. A sibling of the same recipe is
+    trained without `agents` of them; these are rolled out once along the second half of their trajectory, personalized
+    from the first half and, again, as agents that nothing is known of. The scale is the larger of what the two need.
+    The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
+
+    Args:
+        model: The simulator's ensemble, for sizes and bounds.
+        recipe: Its recipe.
+        transitions: Its data.
+        bound: See `Trust`.
+        level: See `Trust`.
+        agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
+        steps: Longest rollout T.
+        seed: Of the choice of agents and windows, and of the sibling's training.
+        clips: See `FactorPrior`.
+        checkpoint: Of the sibling's training, as `fit_ensemble`; its rounds in closed form are kept beside it
+        (`rounds_file`).
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there are too few agents, or bound, level, agents or steps are impossible.
+    """
+    if not (0 < bound < math.inf and 0 < level < 1 and agents >= 1 and steps >= 1):
+        raise ValueError(
+            f"cannot calibrate for bound={bound}, level={level}, agents={agents}, steps={steps}: the bound is above 0, "
+            "the level between 0 and 1 (0.9 for nine in ten), and the others are at least 1"
+        )
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(transitions.agent)
+    usable = np.flatnonzero(counts >= 2)
+    chosen = np.sort(rng.permutation(usable)[: min(agents, len(usable) // 5)])
+    needed = math.ceil(2 / (1 - level) - 1e-9)
+    if len(chosen) < needed:
+        raise ValueError(
+            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {needed}, "
+            "and five times as many in the data: lower the level, or log more agents"
+        )
+    held = np.isin(transitions.agent, chosen)
+    seen = transitions.select(~held)
+    low, high = (bounds[: model.config.obs_dim].cpu().numpy() for bounds in (model.obs_low, model.obs_high))
+    sibling = fit_ensemble(
+        seen,
+        recipe,
+        n_actions=model.config.n_actions,
+        bounds=(low, high),
+        learn_task=model.config.extra_dim > 0,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    rounds = checkpoint and rounds_file(checkpoint)
+    sibling, beliefs = solve_closed_form(sibling, seen, recipe, seed, clips, progress, rounds)
+    early, starts = _first_halves(transitions, chosen, steps, rng)
+    bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
+    windows = cut_windows(transitions, starts, steps)
+    logged = NearestResiduals(sibling, seen)
+    known = replace(windows, agent=sibling.config.n_agents + np.arange(len(chosen)))
+    measured = open_loop(bigger, everyone, known, seed, logged)
+    strangers = open_loop(sibling, beliefs, replace(windows, agent=chosen), seed, logged)
+    return replace(summarize_trust(measured, strangers, bound=bound, level=level, seed=seed), residuals=True)
+
+
+def _first_halves(
+    transitions: Transitions, agents: NDArray[np.int64], steps: int, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Mask [K] of the first half of each agent's transitions, and one row of its second half that has room, [B]."""
+    early = np.zeros(len(transitions), dtype=np.bool_)
+    starts = []
+    for agent in agents:
+        rows = np.flatnonzero(transitions.agent == agent)
+        half = len(rows) // 2
+        early[rows[:half]] = True
+        room = max(len(rows) - half - steps, 1)
+        starts.append(rows[half + int(rng.integers(room))])
+    return early, np.array(starts)

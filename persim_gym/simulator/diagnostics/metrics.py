@@ -1,0 +1,106 @@
+"""What a card tells of a simulator: its error on logged transitions, and what it knows of its agents."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persim_gym.simulator.dynamics.bind import bind_agent
+from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.transitions import Transitions
+
+SUMMARY_AGENTS = 200
+ERROR_EPISODES = 200
+PREDICTED_ROWS = 4096  # rows predicted together
+OPEN_LOOP_STEPS = (1, 5, 10, 20, 50)
+
+
+def logged_error(model: FactoredEnsemble, logged: Transitions, data: str = "training data") -> dict[str, Any]:
+    """Measures the error of the ensemble's mean.
+
+    Args:
+        model: The ensemble.
+        logged: Whole episodes; at most the first `ERROR_EPISODES` are used.
+        data: What the transitions are, for the card.
+
+    Returns:
+        JSON-plain, None for what is not finite: of each of `columns`, `one_step_rmse` in raw units and `one_step_r2` of
+        the change (None where nothing changes); `open_loop`, the root mean square over episodes and dimensions of the
+        error after each of `steps`, in standard deviations of the logged observations.
+    """
+    logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:ERROR_EPISODES]))
+    error, change = one_step(model, logged)
+    spread = change.std(axis=0, dtype=np.float64)
+    rmse = np.sqrt(np.square(error).mean(axis=0))
+    names = [f"observation {d}" for d in range(model.config.obs_dim)] + ["reward", "terminated"]
+    steps, open_loop = _open_loop(model, logged)
+    return {
+        "data": data,
+        "transitions": len(logged),
+        "columns": names[: model.config.out_dim],
+        "one_step_rmse": [_round(x) for x in rmse],
+        "one_step_r2": [_round(1 - (r / s) ** 2) if s > 1e-8 else None for r, s in zip(rmse, spread, strict=True)],
+        "steps": steps,
+        "open_loop": open_loop,
+    }
+
+
+@torch.no_grad()
+def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, D + E]."""
+    target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.config.out_dim]
+    base = np.zeros_like(target)
+    base[:, : model.config.obs_dim] = logged.obs
+    device = model.obs_mean.device
+    columns = [torch.from_numpy(values).to(device) for values in (logged.agent, logged.obs, logged.action)]
+    predicted = [
+        model.predict(*rows).double().mean(dim=0)
+        for rows in zip(*(c.split(PREDICTED_ROWS) for c in columns), strict=True)
+    ]
+    return torch.cat(predicted).cpu().numpy() - target, target - base
+
+
+def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:
+    """Errors after `OPEN_LOOP_STEPS` steps from the first observation of each episode that is so long."""
+    first = np.flatnonzero(np.diff(logged.trajectory, prepend=logged.trajectory[0] - 1))
+    length = np.diff(np.append(first, len(logged)))
+    unit = np.maximum(model.logged_std.cpu().double().numpy(), 1e-6)
+    steps, errors = [], []
+    bound = [bind_agent(model, int(agent)) for agent in logged.agent[first]]
+    now = [np.broadcast_to(logged.obs[i], (model.config.members, 1, model.config.obs_dim)) for i in first]
+    for step in range(1, max(OPEN_LOOP_STEPS) + 1):
+        running = np.flatnonzero(length >= step)
+        if not len(running):
+            break
+        for row in running:
+            now[row] = bound[row](now[row], logged.action[first[row] + step - 1][None])
+        if step in OPEN_LOOP_STEPS:
+            following = np.stack([now[row][:, 0, : model.config.obs_dim].mean(axis=0) for row in running])
+            error = (following - logged.next_obs[first[running] + step - 1]) / unit
+            steps.append(step)
+            errors.append(_round(np.sqrt(np.square(error.astype(np.float64)).mean())))
+    return steps, errors
+
+
+def agents_summary(beliefs: FactorPosterior) -> dict[str, Any]:
+    """What is known of the agents: least, median and most over at most `SUMMARY_AGENTS` of them, evenly spaced.
+
+    Returns:
+        JSON-plain: `agents` looked at, their `transitions_seen`, and the latent `directions_left_open`, to which their
+        data say less than the prior.
+    """
+    some = np.unique(np.linspace(0, beliefs.n_agents - 1, min(SUMMARY_AGENTS, beliefs.n_agents)).astype(np.int64))
+    seen = beliefs.evidence.seen.numpy()[some]
+    left = [beliefs.undetermined(int(agent)) for agent in some]
+    return {
+        "agents": len(some),
+        "transitions_seen": [int(x) for x in (seen.min(), np.median(seen), seen.max())],
+        "directions_left_open": [_round(x) for x in (np.min(left), np.median(left), np.max(left))],
+    }
+
+
+def _round(value: Any) -> float | None:
+    """Five digits: a card is read by people. None where it is not finite, which JSON cannot say."""
+    return float(f"{float(value):.5g}") if np.isfinite(value) else None

@@ -1,0 +1,99 @@
+"""What a model got wrong on logged transitions around a point: no spread shows what all members get wrong alike."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.transitions import Transitions
+
+MAX_LOGGED_POINTS = 500_000  # logged transitions that are looked at
+_CHUNK = 2048
+_VARIES = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
+_WIDE = 8  # dimensions past which a tree looks at most of its points; neighbours are then no more than thrice as far
+
+
+class NearestResiduals:
+    """One-step residuals of a model on the logged transitions nearest to a point, of whichever agents.
+
+    Members agree where they share a bias, as at a jump that few logged transitions meet and every member smears over a
+    strip (a wall is one, where `persim_gym.simulator.model.walls` does not find it). The residuals there are in the
+    data nevertheless. Near is what has the same action where actions are discrete, and else what is close in
+    observation and action, in logged standard deviations.
+
+    Source: nearest neighbours as a measure of difficulty in conformal prediction, Papadopoulos et al. 2011.
+    """
+
+    def __init__(self, model: FactoredEnsemble, transitions: Transitions, seed: int = 0) -> None:
+        """Measures the model where its data are.
+
+        Args:
+            model: The ensemble, on the CPU.
+            transitions: What it was trained on; agents are the model's.
+            seed: Chooses `MAX_LOGGED_POINTS` transitions where there are more.
+
+        Raises:
+            ValueError: If the model is on another device.
+        """
+        model.check_on_cpu()
+        if len(transitions) > MAX_LOGGED_POINTS:
+            keep = np.zeros(len(transitions), dtype=np.bool_)
+            keep[np.random.default_rng(seed).choice(len(transitions), MAX_LOGGED_POINTS, replace=False)] = True
+            transitions = transitions.select(keep)
+        self._members = model.config.members
+        self._unit = _scale(model.logged_std.double().numpy())
+        self._discrete = bool(model.config.n_actions)
+        self._action_unit = None if self._discrete else _scale(transitions.action.std(axis=0, dtype=np.float64))
+        residuals = _residuals(model, transitions)
+        keys = self._keys(transitions.obs, transitions.action)
+        self._regions: dict[int, tuple[KDTree, NDArray[np.float32]]] = {}
+        for action in np.unique(transitions.action).tolist() if self._discrete else [0]:
+            inside = transitions.action == action if self._discrete else np.ones(len(keys), dtype=np.bool_)
+            self._regions[action] = KDTree(keys[inside]), residuals[inside]
+
+    def __call__(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float32]:
+        """Residuals of the nearest logged transition, the second nearest, …, one a member, [M, B, D].
+
+        Args:
+            obs: [B, D].
+            action: int64 [B] or float32 [B, A].
+
+        Returns:
+            Logged next observation minus the members' mean; NaN where an observation is not finite, or its action was
+            never logged.
+        """
+        keys = self._keys(obs, action)
+        result = np.full((self._members, *obs.shape), np.nan, dtype=np.float32)
+        finite = np.isfinite(keys).all(axis=1)
+        for number, (tree, residuals) in self._regions.items():
+            rows = np.flatnonzero(finite & (action == number) if self._discrete else finite)
+            if len(rows):
+                ranks = np.arange(self._members) % len(residuals) + 1
+                _, nearest = tree.query(keys[rows], k=ranks, eps=2.0 if keys.shape[1] > _WIDE else 0.0)  # [B, M]
+                result[:, rows] = residuals[nearest.T]
+        return result
+
+    def _keys(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float64]:
+        """Points as the trees know them, [B, D] or [B, D + A]."""
+        keys = obs / self._unit
+        return keys if self._action_unit is None else np.concatenate([keys, action / self._action_unit], axis=1)
+
+
+@torch.no_grad()
+def _residuals(model: FactoredEnsemble, transitions: Transitions) -> NDArray[np.float32]:
+    """Logged next observations minus the members' mean, [K, D]."""
+    result = np.empty_like(transitions.next_obs)
+    for start in range(0, len(transitions), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        columns = (getattr(transitions, name)[rows] for name in ("agent", "obs", "action"))
+        predicted = model.predict(*(torch.from_numpy(np.ascontiguousarray(c)) for c in columns))
+        mean = predicted[..., : model.config.obs_dim].double().mean(0).numpy()  # [K, D]
+        result[rows] = transitions.next_obs[rows] - mean
+    return result
+
+
+def _scale(std: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(std > _VARIES, std, 1.0)

@@ -1,0 +1,1 @@
+"""The model bound to agents: one, many, or one that learns."""

@@ -1,0 +1,1 @@
+"""Agents' latent factors in closed form: statistics of transitions, posterior, new agents."""

@@ -1,0 +1,1 @@
+"""The factored ensemble: sizes, encoders, walls, and the ablations of the thesis."""

@@ -1,0 +1,194 @@
+"""The card of a simulator for people: README.md beside card.json."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from persim_gym.storage import CARD
+
+
+def card_markdown(card: Mapping[str, Any]) -> str:
+    """Markdown of a card's plain values."""
+    shape, recipe = card["shape"], card["recipe"]
+    actions = f"{shape['n_actions']} discrete" if shape["n_actions"] else f"{shape['action_dim']} continuous"
+    rows = {
+        "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
+        "agents": f"{shape['n_agents']:,}",
+        "known of an agent": _known(card.get("agents", {}), shape["rank"]),
+        "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
+        "reward and termination": _task(card),
+        "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
+        "walls": _walls(card.get("walls", {})),
+        "layers": f"state encoder {shape['state_layers']}, action encoder {shape['action_layers'] or 'a table'}",
+        "recipe": f"{card['recipe_name']}: {_passes(recipe)}, batch {recipe.get('batch')}, "
+        f"learning rate {recipe.get('learning_rate')} ({recipe.get('schedule')}), seed {card['seed']}",
+        "trained": f"{card['training_seconds']:.0f} s with "
+        + ", ".join(f"{name} {version}" for name, version in card["libraries"].items()),
+        "weights": f"`weights.safetensors`, SHA-256 `{card['sha256'][:16]}…`",
+        "licence": card["license"],
+    }
+    lines = [f"# Simulator {card['name']}", "", "A personalized simulator of many agents, trained by persim_gym.", ""]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value), ""]
+    lines += [*_error(card.get("error", {})), *_trust(card.get("trust", {}))]
+    lines += [
+        "```python",
+        "import gymnasium as gym",
+        "",
+        f'env = gym.make("persim_gym:PersimEnv-v0", agent=0, simulator="{card["name"]}")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def four_digits(value: float | None) -> str:
+    """Four digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def _known(agents: Mapping[str, Any], rank: int) -> str:
+    """What the data say of an agent, or nothing where there are no beliefs."""
+    if not agents:
+        return ""
+    (few, middle, many), (least, left, most) = agents["transitions_seen"], agents["directions_left_open"]
+    return (
+        f"{middle:,} transitions (median; {few:,} to {many:,}), which leave {four_digits(left)} of {rank} latent "
+        f"directions to the prior ({four_digits(least)} to {four_digits(most)})"
+    )
+
+
+def _passes(recipe: Mapping[str, Any]) -> str:
+    return f"{recipe['samples']:,} transitions a member" if recipe.get("samples") else f"{recipe.get('epochs')} epochs"
+
+
+def _walls(walls: Mapping[str, Any]) -> str:
+    """Where predictions are stopped, components numbered as observations have them."""
+    said = []
+    for side, found in walls.items():
+        for component, sets in found.items():
+            others = [f"component {j} becomes {four_digits(value)}" for j, value in sets.items() if j != component]
+            bound = four_digits(sets[component])
+            where = f"component {component} is no {'higher' if side == 'high' else 'lower'} than {bound}"
+            said.append(" and there ".join([where, ", ".join(others)]) if others else where)
+    return "; ".join(said)
+
+
+def _task(card: Mapping[str, Any]) -> str:
+    task = card.get("interface", {}).get("task", "domain")
+    if task == "domain":
+        return f"those of the domain {card['domain']}"
+    return "learned" if task == "learned" else f"`{task}`"
+
+
+def _error(error: Mapping[str, Any]) -> list[str]:
+    """The error profile as two tables."""
+    if not error:
+        return []
+    lines = [f"## Prediction error ({error['data']})", "", "One step ahead:", "", "| | RMSE | R² |", "|---|---|---|"]
+    for name, rmse, r2 in zip(error["columns"], error["one_step_rmse"], error["one_step_r2"], strict=True):
+        lines.append(f"| {name} | {four_digits(rmse)} | {four_digits(r2)} |")
+    lines += ["", "Open loop, in standard deviations of the logged observations:", "", "| steps | RMSE |", "|---|---|"]
+    lines += [
+        f"| {step} | {four_digits(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)
+    ]
+    return [*lines, ""]
+
+
+def _trust(trust: Mapping[str, Any]) -> list[str]:
+    """What was measured of what to trust, in words; then errors and spreads by step."""
+    if "spread_profile" not in trust:
+        return []
+    strangers = trust.get("stranger_coverage")
+    promised = trust["scale"] >= 0  # else there were too few agents
+    rows = {
+        "promise": f"error within {trust['bound']} standard deviations of logged observations for the whole trust "
+        f"horizon, in {trust['level']:.0%} of logged trajectories",
+        "trust horizon": f"ends where {four_digits(trust['scale'])} × spread passes that bound" if promised else "none",
+        "measured": f"error below that on {trust['band_coverage']:.1%}, horizon kept on {trust['coverage']:.1%} of "
+        f"trajectories of {trust['agents']} unseen agents"
+        + (f", {strangers:.1%} where nothing was known of them" if strangers is not None else ""),
+        "without a look at the spread": f"{trust['horizon']} of {trust['steps']} steps",
+    }
+    lines = ["## Trust", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+    lines += ["| steps | error, median | error, 90 % | spread, median |", "|---|---|---|---|"]
+    for step, (middle, high) in trust["profile"].items():
+        spread = trust["spread_profile"].get(step)
+        lines.append(f"| {step} | {four_digits(middle)} | {four_digits(high)} | {four_digits(spread)} |")
+    return [*lines, "", "Of one agent: `persim evaluate SIMULATOR --agent 17`.", ""]
+
+
+CARD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SimulatorCard:
+    """What a simulator is and where it comes from.
+
+    Attributes:
+        name: `<domain>/<policy>-v0` after its dataset.
+        domain: Name of the domain whose task and spaces it has; empty for data of no domain of ours.
+        dataset: Minari id of its data.
+        dataset_hash: Content hash of its data.
+        transitions: Number of transitions it was trained on.
+        recipe_name: "default", "thesis" or the user's own.
+        recipe: The training recipe.
+        seed: Seed of the training.
+        training_seconds: Wall-clock time of the training.
+        shape: Sizes of the model.
+        libraries: Versions that trained it.
+        interface: Spaces, time limit and task where they are not the domain's (see `EnvironmentSpec`); else empty.
+        error: Prediction error on its data (see `persim_gym.simulator.diagnostics.metrics`).
+        trust: Measured limits of its predictions (see `persim_gym.simulator.diagnostics.trust`); empty when not
+            measured.
+        agents: What it knows of its agents (see `persim_gym.simulator.diagnostics.metrics`); filled in when written,
+            empty where it holds no beliefs.
+        walls: Where predictions are stopped at once, by side and component (see `persim_gym.simulator.model.walls`);
+            filled in when written, empty where there are none.
+        license: Licence of the weights.
+        format: Version of this card.
+        sha256: Of the weights; filled in when written.
+    """
+
+    name: str
+    domain: str
+    dataset: str
+    dataset_hash: str
+    transitions: int
+    recipe_name: str
+    recipe: dict[str, Any]
+    seed: int
+    training_seconds: float
+    shape: dict[str, Any]
+    libraries: dict[str, str]
+    interface: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+    trust: dict[str, Any] = field(default_factory=dict)
+    agents: dict[str, Any] = field(default_factory=dict)
+    walls: dict[str, Any] = field(default_factory=dict)
+    license: str = "MIT"
+    format: int = CARD_FORMAT
+    sha256: str = ""
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], where: Path) -> "SimulatorCard":
+        """Checks a card that was read.
+
+        Raises:
+            ValueError: If keys or types are not those of this format.
+        """
+        expected = {f.name: f.type for f in fields(cls)}
+        types = {"str": str, "int": int, "float": (int, float)}
+        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
+        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
+        wrong = sorted(set(stored) ^ set(expected)) or [
+            name
+            for name, kind in expected.items()
+            if not isinstance(stored[name], types.get(getattr(kind, "__name__", str(kind)), dict))  # type: ignore[arg-type]
+        ]
+        if wrong or stored["format"] != CARD_FORMAT:
+            raise ValueError(
+                f"{where / CARD} is not a simulator card of format {CARD_FORMAT} (see {', '.join(wrong) or 'format'}); "
+                "train the simulator again with this version"
+            )
+        return cls(**stored)

@@ -1,0 +1,1 @@
+"""Training: recipes, batches, engines, and the closed-form rounds after them."""

@@ -1,0 +1,140 @@
+"""Training data as the trainer takes them: whole from memory, or in parts from disk."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.model.walls import stopped
+from persim_gym.transition_store import BLOCK_ROWS, LoggedData, TransitionStore
+
+Batchable: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Agents [K], scaled observations [K, D], actions [K] or scaled [K, A], and scaled targets [K, D + E]."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and standard deviations over the data, double.
+
+    Attributes:
+        obs: Of the observations, [D] each.
+        target: Of change, reward and termination, [D + 2] each.
+        action: Of continuous actions, [A] each.
+    """
+
+    obs: tuple[Tensor, Tensor]
+    target: tuple[Tensor, Tensor]
+    action: tuple[Tensor, Tensor] | None
+
+
+def sizes(data: LoggedData) -> tuple[int, int]:
+    """Observation size D, and action size A (0 for discrete actions)."""
+    if isinstance(data, TransitionStore):
+        return data.columns.obs_dim, data.columns.action_dim
+    return data.obs.shape[1], 0 if data.action.ndim == 1 else data.action.shape[1]
+
+
+def moments(data: LoggedData) -> Moments:
+    """What the scales of a model are made from."""
+    if isinstance(data, TransitionStore):
+        known = {name: (torch.from_numpy(m), torch.from_numpy(s)) for name, (m, s) in data.moments().items()}
+        return Moments(known["obs"], known["target"], known["action"] if data.columns.action_dim else None)
+    obs, target, action = _tensors(data.obs, data.next_obs, data.reward, data.terminated, data.action, extra=True)
+    return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
+
+
+def _free(raw: dict[str, NDArray[Any]], touched: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Transitions with repeats of the next free one in place of those that a wall stopped, `touched` [K]."""
+    free = np.flatnonzero(~touched)
+    if len(free) in (0, len(touched)):
+        return raw
+    rows = np.arange(len(touched))
+    rows[touched] = free[np.searchsorted(free, rows[touched]) % len(free)]
+    return {name: values[rows] for name, values in raw.items()}
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    values = values.double()
+    return values.mean(0), values.std(0) if len(values) > 1 else torch.zeros_like(values[0])
+
+
+def _tensors(
+    obs: NDArray[np.float32],
+    next_obs: NDArray[np.float32],
+    reward: NDArray[np.float32],
+    terminated: NDArray[np.bool_],
+    action: NDArray[np.float32] | NDArray[np.int64],
+    extra: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Observations, targets and actions in raw units."""
+    now = torch.from_numpy(obs)
+    target = torch.from_numpy(next_obs) - now
+    if extra:
+        target = torch.column_stack([target, torch.from_numpy(reward), torch.from_numpy(terminated).float()])
+    return now, target, torch.from_numpy(action)
+
+
+class Parts:
+    """The parts that an epoch is made of: one for data in memory, as many as needed for data on disk.
+
+    On disk, blocks of consecutive rows are shuffled over the whole file, a part is what fits in memory of them, and its
+    rows are shuffled among themselves by each member.
+
+    Attributes:
+        number: Parts an epoch.
+    """
+
+    def __init__(self, data: LoggedData, seed: int, rows: int) -> None:
+        """Lays an epoch out.
+
+        Args:
+            data: The data.
+            seed: Source of the order of blocks.
+            rows: Transitions of a part on disk, about.
+        """
+        self._data, self._seed = data, seed
+        self.number = max(1, round(len(data) / rows)) if isinstance(data, TransitionStore) else 1
+        if isinstance(data, TransitionStore):
+            self.number = min(self.number, data.blocks)
+
+    def lengths(self, epoch: int) -> list[int]:
+        """Transitions of each part of an epoch."""
+        if not isinstance(self._data, TransitionStore):
+            return [len(self._data)]
+        return [int(self._rows_of(blocks)) for blocks in self._blocks(epoch)]
+
+    def read(self, model: FactoredEnsemble, epoch: int, part: int) -> Batchable:
+        """One part in the model's scaled units, on its device."""
+        device, extra = model.obs_mean.device, model.config.extra_dim > 0
+        if isinstance(self._data, TransitionStore):
+            raw = self._data.read(self._blocks(epoch)[part])
+        else:
+            d = self._data
+            names = ("agent", "obs", "next_obs", "reward", "terminated", "action")
+            raw = {name: getattr(d, name) for name in names}
+        raw = _free(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
+        agent = torch.from_numpy(raw.pop("agent")).to(device)
+        if model.config.variant == "unpersonalized":
+            agent = torch.zeros_like(agent)
+        obs, target, action = (x.to(device) for x in _tensors(**raw, extra=extra))
+        target = (target - model.delta_mean) / model.delta_std
+        return agent, model.scale_obs(obs), model.scale_action(action), target
+
+    def order(self, members: int, epoch: int, part: int, length: int) -> NDArray[np.int64]:
+        """Each member's own order of a part, [M, length], anew in each epoch and the same in each run."""
+        rng = np.random.default_rng([self._seed, epoch, part] if self.number > 1 else [self._seed, epoch])
+        return np.stack([rng.permutation(length) for _ in range(members)])
+
+    def _blocks(self, epoch: int) -> list[NDArray[np.int64]]:
+        assert isinstance(self._data, TransitionStore)
+        rng = np.random.default_rng([self._seed, epoch, 0, 0])
+        return np.array_split(rng.permutation(self._data.blocks), self.number)
+
+    def _rows_of(self, blocks: NDArray[np.int64]) -> int:
+        assert isinstance(self._data, TransitionStore)
+        short = self._data.blocks * BLOCK_ROWS - len(self._data)  # the last block lacks these rows
+        return len(blocks) * BLOCK_ROWS - (short if self._data.blocks - 1 in blocks else 0)

@@ -1,0 +1,219 @@
+"""Training recipes: the thesis's own, and ours, found by measurement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a factored ensemble is shaped and trained.
+
+    Attributes:
+        rank: Rank R.
+        state_layers: Hidden widths of the state encoder.
+        action_layers: Hidden widths of the action encoder; ignored for discrete actions.
+        activation: "relu" or "silu".
+        members: Ensemble size M.
+        standardize: Whether observations, actions and targets are scaled by the data's mean and standard deviation.
+        agent_mean: Start of the bias of the agent encoder; None for PyTorch's default.
+        agent_std: Standard deviation of the agents' start around it; None for PyTorch's default.
+        epochs: Passes over the data.
+        batch: Transitions a step and member.
+        learning_rate: Adam's (the peak of a one-cycle schedule).
+        schedule: "one-cycle", or "halving" every `halve_every` epochs.
+        halve_every: See `schedule`.
+        pull: Weight of the squared distance of an agent's latent factor to the shared one, per transition.
+        interaction: Weight of the squared part of a prediction in which agent and action act together, per transition:
+            what another action would change for the agent beyond what it would change for the shared factor.
+        samples: Transitions that each member sees in place of `epochs`, so that small data get more passes; 0 for
+            `epochs` as they are.
+        noise: Standard deviation of Gaussian noise on scaled observations while training.
+        weight_decay: Decoupled from the gradient (AdamW), of everything but the agents' own latent factors.
+        walls: Whether bounds that the data show to stop observations at once are found and learned apart
+            (`persim_gym.simulator.model.walls`); never where reward and termination are learned too, which transitions
+            at a wall count for.
+        refine: Rounds of closed-form solutions after training, each of the state encoder's last layer and then of the
+            agents' factors; for data with little noise and no jumps. Factored models alone have them.
+        polish: Whether agents' factors are replaced by their posterior means in closed form after training; rounds of
+            `refine` do that too.
+    """
+
+    rank: int = 5
+    state_layers: tuple[int, ...] = (256,)
+    action_layers: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    members: int = 5
+    standardize: bool = False
+    agent_mean: float | None = None
+    agent_std: float | None = None
+    epochs: int = 300
+    batch: int = 512
+    learning_rate: float = 1e-3
+    schedule: str = "halving"
+    halve_every: int = 150
+    pull: float = 0.0
+    interaction: float = 0.0
+    samples: int = 0
+    noise: float = 0.0
+    weight_decay: float = 0.0
+    walls: bool = False
+    refine: int = 0
+    polish: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the values that the model does not.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        if min(self.epochs, self.batch, self.halve_every) < 1 or self.learning_rate <= 0 or self.pull < 0:
+            raise ValueError(
+                f"impossible recipe: epochs, batch, halve_every and learning_rate must be positive: {self}"
+            )
+        if min(self.interaction, self.samples, self.noise, self.weight_decay, self.refine) < 0:
+            raise ValueError(
+                f"impossible recipe: interaction, samples, noise, weight_decay and refine must not be negative: {self}"
+            )
+        if self.schedule not in ("one-cycle", "halving"):
+            raise ValueError(f"schedule {self.schedule!r} is not one of one-cycle, halving")
+
+    def for_data(self, transitions: int) -> "TrainingRecipe":
+        """The recipe with `samples` turned into passes over that many transitions."""
+        if not self.samples:
+            return self
+        return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
+
+    def changed(self, settings: Sequence[str]) -> "TrainingRecipe":
+        """The recipe with some fields changed, each written "field=value" with the value as JSON has it.
+
+        Raises:
+            ValueError: If a field does not exist or cannot be that.
+        """
+        known = self.to_json()
+        changes: dict[str, Any] = {}
+        for setting in settings:
+            name, _, text = setting.partition("=")
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = text
+            if name not in known or not _fits(name, known[name], value):
+                raise ValueError(
+                    f"{setting!r} sets no field of a recipe; write field=value, as learning_rate=0.001 or "
+                    f"state_layers=[64]. The recipe is {', '.join(f'{k}={json.dumps(v)}' for k, v in known.items())}"
+                )
+            changes[name] = tuple(value) if isinstance(value, list) else value
+        if "epochs" in changes:
+            changes.setdefault("samples", 0)
+        return replace(self, **changes)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
+        """Reads what `to_json` made and JSON kept, from this version or an earlier one.
+
+        Raises:
+            ValueError: If a field is unknown.
+        """
+        unknown = sorted(set(stored) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
+        return cls(**given)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return asdict(self)
+
+
+def _fits(name: str, old: Any, value: Any) -> bool:
+    """Whether a value read from JSON is of the kind of a field."""
+    if name.endswith("_layers"):
+        return isinstance(value, list) and all(type(width) is int for width in value)
+    if name.startswith("agent_") or isinstance(old, float):
+        return type(value) in (int, float) or (value is None and name.startswith("agent_"))
+    return type(value) is type(old)
+
+
+_THESIS_DISCRETE = TrainingRecipe()
+_THESIS_CONTINUOUS = TrainingRecipe(rank=15, state_layers=(256,) * 4, standardize=True)
+
+THESIS = {  # thesis appendix A.1, p. 45; the halving is in the published code only
+    "mountaincar": replace(_THESIS_DISCRETE, rank=3),
+    "cartpole": replace(_THESIS_DISCRETE, rank=5, batch=64),
+    "halfcheetah": _THESIS_CONTINUOUS,
+}
+
+_DEFAULT = TrainingRecipe(
+    activation="silu",
+    standardize=True,
+    agent_mean=1.0,
+    agent_std=0.3,
+    epochs=60,
+    batch=64,
+    learning_rate=3e-3,
+    schedule="one-cycle",
+    pull=0.003,
+    walls=True,
+    polish=True,
+)
+
+# Continuous actions, as measured on HalfCheetah's random data: noise makes predictions outside the data's range better,
+# and a planner gets further where agents start as far apart as PyTorch starts them and units are ReLUs.
+_DEFAULT_CONTINUOUS = replace(
+    _DEFAULT,
+    rank=15,
+    state_layers=(256,) * 4,
+    action_layers=(256, 256),
+    activation="relu",
+    agent_mean=None,
+    agent_std=None,
+    epochs=8,
+    batch=512,
+    learning_rate=1e-3,
+    schedule="halving",
+    halve_every=4,
+    pull=0.0,
+    noise=0.05,
+)
+
+_MOUNTAINCAR = replace(_DEFAULT, rank=3, state_layers=(64,), samples=5_000_000, refine=8)
+_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=32)
+
+# Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
+# the other agents, and takes more passes.
+_CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000, refine=64)
+
+DEFAULT = {
+    "mountaincar": _MOUNTAINCAR,
+    "cartpole": _CARTPOLE,
+    "cartpole/pure-v0": _CARTPOLE_LOGGED,
+    "cartpole/pure-eps-20-v0": _CARTPOLE_LOGGED,
+    "cartpole/pure-eps-40-v0": _CARTPOLE_LOGGED,
+    "halfcheetah/pure-v0": replace(
+        _DEFAULT_CONTINUOUS, weight_decay=0.3
+    ),  # where random actions are logged it is in the way
+}
+"""By name of a domain, or of one of its datasets where that needs a recipe of its own."""
+
+RECIPES = ("default", "thesis")
+
+
+def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
+    """Looks a recipe up: that of a dataset, else that of its domain, else a general one.
+
+    Args:
+        name: Name of a domain, of a dataset (`<domain>/<policy>-v0`), or any other.
+        kind: "default" or "thesis".
+        continuous: Whether actions are continuous, for domains that have no recipe of their own.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    domain = name.split("/")[0]
+    if kind == "thesis":
+        return THESIS.get(domain, _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE)
+    if kind == "default":
+        return DEFAULT.get(name) or DEFAULT.get(domain) or (_DEFAULT_CONTINUOUS if continuous else _DEFAULT)
+    raise ValueError(f"recipe {kind!r} is not one of {', '.join(RECIPES)}")

@@ -1,0 +1,139 @@
+"""What a simulator is to an environment or a planner: its spaces, time limit and task.
+
+A simulator of one of our domains has the domain's. Any other keeps its own on its card, and its task is either learned
+(reward and termination are then two more columns of every prediction) or the user's, referred to as `module:name`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from persim_gym.task import Array, Ends, Task
+
+LEARNED_TASK = "learned"
+DOMAIN_TASK = "domain"
+_LARGEST = float(np.finfo(np.float32).max)  # stands for an infinite bound, which Gymnasium's checker warns of
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Spaces, time limit and task.
+
+    Attributes:
+        observation_space: Space of one observation, [D].
+        action_space: Space of one action: Discrete from 0, or Box [A].
+        episode_steps: Time limit (a truncation).
+        task: "domain", "learned", or the user's own as `module:name`.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Discrete | spaces.Box
+    episode_steps: int
+    task: str = LEARNED_TASK
+
+    def __post_init__(self) -> None:
+        """Checks what a simulator can serve.
+
+        Raises:
+            ValueError: If a space is of another kind, or the time limit is not positive.
+        """
+        observation, action = self.observation_space, self.action_space
+        if not isinstance(observation, spaces.Box) or len(observation.shape) != 1:
+            raise ValueError(f"observations must be a flat Box, not {observation}")
+        if isinstance(action, spaces.Discrete):
+            if action.start != 0:
+                raise ValueError(f"discrete actions must count from 0, not {action.start}; subtract it from the data")
+        elif not isinstance(action, spaces.Box) or len(action.shape) != 1:
+            raise ValueError(f"actions must be Discrete or a flat Box, not {action}")
+        if self.episode_steps < 1:
+            raise ValueError(f"episode_steps={self.episode_steps} must be positive")
+
+    @property
+    def n_actions(self) -> int:
+        """Number of discrete actions; 0 for continuous ones."""
+        return int(self.action_space.n) if isinstance(self.action_space, spaces.Discrete) else 0
+
+    @property
+    def bounds(self) -> tuple[Any, Any] | None:
+        """Lowest and highest observations, [D] each, infinite where there is no bound; None if there is none at all."""
+        low, high = (np.array(b, dtype=np.float32) for b in (self.observation_space.low, self.observation_space.high))
+        low[low <= -_LARGEST], high[high >= _LARGEST] = -np.inf, np.inf
+        return (low, high) if np.isfinite([low, high]).any() else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return {
+            "observation": _plain(self.observation_space),
+            "action": _plain(self.action_space),
+            "episode_steps": self.episode_steps,
+            "task": self.task,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "EnvironmentSpec":
+        """The interface of a card.
+
+        Raises:
+            ValueError: If a key is missing or a value is of another kind.
+        """
+        try:
+            observation, action = _space(stored["observation"]), _space(stored["action"])
+            return cls(observation, action, int(stored["episode_steps"]), str(stored["task"]))  # type: ignore[arg-type]
+        except (KeyError, TypeError, AssertionError) as error:
+            raise ValueError(f"the interface on the card is not one of this version ({error!r})") from error
+
+
+def finite_box(low: Any, high: Any) -> spaces.Box:
+    """A flat float32 Box; infinite bounds become the largest float32."""
+    clipped = [
+        np.nan_to_num(np.asarray(b, dtype=np.float64).ravel(), posinf=_LARGEST, neginf=-_LARGEST) for b in (low, high)
+    ]
+    low, high = (b.clip(-_LARGEST, _LARGEST).astype(np.float32) for b in clipped)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def _plain(space: spaces.Space[Any]) -> dict[str, Any]:
+    if isinstance(space, spaces.Discrete):
+        return {"n": int(space.n)}
+    assert isinstance(space, spaces.Box)
+    return {"low": space.low.tolist(), "high": space.high.tolist(), "shape": list(space.shape)}
+
+
+def _space(stored: Mapping[str, Any]) -> spaces.Space[Any]:
+    if "n" in stored:
+        return spaces.Discrete(int(stored["n"]))
+    low, high = (np.asarray(stored[side], dtype=np.float32).reshape(stored["shape"]) for side in ("low", "high"))
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def learned_task(obs_dim: int) -> Task:
+    """The task whose reward and termination are the columns D and D + 1 of a prediction."""
+    return Task(partial(_predicted_reward, obs_dim), Ends("all", ((obs_dim + 1, ">", 0.5),)))
+
+
+def _predicted_reward(obs_dim: int, obs: Array, action: Array, next_obs: Array) -> Array:
+    return next_obs[..., obs_dim]
+
+
+def task_at(reference: str) -> Task:
+    """The task that `module:name` refers to.
+
+    Raises:
+        ValueError: If there is no such module or name, or it is not a task.
+    """
+    module, _, name = reference.partition(":")
+    advice = "write module:name of a persim_gym.task.Task that Python can import from here (see PYTHONPATH)"
+    if not module or not name:
+        raise ValueError(f"task {reference!r} names no task; {advice}")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # whatever the user's own module raises
+        raise ValueError(f"task {reference!r} cannot be imported ({error}); {advice}") from error
+    if not isinstance(found, Task):
+        raise ValueError(f"task {reference!r} is a {type(found).__name__}, not a persim_gym.task.Task; {advice}")
+    return found

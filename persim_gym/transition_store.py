@@ -1,0 +1,261 @@
+"""Logged transitions on disk, for data larger than memory: written once, episode by episode, read in blocks."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.transitions import Transitions
+
+HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
+BLOCK_ROWS = 1024  # rows read together; what is shuffled across the file
+STORE_FORMAT = 1
+_MAX_INTEGER = 2**24  # float32 counts exactly up to here
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a row: agent, action, observation, next observation, reward, terminated; all float32.
+
+    Attributes:
+        obs_dim: Observation size D.
+        action_dim: Action size A; 0 for discrete actions, which take one column.
+    """
+
+    obs_dim: int
+    action_dim: int
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return 3 + max(self.action_dim, 1) + 2 * self.obs_dim
+
+    def split(self, rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Rows [K, width] as the arrays of `Transitions`, but for `trajectory`."""
+        a, d = max(self.action_dim, 1), self.obs_dim
+        action = rows[:, 1 : 1 + a] if self.action_dim else rows[:, 1].astype(np.int64)
+        return {
+            "agent": rows[:, 0].astype(np.int64),
+            "action": action,
+            "obs": rows[:, 1 + a : 1 + a + d],
+            "next_obs": rows[:, 1 + a + d : 1 + a + 2 * d],
+            "reward": rows[:, -2],
+            "terminated": rows[:, -1] > 0.5,
+        }
+
+
+class TransitionStore:
+    """Transitions in a folder: a table of float32 rows, and what is known about it.
+
+    Attributes:
+        folder: The folder.
+        columns: What a row holds.
+        n_agents: Size N of the population.
+        source: Where the data came from (a dataset id).
+        episodes: First row of each episode and, at the end, the number of rows, int64 [E + 1].
+        first_obs: First observation of each episode, float32 [E, D].
+        first_agent: Agent of each episode, int64 [E].
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a folder written by `write`.
+
+        Raises:
+            ValueError: If a file is missing, of another format, or of another length than recorded.
+        """
+        self.folder = folder
+        try:
+            header = json.loads((folder / HEADER_FILE).read_text(encoding="utf-8"))
+            if header["format"] != STORE_FORMAT:
+                raise ValueError(f"format {header['format']}")
+            self.columns = Columns(header["obs_dim"], header["action_dim"])
+            self.n_agents: int = header["n_agents"]
+            self.source: str = header["source"]
+            self._hash: str = header["sha256"]
+            self._moments: dict[str, list[list[float]]] = header["moments"]
+            self.episodes: NDArray[np.int64] = np.load(folder / EPISODES_FILE)
+            first = np.load(folder / FIRST_FILE)
+            stored, expected = (folder / ROWS_FILE).stat().st_size, 4 * int(self.episodes[-1]) * self.columns.width
+            if stored != expected:
+                raise ValueError(f"{ROWS_FILE} has {stored} bytes, not {expected}")
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{folder} cannot be read ({error}); delete it, and it is written again") from error
+        self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
+
+    def __len__(self) -> int:
+        """Number of transitions K."""
+        return int(self.episodes[-1])
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of `BLOCK_ROWS` rows, the last one shorter."""
+        return -(-len(self) // BLOCK_ROWS)
+
+    def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Agents [E] and first observations [E, D] of the episodes."""
+        return self.first_agent, self.first_obs
+
+    def content_hash(self) -> str:
+        """SHA-256 of the rows and the size of the population, taken when they were written."""
+        return self._hash
+
+    def moments(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Mean and standard deviation of `obs`, `action` and `target` over all rows, by name."""
+        return {name: (np.array(mean), np.array(std)) for name, (mean, std) in self._moments.items()}
+
+    def read(self, blocks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The transitions of some blocks, in the order of the file."""
+        starts = np.sort(np.asarray(blocks, dtype=np.int64)) * BLOCK_ROWS
+        return self.columns.split(self._read_rows([(s, min(s + BLOCK_ROWS, len(self))) for s in starts.tolist()]))
+
+    def sample(self, episodes: int, seed: int = 0) -> Transitions:
+        """At most `episodes` whole episodes, drawn at random, in memory."""
+        number = len(self.episodes) - 1
+        chosen = np.sort(np.random.default_rng(seed).permutation(number)[:episodes])
+        spans = [(int(self.episodes[e]), int(self.episodes[e + 1])) for e in chosen]
+        columns = self.columns.split(self._read_rows(spans))
+        trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
+        return Transitions(**columns, trajectory=trajectory, n_agents=self.n_agents, source=self.source)
+
+    def _read_rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """Rows of spans of the file, read and not mapped: mapped pages would count as this process's memory."""
+        rows = np.empty((sum(end - start for start, end in spans), self.columns.width), dtype=np.float32)
+        filled = 0
+        with (self.folder / ROWS_FILE).open("rb", buffering=0) as file:
+            for start, end in spans:
+                file.seek(4 * start * self.columns.width)
+                file.readinto(rows[filled : filled + end - start].data.cast("B"))
+                filled += end - start
+        return rows
+
+
+def write_transitions(
+    folder: Path, episodes: Iterable[Transitions], *, n_agents: int, source: str, stamp: str = ""
+) -> TransitionStore:
+    """Writes transitions to disk, one piece after the other; at most one is held in memory.
+
+    Args:
+        folder: Where to; replaced whole or not at all.
+        episodes: Pieces of the data, each of whole episodes.
+        n_agents: Size N of the population.
+        source: Dataset id, for messages and cards.
+        stamp: What the data were read from; `matches` compares it.
+
+    Raises:
+        ValueError: If there are no pieces, they differ in their sizes, or an agent or action is too large for float32.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        header = _write_rows(scratch, episodes, n_agents, source)
+        (scratch / HEADER_FILE).write_text(json.dumps({**header, "stamp": stamp}), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return TransitionStore(folder)
+
+
+def matches(folder: Path, stamp: str) -> bool:
+    """Whether a folder holds transitions written from what `stamp` describes."""
+    try:
+        header = json.loads((folder / HEADER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(header.get("stamp") == stamp and header.get("format") == STORE_FORMAT)
+
+
+def hash_on_disk(transitions: Transitions) -> str:
+    """The `content_hash` of transitions in memory if they were written to disk."""
+    digest = hashlib.sha256(str(transitions.n_agents).encode())
+    for start in range(0, len(transitions), BLOCK_ROWS):
+        digest.update(_rows(transitions, slice(start, start + BLOCK_ROWS)).tobytes())
+    return digest.hexdigest()
+
+
+def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, source: str) -> dict[str, Any]:
+    digest = hashlib.sha256(str(n_agents).encode())
+    columns: Columns | None = None
+    starts, first, sums, total = [0], [], _Sums(), 0
+    with (folder / ROWS_FILE).open("wb") as file:
+        for piece in episodes:
+            mine = Columns(piece.obs.shape[1], 0 if piece.action.ndim == 1 else piece.action.shape[1])
+            columns = columns or mine
+            if mine != columns:
+                raise ValueError(f"{source}: episode {len(starts) - 1} has other sizes, {mine}, than those before")
+            if max(n_agents, int(np.abs(piece.action).max()) if piece.action.ndim == 1 else 0) > _MAX_INTEGER:
+                raise ValueError(f"{source}: agents and actions up to {_MAX_INTEGER:,} can be kept, there are more")
+            rows = _rows(piece)
+            file.write(rows.tobytes())
+            digest.update(rows.tobytes())
+            sums.add(piece)
+            for start, end in _spans(piece.trajectory):
+                first.append(np.concatenate([piece.agent[start : start + 1], piece.obs[start]]))
+                starts.append(total + end)
+            total += len(piece)
+    if columns is None:
+        raise ValueError(f"{source}: no episodes")
+    np.save(folder / EPISODES_FILE, np.array(starts))
+    np.save(folder / FIRST_FILE, np.array(first, dtype=np.float32))
+    return {
+        "format": STORE_FORMAT,
+        "source": source,
+        "obs_dim": columns.obs_dim,
+        "action_dim": columns.action_dim,
+        "n_agents": n_agents,
+        "sha256": digest.hexdigest(),
+        "moments": sums.moments(),
+    }
+
+
+def _rows(piece: Transitions, some: slice = slice(None)) -> NDArray[np.float32]:
+    names = ("agent", "action", "obs", "next_obs", "reward", "terminated")
+    return np.column_stack([getattr(piece, name)[some] for name in names]).astype(np.float32)
+
+
+def _spans(trajectory: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """First row and end of each run of equal trajectories."""
+    edges = [0, *(np.flatnonzero(np.diff(trajectory)) + 1).tolist(), len(trajectory)]
+    return zip(edges[:-1], edges[1:], strict=True)
+
+
+class _Sums:
+    """Running sums of the columns that are standardised, around the first row, so that none cancels."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sums: dict[str, list[NDArray[np.float64]]] = {}
+
+    def add(self, piece: Transitions) -> None:
+        self._count += len(piece)
+        for name, values in named_columns(piece).items():
+            values = values.astype(np.float64)
+            origin, total, squares = self._sums.setdefault(name, [values[0], 0 * values[0], 0 * values[0]])
+            total += (values - origin).sum(axis=0)
+            squares += ((values - origin) ** 2).sum(axis=0)
+
+    def moments(self) -> dict[str, list[list[float]]]:
+        result = {}
+        for name, (origin, total, squares) in self._sums.items():
+            mean = total / self._count
+            variance = (squares - self._count * mean**2) / max(self._count - 1, 1)
+            result[name] = [(origin + mean).tolist(), np.sqrt(variance.clip(0)).tolist()]
+        return result
+
+
+def named_columns(piece: Transitions) -> dict[str, NDArray[Any]]:
+    """Trained on: `obs` [K, D]; `target` (change, reward, terminated) [K, D + 2]; `action` [K, A]."""
+    target = np.column_stack([piece.next_obs - piece.obs, piece.reward, piece.terminated.astype(np.float32)])
+    return {"obs": piece.obs, "target": target, "action": piece.action.reshape(len(piece), -1)}
+
+
+LoggedData: TypeAlias = Transitions | TransitionStore
+"""Logged transitions, in memory or on disk."""

@@ -1,0 +1,223 @@
+"""The main job end to end: population, dataset, simulator, planning, returns in the true environment."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from rich.table import Table
+
+from persim_gym.datasets import load
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
+from persim_gym.envs import DOMAINS, Domain
+from persim_gym.evaluation.figures import covariate_label, latent_figure, trajectories_figure
+from persim_gym.evaluation.prediction import PredictionError, format_error, prediction_error
+from persim_gym.evaluation.published import published_error, published_logging, published_return
+from persim_gym.evaluation.returns import Policy, RandomPolicy, episode_returns
+from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.planning.mpc import MPC
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.storage import CARD
+from persim_gym.workflows.plan import stream_of
+from persim_gym.workflows.train import train_simulator
+
+DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
+POLICY = "random"  # the logging policy of the demo's dataset
+DEMO_JOB = ("domain", "simulator", "method", "agent", "seed", "episode")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured.
+
+    Attributes:
+        errors: Prediction error of each agent.
+        returns: Returns in the true environment of each (method, agent), [E].
+    """
+
+    errors: dict[int, PredictionError]
+    returns: dict[tuple[str, int], np.ndarray]
+
+
+def run_episode(domain: str, folder: str, method: str, agent: int, seed: int, episode: int) -> dict[str, float]:
+    """Return of one episode in the true environment; runs in a worker process.
+
+    Args:
+        domain: Name of the domain.
+        folder: Folder of the simulator.
+        method: A key of `DEMO_METHODS`.
+        agent: Agent of the population.
+        seed: Seed of the run.
+        episode: Number of the episode; with `seed` it fixes the start and the candidates.
+    """
+    spec = DOMAINS[domain]
+    stream = stream_of(seed, agent, episode)
+    policy: Policy
+    if method == "random":
+        policy = RandomPolicy(spec.action_space, stream)
+    else:
+        dynamics = load_simulator(folder).dynamics(agent) if method == "persim-mpc" else spec.dynamics(agent)
+        assert isinstance(spec.action_space, spaces.Discrete)
+        policy = MPC(dynamics, spec.task, spec.action_space, bonus=spec.peak_bonus, seed=stream)
+    return {"return": float(episode_returns(policy, spec, agent, episodes=1, seed=stream)[0])}
+
+
+def run_demo(
+    domain: str, agents: Sequence[int], episodes: int, out: Path, seed: int = 0, console: Console | None = None
+) -> DemoResult:
+    """Runs the main job, prints one table and writes files into `out`; what is there already is not done again.
+
+    Args:
+        domain: Name of a domain with discrete actions.
+        agents: Agents to evaluate.
+        episodes: Episodes an agent and method.
+        out: Folder of the results.
+        seed: Seed of training and evaluation.
+        console: Where to print.
+
+    Raises:
+        ValueError: If the domain or an agent is unknown, or the domain has continuous actions.
+    """
+    console = console or Console()
+    if domain not in DOMAINS or not isinstance(DOMAINS[domain].action_space, spaces.Discrete):
+        usable = [name for name, d in DOMAINS.items() if isinstance(d.action_space, spaces.Discrete)]
+        raise ValueError(f"domain {domain!r} is not one that the demo plans in; choose from {', '.join(usable)}")
+    if episodes < 1 or not agents:
+        raise ValueError("the demo needs at least one agent and one episode")
+    spec = DOMAINS[domain]
+    for agent in agents:
+        spec.agent_covariates(agent)
+    torch.set_num_threads(1)
+
+    console.rule(f"{spec.title}: one random trajectory each of {len(spec.population)} agents")
+    transitions = load(f"persim/{domain}/{POLICY}-v0")
+    console.print(f"1. Dataset    persim/{domain}/{POLICY}-v0: {len(transitions):,} transitions")
+    simulator = _simulator(spec, out, seed, console)
+    policy = load_behavior_policy(domain, TEST)
+    errors = {agent: prediction_error(simulator.dynamics(agent), spec, agent, policy, seed=seed) for agent in agents}
+    console.print(
+        f"3. Prediction {len(next(iter(errors.values())).rmse)} episodes an agent, 50 steps without correction"
+    )
+    returns = _returns(simulator, domain, agents, episodes, seed, out)
+    console.print(f"4. Planning   {episodes} episodes an agent and method in the true environment\n")
+
+    result = DemoResult(errors, returns)
+    console.print(results_table(spec, result))
+    _write_csv(spec, result, simulator, seed, out / "results.csv")
+    trajectories_figure(spec, errors, out / "trajectories.png")
+    factors = simulator.model.agent_encoder(torch.arange(simulator.model.config.n_agents))[0]
+    latent_figure(spec, factors.numpy(), out / "latent_factors.png")
+    _say_where(simulator, out, console)
+    return result
+
+
+def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulator:
+    """Trains the simulator, or loads it where an earlier run left one for the same data and seed."""
+    transitions = load(f"persim/{spec.name}/{POLICY}-v0", progress=False)
+    folder = out / "simulator"
+    if (folder / CARD).is_file():
+        simulator = load_simulator(str(folder))
+        if (simulator.card.dataset_hash, simulator.card.seed) == (transitions.content_hash(), seed):
+            console.print(f"2. Simulator  {folder}, trained before in {simulator.card.training_seconds:.0f} s")
+            return simulator
+    train_simulator(transitions, name=f"{spec.name}/{POLICY}-v0", domain=spec.name, seed=seed, folder=folder)
+    simulator = load_simulator(str(folder))
+    shape = simulator.model.config
+    console.print(
+        f"2. Simulator  rank {shape.rank}, {shape.members} members, trained in {simulator.card.training_seconds:.0f} s"
+    )
+    return simulator
+
+
+def _returns(
+    simulator: Simulator, domain: str, agents: Sequence[int], episodes: int, seed: int, out: Path
+) -> dict[tuple[str, int], np.ndarray]:
+    log = RowLog(out / "episodes.csv", DEMO_JOB, ("return",))
+    version = simulator.card.sha256[:12]
+    jobs = [
+        {"domain": domain, "simulator": version, "method": method, "agent": agent, "seed": seed, "episode": episode}
+        for episode in range(episodes)
+        for method in DEMO_METHODS
+        for agent in sorted(agents, reverse=True)  # the longest episodes tend to be the last agents'
+    ]
+    folder = str(simulator.folder.resolve())
+    rows = run_jobs(run_episode, jobs, log, description="episodes", constants={"folder": folder}, drop=("simulator",))
+    collected: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        collected.setdefault((row["method"], int(row["agent"])), []).append(float(row["return"]))
+    return {key: np.array(values) for key, values in collected.items()}
+
+
+def results_table(spec: Domain, result: DemoResult) -> Table:
+    """One row an agent: ours, and the thesis's figure behind the slash."""
+    table = Table(title=f"{spec.title}, logged at random (ours / thesis)", header_style="bold")
+    for column in ("agent", "covariates", "RMSE", "R²", "PerSim + MPC", "true env + MPC", "random"):
+        table.add_column(column, justify="left" if column == "covariates" else "right")
+    for agent, error in result.errors.items():
+        known = published_error(spec.name, POLICY, agent) if agent < len(spec.test_agents) else None
+        ours = {method: result.returns[method, agent] for method in DEMO_METHODS}
+        theirs = {
+            "persim-mpc": published_return(spec.name, POLICY, agent),
+            "true-mpc": published_return(spec.name, "", agent, "True env + MPC"),
+            "random": None,
+        }
+        table.add_row(
+            str(agent),
+            covariate_label(spec, agent),
+            _with_published(format_error(error.mean_rmse), None if known is None else f"{known[0]:.3f}"),
+            _with_published(f"{error.median_r2:.3f}", None if known is None else f"{known[1]:.3f}"),
+            *(
+                _with_published(
+                    f"{ours[m].mean():.1f} ± {ours[m].std():.1f}", None if (t := theirs[m]) is None else f"{t:.1f}"
+                )
+                for m in DEMO_METHODS
+            ),
+        )
+    logged = published_logging(spec.name, POLICY)
+    table.caption = (
+        "RMSE: mean over episodes of 50 open-loop steps; R²: median. Returns: mean ± standard deviation over episodes."
+        + (f" Thesis, random policy, all agents: {logged[0]:.1f}." if logged else "")
+    )
+    return table
+
+
+def _with_published(ours: str, theirs: str | None) -> str:
+    return ours if theirs is None else f"{ours} / {theirs}"
+
+
+def _write_csv(spec: Domain, result: DemoResult, simulator: Simulator, seed: int, path: Path) -> None:
+    """One tidy row a (domain, dataset, agent, method, seed, metric)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["domain", "dataset", "agent", "method", "seed", "metric", "value"])
+        for agent, error in result.errors.items():
+            head = [spec.name, simulator.card.dataset, agent]
+            writer.writerow([*head, "persim", seed, "rmse_50step_mean", error.mean_rmse])
+            writer.writerow([*head, "persim", seed, "r2_50step_median", error.median_r2])
+        for (method, agent), values in sorted(result.returns.items()):
+            head = [spec.name, simulator.card.dataset, agent, method, seed]
+            writer.writerow([*head, "return_mean", values.mean()])
+            writer.writerow([*head, "return_std", values.std()])
+            writer.writerow([*head, "episodes", len(values)])
+
+
+def _say_where(simulator: Simulator, out: Path, console: Console) -> None:
+    for name, what in (
+        ("results.csv", "every figure of the table"),
+        ("episodes.csv", "the return of every episode"),
+        ("trajectories.png", "predicted against true observations"),
+        ("latent_factors.png", "what the simulator learned about the agents"),
+    ):
+        console.print(f"{out / name}  {what}", soft_wrap=True, highlight=False)
+    console.print(
+        f'{simulator.folder}  the simulator: gym.make("PersimEnv-v0", agent=17, simulator="{simulator.folder}")',
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )

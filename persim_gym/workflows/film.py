@@ -1,0 +1,196 @@
+"""Films of the true environment and its simulator under the same actions, side by side or overlaid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from persim_gym.datasets.behavior.policies import TEST
+from persim_gym.datasets.behavior.policies import load_behavior_policy as load_test_policy
+from persim_gym.envs import Domain
+from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluation.returns import Policy
+from persim_gym.persim_env.env import PersimEnv
+from persim_gym.policies import load_policy
+
+BANNER = 28  # pixels above the pictures
+OPACITY = 0.45  # of the prediction in an overlay
+VIEWS = 41  # pictures that the empty scene is the median of
+BOUNDED = 1e3  # observations with bounds inside this are positions on the screen or speeds
+DIFFERENT = 10  # grey levels that set a pixel apart from the empty scene
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One episode in truth and in the simulator, without correction.
+
+    Attributes:
+        true: True observations, [T + 1, D].
+        predicted: Predicted observations from the same start under the same actions, [T + 1, D].
+        distance: Root mean square difference over dimensions, in logged standard deviations, [T + 1].
+    """
+
+    true: NDArray[np.float32]
+    predicted: NDArray[np.float32]
+    distance: NDArray[np.float64]
+
+    def parting(self, tolerance: float) -> int | None:
+        """First step at which the distance exceeds `tolerance`; None if none does."""
+        beyond = np.flatnonzero(self.distance > tolerance)
+        return int(beyond[0]) if len(beyond) else None
+
+
+def roll_out(env: PersimEnv, policy: Policy, steps: int, seed: int) -> Pair:
+    """The policy acts in the true environment of the simulator's agent; the simulator repeats its actions."""
+    domain = domain_of(env.simulator.card.domain)
+    physics = domain.physics(**domain.agent_covariates(env.agent))
+    state = domain.initial_state(np.random.default_rng(seed), 1)
+    obs = domain.observe(state).astype(np.float32)
+    true, predicted = [obs[0]], [env.reset(seed=seed, options={"obs": obs[0]})[0]]
+    memory: Any = None
+    for t in range(min(steps, domain.episode_steps)):
+        action, memory = policy.predict(obs, state=memory, episode_start=np.array([t == 0]), deterministic=True)
+        state = physics(state, action)
+        obs = domain.observe(state).astype(np.float32)
+        true.append(obs[0])
+        predicted.append(env.step(action[0])[0])
+        if domain.task.terminated(obs)[0]:
+            break
+    apart = (np.array(predicted) - np.array(true)) / env.simulator.model.logged_std.numpy()
+    return Pair(np.array(true), np.array(predicted), np.sqrt((apart.astype(np.float64) ** 2).mean(axis=1)))
+
+
+def film(
+    agent: int,
+    simulator: str,
+    out: Path,
+    *,
+    policy: Path | None = None,
+    steps: int = 200,
+    seed: int = 0,
+    tolerance: float = 0.1,
+    overlay: bool = False,
+) -> int | None:
+    """Writes a film of one episode.
+
+    Args:
+        agent: Agent of the population.
+        simulator: Name or path of a simulator.
+        out: File, .gif or .mp4.
+        policy: Result file of a trained policy; None for the domain's test policy.
+        steps: Steps at most; the film ends with the true episode.
+        seed: Seed of the initial state.
+        tolerance: Distance, in logged standard deviations, from which on the two count as parted.
+        overlay: One picture with the truth opaque and the prediction translucent, as thesis Figures 1-2 and B-1,
+            instead of two side by side.
+
+    Returns:
+        The step at which truth and prediction part; None if they do not.
+
+    Raises:
+        ValueError: If the file is neither .gif nor .mp4, the agent is unknown, or the simulator has no domain to draw.
+    """
+    check_film(out)
+    env = PersimEnv(agent=agent, simulator=simulator)
+    if env.domain is None:
+        raise ValueError(
+            f"simulator {simulator} is of data of no domain here: there is no true environment to film, and nothing "
+            "that draws its observations. `persim evaluate` measures predictions, `persim train-policy` trains policies"
+        )
+    domain = env.domain
+    acting: Policy = load_policy(policy) if policy else load_test_policy(domain.name, TEST)
+    pair = roll_out(env, acting, steps, seed)
+    parted = pair.parting(tolerance)
+    frames = pictures(domain, agent, pair, parted, overlay)
+    write_film(out, frames, domain.render_fps)
+    return parted
+
+
+def pictures(domain: Domain, agent: int, pair: Pair, parted: int | None, overlay: bool) -> list[Picture]:
+    """One picture a step, [height, width, 3]; both robots are drawn at the origin, which observations leave out."""
+    renderer = domain.make_renderer("rgb_array", domain.agent_covariates(agent))
+
+    def draw(obs: NDArray[np.float32]) -> Picture:
+        image = renderer.render(domain.embed(obs.astype(np.float64)))
+        assert image is not None
+        return np.asarray(image, dtype=np.uint8)
+
+    empty = _empty_scene(domain, draw) if overlay else None
+    frames = []
+    for t, (true, predicted) in enumerate(zip(pair.true, pair.predicted, strict=True)):
+        images = draw(true), draw(predicted)
+        picture = overlaid(*images, empty) if overlay else np.concatenate(images, axis=1)
+        left = "truth opaque, simulator translucent" if overlay else "truth | simulator"
+        state = f"parted at step {parted}" if parted is not None and t >= parted else "together"
+        frames.append(
+            _with_banner(picture, f"agent {agent}: {left}", f"step {t}: {state}", parted is None or t < parted)
+        )
+    renderer.close()
+    return frames
+
+
+def overlaid(true: Picture, predicted: Picture, empty: Picture | None) -> Picture:
+    """The truth opaque over a translucent prediction; without an empty scene, one picture mixed into the other."""
+    if empty is None:
+        return (true * (1 - OPACITY) + predicted * OPACITY).astype(np.uint8)
+    scene, shown = empty.astype(np.int16), predicted.astype(np.int16)
+    ghost = (np.abs(shown - scene) > DIFFERENT).any(axis=-1, keepdims=True)
+    solid = (np.abs(true.astype(np.int16) - scene) > DIFFERENT).any(axis=-1, keepdims=True)
+    mixed = np.where(ghost, OPACITY * shown + (1 - OPACITY) * scene, scene)
+    return np.where(solid, true, mixed).astype(np.uint8)
+
+
+def _empty_scene(domain: Domain, draw: Any) -> Picture | None:
+    """What does not move: the median of pictures from all over a bounded space; None where it is not bounded."""
+    space = domain.observation_space
+    bounded = (np.abs(space.low) < BOUNDED) & (np.abs(space.high) < BOUNDED)
+    if not bounded.any():
+        return None
+    spread = np.random.default_rng(0).uniform(
+        np.where(bounded, space.low, 0), np.where(bounded, space.high, 0), (VIEWS, len(bounded))
+    )
+    scene: Picture = np.median([draw(obs.astype(np.float32)) for obs in spread], axis=0).astype(np.uint8)
+    return scene
+
+
+def _with_banner(picture: Picture, left: str, right: str, together: bool) -> Picture:
+    image = Image.new("RGB", (picture.shape[1], picture.shape[0] + BANNER), "white")
+    image.paste(Image.fromarray(picture), (0, BANNER))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=15)
+    draw.text((8, 6), left, fill="black", font=font)
+    draw.text((image.width - 8, 6), right, fill="black" if together else "#c92a2a", font=font, anchor="ra")
+    return np.asarray(image)
+
+
+FILM_FORMATS = (".gif", ".mp4")
+
+
+def check_film(path: Path) -> None:
+    """Checks, before any work is done, that a film can be written, and makes its folder.
+
+    Raises:
+        ValueError: If the file is neither .gif nor .mp4, or what writes .mp4 is not installed.
+        OSError: If its folder cannot be made.
+    """
+    if path.suffix not in FILM_FORMATS or path.is_dir():
+        raise ValueError(f"{path} is neither {' nor '.join(FILM_FORMATS)}")
+    if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
+    """Writes pictures, [height, width, 3] each, as a film that `check_film` has passed."""
+    if path.suffix == ".gif":
+        imageio.imwrite(path, np.stack(frames), duration=1000 / fps, loop=0)
+    else:
+        even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants it
+        imageio.imwrite(path, even, fps=fps, macro_block_size=1)

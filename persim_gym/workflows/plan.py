@@ -1,0 +1,249 @@
+"""Episodes of model predictive control in the true environment, and their table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from rich.table import Table
+
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.figures import covariate_label
+from persim_gym.evaluation.intervals import mean_interval
+from persim_gym.evaluation.returns import episode_returns
+from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
+from persim_gym.simulator.registry import find_simulator, load_simulator
+from persim_gym.workflows.film import check_film, write_film
+
+DISCRETE: dict[str, Any] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
+CONTINUOUS: dict[str, Any] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
+PLANNERS = DISCRETE | CONTINUOUS
+TRUE_DYNAMICS = "true"  # in place of a simulator: the true environment's own dynamics
+PLAN_JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "agent", "seed", "episode")
+PLAN_RESULT = ("return", "seconds")
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What is planned in, and how; every field identifies a run.
+
+    Attributes:
+        domain: Name of the domain.
+        dynamics: Hash of the simulator's weights, or `TRUE_DYNAMICS`.
+        planner: As `planner_text` writes it.
+        bonus: Whether the domain's planning objective is added.
+        pessimism: See `Objective`.
+        trust: See `Objective`; 0 for none.
+        steps: Longest episode; 0 for the domain's own limit.
+    """
+
+    domain: str
+    dynamics: str
+    planner: str
+    bonus: bool = True
+    pessimism: float = 0.0
+    trust: int = 0
+    steps: int = 0
+
+
+def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
+    """What is planned in, and whose true environment is acted in.
+
+    Args:
+        simulator: Name or path of a simulator; with `truth`, the name of a domain, or of one of its simulators.
+        truth: Whether to plan in the true dynamics.
+
+    Returns:
+        Name of the domain, `PlanSettings.dynamics`, and the simulator's folder, empty for the true dynamics.
+
+    Raises:
+        ValueError: If there is no true environment of it.
+        UnknownSimulatorError: If there is no such simulator.
+    """
+    if truth:
+        domain = simulator.split("/")[0]
+        if domain not in DOMAINS:
+            raise ValueError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
+        return domain, TRUE_DYNAMICS, ""
+    card = load_simulator(simulator).card
+    if card.domain not in DOMAINS:
+        raise ValueError(
+            f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
+            "by persim_gym.planning.MPCPolicy(simulator.dynamics(agent), simulator.task, simulator.action_space)"
+        )
+    return card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
+
+
+def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> str:
+    """Writes a planner as a name and its sizes, "cem candidates=100 horizon=20".
+
+    Args:
+        domain: Name of the domain.
+        name: A key of `PLANNERS`, or empty for the thesis's in this domain.
+        **sizes: Fields of the planner; those that are None keep their default.
+
+    Raises:
+        ValueError: If the planner does not exist, has no such size, or plans no such actions.
+    """
+    fitting = DISCRETE if isinstance(DOMAINS[domain].action_space, spaces.Discrete) else CONTINUOUS
+    name = name or next(iter(fitting))
+    if name not in fitting:
+        verdict = "does not plan" if name in PLANNERS else "is none that plans"
+        raise ValueError(f"planner {name!r} {verdict} the actions of {domain}; take one of {', '.join(fitting)}")
+    given = {key: value for key, value in sizes.items() if value is not None}
+    known = {f.name for f in fields(PLANNERS[name])}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
+    PLANNERS[name](**given)  # refuses impossible sizes
+    return " ".join([name, *(f"{key}={value}" for key, value in given.items())])
+
+
+def planner_of(text: str) -> Planner:
+    """The planner that `planner_text` wrote."""
+    name, *sizes = text.split(" ")
+    planner = PLANNERS[name]()
+    values = dict(size.split("=") for size in sizes)
+    chosen: Planner = replace(planner, **{k: type(getattr(planner, k))(float(v)) for k, v in values.items()})
+    return chosen
+
+
+def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPC:
+    """Model predictive control of one agent, for the reward that its simulator has: the domain's, learned, or imported.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's; unused for the true dynamics.
+        agent: Agent of the population.
+        stream: Seeds the candidates.
+    """
+    domain = DOMAINS[settings.domain]
+    model: Any = domain if settings.dynamics == TRUE_DYNAMICS else load_simulator(folder)
+    return MPC(
+        model.dynamics(agent),
+        model.task,
+        domain.action_space,
+        planner=planner_of(settings.planner),
+        bonus=domain.peak_bonus if settings.bonus else None,
+        pessimism=settings.pessimism,
+        trust=settings.trust or None,
+        seed=stream,
+    )
+
+
+def stream_of(seed: int, agent: int, episode: int) -> int:
+    """Seed of an episode's start and candidates."""
+    return int(np.random.SeedSequence([seed, agent, episode]).generate_state(1)[0])
+
+
+def run_plan_episode(folder: str, agent: int, seed: int, episode: int, **settings: Any) -> dict[str, float]:
+    """Return and wall-clock seconds of one episode in the true environment; runs in a worker process."""
+    chosen, stream = PlanSettings(**settings), stream_of(seed, agent, episode)
+    policy = policy_of(chosen, folder, agent, stream)
+    began = perf_counter()
+    (earned,) = episode_returns(
+        policy, DOMAINS[chosen.domain], agent, episodes=1, seed=stream, steps=chosen.steps or None
+    )
+    return {"return": float(earned), "seconds": round(perf_counter() - began, 2)}
+
+
+def plan_returns(
+    settings: PlanSettings,
+    folder: str,
+    agents: Sequence[int],
+    episodes: int,
+    out: Path,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[int, np.ndarray]:
+    """Returns in the true environment of each agent, [E]; one CSV row an episode, rows that are there are kept.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's.
+        agents: Agents of the population; one that is named twice counts once.
+        episodes: Episodes an agent.
+        out: The CSV file.
+        seed: Seed of starts and candidates.
+        workers: Processes; None for one a core.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If an agent is unknown, the file is another table, or there is nothing to do.
+    """
+    agents = list(dict.fromkeys(agents))
+    if episodes < 1 or not agents:
+        raise ValueError("planning needs at least one agent and one episode")
+    for agent in agents:  # a mistake shows here, not in a worker
+        DOMAINS[settings.domain].agent_covariates(agent)
+        policy_of(settings, folder, agent, 0)
+    jobs = [
+        {**asdict(settings), "agent": agent, "seed": seed, "episode": episode}
+        for episode in range(episodes)
+        for agent in agents
+    ]
+    log = RowLog(out, PLAN_JOB, PLAN_RESULT)
+    constants = {"folder": folder}
+    rows = run_jobs(
+        run_plan_episode, jobs, log, description="episodes", constants=constants, workers=workers, progress=progress
+    )
+    returns: dict[int, list[float]] = {agent: [] for agent in agents}
+    for row in rows:
+        returns[int(row["agent"])].append(float(row["return"]))
+    return {agent: np.array(values) for agent, values in returns.items()}
+
+
+def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Table:
+    """One row an agent: mean return and its 95 % bootstrap interval, which takes two episodes."""
+    table = Table(title=title, header_style="bold")
+    for column in ("agent", "covariates", "episodes", "mean return", "95 % interval"):
+        table.add_column(column, justify="left" if column == "covariates" else "right")
+    for agent, values in returns.items():
+        mean, low, high = mean_interval(values)
+        table.add_row(
+            str(agent),
+            covariate_label(DOMAINS[domain], agent),
+            str(len(values)),
+            f"{mean:.1f}",
+            f"{low:.1f} to {high:.1f}" if len(values) > 1 else "-",
+        )
+    return table
+
+
+def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, seed: int = 0) -> float:
+    """Plays episode 0 of an agent once more and writes what it looks like.
+
+    Args:
+        settings: What is planned in, and how.
+        folder: The simulator's.
+        agent: Agent of the population.
+        path: The file, .gif or .mp4.
+        seed: Seed of the run.
+
+    Returns:
+        The episode's return.
+
+    Raises:
+        ValueError: If such a file cannot be written.
+    """
+    check_film(path)
+    domain, stream = DOMAINS[settings.domain], stream_of(seed, agent, 0)
+    policy = policy_of(settings, folder, agent, stream)
+    env = gym.make(f"persim_gym:{domain.env_id}", agent=agent, render_mode="rgb_array")
+    start = domain.initial_state(np.random.default_rng(stream), 1)[0]
+    obs, _ = env.reset(options={"state": start})
+    frames: list[Any] = [env.render()]
+    total, done = 0.0, False
+    while not done:
+        action, _ = policy.predict(obs)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        total, done = total + float(reward), terminated or truncated or len(frames) == settings.steps
+        frames.append(env.render())
+    env.close()
+    write_film(path, frames, domain.render_fps)
+    return total
