@@ -18,6 +18,11 @@ def persim_home() -> Path:
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("persim_gym"))
 
 
+def simulators_root() -> Path:
+    """Folder of the user's own simulators."""
+    return persim_home() / "simulators"
+
+
 def unfinished(name: str, *options: Any) -> Path:
     """Where work under way keeps its state, less a file's ending; other options have a path of their own.
 

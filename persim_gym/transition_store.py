@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.transitions import Transitions
+from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
 BLOCK_ROWS = 1024  # rows read together; what is shuffled across the file
@@ -52,7 +52,7 @@ class Columns:
         }
 
 
-class TransitionStore:
+class TransitionStore(LoggedData):
     """Transitions in a folder: a table of float32 rows, and what is known about it.
 
     Attributes:
@@ -64,6 +64,8 @@ class TransitionStore:
         first_obs: First observation of each episode, float32 [E, D].
         first_agent: Agent of each episode, int64 [E].
     """
+
+    in_memory = False
 
     def __init__(self, folder: Path) -> None:
         """Opens a folder written by `write`.
@@ -95,9 +97,19 @@ class TransitionStore:
         return int(self.episodes[-1])
 
     @property
-    def blocks(self) -> int:
-        """Number of blocks of `BLOCK_ROWS` rows, the last one shorter."""
-        return -(-len(self) // BLOCK_ROWS)
+    def obs_dim(self) -> int:
+        """Observation size D."""
+        return self.columns.obs_dim
+
+    @property
+    def action_dim(self) -> int:
+        """Action size A; 0 for discrete actions."""
+        return self.columns.action_dim
+
+    @property
+    def block_lengths(self) -> NDArray[np.int64]:
+        """Blocks of `BLOCK_ROWS` rows, the last one shorter."""
+        return np.diff(np.append(np.arange(0, len(self), BLOCK_ROWS), len(self)))
 
     def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Agents [E] and first observations [E, D] of the episodes."""
@@ -107,7 +119,7 @@ class TransitionStore:
         """SHA-256 of the rows and the size of the population, taken when they were written."""
         return self._hash
 
-    def moments(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    def stored_moments(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Mean and standard deviation of `obs`, `action` and `target` over all rows, by name."""
         return {name: (np.array(mean), np.array(std)) for name, (mean, std) in self._moments.items()}
 
@@ -255,7 +267,3 @@ def named_columns(piece: Transitions) -> dict[str, NDArray[Any]]:
     """Trained on: `obs` [K, D]; `target` (change, reward, terminated) [K, D + 2]; `action` [K, A]."""
     target = np.column_stack([piece.next_obs - piece.obs, piece.reward, piece.terminated.astype(np.float32)])
     return {"obs": piece.obs, "target": target, "action": piece.action.reshape(len(piece), -1)}
-
-
-LoggedData: TypeAlias = Transitions | TransitionStore
-"""Logged transitions, in memory or on disk."""

@@ -1,16 +1,78 @@
-"""Logged transitions of many agents as flat arrays."""
+"""Logged transitions of many agents: what data offer wherever they lie, and data in memory as flat arrays."""
 
 import hashlib
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+TRANSITION_COLUMNS = ("agent", "obs", "action", "next_obs", "reward", "terminated")
+"""What is read of a transition; arrays as `Transitions` describes them."""
+
+
+class LoggedData(ABC):
+    """Logged transitions in memory (`Transitions`) or on disk (`persim_gym.transition_store.TransitionStore`).
+
+    Data are read in blocks of consecutive rows. In memory all rows are one block.
+
+    Attributes:
+        n_agents: Size N of the population; agents without a transition are allowed.
+        source: Where the data came from (a dataset id), for messages and cards.
+        in_memory: Whether the data are in memory.
+        part_rows: Transitions on disk that a training holds in memory at once, about.
+    """
+
+    n_agents: int
+    source: str
+    in_memory: bool
+    part_rows: int = 4_000_000
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of transitions K."""
+
+    @property
+    @abstractmethod
+    def obs_dim(self) -> int:
+        """Observation size D."""
+
+    @property
+    @abstractmethod
+    def action_dim(self) -> int:
+        """Action size A; 0 for discrete actions."""
+
+    @property
+    @abstractmethod
+    def block_lengths(self) -> NDArray[np.int64]:
+        """Rows of each block."""
+
+    @abstractmethod
+    def read(self, blocks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The transitions of some blocks by column, in the order in which they were logged."""
+
+    @abstractmethod
+    def sample(self, episodes: int, seed: int = 0) -> "Transitions":
+        """Whole episodes in memory: all of them where they are there already, else at most `episodes` drawn ones."""
+
+    @abstractmethod
+    def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Agents [E] and first observations [E, D] of the episodes."""
+
+    @abstractmethod
+    def content_hash(self) -> str:
+        """SHA-256 of the content: equal data kept in the same way, equal hash. Computed once."""
+
+    def stored_moments(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] | None:
+        """Mean and standard deviation of `obs`, `action` and `target`, by name; None where they were not kept."""
+        return None
+
 
 @dataclass(frozen=True)
-class Transitions:
+class Transitions(LoggedData):
     """K logged transitions of N agents, in the order of the episodes they come from.
 
     Attributes:
@@ -38,6 +100,7 @@ class Transitions:
     trajectory: NDArray[np.int64]
     n_agents: int
     source: str = "in memory"
+    in_memory = True
 
     def __post_init__(self) -> None:
         """Brings arrays to their types, and checks lengths, agents and finiteness once: nothing behind has to."""
@@ -127,13 +190,40 @@ class Transitions:
         picked = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("n_agents", "source")}
         return Transitions(**picked, n_agents=self.n_agents, source=self.source)
 
+    @property
+    def obs_dim(self) -> int:
+        """Observation size D."""
+        return int(self.obs.shape[1])
+
+    @property
+    def action_dim(self) -> int:
+        """Action size A; 0 for discrete actions."""
+        return 0 if self.action.ndim == 1 else int(self.action.shape[1])
+
+    @property
+    def block_lengths(self) -> NDArray[np.int64]:
+        """All rows are one block."""
+        return np.array([len(self)])
+
+    def read(self, blocks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """All transitions by column."""
+        return {name: getattr(self, name) for name in TRANSITION_COLUMNS}
+
+    def sample(self, episodes: int, seed: int = 0) -> "Transitions":
+        """The data as they are."""
+        return self
+
     def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Agents [E] and first observations [E, D] of the episodes."""
         first = np.flatnonzero(np.diff(self.trajectory, prepend=self.trajectory[0] - 1))
         return self.agent[first], self.obs[first]
 
     def content_hash(self) -> str:
-        """SHA-256 over all arrays: equal data, equal hash."""
+        """SHA-256 over all arrays: equal data, equal hash. Computed once; arrays are not to be changed afterwards."""
+        return self._content_hash
+
+    @cached_property
+    def _content_hash(self) -> str:
         digest = hashlib.sha256()
         for f in fields(self):
             if f.name not in ("n_agents", "source"):

@@ -1,11 +1,23 @@
-"""The command line: one function a verb."""
+"""The command line: one file a verb."""
 
 import sys
 
 import typer
 from rich.console import Console
 
-from persim_gym.cli import data, look, personal, planning, policies, simulators, study
+from persim_gym.cli import (
+    calibrate,
+    datasets,
+    demo,
+    evaluate,
+    info,
+    personalize,
+    planning,
+    study,
+    train,
+    train_policy,
+    video,
+)
 
 app = typer.Typer(
     name="persim",
@@ -15,18 +27,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(look.demo)
-app.command()(look.envs)
-app.add_typer(data.app, name="datasets")
+app.command("demo")(demo.verb)
+app.command()(info.envs)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(study.app, name="study")
-app.command()(simulators.train)
-app.command()(personal.personalize)
-app.command()(personal.calibrate)
-app.command()(simulators.evaluate)
+app.command("train")(train.verb)
+app.command("personalize")(personalize.verb)
+app.command("calibrate")(calibrate.verb)
+app.command("evaluate")(evaluate.verb)
 app.command()(planning.plan)
-app.command()(policies.train_policy)
-app.command()(policies.video)
-app.command()(look.doctor)
+app.command("train-policy")(train_policy.verb)
+app.command("video")(video.verb)
+app.command()(info.doctor)
 
 
 def main() -> None:

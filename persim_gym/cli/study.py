@@ -6,14 +6,31 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.accuracy import accuracy, sensitivity, test_policies
-from persim_gym.cli.output import console
-from persim_gym.cli.policies import compare_training
+from persim_gym.cli.output import console, numbers, say
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
 app.command()(accuracy)
 app.command()(test_policies)
 app.command()(sensitivity)
-app.command("training")(compare_training)
+
+
+@app.command("training")
+def policy_training(
+    domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
+    agents: Annotated[str, typer.Option(help="Agents; 0-4 are the thesis's test agents.")] = "0-4",
+    seeds: Annotated[int, typer.Option(help="Seeds an agent and place.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of returns.csv, table.md and the policies.")] = Path(
+        "persim-out/training"
+    ),
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+) -> None:
+    """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
+    from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, training_table
+    from persim_gym.studies.policy_training import compare_training as compare
+
+    table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
+    (out / "table.md").write_text(table, encoding="utf-8")
+    say(table)
 
 
 @app.command()

@@ -54,10 +54,11 @@ def load(dataset_id: str, progress: bool = True) -> Transitions:
 
 def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
     """A dataset as Minari opens it, built first when it is one of ours and missing; errors as `load`."""
-    recipe = find_dataset(dataset_id)
-    if recipe is not None:
-        build(recipe, progress=progress)
-    elif dataset_id not in minari.list_local_datasets():
+    ours = find_dataset(dataset_id)
+    if ours is not None:
+        build(ours, progress=progress)
+        return minari.load_dataset(ours.dataset_id)
+    if dataset_id not in minari.list_local_datasets():
         raise ValueError(
             f"no dataset {dataset_id!r} among Minari's local datasets, and no recipe for it; can be built: "
             f"{', '.join(DATASETS)}"

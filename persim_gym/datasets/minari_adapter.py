@@ -18,7 +18,7 @@ _LOST = 0.1  # of an observation's changes, in rounding to float32
 _SLACK = 1e-5  # rounding of observations at their bounds
 
 
-def interface_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
+def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     """Spaces of a dataset, and as time limit that of its environment or else the longest episode."""
     action = dataset.action_space
     if isinstance(action, spaces.Box):
@@ -47,7 +47,7 @@ def check_spaces(dataset: MinariDataset) -> None:
     if not isinstance(dataset.action_space, spaces.Discrete | spaces.Box):
         raise ValueError(f"{name}: actions must be Discrete or a Box, not {dataset.action_space}")
     try:
-        interface_of_dataset(dataset)
+        spec_of_dataset(dataset)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -115,7 +115,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
     Raises:
         ValueError: If an observation or action is outside of its space.
     """
-    theirs = None if find_dataset(dataset.spec.dataset_id) else interface_of_dataset(dataset)
+    theirs = None if find_dataset(dataset.spec.dataset_id) else spec_of_dataset(dataset)
     lost = squares = np.zeros(1)
     for number, recorded in enumerate(dataset.iterate_episodes()):
         episode = FlatEpisode(recorded, dataset)

@@ -11,7 +11,7 @@ from persim_gym.envs import DOMAINS, Domain
 NAMESPACE = "persim"
 DATASET_SEED = 2021
 
-THESIS_DOMAINS = ("mountaincar", "cartpole", "halfcheetah")
+THESIS_DOMAINS = tuple(name for name, domain in DOMAINS.items() if domain.in_thesis)
 
 EPSILONS = {"pure": 0.0, "random": 1.0, "pure-eps-20": 0.2, "pure-eps-40": 0.4}  # thesis section 5.1.2
 """Probability of a uniformly random action, by the name of the logging policy."""
@@ -61,7 +61,7 @@ class DatasetSpec:
 
 def _policies(domain: Domain) -> tuple[str, ...]:
     """Names of the logging policies that a domain's listed datasets have."""
-    if domain.name in THESIS_DOMAINS:
+    if domain.in_thesis:
         return tuple(EPSILONS)
     return ("random",) if missing_loggers(domain.name, bundled_only=True) else ("pure", "random")
 
@@ -74,19 +74,23 @@ DATASETS: dict[str, DatasetSpec] = {
 are bundled."""
 
 
-def find_dataset(dataset_id: str) -> DatasetSpec | None:
-    """The recipe of any domain and logging policy, listed or not; None if the id is not one of ours."""
+def find_dataset(name: str) -> DatasetSpec | None:
+    """The dataset of any domain and logging policy, listed or not; None if the name is not one of ours.
+
+    Args:
+        name: `persim/<domain>/<policy>-v0`, as Minari has it, or `<domain>/<policy>-v0`, which means the same.
+    """
     every = (DatasetSpec(domain, policy) for domain in DOMAINS.values() for policy in EPSILONS)
-    return next((recipe for recipe in every if recipe.dataset_id == dataset_id), None)
+    return next((dataset for dataset in every if name in (dataset.dataset_id, dataset.name)), None)
 
 
-def dataset_spec(dataset_id: str) -> DatasetSpec:
+def dataset_spec(name: str) -> DatasetSpec:
     """As `find_dataset`.
 
     Raises:
         ValueError: If there is none; lists those that exist.
     """
-    recipe = find_dataset(dataset_id)
-    if recipe is None:
-        raise ValueError(f"no recipe for dataset {dataset_id!r}; known: {', '.join(DATASETS)}")
-    return recipe
+    dataset = find_dataset(name)
+    if dataset is None:
+        raise ValueError(f"no recipe for dataset {name!r}; known: {', '.join(DATASETS)}")
+    return dataset

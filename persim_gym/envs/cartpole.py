@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from numpy.typing import NDArray
 
+from persim_gym.envs.behavior import DQN, BehaviorConfig
 from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain, Physics, stack_state
 from persim_gym.task import Array, Ends, Task
 
@@ -80,6 +81,10 @@ class CartPoleRenderer:
 
 _HIGH = np.array([MAX_POSITION * 2, UNBOUNDED, MAX_ANGLE * 2, UNBOUNDED], dtype=np.float32)
 
+# Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
+# the other agents, and takes more passes.
+_LOGGED_BY_A_POLICY = {"pull": 3e-4, "samples": 14_000_000, "refine": 64}
+
 DOMAIN = Domain(
     title="CartPole",
     summary="balance a pole on a cart; push force and pole length differ",
@@ -95,4 +100,30 @@ DOMAIN = Domain(
     physics=physics,
     make_renderer=CartPoleRenderer,
     render_fps=50,
+    recipes={
+        "default": {"rank": 5, "state_layers": (128,), "epochs": 600, "refine": 32},
+        "thesis": {"rank": 5, "batch": 64},
+        "pure-v0": _LOGGED_BY_A_POLICY,
+        "pure-eps-20-v0": _LOGGED_BY_A_POLICY,
+        "pure-eps-40-v0": _LOGGED_BY_A_POLICY,
+    },
+    policy_settings={"ppo": {"steps": 60_000}},
+    behavior=BehaviorConfig(
+        "DQN",
+        DQN
+        | {
+            "train_freq": 4,
+            "gradient_steps": 2,
+            "target_update_interval": 250,
+            "learning_starts": 1_000,
+            "buffer_size": 50_000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.05,
+        },
+        logger=(110.0, 135.0),
+        test=(150.0, 165.0),
+        max_steps=100_000,
+        evaluate_every=250,
+    ),
+    in_thesis=True,
 )

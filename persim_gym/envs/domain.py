@@ -1,7 +1,7 @@
 """What defines a domain: covariates, physics, task, spaces; and its seeded population of agents."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.envs.behavior import BehaviorConfig
 from persim_gym.task import Array, Dynamics, Ends, PeakBonus, Task
 
 POPULATION_SIZE = 500  # thesis p. 34
@@ -88,6 +89,12 @@ class Domain:
         peak_bonus: Planning objective that planners use by default; never part of the reward.
         exact_reward: Maps one (state [S], action, next_state [S]) to Gymnasium's reward where the task's, which sees
             observations, differs by rounding; the single environment pays it.
+        recipes: Fields of a training recipe that differ from the general one: under "default" and "thesis" those of the
+            recipes of these names, under a dataset's name, such as "pure-v0", those of its default recipe beyond that.
+        policy_settings: Settings of policies trained in its simulators, by algorithm, where the general ones do not fit
+            (see `persim_gym.policies.config`).
+        behavior: How its logging and test policies are trained; None where there are none.
+        in_thesis: Whether the thesis has it.
     """
 
     title: str
@@ -109,6 +116,10 @@ class Domain:
     clips: bool = False
     peak_bonus: PeakBonus | None = None
     exact_reward: Callable[[Array, Array, Array], Array] | None = None
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    policy_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    behavior: BehaviorConfig | None = None
+    in_thesis: bool = False
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from gymnasium import spaces
 
+from persim_gym.envs.behavior import TD3, BehaviorConfig
 from persim_gym.envs.mujoco.domain import (
     PLANAR_POSITIONS,
     PLANAR_VELOCITIES,
@@ -45,4 +46,17 @@ DOMAIN = robot_domain(
     action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),
     render_fps=20,
     training_agents=((0.6, 1.4), (1.4, 0.6), (0.6, 0.6), (1.4, 1.4)),  # thesis Table 5.1
+    # Where random actions are logged, the decay is in the way.
+    recipes={"thesis": {"rank": 15}, "pure-v0": {"weight_decay": 0.3}},
+    behavior=BehaviorConfig(
+        "TD3",
+        TD3 | {"learning_starts": 10_000, "buffer_size": 1_000_000, "train_freq": 2, "gradient_steps": 1},
+        logger=(3_000.0, None),
+        test=(4_000.0, None),
+        max_steps=1_000_000,
+        evaluate_every=5_000,
+        episodes=10,
+        action_noise=0.1,
+    ),
+    in_thesis=True,
 )

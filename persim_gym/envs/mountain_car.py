@@ -9,6 +9,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
 from numpy.typing import NDArray
 
+from persim_gym.envs.behavior import DQN, BehaviorConfig
 from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
 from persim_gym.task import Array, Ends, PeakBonus, Task
 
@@ -91,4 +92,36 @@ DOMAIN = Domain(
     render_fps=30,
     clips=True,
     peak_bonus=PeakBonus(weight=0.01, feature=_position),
+    recipes={
+        "default": {"rank": 3, "state_layers": (64,), "samples": 5_000_000, "refine": 8},
+        "thesis": {"rank": 3},
+    },
+    policy_settings={
+        "dqn": {"steps": 40_000},
+        "ppo": {
+            "steps": 300_000,
+            "gae_lambda": 0.98,
+            "n_epochs": 4,
+            "scale_observations": True,
+            "normalize_reward": True,
+        },
+    },
+    behavior=BehaviorConfig(
+        "DQN",
+        DQN
+        | {
+            "train_freq": 16,
+            "gradient_steps": 8,
+            "target_update_interval": 600,
+            "learning_starts": 1_000,
+            "buffer_size": 50_000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.07,
+        },
+        logger=(-200.0, None),
+        test=(-150.0, None),
+        max_steps=300_000,
+        evaluate_every=2_000,
+    ),
+    in_thesis=True,
 )

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from gymnasium import spaces
 
+from persim_gym.envs.behavior import SAC, BehaviorConfig
 from persim_gym.envs.mujoco.domain import (
     PLANAR_POSITIONS,
     PLANAR_VELOCITIES,
@@ -48,4 +49,14 @@ DOMAIN = robot_domain(
     velocities=(*PLANAR_VELOCITIES, *joint_velocities(JOINTS)),  # Gymnasium clips them to ±10
     action_space=spaces.Box(-1.0, 1.0, (6,), dtype=np.float32),
     render_fps=125,
+    # The thesis does not have it: the levels are of our choice, well above random and well below solved.
+    behavior=BehaviorConfig(
+        "SAC",
+        SAC | {"learning_starts": 5_000},
+        logger=(300.0, None),
+        test=(1_000.0, None),
+        max_steps=500_000,
+        evaluate_every=2_500,
+        episodes=10,
+    ),
 )

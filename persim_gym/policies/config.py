@@ -10,7 +10,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
-from persim_gym.policies.preprocessing import NORMALIZE, SCALE
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 
@@ -33,14 +32,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "sac": {"n_envs": 4, "steps": 100_000, "gradient_steps": 4, **_OFF_POLICY},
     "td3": {"n_envs": 4, "steps": 100_000, "gradient_steps": 4, **_OFF_POLICY},
-}
-_DOMAINS: dict[tuple[str, str], dict[str, Any]] = {
-    ("cartpole", "ppo"): {"steps": 60_000},
-    ("mountaincar", "dqn"): {"steps": 40_000},
-    ("mountaincar", "ppo"): {"steps": 300_000, "gae_lambda": 0.98, "n_epochs": 4, SCALE: True, NORMALIZE: True},
-    ("pendulum", "ppo"): {"steps": 300_000, "n_steps": 128, "gamma": 0.9, "gae_lambda": 0.95},
-    ("pendulum", "sac"): {"steps": 20_000},
-    ("pendulum", "td3"): {"steps": 20_000},
 }
 
 
@@ -90,7 +81,8 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
     if (training.algo == "dqn") != discrete and training.algo != "ppo":
         fitting = "ppo, dqn" if discrete else "ppo, sac, td3"
         raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
-    known = _DEFAULTS[training.algo] | _DOMAINS.get((card.domain, training.algo), {})
+    settings = domain_of(card.domain).policy_settings if card.domain else {}
+    known = {**_DEFAULTS[training.algo], **settings.get(training.algo, {})}
     hyper = {k: v for k, v in known.items() if k not in ("steps", "n_envs")} | training.hyperparameters
     return PolicyTraining(
         **{

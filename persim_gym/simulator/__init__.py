@@ -5,7 +5,7 @@ from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.registry import list_simulators, load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 
 __all__ = [
     "AgentDynamics",
@@ -15,5 +15,4 @@ __all__ = [
     "TrainingRecipe",
     "list_simulators",
     "load_simulator",
-    "recipe_for",
 ]

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from persim_gym.storage import CARD
+from persim_gym.version import __version__
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -192,3 +194,8 @@ class SimulatorCard:
                 "train the simulator again with this version"
             )
         return cls(**stored)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that a training depends on."""
+    return {library: version(library) for library in ("gymnasium", "numpy", "torch")} | {"persim_gym": __version__}

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.paths import simulators_root
 from persim_gym.simulator.diagnostics.metrics import agents_summary
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
@@ -37,10 +38,11 @@ class Simulator:
     Attributes:
         card: What it is.
         model: The factored ensemble.
-        folder: Where it was read from.
+        folder: Where it is on disk, or goes by default.
         start_agents: Agent of each logged first observation, sorted, int64 [E]; empty where none were kept.
         start_obs: Logged first observations, float32 [E, D].
         beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
+        new_agents: Agents that `personalize` has added.
     """
 
     card: SimulatorCard
@@ -49,9 +51,30 @@ class Simulator:
     start_agents: NDArray[np.int64]
     start_obs: NDArray[np.float32]
     beliefs: FactorPosterior | None = None
+    new_agents: range = range(0)
+
+    @classmethod
+    def of(
+        cls,
+        card: SimulatorCard,
+        model: FactoredEnsemble,
+        starts: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
+        beliefs: FactorPosterior | None = None,
+    ) -> "Simulator":
+        """A simulator that is not on disk yet.
+
+        Args:
+            card: What it is.
+            model: The trained ensemble.
+            starts: Agents [E] and first observations [E, D] of the logged episodes, for environments that start there.
+            beliefs: What is believed of its agents.
+        """
+        agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.config.obs_dim), dtype=np.float32))
+        order = np.argsort(agents, kind="stable")
+        return cls(card, model, simulators_root() / card.name, agents[order], obs[order], beliefs)
 
     @cached_property
-    def interface(self) -> EnvironmentSpec:
+    def spec(self) -> EnvironmentSpec:
         """Its spaces, time limit and kind of task: the card's, else its domain's.
 
         Raises:
@@ -69,7 +92,7 @@ class Simulator:
         Raises:
             ValueError: If the user's task cannot be imported.
         """
-        kind = self.interface.task
+        kind = self.spec.task
         if kind == LEARNED_TASK:
             return learned_task(self.model.config.obs_dim)
         known: Task = self._domain().task if kind == DOMAIN_TASK else task_at(kind)
@@ -78,17 +101,17 @@ class Simulator:
     @property
     def observation_space(self) -> spaces.Box:
         """Space of one observation, [D]."""
-        return self.interface.observation_space
+        return self.spec.observation_space
 
     @property
     def action_space(self) -> spaces.Discrete | spaces.Box:
         """Space of one action: Discrete, or Box [A]."""
-        return self.interface.action_space
+        return self.spec.action_space
 
     @property
     def episode_steps(self) -> int:
         """Time limit."""
-        return self.interface.episode_steps
+        return self.spec.episode_steps
 
     def _domain(self) -> Domain:
         """The domain that the card names."""
@@ -124,7 +147,7 @@ class Simulator:
             )
         return self.beliefs
 
-    def personalize(self, transitions: Transitions) -> tuple["Simulator", FactorPosterior]:
+    def personalize(self, transitions: Transitions) -> "Simulator":
         """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
 
         Args:
@@ -132,7 +155,8 @@ class Simulator:
                 first observation of each trajectory becomes a logged start of its agent.
 
         Returns:
-            A simulator of the old agents and the new ones, not yet on disk, and the posterior of the new ones.
+            A simulator of the old agents and the new ones, `new_agents`, named after this one and not yet on disk. Its
+            `beliefs` hold what is known of all of them.
 
         Raises:
             ValueError: If observations or actions are not this simulator's, it holds no prior, or agents go past its
@@ -146,19 +170,20 @@ class Simulator:
                     f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
                     "walls=false"
                 )
-        model, beliefs, new = personalized(self.model, self.known_beliefs(), transitions)
-        names, (agents, obs) = np.unique(transitions.agent), transitions.starts()
+        model, beliefs = personalized(self.model, self.known_beliefs(), transitions)
+        known, names, (agents, obs) = self.model.config.n_agents, np.unique(transitions.agent), transitions.starts()
         order = np.argsort(agents, kind="stable")
-        numbers = self.model.config.n_agents + np.searchsorted(names, agents[order])
-        bigger = replace(
+        name = f"{self.card.name}-personalized"
+        return replace(
             self,
-            card=replace(self.card, shape=model.config.to_json()),
+            card=replace(self.card, name=name, shape=model.config.to_json()),
             model=model,
+            folder=simulators_root() / name,
             beliefs=beliefs,
-            start_agents=np.append(self.start_agents, numbers),
+            start_agents=np.append(self.start_agents, known + np.searchsorted(names, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
+            new_agents=range(known, known + len(names)),
         )
-        return bigger, new
 
     def online(self, agent: int | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -171,8 +196,16 @@ class Simulator:
         """
         return OnlineDynamics(self.model, self.known_beliefs(), agent)
 
-    def save(self, folder: Path) -> None:
-        """Writes it; a folder of that name is replaced whole or not at all."""
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Writes it; a folder of that name is replaced whole or not at all.
+
+        Args:
+            folder: Where to; None for `folder`.
+
+        Returns:
+            The folder.
+        """
+        folder = self.folder if folder is None else Path(folder)
         tensors = dict(self.model.state_dict())
         if not walls_of(self.model.walls):
             del tensors["walls"]
@@ -184,6 +217,7 @@ class Simulator:
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         write_folder(folder, asdict(card), arrays, card_markdown)
+        return folder
 
 
 def read_simulator(folder: Path) -> Simulator:
@@ -209,19 +243,19 @@ def read_simulator(folder: Path) -> Simulator:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
     simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)
-    _check_interface(simulator)
+    _check_spec(simulator)
     return simulator
 
 
-def _check_interface(simulator: Simulator) -> None:
+def _check_spec(simulator: Simulator) -> None:
     """Refuses a card whose spaces are not those of its model."""
     if not simulator.card.interface:
         return
     try:
-        interface, shape = simulator.interface, simulator.model.config
+        spec, config = simulator.spec, simulator.model.config
     except ValueError as error:
         raise ValueError(f"{simulator.folder / CARD}: {error}; train the simulator again") from error
-    action_dim = 0 if interface.n_actions else (interface.action_space.shape or (0,))[0]
-    wanted = (*interface.observation_space.shape, interface.n_actions, action_dim, 2 * (interface.task == LEARNED_TASK))
-    if wanted != (shape.obs_dim, shape.n_actions, shape.action_dim, shape.extra_dim):
+    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
+    wanted = (*spec.observation_space.shape, spec.n_actions, action_dim, 2 * (spec.task == LEARNED_TASK))
+    if wanted != (config.obs_dim, config.n_actions, config.action_dim, config.extra_dim):
         raise ValueError(f"{simulator.folder / CARD}: its spaces and task do not fit its model; train it again")

@@ -15,9 +15,10 @@ from persim_gym.evaluation.published import TEST_AGENTS
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.simulator.training.recipe import THESIS, TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.storage import CARD
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
+from persim_gym.workflows.training_setup import recipe_for
 
 DEFAULT, THESIS_RECIPE = "default", "thesis"
 ONE_THESIS = "one member, the thesis's recipe"  # its 300 epochs take most of an hour a member
@@ -86,7 +87,7 @@ CHANGES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "SiLU, rank 30, one-cycle, one member, weight decay 0.3": {**_SILU, "members": 1, "weight_decay": 0.3},
         "SiLU, rank 30, one-cycle, one member, linear actions": {**_SILU, "members": 1, "action_layers": ()},
         "SiLU, rank 30, one-cycle, one member, two layers": {**_SILU, "members": 1, "state_layers": (256, 256)},
-        ONE_THESIS: {**asdict(THESIS["halfcheetah"]), "members": 1},
+        ONE_THESIS: {**asdict(recipe_for("halfcheetah", "thesis")), "members": 1},
     },
 }
 """What an ablation changes in the default recipe of a dataset, by (domain, policy) and name."""
@@ -99,15 +100,14 @@ def varied_recipe(domain: str, policy: str, variation: str) -> TrainingRecipe:
         ValueError: If there is no such variation.
     """
     name = f"{domain}/{policy}-v0"
-    continuous = domain == "halfcheetah"
     if variation in (DEFAULT, THESIS_RECIPE):
-        return recipe_for(name, variation, continuous)
+        return recipe_for(name, variation)
     changes = CHANGES.get((domain, policy), {})
     if variation not in changes:
         raise ValueError(
             f"no variation {variation!r} of {name}; known: {DEFAULT}, {THESIS_RECIPE}, {', '.join(changes)}"
         )
-    return replace(recipe_for(name, DEFAULT, continuous), **changes[variation])
+    return replace(recipe_for(name, DEFAULT), **changes[variation])
 
 
 def study_simulator_folder(root: Path, domain: str, policy: str, variation: str, seed: int) -> Path:
@@ -150,14 +150,14 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
     known = (folder / CARD).is_file() and load_simulator(str(folder)).card
     wanted = (transitions.content_hash(), recipe)
     if not known or (known.dataset_hash, TrainingRecipe.from_json(known.recipe)) != wanted:
-        train_simulator(
+        train(
             transitions,
             name=f"{domain}/{policy}-v0",
             domain=domain,
             recipe=recipe,
             recipe_name=variation,
             seed=seed,
-            folder=folder,
+            out=folder,
             progress=False,
         )
     simulator = load_simulator(str(folder))

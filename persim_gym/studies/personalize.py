@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
@@ -25,11 +24,12 @@ from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.inference.regression import gather_statistics
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.storage import CARD
 from persim_gym.task import Dynamics
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
+from persim_gym.workflows.training_setup import recipe_for
 
 TRANSITION_COUNTS = ("0", "1", "5", "20", "100", "trajectory")
 PERSONALIZE_METHODS = {
@@ -49,9 +49,7 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
     data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
     if held_out:
         data = data.select(~np.isin(data.agent, TEST_AGENTS))
-    recipe = recipe_for(
-        f"{domain}/{LOGGING}-v0", continuous=not isinstance(DOMAINS[domain].action_space, spaces.Discrete)
-    )
+    recipe = recipe_for(f"{domain}/{LOGGING}-v0")
     folder = out / domain / ("held-out" if held_out else "all")
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
@@ -59,8 +57,7 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
         if trained == (data.content_hash(), recipe):
             return simulator
     label = f"{domain}/{LOGGING}-{'held-out' if held_out else 'all'}"
-    train_simulator(data, name=label, domain=domain, recipe_name="default", recipe=recipe, folder=folder)
-    return load_simulator(str(folder))
+    return train(data, name=label, domain=domain, out=folder)
 
 
 def drawn(domain: str, agent: int, count: str, draw: int) -> Transitions | None:

@@ -71,7 +71,7 @@ def stranger_rollouts(
         transitions = drawn(domain, agent, count, draw)
         known, number = simulator, agent  # without transitions: the number that training never saw
         if transitions is not None:
-            known, _ = simulator.personalize(transitions)
+            known = simulator.personalize(transitions)
             number = known.model.config.n_agents - 1
         own = np.arange(draw, len(windows.agent), draws)
         part = Windows(np.full(len(own), number), windows.obs[own], windows.actions[own], windows.following[own])

@@ -24,7 +24,7 @@ from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.storage import CARD
 from persim_gym.workflows.plan import stream_of
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 
 DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
 POLICY = "random"  # the logging policy of the demo's dataset
@@ -125,8 +125,7 @@ def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulato
         if (simulator.card.dataset_hash, simulator.card.seed) == (transitions.content_hash(), seed):
             console.print(f"2. Simulator  {folder}, trained before in {simulator.card.training_seconds:.0f} s")
             return simulator
-    train_simulator(transitions, name=f"{spec.name}/{POLICY}-v0", domain=spec.name, seed=seed, folder=folder)
-    simulator = load_simulator(str(folder))
+    simulator = train(transitions, seed=seed, out=folder)
     shape = simulator.model.config
     console.print(
         f"2. Simulator  rank {shape.rank}, {shape.members} members, trained in {simulator.card.training_seconds:.0f} s"

@@ -74,7 +74,7 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
     if card.domain not in DOMAINS:
         raise ValueError(
             f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
-            "by persim_gym.planning.MPCPolicy(simulator.dynamics(agent), simulator.task, simulator.action_space)"
+            "by persim_gym.planning.MPC(simulator.dynamics(agent), simulator.task, simulator.action_space)"
         )
     return card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
 

@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from persim_gym.evaluation.figures import rank_figure
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.metrics import one_step
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training.least_squares import solve_closed_form
-from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import fit_ensemble
-from persim_gym.spec import LEARNED_TASK
+from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.training.trainer import train_model
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.training_setup import TrainingData, clipping, interface_of
+from persim_gym.workflows.training_setup import TrainingSetup
 
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT_SHARE = 0.2  # thesis appendix A.1
@@ -35,79 +34,77 @@ class HeldOut(NamedTuple):
     standard_error: float
 
 
+def select_rank(setup: TrainingSetup, progress: bool = True) -> tuple[TrainingSetup, dict[str, Path]]:
+    """The training with the smallest rank that is good enough on held-out data.
+
+    Args:
+        setup: The training, with data in memory.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The training with its rank changed; and the files of the errors by rank, by suffix: .csv and .png.
+
+    Raises:
+        ValueError: If the data are not in memory, or no rank has a finite error.
+    """
+    if not setup.data.in_memory:
+        raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
+    errors, table = rank_errors(setup, progress=progress)
+    rank, enough = best_rank(errors)
+    by_rank = {number: tuple(error) for number, error in errors.items()}
+    figure = rank_figure(by_rank, rank, enough, setup.name, table.with_suffix(".png"))
+    return replace(setup, recipe=replace(setup.recipe, rank=rank)), {".csv": table, ".png": figure}
+
+
 def rank_errors(
-    source: TrainingData,
-    recipe: TrainingRecipe,
-    *,
-    content_hash: str,
-    task: str = "",
-    variant: str = "factored",
-    seed: int = 0,
-    device: str = "cpu",
-    ranks: tuple[int, ...] = RANKS,
+    setup: TrainingSetup, ranks: tuple[int, ...] = RANKS, progress: bool = True
 ) -> tuple[dict[int, HeldOut], Path]:
     """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
 
     Args:
-        source: The data.
-        recipe: How to train; its rank does not matter.
-        content_hash: Of the data, so that other data of that name are measured anew.
-        task: As `train_simulator`, as the next three.
-        variant: See there.
-        seed: See there.
-        device: See there.
+        setup: The training; its rank does not matter.
         ranks: Ranks to try.
+        progress: Whether to show a progress bar.
 
     Returns:
         The errors by rank, and the CSV file that they are kept in.
 
     Source: thesis appendix A.1.
     """
-    options = (
-        content_hash,
-        replace(recipe, rank=1, refine=min(recipe.refine, MAX_REFINE_ROUNDS)).to_json(),
-        task,
-        variant,
-    )
-    stem = str(unfinished(f"ranks-{source.dataset_id}", *options))
+    refine = min(setup.recipe.refine, MAX_REFINE_ROUNDS)
+    recipe = replace(setup.recipe, rank=1, refine=refine, polish=setup.recipe.polish and refine > 0)
+    setup = replace(setup, recipe=recipe)
+    options = setup.data.content_hash(), recipe.to_json(), setup.spec.task, setup.variant
+    stem = str(unfinished(f"ranks-{setup.data.source}", *options))
     log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
-    jobs = [{"rank": rank, "seed": seed} for rank in sorted(ranks, reverse=True)]  # the longest first
-    constants = {"source": source, "recipe": recipe, "task": task, "variant": variant, "device": device, "stem": stem}
-    rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants)
+    jobs = [{"rank": rank, "seed": setup.seed} for rank in sorted(ranks, reverse=True)]  # The longest first.
+    constants = {"setup": setup, "stem": stem}
+    rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants, progress=progress)
     errors = {int(r["rank"]): HeldOut(float(r["held_out_error"]), float(r["standard_error"])) for r in reversed(rows)}
     return errors, log.path
 
 
-def held_out_error(
-    rank: int, seed: int, source: TrainingData, recipe: TrainingRecipe, task: str, variant: str, device: str, stem: str
-) -> dict[str, float]:
+def held_out_error(rank: int, seed: int, setup: TrainingSetup, stem: str) -> dict[str, float]:
     """Trains on 80 % of the points and predicts the others; runs in a worker process, and resumes.
 
     Returns:
         The fields of `HeldOut`, as the log's columns.
     """
-    transitions, interface = source.load()
-    assert isinstance(transitions, Transitions)
-    interface = interface_of(source.domain, interface, task)
+    data = setup.data.sample(0)  # In memory, where it is whole.
     checkpoint = Path(f"{stem}-{rank}-{seed}.safetensors")
-    held_out = np.random.default_rng([seed, 20]).random(len(transitions)) < HELD_OUT_SHARE
-    model = fit_ensemble(
-        transitions.select(~held_out),
-        replace(recipe, rank=rank),
-        n_actions=interface.n_actions,
-        bounds=clipping(source.domain, interface),
-        learn_task=interface.task == LEARNED_TASK,
-        variant=variant,
+    held_out = np.random.default_rng([seed, 20]).random(len(data)) < HELD_OUT_SHARE
+    model, _ = train_model(
+        data.select(~held_out),
+        replace(setup.recipe, rank=rank),
+        setup.problem,
+        variant=setup.variant,
         seed=seed,
-        device=device,
+        device=setup.device,
         checkpoint=checkpoint,
         progress=False,
     )
-    rounds = replace(recipe, refine=min(recipe.refine, MAX_REFINE_ROUNDS))
-    if rounds.refine and variant == "factored":
-        model, _ = solve_closed_form(model, transitions.select(~held_out), rounds, seed, clips=bool(source.domain))
-    error = one_step_error(model, transitions.select(held_out))
-    checkpoint.unlink(missing_ok=True)
+    error = one_step_error(model, data.select(held_out))
+    remove_checkpoints(checkpoint)
     return {"held_out_error": error.rmse, "standard_error": error.standard_error}
 
 

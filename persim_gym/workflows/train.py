@@ -1,194 +1,102 @@
-"""From a dataset's name to a simulator on disk."""
+"""`persim train` and `persim_gym.train`: from logged data to a simulator on disk."""
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from persim_gym.evaluation.figures import rank_figure
-from persim_gym.paths import unfinished
+from minari import MinariDataset
+from typing_extensions import Unpack
+
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
-from persim_gym.simulator.registry import save_simulator, simulator_folder
-from persim_gym.simulator.training.checkpoint import rounds_file
-from persim_gym.simulator.training.least_squares import solve_closed_form
+from persim_gym.simulator.model_card import SimulatorCard, library_versions
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import PART_ROWS, TrainingDiverged, fit_ensemble
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec
-from persim_gym.transition_store import LoggedData, TransitionStore
-from persim_gym.workflows.select_rank import best_rank, rank_errors
-from persim_gym.workflows.training_setup import TrainingData, check_task, chosen_recipe, clipping, interface_of
+from persim_gym.simulator.training.trainer import train_model
+from persim_gym.transitions import LoggedData
+from persim_gym.workflows.select_rank import select_rank
+from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
 
 
-def train_simulator(
-    transitions: LoggedData,
+def train(
+    data: str | MinariDataset | LoggedData,
     *,
-    name: str,
-    domain: str = "",
-    interface: EnvironmentSpec | None = None,
-    task: str = "",
-    recipe_name: str = "default",
-    recipe: TrainingRecipe | None = None,
-    rank: int | None = None,
-    epochs: int | None = None,
-    variant: str = "factored",
+    name: str | None = None,
+    recipe: str | TrainingRecipe = "default",
+    rank: int | str | None = None,
     seed: int = 0,
-    device: str = "cpu",
-    license: str = "",
-    folder: Path | None = None,
-    part_rows: int = PART_ROWS,
+    out: str | Path | None = None,
     progress: bool = True,
-) -> Path:
-    """Trains a simulator and writes it; an interrupted training goes on where it stopped.
+    **options: Unpack[TrainOptions],
+) -> Simulator:
+    """Trains a simulator of all agents and writes it; an interrupted training goes on where it stopped.
 
     Args:
-        transitions: The data, in memory or on disk.
-        name: Name of the simulator, by convention `<domain>/<policy>-v0`.
-        domain: Name of the domain; empty for data of no domain of ours.
-        interface: Spaces and time limit of data of no domain.
-        task: "learned" to learn reward and termination, or the user's own as `module:name`; empty for the domain's,
-            and for learned ones without a domain.
-        recipe_name: "default" or "thesis"; with `recipe`, what the card calls that one.
-        recipe: A recipe of your own.
-        rank: Rank instead of the recipe's.
-        epochs: Passes over the data instead of the recipe's.
-        variant: "factored", or a variant of thesis section 5.3.
+        data: Name of a dataset ("mountaincar/random-v0", or any Minari id), a Minari dataset, or `Transitions`.
+        name: Name of the simulator; by default that of the data.
+        recipe: "default", "thesis" for the thesis's own, or a recipe of yours.
+        rank: Rank of the factors; "auto" to choose it by cross-validation, None for the recipe's.
         seed: Source of all randomness.
-        device: Torch device.
-        license: Licence of the weights; by default MIT for a domain's, and not stated for data of none.
-        folder: Where to; by default under the user's simulators, by name.
-        part_rows: As `fit_ensemble`.
-        progress: Whether to show a progress bar.
+        out: Folder; by default by name under `$PERSIM_HOME`.
+        progress: Whether to show progress bars.
+        **options: See `TrainOptions`.
 
     Returns:
-        The simulator's folder.
+        The simulator, as it is on disk.
 
     Raises:
-        ValueError: If neither domain nor interface is given, the task cannot be imported or does not take the data,
-            the folder holds something else or cannot be written, or as `fit_ensemble`.
+        ValueError: If the options are impossible or do not fit the data (see `prepare_training`), or as `train_model`.
     """
-    folder = simulator_folder(name, folder)
-    interface = interface_of(domain, interface, task)
-    if interface.task not in (DOMAIN_TASK, LEARNED_TASK):
-        check_task(interface.task, transitions)
-    recipe = chosen_recipe(domain, interface, recipe_name, rank, epochs, transitions.source, recipe)
-    data = transitions.content_hash(), transitions.n_agents
-    state = unfinished(f"{name}-{seed}", *data, recipe.to_json(), variant, interface.task, part_rows)
-    checkpoint = Path(f"{state}.safetensors")
-    started = time.perf_counter()
-    try:
-        model = fit_ensemble(
-            transitions,
-            recipe,
-            n_actions=interface.n_actions,
-            bounds=clipping(domain, interface),
-            learn_task=interface.task == LEARNED_TASK,
-            variant=variant,
-            seed=seed,
-            device=device,
-            checkpoint=checkpoint,
-            part_rows=part_rows,
-            progress=progress,
-        )
-    except TrainingDiverged:  # it would again, and what was kept would be in the way of another recipe
-        checkpoint.unlink(missing_ok=True)
-        raise
-    beliefs = None
-    if variant == "factored":
-        model, beliefs = solve_closed_form(
-            model, transitions, recipe, seed, clips=bool(domain), progress=progress, checkpoint=rounds_file(checkpoint)
-        )
-    seconds = time.perf_counter() - started
-    sample = transitions.sample(ERROR_EPISODES) if isinstance(transitions, TransitionStore) else transitions
-    written = save_simulator(
-        model,
-        name=name,
-        domain=domain,
-        dataset=transitions.source,
-        dataset_hash=transitions.content_hash(),
-        transitions=len(transitions),
-        recipe_name=recipe_name,
-        recipe=recipe.to_json(),
-        seed=seed,
-        training_seconds=seconds,
-        starts=transitions.starts(),
-        interface=interface if not domain or task else None,
-        error=logged_error(model, sample),
-        folder=folder,
-        beliefs=beliefs,
-        license=license or ("MIT" if domain else "not stated"),
-    )
-    for path in (checkpoint, rounds_file(checkpoint)):
-        path.unlink(missing_ok=True)
-    return written
+    given: dict[str, Any] = {"name": name, "recipe": recipe, "seed": seed, "out": out, **options}
+    if isinstance(rank, str):
+        if rank != "auto":
+            raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
+        if options.get("variant") == "unfactorized":
+            raise ValueError("an unfactorized simulator has no rank; leave the rank out")
+        setup, plot = select_rank(prepare_training(data, **given), progress)
+    else:
+        if rank is not None and options.get("variant") == "unfactorized":
+            raise ValueError("an unfactorized simulator has no rank; leave the rank out")
+        setup, plot = prepare_training(data, rank=rank, **given), {}
+    simulator = _train(setup, progress)
+    for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
+        (simulator.folder / f"ranks{suffix}").unlink(missing_ok=True)
+        if suffix in plot:
+            shutil.copy(plot[suffix], simulator.folder / f"ranks{suffix}")
+    return simulator
 
 
-def train_by_name(
-    name: str,
-    *,
-    data: str | None = None,
-    task: str = "",
-    rank: str = "",
-    recipe_name: str = "default",
-    settings: Sequence[str] = (),
-    variant: str = "factored",
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    memory: float | None = None,
-    license: str = "",
-    folder: Path | None = None,
-    progress: bool = True,
-) -> Path:
-    """Trains the simulator of a name; keywords as `train_simulator` and `persim train`.
-
-    `settings` change fields of the recipe, see `TrainingRecipe.changed`.
-
-    Raises:
-        ValueError: If the rank is neither a positive number nor "auto", the variant has none, or as `train_simulator`.
-    """
-    if rank not in ("", "auto") and not (rank.isdigit() and int(rank)):
-        raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
-    if rank and variant == "unfactorized":
-        raise ValueError("an unfactorized simulator has no rank; leave --rank out")
-    folder = simulator_folder(name, folder)  # what cannot be written is an error before the training
-    source = TrainingData.named(name, data, memory)
-    transitions, interface = source.load()
-    number, plot = (int(rank) if rank.isdigit() else None), []
-    chosen = interface_of(source.domain, interface, task)
-    recipe = chosen_recipe(source.domain, chosen, recipe_name, None, epochs, source.dataset_id).changed(settings)
-    if rank == "auto":
-        if isinstance(transitions, TransitionStore):
-            raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
-        errors, log = rank_errors(
-            source,
-            recipe,
-            content_hash=transitions.content_hash(),
-            task=task,
-            variant=variant,
-            seed=seed,
-            device=device,
-        )
-        number, enough = best_rank(errors)
-        by_rank = {rank: tuple(error) for rank, error in errors.items()}
-        plot = [rank_figure(by_rank, number, enough, name, log.with_suffix(".png")), log]
-    written = train_simulator(
-        transitions,
-        name=name,
-        domain=source.domain,
-        interface=interface,
-        task=task,
-        recipe_name=" ".join([recipe_name, *settings]),
-        recipe=recipe,
-        rank=number,
-        variant=variant,
-        seed=seed,
-        device=device,
-        license=license,
-        folder=folder,
+def _train(setup: TrainingSetup, progress: bool) -> Simulator:
+    """Trains what was resolved, and writes it."""
+    data, checkpoint, started = setup.data, setup.checkpoint, time.perf_counter()
+    model, beliefs = train_model(
+        data,
+        setup.recipe,
+        setup.problem,
+        variant=setup.variant,
+        seed=setup.seed,
+        device=setup.device,
+        checkpoint=checkpoint,
         progress=progress,
     )
-    for suffix in (".csv", ".png"):  # of an earlier training
-        (written / f"ranks{suffix}").unlink(missing_ok=True)
-    for path in plot:
-        shutil.copy(path, written / f"ranks{path.suffix}")
-    return written
+    card = SimulatorCard(
+        name=setup.name,
+        domain=setup.domain,
+        dataset=data.source,
+        dataset_hash=data.content_hash(),
+        transitions=len(data),
+        recipe_name=setup.recipe_name,
+        recipe=setup.recipe.to_json(),
+        seed=setup.seed,
+        training_seconds=round(time.perf_counter() - started, 1),
+        shape=model.config.to_json(),
+        libraries=library_versions(),
+        interface=setup.spec.to_json() if setup.own_spec else {},
+        error=logged_error(model, data.sample(ERROR_EPISODES)),
+        license=setup.license,
+    )
+    Simulator.of(card, model, data.starts(), beliefs).save(setup.folder)
+    remove_checkpoints(checkpoint)
+    return load_simulator(str(setup.folder))

@@ -1,37 +1,211 @@
-"""What a training needs before its first step: data, spaces, task and recipe, resolved once."""
+"""What a training needs before its first step: data, spaces, task, recipe and folder, resolved once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
+from gymnasium import spaces
+from minari import MinariDataset
 
 from persim_gym.datasets.load import load_for_training, open_dataset
-from persim_gym.datasets.minari_adapter import interface_of_dataset
+from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
+from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
-from persim_gym.spec import LEARNED_TASK, EnvironmentSpec, task_at
-from persim_gym.transition_store import LoggedData, TransitionStore
-from persim_gym.transitions import Transitions
+from persim_gym.paths import unfinished
+from persim_gym.simulator.registry import simulator_folder
+from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
+from persim_gym.simulator.training.trainer import Problem
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
+from persim_gym.transitions import LoggedData
 
-_TASK_COLUMNS = ("obs", "action", "next_obs")
-_TASK_ROWS = 1000  # that a user's task is tried on
+TASK_COLUMNS = ("obs", "action", "next_obs")
+TASK_ROWS = 1000
+"""Logged transitions that a user's own task is tried on."""
 
 
-def interface_of(domain: str, interface: EnvironmentSpec | None, task: str) -> EnvironmentSpec:
-    """Spaces, time limit and task of a training.
+class TrainOptions(TypedDict, total=False):
+    """Further options of a training, each with a default.
+
+    Attributes:
+        task: Reward and termination: "learned", or the user's own as `module:name`; empty for the domain's, and for
+            learned ones without a domain.
+        recipe_name: What the card calls a recipe that is given as an object.
+        settings: Changed fields of the recipe, each "field=value" with the value as JSON has it.
+        epochs: Passes over the data instead of the recipe's.
+        variant: "factored", or a variant of thesis section 5.3.
+        device: Torch device.
+        memory: GB that the data may take; larger ones are read in parts. None for half of the machine's memory.
+        license: Licence of the weights, for the card; by default MIT for our domains, and not stated for other data.
+        domain: Name of the domain of data that are given as an object.
+        spec: Spaces and time limit of data of no domain that are given as an object.
+    """
+
+    task: str
+    recipe_name: str
+    settings: Sequence[str]
+    epochs: int | None
+    variant: str
+    device: str
+    memory: float | None
+    license: str
+    domain: str
+    spec: EnvironmentSpec | None
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A training, resolved: on which data, how, and where to.
+
+    Attributes:
+        data: The data, in memory or on disk.
+        name: Name of the simulator.
+        domain: Name of the domain; empty for data of none.
+        spec: Spaces, time limit and task.
+        own_spec: Whether the card keeps the spec, because it is not just the domain's.
+        recipe: Model and training.
+        recipe_name: What the card calls the recipe.
+        variant: "factored", or a variant of thesis section 5.3.
+        seed: Source of all randomness.
+        device: Torch device.
+        license: Licence of the weights.
+        folder: Where the simulator goes.
+    """
+
+    data: LoggedData
+    name: str
+    domain: str
+    spec: EnvironmentSpec
+    own_spec: bool
+    recipe: TrainingRecipe
+    recipe_name: str
+    variant: str
+    seed: int
+    device: str
+    license: str
+    folder: Path
+
+    @property
+    def problem(self) -> Problem:
+        """What the model has to learn."""
+        learned = self.spec.task == LEARNED_TASK
+        return Problem(self.spec.n_actions, self._bounds(), learned, clips=bool(self.domain))
+
+    def _bounds(self) -> tuple[Any, Any] | None:
+        """Bounds that predictions are clipped to, [D] each, or None.
+
+        A domain says whether its physics clips; of other data it is known that every observation lies in the space, and
+        clipping to it never takes a prediction further from the truth.
+        """
+        if not self.domain:
+            return self.spec.bounds
+        space = self.spec.observation_space
+        return (space.low, space.high) if domain_of(self.domain).clips else None
+
+    @property
+    def checkpoint(self) -> Path:
+        """File that the training keeps its state in while it runs."""
+        data = self.data.content_hash(), self.data.n_agents
+        stem = unfinished(f"{self.name}-{self.seed}", *data, self.recipe.to_json(), self.variant, self.spec.task)
+        return Path(f"{stem}.safetensors")
+
+
+def prepare_training(
+    data: str | MinariDataset | LoggedData,
+    *,
+    name: str | None = None,
+    recipe: str | TrainingRecipe = "default",
+    rank: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    **options: Any,
+) -> TrainingSetup:
+    """Resolves a training; arguments as `persim_gym.train`, `options` as `TrainOptions`.
 
     Raises:
-        ValueError: As `train_simulator`.
+        ValueError: If an option is unknown, there are neither domain nor spec, the task cannot be imported or does not
+            take the data, the folder holds something else or cannot be written, or the rank is impossible.
     """
+    if unknown := sorted(set(options) - set(TrainOptions.__annotations__)):
+        raise ValueError(f"train has no option {', '.join(unknown)}; known: {', '.join(TrainOptions.__annotations__)}")
+    task, variant, settings = options.get("task", ""), options.get("variant", "factored"), options.get("settings", ())
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank {rank} is not positive")
     if task not in ("", LEARNED_TASK):
-        task_at(task)  # fails before the training, not after it
+        task_at(task)  # What cannot be imported is an error before the data are read.
+    named = data if isinstance(data, str) else data.spec.dataset_id if isinstance(data, MinariDataset) else data.source
+    ours = find_dataset(named)
+    domain = options.get("domain", "") or (ours.domain.name if ours is not None else "")
+    name = name or (ours.name if ours is not None else named)
+    folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
+    logged, spec = _load(data, options.get("memory"))
+    spec = _spec(domain, options.get("spec") or spec, task)
+    if spec.task not in (DOMAIN_TASK, LEARNED_TASK):
+        check_task(spec.task, logged)
+    if isinstance(recipe, TrainingRecipe):
+        chosen = recipe
+    else:  # Data of another name may be of a domain, too.
+        dataset = logged.source.removeprefix(f"{NAMESPACE}/")
+        known = dataset if domain and dataset.startswith(f"{domain}/") else domain
+        chosen = recipe_for(known, recipe, continuous=not spec.n_actions)
+    if (epochs := options.get("epochs")) is not None:
+        chosen = replace(chosen, epochs=epochs, samples=0)
+    if rank is not None:
+        chosen = replace(chosen, rank=rank)
+    return TrainingSetup(
+        data=logged,
+        name=name,
+        domain=domain,
+        spec=spec,
+        own_spec=not domain or bool(task),
+        recipe=chosen.changed(settings),
+        recipe_name=" ".join([recipe if isinstance(recipe, str) else options.get("recipe_name", "own"), *settings]),
+        variant=variant,
+        seed=seed,
+        device=options.get("device", "cpu"),
+        license=options.get("license", "") or ("MIT" if domain else "not stated"),
+        folder=folder,
+    )
+
+
+def _load(data: str | MinariDataset | LoggedData, memory: float | None) -> tuple[LoggedData, EnvironmentSpec | None]:
+    """The data, and spaces and time limit where these are known from the dataset."""
+    if isinstance(data, LoggedData):
+        return data, None
+    dataset = open_dataset(data) if isinstance(data, str) else data
+    return load_for_training(dataset, None if memory is None else memory * 1e9), spec_of_dataset(dataset)
+
+
+def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:
+    """Spaces, time limit and task of a training."""
     if domain:
-        spec = domain_of(domain)
-        return EnvironmentSpec(spec.observation_space, spec.action_space, spec.episode_steps, task or "domain")
-    if interface is None:
-        raise ValueError("give a domain, or the interface of data that belong to none")
-    return replace(interface, task=task or interface.task)
+        known = domain_of(domain)
+        return EnvironmentSpec(known.observation_space, known.action_space, known.episode_steps, task or DOMAIN_TASK)
+    if spec is None:
+        raise ValueError("give domain=..., or spec=EnvironmentSpec(...) for data that belong to no domain")
+    return replace(spec, task=task or spec.task)
+
+
+def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
+    """The recipe that a domain recommends, for one of its datasets or for all, or the general one.
+
+    Args:
+        name: Name of a domain, of a dataset (`<domain>/<policy>-v0`), or any other.
+        kind: "default" or "thesis".
+        continuous: Whether actions are continuous, where the name is of no domain.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    domain_name, _, dataset = name.removeprefix(f"{NAMESPACE}/").partition("/")
+    domain = DOMAINS.get(domain_name)
+    if domain is None:
+        return general_recipe(kind, continuous)
+    general = general_recipe(kind, continuous=isinstance(domain.action_space, spaces.Box))
+    own = domain.recipes.get(dataset, {}) if kind == "default" else {}
+    return replace(general, **{**domain.recipes.get(kind, {}), **own})
 
 
 def check_task(reference: str, data: LoggedData) -> None:
@@ -40,19 +214,18 @@ def check_task(reference: str, data: LoggedData) -> None:
     Raises:
         ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
     """
-    task = task_at(reference)
-    rows = data.read([0]) if isinstance(data, TransitionStore) else {n: getattr(data, n) for n in _TASK_COLUMNS}
-    obs, action, next_obs = (rows[name][:_TASK_ROWS] for name in _TASK_COLUMNS)
+    task, rows = task_at(reference), data.read([0])
+    obs, action, next_obs = (rows[name][:TASK_ROWS] for name in TASK_COLUMNS)
     advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
-    for some in ((len(obs),), (2, len(obs))):  # planners have members in front: obs [M, B, D] with actions [B]
+    for some in ((len(obs),), (2, len(obs))):  # Planners have members in front: obs [M, B, D] with actions [B].
         now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))
         try:
             reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
             ended = np.asarray(task.terminated(following))
-        except Exception as error:  # the user's own code
+        except Exception as error:  # The user's own code may raise anything.
             said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
             raise ValueError(f"{said}; {advice}") from error
-        if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # a reward may be of the action alone
+        if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # A reward may be of the action alone.
             raise ValueError(
                 f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of observations {now.shape}; "
                 f"{advice}"
@@ -63,61 +236,3 @@ def check_task(reference: str, data: LoggedData) -> None:
             raise ValueError(
                 f"task {reference!r} gives ends of {ended.dtype}, not bool; write a comparison, as next_obs[..., 0] > 2"
             )
-
-
-def clipping(domain: str, interface: EnvironmentSpec) -> tuple[Any, Any] | None:
-    """Bounds that predictions are clipped to, [D] each, or None.
-
-    A domain says whether its physics clips; of other data it is known that every observation lies in the space, and
-    clipping to it never takes a prediction further from the truth.
-    """
-    if domain and not domain_of(domain).clips:
-        return None
-    return (interface.observation_space.low, interface.observation_space.high) if domain else interface.bounds
-
-
-def chosen_recipe(
-    domain: str,
-    interface: EnvironmentSpec,
-    recipe_name: str,
-    rank: int | None,
-    epochs: int | None,
-    dataset: str = "",
-    recipe: TrainingRecipe | None = None,
-) -> TrainingRecipe:
-    """The recipe given, that of a domain's dataset, or the general one for its actions; with other rank and epochs."""
-    name = dataset.partition("/")[2]  # ours are persim/<domain>/<policy>-v0
-    name = name if domain and name.startswith(f"{domain}/") else domain
-    recipe = recipe or recipe_for(name, recipe_name, continuous=not interface.n_actions)
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs, samples=0)
-    return recipe if rank is None else replace(recipe, rank=rank)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Data to train on.
-
-    Attributes:
-        dataset_id: Minari id.
-        domain: Name of the domain; empty for data of none.
-        memory: GB that the data may take in memory; None for half of the machine's.
-    """
-
-    dataset_id: str
-    domain: str
-    memory: float | None = None
-
-    @classmethod
-    def named(cls, name: str, data: str | None, memory: float | None) -> "TrainingData":
-        """The data of a simulator: those given, else those it is named after, ours or any of Minari's."""
-        ours = find_dataset(f"{NAMESPACE}/{name}") if data is None else find_dataset(data)
-        if ours is not None:
-            return cls(ours.dataset_id, ours.domain.name, memory)
-        return cls(data or name, "", memory)
-
-    def load(self) -> tuple[Transitions | TransitionStore, EnvironmentSpec | None]:
-        """The transitions, and spaces and time limit where they belong to no domain."""
-        dataset = open_dataset(self.dataset_id)
-        memory = None if self.memory is None else self.memory * 1e9
-        return load_for_training(dataset, memory), None if self.domain else interface_of_dataset(dataset)

@@ -11,8 +11,8 @@ import torch
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
-from persim_gym.datasets.behavior.configs import BehaviorConfig
 from persim_gym.datasets.behavior.policies import NetworkLayers
+from persim_gym.envs.behavior import BehaviorConfig
 from persim_gym.envs.hetero import domain_of
 
 Learner: TypeAlias = DQN | SAC | TD3

@@ -18,7 +18,6 @@ from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from persim_gym.datasets.behavior.configs import BEHAVIOR_CONFIGS, Band, BehaviorConfig, in_band
 from persim_gym.datasets.behavior.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
 from persim_gym.datasets.behavior.policies import (
     TEST,
@@ -30,6 +29,7 @@ from persim_gym.datasets.behavior.policies import (
     save_behavior_policy,
 )
 from persim_gym.envs import DOMAINS
+from persim_gym.envs.behavior import Band, BehaviorConfig, in_band
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.paths import persim_home
@@ -126,11 +126,10 @@ def train_behavior_policy(
     """
     covariates = policy_covariates(domain, name)
     if recipe is None:
-        if domain not in BEHAVIOR_CONFIGS:
-            raise ValueError(
-                f"no recipe for the policies of {domain}; give one, or a domain of {', '.join(BEHAVIOR_CONFIGS)}"
-            )
-        recipe = BEHAVIOR_CONFIGS[domain]
+        recipe = domain_of(domain).behavior
+        if recipe is None:
+            known = ", ".join(name for name, other in DOMAINS.items() if other.behavior)
+            raise ValueError(f"no recipe for the policies of {domain}; give one, or a domain of {known}")
     if name != TEST and covariates == policy_covariates(domain, TEST):
         seed += 1
     band = recipe.test if name == TEST else recipe.logger

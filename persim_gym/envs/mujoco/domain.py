@@ -1,6 +1,7 @@
 """What the domains of MuJoCo robots have in common: covariates, agents, spaces, names and initial noise."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -14,7 +15,7 @@ from persim_gym.task import Task
 MASS_AND_DAMPING = (Covariate("mass", 0.2, 1.8, 1.0), Covariate("damping", 0.2, 1.8, 1.0))
 """Both relative to Gymnasium's model."""
 
-TEST_AGENTS = ((0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1.0, 1.0))  # thesis Table 5.1
+ROBOT_TEST_AGENTS = ((0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1.0, 1.0))  # thesis Table 5.1
 DEFAULT_AGENT = (1.0, 1.0)
 
 PLANAR_POSITIONS = ("height (m)", "pitch (rad)")
@@ -46,6 +47,7 @@ def robot_domain(
     action_space: spaces.Box,
     render_fps: int,
     training_agents: tuple[tuple[float, float], ...] = (DEFAULT_AGENT,),
+    **recommended: Any,
 ) -> Domain:
     """Domain of a robot whose relative mass and joint damping differ, 1,000 steps an episode.
 
@@ -59,6 +61,7 @@ def robot_domain(
         action_space: As Gymnasium's.
         render_fps: Steps in a second.
         training_agents: Relative mass and damping of the agents that logging policies are trained on.
+        **recommended: What else the domain says of itself: `recipes`, `behavior`, ….
     """
     names = ("x velocity over the last step (m/s)", *positions, *velocities)
     assert len(names) == 1 + robot.nq - robot.unobserved + robot.nv
@@ -71,7 +74,7 @@ def robot_domain(
         observation_space=spaces.Box(-UNBOUNDED, UNBOUNDED, (len(names),), dtype=np.float32),
         action_space=action_space,
         episode_steps=1000,
-        test_agents=TEST_AGENTS,
+        test_agents=ROBOT_TEST_AGENTS,
         training_agents=training_agents,
         initial_state=robot.initial_state,
         physics=robot.physics,
@@ -79,6 +82,7 @@ def robot_domain(
         render_fps=render_fps,
         observe=robot.observe,
         embed=robot.embed,
+        **recommended,
     )
 
 

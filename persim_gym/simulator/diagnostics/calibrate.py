@@ -12,10 +12,8 @@ from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import Trust, summarize_trust
 from persim_gym.simulator.inference.personalize import personalized
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training.checkpoint import rounds_file
-from persim_gym.simulator.training.least_squares import solve_closed_form
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.simulator.training.trainer import Problem, train_model
 from persim_gym.transitions import Transitions
 
 
@@ -74,21 +72,11 @@ def measure_trust(
         )
     held = np.isin(transitions.agent, chosen)
     seen = transitions.select(~held)
-    low, high = (bounds[: model.config.obs_dim].cpu().numpy() for bounds in (model.obs_low, model.obs_high))
-    sibling = fit_ensemble(
-        seen,
-        recipe,
-        n_actions=model.config.n_actions,
-        bounds=(low, high),
-        learn_task=model.config.extra_dim > 0,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    rounds = checkpoint and rounds_file(checkpoint)
-    sibling, beliefs = solve_closed_form(sibling, seen, recipe, seed, clips, progress, rounds)
+    problem = Problem.of_model(model, clips)
+    sibling, beliefs = train_model(seen, recipe, problem, seed=seed, checkpoint=checkpoint, progress=progress)
+    assert beliefs is not None, "only factored simulators are calibrated"
     early, starts = _first_halves(transitions, chosen, steps, rng)
-    bigger, everyone, _ = personalized(sibling, beliefs, transitions.select(early))
+    bigger, everyone = personalized(sibling, beliefs, transitions.select(early))
     windows = cut_windows(transitions, starts, steps)
     logged = NearestResiduals(sibling, seen)
     known = replace(windows, agent=sibling.config.n_agents + np.arange(len(chosen)))

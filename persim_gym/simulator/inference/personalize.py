@@ -44,7 +44,7 @@ def polished(model: FactoredEnsemble, beliefs: FactorPosterior, every: bool = Tr
 
 def personalized(
     model: FactoredEnsemble, beliefs: FactorPosterior, transitions: Transitions
-) -> tuple[FactoredEnsemble, FactorPosterior, FactorPosterior]:
+) -> tuple[FactoredEnsemble, FactorPosterior]:
     """Appends agents that training never saw.
 
     Args:
@@ -53,7 +53,7 @@ def personalized(
         transitions: Of the new agents alone, in the order of their numbers.
 
     Returns:
-        The ensemble of all agents, the posterior of all agents, and that of the new ones.
+        The ensemble and the posterior of all agents.
 
     Raises:
         ValueError: If observations or actions are not the model's, or it is on another device than the CPU.
@@ -65,7 +65,7 @@ def personalized(
     new = FactorPosterior(beliefs.prior, evidence)
     old = model.agent_encoder(torch.arange(model.config.n_agents)).detach().double()
     joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(evidence))
-    return with_factors(model, torch.cat([old, new.mean], dim=1)), joined, new
+    return with_factors(model, torch.cat([old, new.mean], dim=1)), joined
 
 
 def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:

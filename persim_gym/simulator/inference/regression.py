@@ -1,7 +1,6 @@
 """Latent factors in closed form: of agents that training never saw, and a last polish of those that it did."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ from persim_gym.simulator.inference.posterior import FactorPosterior, FactorPrio
 from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
 from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
 from persim_gym.simulator.model.walls import stopped
-from persim_gym.transition_store import LoggedData, TransitionStore
-from persim_gym.transitions import Transitions
+from persim_gym.transitions import TRANSITION_COLUMNS, LoggedData, Transitions
 
 FEATURE_ROWS = 2048  # transitions whose features are held at once
 NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
@@ -154,20 +152,17 @@ def factor_posterior(
         seed: As `learned_prior`.
         clips: See `FactorPrior`.
     """
-    sample = transitions.sample(PRIOR_EPISODES, seed) if isinstance(transitions, TransitionStore) else transitions
+    sample = transitions.sample(PRIOR_EPISODES, seed)
     prior = learned_prior(model, sample, seed, clips)
     return FactorPosterior(prior, gather_statistics(model, prior.noise, transitions, clips))
 
 
 def chunks(transitions: LoggedData, extra_dim: int) -> Iterator[tuple[Tensor, ...]]:
     """Agents, observations, actions, next ones, and rewards and ends [K, E], of at most `FEATURE_ROWS` rows at once."""
-    names = ("agent", "obs", "action", "next_obs", "reward", "terminated")
-    parts: Iterable[dict[str, Any]] = (
-        (transitions.read([block]) for block in range(transitions.blocks))
-        if isinstance(transitions, TransitionStore)
-        else [{name: getattr(transitions, name) for name in names}]
-    )
-    for part in parts:
+    for block in range(len(transitions.block_lengths)):
+        part = transitions.read([block])
         for start in range(0, len(part["agent"]), FEATURE_ROWS):
-            rows = [torch.from_numpy(np.ascontiguousarray(part[name][start : start + FEATURE_ROWS])) for name in names]
-            yield *rows[:4], torch.column_stack(rows[4:])[:, :extra_dim]
+            some = slice(start, start + FEATURE_ROWS)
+            rows = [torch.from_numpy(np.ascontiguousarray(part[name][some])) for name in TRANSITION_COLUMNS]
+            agent, obs, action, next_obs, *learned = rows
+            yield agent, obs, action, next_obs, torch.column_stack(learned)[:, :extra_dim]

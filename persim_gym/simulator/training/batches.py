@@ -10,7 +10,7 @@ from torch import Tensor
 
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import stopped
-from persim_gym.transition_store import BLOCK_ROWS, LoggedData, TransitionStore
+from persim_gym.transitions import LoggedData
 
 Batchable: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """Agents [K], scaled observations [K, D], actions [K] or scaled [K, A], and scaled targets [K, D + E]."""
@@ -31,19 +31,15 @@ class Moments:
     action: tuple[Tensor, Tensor] | None
 
 
-def sizes(data: LoggedData) -> tuple[int, int]:
-    """Observation size D, and action size A (0 for discrete actions)."""
-    if isinstance(data, TransitionStore):
-        return data.columns.obs_dim, data.columns.action_dim
-    return data.obs.shape[1], 0 if data.action.ndim == 1 else data.action.shape[1]
-
-
 def moments(data: LoggedData) -> Moments:
     """What the scales of a model are made from."""
-    if isinstance(data, TransitionStore):
-        known = {name: (torch.from_numpy(m), torch.from_numpy(s)) for name, (m, s) in data.moments().items()}
-        return Moments(known["obs"], known["target"], known["action"] if data.columns.action_dim else None)
-    obs, target, action = _tensors(data.obs, data.next_obs, data.reward, data.terminated, data.action, extra=True)
+    stored = data.stored_moments()
+    if stored is not None:
+        known = {name: (torch.from_numpy(m), torch.from_numpy(s)) for name, (m, s) in stored.items()}
+        return Moments(known["obs"], known["target"], known["action"] if data.action_dim else None)
+    rows = data.read(range(len(data.block_lengths)))
+    rows.pop("agent")
+    obs, target, action = _tensors(**rows, extra=True)
     return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
 
 
@@ -88,34 +84,29 @@ class Parts:
         number: Parts an epoch.
     """
 
-    def __init__(self, data: LoggedData, seed: int, rows: int) -> None:
+    def __init__(self, data: LoggedData, seed: int) -> None:
         """Lays an epoch out.
 
         Args:
             data: The data.
             seed: Source of the order of blocks.
-            rows: Transitions of a part on disk, about.
         """
         self._data, self._seed = data, seed
-        self.number = max(1, round(len(data) / rows)) if isinstance(data, TransitionStore) else 1
-        if isinstance(data, TransitionStore):
-            self.number = min(self.number, data.blocks)
+        self.number = min(max(1, round(len(data) / data.part_rows)), len(data.block_lengths))
 
     def lengths(self, epoch: int) -> list[int]:
         """Transitions of each part of an epoch."""
-        if not isinstance(self._data, TransitionStore):
-            return [len(self._data)]
-        return [int(self._rows_of(blocks)) for blocks in self._blocks(epoch)]
+        return [int(self._data.block_lengths[blocks].sum()) for blocks in self._blocks(epoch)]
 
     def read(self, model: FactoredEnsemble, epoch: int, part: int) -> Batchable:
-        """One part in the model's scaled units, on its device."""
+        """One part in the model's scaled units, on its device.
+
+        Raises:
+            ValueError: If an agent or a discrete action is none of the model's: compiled code would read elsewhere.
+        """
         device, extra = model.obs_mean.device, model.config.extra_dim > 0
-        if isinstance(self._data, TransitionStore):
-            raw = self._data.read(self._blocks(epoch)[part])
-        else:
-            d = self._data
-            names = ("agent", "obs", "next_obs", "reward", "terminated", "action")
-            raw = {name: getattr(d, name) for name in names}
+        raw = self._data.read(self._blocks(epoch)[part])
+        self._check(raw, model.config.n_actions)
         raw = _free(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
         agent = torch.from_numpy(raw.pop("agent")).to(device)
         if model.config.variant == "unpersonalized":
@@ -130,11 +121,16 @@ class Parts:
         return np.stack([rng.permutation(length) for _ in range(members)])
 
     def _blocks(self, epoch: int) -> list[NDArray[np.int64]]:
-        assert isinstance(self._data, TransitionStore)
         rng = np.random.default_rng([self._seed, epoch, 0, 0])
-        return np.array_split(rng.permutation(self._data.blocks), self.number)
+        return np.array_split(rng.permutation(len(self._data.block_lengths)), self.number)
 
-    def _rows_of(self, blocks: NDArray[np.int64]) -> int:
-        assert isinstance(self._data, TransitionStore)
-        short = self._data.blocks * BLOCK_ROWS - len(self._data)  # the last block lacks these rows
-        return len(blocks) * BLOCK_ROWS - (short if self._data.blocks - 1 in blocks else 0)
+    def _check(self, raw: dict[str, NDArray[Any]], n_actions: int) -> None:
+        """Checks what would be wrong memory in compiled code."""
+        agent, action, source = raw["agent"], raw["action"], self._data.source
+        if not 0 <= agent.min() <= agent.max() < self._data.n_agents:
+            raise ValueError(f"{source}: agents {agent.min()}–{agent.max()} are not 0–{self._data.n_agents - 1}")
+        if action.ndim == 1 and not 0 <= action.min() <= action.max() < n_actions:
+            raise ValueError(
+                f"{source}: actions {action.min()}–{action.max()} are not 0–{n_actions - 1}; give the right n_actions "
+                f"({action.max() + 1} or more), or continuous actions as [K, A]"
+            )

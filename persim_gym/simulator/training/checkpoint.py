@@ -32,3 +32,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def rounds_file(training: Path) -> Path:
     """Where rounds in closed form are kept of a training whose gradient steps are kept at a path."""
     return training.with_suffix(".rounds.safetensors")
+
+
+def remove_checkpoints(training: Path | None) -> None:
+    """Removes what a training has kept at a path, its rounds in closed form too."""
+    if training is not None:
+        for path in (training, rounds_file(training)):
+            path.unlink(missing_ok=True)

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from persim_gym.simulator.model.walls import no_walls, past, walls_of
-from persim_gym.transition_store import TransitionStore
-from persim_gym.transitions import Transitions
+from persim_gym.transitions import LoggedData
 
 MIN_TOUCHES = 3  # different values that a component must have been stopped after
 MAX_WALL_SHARE = (
@@ -23,7 +22,7 @@ WALL_EPISODES = 2000  # of data on disk, that walls are looked for in
 BLOCKS_AT_ONCE = 256  # of data on disk, read at once
 
 
-def find_walls(data: Transitions | TransitionStore) -> Tensor:
+def find_walls(data: LoggedData) -> Tensor:
     """Table of the walls that logged data show, as `no_walls` describes it.
 
     A component has a wall at its extreme where next observations have exactly that value after `MIN_TOUCHES` different
@@ -37,39 +36,39 @@ def find_walls(data: Transitions | TransitionStore) -> Tensor:
         data: Logged transitions; of those on disk, `WALL_EPISODES` episodes are looked at, and all of them for what is
             past a wall, which is none then.
     """
-    if isinstance(data, TransitionStore):
-        return _uncontradicted(find_walls(data.sample(WALL_EPISODES)), data)
-    following, agents = data.next_obs, min(2, len(np.unique(data.agent)))
+    sample = data.sample(WALL_EPISODES)
+    following, agents = sample.next_obs, min(2, len(np.unique(sample.agent)))
     varied = np.array([len(np.unique(values)) > MIN_DISTINCT_SHARE * len(values) for values in following.T])
     table = no_walls(following.shape[1])
     for component in np.flatnonzero(varied).tolist():
         values = following[:, component]
         for side, bound in enumerate((values.min(), values.max())):
             touched = values == bound
-            if touched.mean() > MAX_WALL_SHARE or data.terminated[touched].mean() > 0.5:
+            if touched.mean() > MAX_WALL_SHARE or sample.terminated[touched].mean() > 0.5:
                 continue
-            before = data.obs[touched, component]  # all may be the same after the same
-            if len(np.unique(before)) < MIN_TOUCHES or len(np.unique(data.agent[touched])) < agents:
+            before = sample.obs[touched, component]  # all may be the same after the same
+            if len(np.unique(before)) < MIN_TOUCHES or len(np.unique(sample.agent[touched])) < agents:
                 continue
-            step = np.abs(values - data.obs[:, component])
+            step = np.abs(values - sample.obs[:, component])
             if step[touched].max() > MAX_STEP_RATIO * step[~touched].max():
                 continue
             after = following[touched]
             share = (following[~touched] == after[0]).mean(axis=0)
-            moved = (data.obs[touched] != after).sum(axis=0) >= MIN_TOUCHES
+            moved = (sample.obs[touched] != after).sum(axis=0) >= MIN_TOUCHES
             sets = (after == after[0]).all(axis=0) & moved & (share ** len(after) < MAX_CHANCE)
             sets[component] = False
             if sets.any():
                 sets[component] = True
                 table[side, component] = torch.from_numpy(np.where(sets, after[0], np.float32(np.inf)))
-    return table
+    return _uncontradicted(table, data)
 
 
-def _uncontradicted(table: Tensor, data: TransitionStore) -> Tensor:
-    """The table without the walls that some transition on disk is past."""
+def _uncontradicted(table: Tensor, data: LoggedData) -> Tensor:
+    """The table without the walls that some transition is past."""
     walls = walls_of(table)
-    for start in range(0, data.blocks, BLOCKS_AT_ONCE) if walls else ():
-        following = data.read(range(start, min(start + BLOCKS_AT_ONCE, data.blocks)))["next_obs"]
+    blocks = len(data.block_lengths) if walls else 0
+    for start in range(0, blocks, BLOCKS_AT_ONCE):
+        following = data.read(range(start, min(start + BLOCKS_AT_ONCE, blocks)))["next_obs"]
         for wall in walls:
             if past(wall, following).any():
                 table[int(wall.upper), wall.component] = torch.inf

@@ -35,8 +35,7 @@ from persim_gym.simulator.model.encoders import EnsembleLinear, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.transition_store import LoggedData, TransitionStore
-from persim_gym.transitions import Transitions
+from persim_gym.transitions import LoggedData, Transitions
 
 LAST_LAYER_ROWS = 20_000  # transitions that the last layer is solved on
 MIN_RIDGE = 2e-13  # of the trace; double precision solves no less
@@ -94,7 +93,7 @@ def solve_last_layer(
         seed: Chooses these.
         clips: See `FactorPrior`.
     """
-    sample = transitions.sample(PRIOR_EPISODES, seed) if isinstance(transitions, TransitionStore) else transitions
+    sample = transitions.sample(PRIOR_EPISODES, seed)
     if len(sample) > LAST_LAYER_ROWS:
         keep = np.zeros(len(sample), dtype=np.bool_)
         keep[np.random.default_rng(seed).choice(len(sample), LAST_LAYER_ROWS, replace=False)] = True

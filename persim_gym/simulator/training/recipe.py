@@ -139,12 +139,6 @@ def _fits(name: str, old: Any, value: Any) -> bool:
 _THESIS_DISCRETE = TrainingRecipe()
 _THESIS_CONTINUOUS = TrainingRecipe(rank=15, state_layers=(256,) * 4, standardize=True)
 
-THESIS = {  # thesis appendix A.1, p. 45; the halving is in the published code only
-    "mountaincar": replace(_THESIS_DISCRETE, rank=3),
-    "cartpole": replace(_THESIS_DISCRETE, rank=5, batch=64),
-    "halfcheetah": _THESIS_CONTINUOUS,
-}
-
 _DEFAULT = TrainingRecipe(
     activation="silu",
     standardize=True,
@@ -159,8 +153,8 @@ _DEFAULT = TrainingRecipe(
     polish=True,
 )
 
-# Continuous actions, as measured on HalfCheetah's random data: noise makes predictions outside the data's range better,
-# and a planner gets further where agents start as far apart as PyTorch starts them and units are ReLUs.
+# Measured on HalfCheetah's random data: noise makes predictions outside the data's range better, and a planner gets
+# further where agents start as far apart as PyTorch starts them and units are ReLUs.
 _DEFAULT_CONTINUOUS = replace(
     _DEFAULT,
     rank=15,
@@ -178,42 +172,21 @@ _DEFAULT_CONTINUOUS = replace(
     noise=0.05,
 )
 
-_MOUNTAINCAR = replace(_DEFAULT, rank=3, state_layers=(64,), samples=5_000_000, refine=8)
-_CARTPOLE = replace(_DEFAULT, rank=5, state_layers=(128,), epochs=600, refine=32)
-
-# Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
-# the other agents, and takes more passes.
-_CARTPOLE_LOGGED = replace(_CARTPOLE, pull=3e-4, samples=14_000_000, refine=64)
-
-DEFAULT = {
-    "mountaincar": _MOUNTAINCAR,
-    "cartpole": _CARTPOLE,
-    "cartpole/pure-v0": _CARTPOLE_LOGGED,
-    "cartpole/pure-eps-20-v0": _CARTPOLE_LOGGED,
-    "cartpole/pure-eps-40-v0": _CARTPOLE_LOGGED,
-    "halfcheetah/pure-v0": replace(
-        _DEFAULT_CONTINUOUS, weight_decay=0.3
-    ),  # where random actions are logged it is in the way
-}
-"""By name of a domain, or of one of its datasets where that needs a recipe of its own."""
-
 RECIPES = ("default", "thesis")
 
 
-def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:
-    """Looks a recipe up: that of a dataset, else that of its domain, else a general one.
+def general_recipe(kind: str = "default", continuous: bool = False) -> TrainingRecipe:
+    """The recipe for data of which nothing more is known; a domain says what it changes (`Domain.recipes`).
 
     Args:
-        name: Name of a domain, of a dataset (`<domain>/<policy>-v0`), or any other.
-        kind: "default" or "thesis".
-        continuous: Whether actions are continuous, for domains that have no recipe of their own.
+        kind: "default", or "thesis" for that of thesis appendix A.1, p. 45; its halving is in the published code only.
+        continuous: Whether actions are continuous.
 
     Raises:
         ValueError: If the kind is unknown.
     """
-    domain = name.split("/")[0]
     if kind == "thesis":
-        return THESIS.get(domain, _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE)
+        return _THESIS_CONTINUOUS if continuous else _THESIS_DISCRETE
     if kind == "default":
-        return DEFAULT.get(name) or DEFAULT.get(domain) or (_DEFAULT_CONTINUOUS if continuous else _DEFAULT)
+        return _DEFAULT_CONTINUOUS if continuous else _DEFAULT
     raise ValueError(f"recipe {kind!r} is not one of {', '.join(RECIPES)}")

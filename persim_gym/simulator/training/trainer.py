@@ -3,8 +3,9 @@
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,32 +14,109 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
+from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ablations import build_model, population_of_one, shared_by_all
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
-from persim_gym.simulator.training.batches import Batchable, Parts, moments, sizes
-from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
+from persim_gym.simulator.training.batches import Batchable, Parts, moments
+from persim_gym.simulator.training.checkpoint import read_checkpoint, remove_checkpoints, rounds_file, write_checkpoint
+from persim_gym.simulator.training.engine import Engine, EnsembleTraining
 from persim_gym.simulator.training.find_walls import find_walls
-from persim_gym.simulator.training.members import MemberEngine
+from persim_gym.simulator.training.least_squares import solve_closed_form
 from persim_gym.simulator.training.numba_engine import NumbaEngine
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.torch_engine import TorchEngine
-from persim_gym.transition_store import LoggedData
-from persim_gym.transitions import Transitions
+from persim_gym.transitions import LoggedData
 
 CHECKPOINT_SECONDS = 20.0
-PART_ROWS = 4_000_000
-
-Engine: TypeAlias = TorchEngine | NumbaEngine | MemberEngine
 
 
 class TrainingDiverged(ValueError):
     """The loss or a weight stopped being finite."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What a model has to learn, beyond what data show of themselves.
+
+    Attributes:
+        n_actions: Number of discrete actions; 0 when actions are continuous.
+        bounds: Lowest and highest observations, [D] each, that predictions are clipped to; None for none.
+        learn_task: Whether reward and termination are learned too, as two more outputs.
+        clips: Whether values at the bounds are what physics clipped (see `FactorPrior`).
+    """
+
+    n_actions: int = 0
+    bounds: tuple[NDArray[Any], NDArray[Any]] | None = None
+    learn_task: bool = False
+    clips: bool = True
+
+    @classmethod
+    def of_model(cls, model: FactoredEnsemble, clips: bool) -> "Problem":
+        """What a trained model has learned."""
+        s = model.config
+        low, high = (bound[: s.obs_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
+        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips)
+
+
+def train_model(
+    data: LoggedData,
+    recipe: TrainingRecipe,
+    problem: Problem,
+    *,
+    variant: str = "factored",
+    seed: int = 0,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> tuple[FactoredEnsemble, FactorPosterior | None]:
+    """Trains a model as a recipe says: gradient steps, then what has a closed form.
+
+    Everything that trains a simulator calls this: the verb, rank selection, calibration and the studies.
+
+    Args:
+        data: The data, in memory or on disk.
+        recipe: Model and training.
+        problem: What is to be learned.
+        variant: "factored", or a variant of thesis section 5.3, which has no closed form.
+        seed: Source of all randomness.
+        device: Torch device.
+        checkpoint: File of the state of the gradient steps; that of the rounds in closed form is kept beside it. Remove
+            both with `remove_checkpoints` once the result is safe.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The trained ensemble, on the CPU, and what is believed of its agents; None for other variants.
+
+    Raises:
+        TrainingDiverged: As `fit_ensemble`; checkpoints are removed, for the same training would diverge again.
+        ValueError: As `fit_ensemble`.
+    """
+    try:
+        model = fit_ensemble(
+            data,
+            recipe,
+            n_actions=problem.n_actions,
+            bounds=problem.bounds,
+            learn_task=problem.learn_task,
+            variant=variant,
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    except TrainingDiverged:
+        remove_checkpoints(checkpoint)
+        raise
+    if variant != "factored":
+        return model, None
+    rounds = checkpoint and rounds_file(checkpoint)
+    return solve_closed_form(model, data, recipe, seed, problem.clips, progress, rounds)
+
+
 def fit_ensemble(
-    transitions: LoggedData,
+    data: LoggedData,
     recipe: TrainingRecipe,
     *,
     n_actions: int = 0,
@@ -48,29 +126,25 @@ def fit_ensemble(
     seed: int = 0,
     device: str = "cpu",
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    part_rows: int = PART_ROWS,
     progress: bool = True,
 ) -> FactoredEnsemble:
-    """Trains a factored ensemble on logged transitions, thesis algorithm 1.
+    """Trains a factored ensemble on logged transitions by gradient steps, thesis algorithm 1.
 
     Members share the data and differ by initialisation and shuffling. The result depends on the arguments only: an
     interrupted run that goes on from its checkpoint ends with the same weights, bit for bit on one machine. On a GPU,
     which adds up in no fixed order, both hold to rounding.
 
     Args:
-        transitions: The data, in memory or on disk.
+        data: The data, in memory or on disk.
         recipe: Model and training.
-        n_actions: Number of discrete actions; 0 when actions are continuous.
-        bounds: Lowest and highest observations, [D] each, where the physics clips to them; None where it does not.
-        learn_task: Whether reward and termination are learned too, as two more outputs.
+        n_actions: See `Problem`.
+        bounds: See `Problem`.
+        learn_task: See `Problem`.
         variant: "factored", or a variant of thesis section 5.3.
         seed: Source of all randomness.
         device: Torch device.
-        checkpoint: File that training state is kept in every `checkpoint_seconds`, on Ctrl-C too, and resumed from;
+        checkpoint: File that training state is kept in every `CHECKPOINT_SECONDS`, on Ctrl-C too, and resumed from;
             removed by the caller once the result is safe.
-        checkpoint_seconds: See `checkpoint`; 0 saves after each epoch, or part of one for data on disk.
-        part_rows: Transitions on disk that are held in memory at once, about.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -81,63 +155,112 @@ def fit_ensemble(
         ValueError: If a checkpoint belongs to other data, another recipe, other options or another device, actions are
             not 0..n_actions-1, the seed is negative, or torch cannot use the device here.
     """
-    _check_input(transitions, n_actions, seed, device)
-    recipe = recipe.for_data(len(transitions))
-    model = _model_for(transitions, recipe, n_actions, seed, learn_task, variant)
-    if bounds is not None:
-        size = model.config.obs_dim
-        model.obs_low[:size].copy_(torch.as_tensor(bounds[0]))
-        model.obs_high[:size].copy_(torch.as_tensor(bounds[1]))
-    model.to(device)
-    parts = Parts(transitions, seed, part_rows)
-    engine = _engine(model, parts.read(model, 0, 0), recipe, device, seed)
-    identity = _identity(transitions, recipe, seed, model, n_actions, parts.number)
-    unit = _resume_training(checkpoint, model, engine, identity) if checkpoint else 0  # parts of epochs done
-    bound = 0
-    saved_at, saved = time.monotonic(), unit
-    kept: tuple[int, dict[str, Tensor]] = (unit, {})  # the last whole part: a cut-off one leaves half of its updates
-    units = recipe.epochs * parts.number
-    kind = "epoch" if parts.number == 1 else "part"
-    bar = tqdm(total=units, initial=unit, desc="training", unit=kind, disable=not progress)
-    try:
-        while unit < units:
-            epoch, part = divmod(unit, parts.number)
-            if unit != bound and parts.number > 1:
-                engine.bind(*_for_engine(engine, parts.read(model, epoch, part)))
-            bound = unit
-            loss = _train_part(engine, recipe, parts, epoch, part)
-            if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-                raise TrainingDiverged(
-                    f"training diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss}); lower learning_rate "
-                    f"({recipe.learning_rate}), or set standardize=True if the data span many magnitudes"
-                )
-            unit += 1
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.4g}")
-            if checkpoint:
-                kept = (unit, _state(model, engine))
-                if unit == units or time.monotonic() - saved_at >= checkpoint_seconds:
-                    _keep(checkpoint, *kept, identity)
-                    saved_at, saved = time.monotonic(), unit
-    finally:  # on Ctrl-C and divergence too
-        bar.close()
-        if checkpoint and saved < kept[0]:
-            _keep(checkpoint, *kept, identity)
+    _check_device(seed, device)
+    recipe = recipe.for_data(len(data))
+    model = _initial_model(data, recipe, n_actions, bounds, learn_task, variant, seed).to(device)
+    parts = Parts(data, seed)
+    training = _training(model, parts.read(model, 0, 0), recipe, seed)
+    identity = _identity(data, recipe, seed, model, n_actions, parts.number)
+    _take_steps(model, training, parts, recipe, _Keeper(checkpoint, identity, model, training), progress)
     model.cpu()
     if variant == "unpersonalized":
-        model = shared_by_all(model, transitions.n_agents)
+        model = shared_by_all(model, data.n_agents)
     return model.eval()
 
 
-def _check_input(transitions: LoggedData, n_actions: int, seed: int, device: str) -> None:
-    """Checks what would be wrong memory in compiled code, or an error from deep inside torch."""
-    if isinstance(transitions, Transitions) and transitions.action.ndim == 1:
-        least, most = int(transitions.action.min()), int(transitions.action.max())
-        if least < 0 or most >= n_actions:
-            raise ValueError(
-                f"{transitions.source}: actions {least}–{most} are not 0–{n_actions - 1}; give the right n_actions "
-                f"({most + 1} or more), or continuous actions as [K, A]"
-            )
+def _take_steps(
+    model: FactoredEnsemble,
+    training: EnsembleTraining,
+    parts: Parts,
+    recipe: TrainingRecipe,
+    keeper: "_Keeper",
+    progress: bool,
+) -> None:
+    """All steps of a training, from where its checkpoint left off."""
+    unit = keeper.resume()  # Parts of epochs that are done.
+    units, bound = recipe.epochs * parts.number, 0
+    kind = "epoch" if parts.number == 1 else "part"
+    with tqdm(total=units, initial=unit, desc="training", unit=kind, disable=not progress) as bar:
+        try:
+            while unit < units:
+                epoch, part = divmod(unit, parts.number)
+                if unit != bound and parts.number > 1:
+                    training.bind(parts.read(model, epoch, part))
+                bound = unit
+                loss = _train_part(training, recipe, parts, epoch, part)
+                if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+                    raise TrainingDiverged(
+                        f"training diverged in epoch {epoch + 1} of {recipe.epochs} (loss {loss}); lower learning_rate "
+                        f"({recipe.learning_rate}), or set standardize=True if the data span many magnitudes"
+                    )
+                unit += 1
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4g}")
+                keeper.note(unit, last=unit == units)
+        finally:  # On Ctrl-C and divergence too.
+            keeper.flush()
+
+
+class _Keeper:
+    """Keeps the state of a training in a file: every `CHECKPOINT_SECONDS`, and when it ends or is cut off.
+
+    What is kept is the last whole part of an epoch: one that was cut off leaves half of its updates.
+    """
+
+    def __init__(self, path: Path | None, identity: str, model: FactoredEnsemble, training: EnsembleTraining) -> None:
+        self._path, self._identity, self._model, self._training = path, identity, model, training
+        self._noted: tuple[int, dict[str, Tensor]] | None = None
+        self._written_at = time.monotonic()
+
+    def note(self, unit: int, last: bool) -> None:
+        """Takes a copy of all that training goes on from after `unit` parts, and writes it where that is due."""
+        if self._path is None:
+            return
+        state = {f"model/{name}": value.contiguous().clone() for name, value in self._model.state_dict().items()}
+        state |= {f"engine/{name}": value.clone() for name, value in self._training.state().items()}
+        self._noted = unit, state | {"count": torch.tensor(self._training.count)}
+        if last or time.monotonic() - self._written_at >= CHECKPOINT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was noted and is not in the file yet."""
+        if self._path is None or self._noted is None:
+            return
+        unit, state = self._noted
+        write_checkpoint(self._path, state, {"identity": self._identity, "epoch": str(unit)})
+        self._noted, self._written_at = None, time.monotonic()
+
+    def resume(self) -> int:
+        """Loads the file where there is one; returns the number of parts done.
+
+        Raises:
+            ValueError: If it is of another training, or cannot be read.
+        """
+        path = self._path
+        if path is None or not path.exists():
+            return 0
+        try:
+            tensors, metadata = read_checkpoint(path)
+        except FileNotFoundError:  # Another process that trained the same has finished meanwhile.
+            return 0
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
+        if metadata.get("identity") != self._identity:
+            raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
+        state = {f"engine/{name}": values for name, values in self._training.state().items()}
+        stored = {name: values.shape for name, values in tensors.items() if name.startswith("engine/")}
+        if stored != {name: values.shape for name, values in state.items()}:  # Each device's engine keeps its own.
+            raise ValueError(f"checkpoint {path} was made on another device; go on there, or delete it to start anew")
+        own = {name.removeprefix("model/"): values for name, values in tensors.items() if name.startswith("model/")}
+        self._model.load_state_dict(own)
+        for name, values in state.items():
+            values.copy_(tensors[name])
+        self._training.count = int(tensors["count"])
+        return int(metadata["epoch"])
+
+
+def _check_device(seed: int, device: str) -> None:
+    """Checks what would be an error from deep inside torch."""
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
     try:
@@ -147,48 +270,48 @@ def _check_input(transitions: LoggedData, n_actions: int, seed: int, device: str
         raise ValueError(f"device {device!r} cannot be used here ({reason}); use cpu") from error
 
 
-def _train_part(engine: Engine, recipe: TrainingRecipe, parts: Parts, epoch: int, part: int) -> float:
+def _train_part(training: EnsembleTraining, recipe: TrainingRecipe, parts: Parts, epoch: int, part: int) -> float:
     """Takes the steps of one part of an epoch; returns their mean loss."""
     lengths = parts.lengths(epoch)
     batch = min(recipe.batch, max(lengths))
-    steps = [length // batch for length in lengths]  # a step needs a full batch; shuffling gives every row its turn
+    steps = [length // batch for length in lengths]  # A step needs a full batch; shuffling gives every row its turn.
     if not steps[part]:
         return 0.0
     before, total = sum(steps[:part]), sum(steps)
     rates = np.array([learning_rate(recipe, epoch, before + i, total) for i in range(steps[part])])
-    return engine.epoch(parts.order(recipe.members, epoch, part, lengths[part]), rates, batch)
+    return training.epoch(parts.order(recipe.members, epoch, part, lengths[part]), rates, batch)
 
 
-def _engine(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, device: str, seed: int) -> Engine:
-    if device == "cpu" and model.config.small and not recipe.noise and not recipe.weight_decay:
-        agent, obs, action, target = (values.numpy() for values in data)
-        return NumbaEngine(model, agent, obs, action, target, recipe.pull, interaction=recipe.interaction)
-    training = MemberEngine if device == "cpu" and model.head is None else TorchEngine
-    return training(
-        model,
-        *data,
-        recipe.pull,
-        recipe.batch,
-        noise=recipe.noise,
-        weight_decay=recipe.weight_decay,
-        seed=seed,
-        interaction=recipe.interaction,
-    )
+def _training(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, seed: int) -> EnsembleTraining:
+    """Members side by side on the processor, or all of them at once on a GPU, by the engine that fits the model."""
+    members = model.config.members
+    each = [slice(m, m + 1) for m in range(members)]
+    engines: list[Engine]
+    if model.obs_mean.device.type != "cpu":
+        engines = [TorchEngine(model, slice(0, members), recipe, seed)]
+        return EnsembleTraining(engines, data, side_by_side=False)
+    if model.config.small and not recipe.noise and not recipe.weight_decay:
+        engines = [NumbaEngine(model, member, recipe) for member in each]
+    else:
+        engines = [TorchEngine(model, member, recipe, seed * members + m) for m, member in enumerate(each)]
+    return EnsembleTraining(engines, data)
 
 
-def _for_engine(engine: Engine, data: Batchable) -> tuple[Any, ...]:
-    return tuple(values.numpy() for values in data) if isinstance(engine, NumbaEngine) else data
-
-
-def _model_for(
-    transitions: LoggedData, recipe: TrainingRecipe, n_actions: int, seed: int, learn_task: bool, variant: str
+def _initial_model(
+    data: LoggedData,
+    recipe: TrainingRecipe,
+    n_actions: int,
+    bounds: tuple[NDArray[Any], NDArray[Any]] | None,
+    learn_task: bool,
+    variant: str,
+    seed: int,
 ) -> FactoredEnsemble:
-    obs_dim, action_dim = sizes(transitions)
-    shape = ModelConfig(
-        n_agents=transitions.n_agents,
-        obs_dim=obs_dim,
+    """The model before its first step: drawn weights; scales, bounds and walls of the data."""
+    config = ModelConfig(
+        n_agents=data.n_agents,
+        obs_dim=data.obs_dim,
         n_actions=n_actions,
-        action_dim=action_dim,
+        action_dim=data.action_dim,
         rank=recipe.rank,
         members=recipe.members,
         state_layers=recipe.state_layers,
@@ -197,15 +320,18 @@ def _model_for(
         extra_dim=2 if learn_task else 0,
         variant=variant,
     )
-    model = build_model(population_of_one(shape) if variant == "unpersonalized" else shape, seed)
+    model = build_model(population_of_one(config) if variant == "unpersonalized" else config, seed)
+    if bounds is not None:
+        model.obs_low[: data.obs_dim].copy_(torch.as_tensor(bounds[0]))
+        model.obs_high[: data.obs_dim].copy_(torch.as_tensor(bounds[1]))
     if recipe.walls and not learn_task:
-        model.walls.copy_(find_walls(transitions))
+        model.walls.copy_(find_walls(data))
     encoder = model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
         if model.head is None:
             _start_agents(encoder, recipe, seed)
-        scales = moments(transitions)
+        scales = moments(data)
         obs_unit = _units(*scales.obs)
         model.logged_std.copy_(obs_unit)
         if recipe.standardize:
@@ -252,13 +378,13 @@ def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> 
 
 
 def _identity(
-    transitions: LoggedData, recipe: TrainingRecipe, seed: int, model: FactoredEnsemble, n_actions: int, parts: int
+    data: LoggedData, recipe: TrainingRecipe, seed: int, model: FactoredEnsemble, n_actions: int, parts: int
 ) -> str:
     """What a checkpoint must agree in with the training that goes on from it."""
     return json.dumps(
         {
-            "data": transitions.content_hash(),
-            "n_agents": transitions.n_agents,
+            "data": data.content_hash(),
+            "n_agents": data.n_agents,
             "recipe": recipe.to_json(),
             "seed": seed,
             "n_actions": n_actions,
@@ -269,37 +395,3 @@ def _identity(
         },
         sort_keys=True,
     )
-
-
-def _state(model: FactoredEnsemble, engine: Engine) -> dict[str, Tensor]:
-    """A copy of all that training goes on from."""
-    tensors = {f"model/{name}": value.contiguous().clone() for name, value in model.state_dict().items()}
-    kept = {f"engine/{name}": value.clone() for name, value in engine.state().items()}
-    return tensors | kept | {"count": torch.tensor(engine.count)}
-
-
-def _keep(path: Path, epoch: int, tensors: dict[str, Tensor], identity: str) -> None:
-    write_checkpoint(path, tensors, {"identity": identity, "epoch": str(epoch)})
-
-
-def _resume_training(path: Path, model: FactoredEnsemble, engine: Engine, identity: str) -> int:
-    """Loads a checkpoint where there is one; returns the number of epochs done."""
-    if not path.exists():
-        return 0
-    try:
-        tensors, metadata = read_checkpoint(path)
-    except FileNotFoundError:  # another process that trained the same has finished meanwhile
-        return 0
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
-    if metadata.get("identity") != identity:
-        raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
-    state = {f"engine/{name}": values for name, values in engine.state().items()}
-    stored = {name: values.shape for name, values in tensors.items() if name.startswith("engine/")}
-    if stored != {name: values.shape for name, values in state.items()}:  # each device's engine keeps its own
-        raise ValueError(f"checkpoint {path} was made on another device; go on there, or delete it to start anew")
-    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    for name, values in state.items():
-        values.copy_(tensors[name])
-    engine.count = int(tensors["count"])
-    return int(metadata["epoch"])

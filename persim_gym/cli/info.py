@@ -1,28 +1,14 @@
-"""Verbs that show: the demo, the environments, the installation."""
+"""`persim envs` and `persim doctor`: the environments and the installation."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from persim_gym.cli.output import console, numbers
+from persim_gym.cli.output import console
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
-
-
-def demo(
-    domain: Annotated[str, typer.Option(help="Domain: mountaincar or cartpole.")] = "mountaincar",
-    agents: Annotated[str, typer.Option(help="Agents to evaluate; 0-4 are the thesis's test agents.")] = "0-4",
-    episodes: Annotated[int, typer.Option(help="Episodes an agent and method.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. (default: persim-out/DOMAIN)")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of training and evaluation.")] = 0,
-) -> None:
-    """Run the main job: dataset, simulator, planning in it, returns in the true environment."""
-    from persim_gym.workflows.demo import run_demo
-
-    run_demo(domain, numbers(agents), episodes, out or Path("persim-out") / domain, seed, console)
 
 
 def envs(
@@ -54,7 +40,7 @@ def doctor() -> None:
     from persim_gym.paths import persim_home
     from persim_gym.simulator.kernels.dense import byte_products
     from persim_gym.simulator.registry import list_simulators
-    from persim_gym.simulator.training.torch_engine import multiplies_pairs
+    from persim_gym.simulator.training.torch_engine import multiplies_bfloat16
 
     products = byte_products()
     table = Table(show_header=False)
@@ -67,7 +53,7 @@ def doctor() -> None:
             table.add_row(package, "missing")
     table.add_row("cores", str(available_cores()))
     table.add_row("planning of deep models", f"in bytes ({products.name})" if products else "in float32")
-    table.add_row("training of deep models", "in bfloat16" if multiplies_pairs() else "in float32")
+    table.add_row("training of deep models", "in bfloat16" if multiplies_bfloat16() else "in float32")
     table.add_row("datasets", str(get_dataset_path()))
     table.add_row("$PERSIM_HOME", str(persim_home()))
     for name, folder in list_simulators().items():

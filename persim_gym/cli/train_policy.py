@@ -10,7 +10,7 @@ from persim_gym.cli.output import console, numbers, plain_table, say
 SIMULATOR = "mountaincar/random-v0"
 
 
-def train_policy(
+def verb(
     agent: Annotated[int, typer.Option(help="Agent of the simulator.")] = 17,
     agents: Annotated[str | None, typer.Option(help='Several agents instead, "0-4,17" or "all".')] = None,
     simulator: Annotated[str, typer.Option(help="Name or path of a simulator.")] = SIMULATOR,
@@ -62,43 +62,3 @@ def train_policy(
     if any(t.true_return is None for t in trained):
         say(f"no true environment is known here (-): tested only in {simulator}, the simulator that it was trained in")
     say(f"{out}: agent-<n>.json is the result, agent-<n>/best_model.zip the policy")
-
-
-def compare_training(
-    domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
-    agents: Annotated[str, typer.Option(help="Agents; 0-4 are the thesis's test agents.")] = "0-4",
-    seeds: Annotated[int, typer.Option(help="Seeds an agent and place.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of returns.csv, table.md and the policies.")] = Path(
-        "persim-out/training"
-    ),
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
-) -> None:
-    """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
-    from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, training_table
-    from persim_gym.studies.policy_training import compare_training as compare
-
-    table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
-    (out / "table.md").write_text(table, encoding="utf-8")
-    say(table)
-
-
-def video(
-    agent: Annotated[int, typer.Option(help="Agent.")] = 17,
-    simulator: Annotated[str, typer.Option(help="Name or path of a simulator.")] = SIMULATOR,
-    policy: Annotated[Path | None, typer.Option(help="Result file of train-policy. (default: the test policy)")] = None,
-    steps: Annotated[int, typer.Option(help="Steps at most.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
-    tolerance: Annotated[float, typer.Option(help="Distance, in logged standard deviations, that is parting.")] = 0.1,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="One picture: truth opaque, prediction translucent.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="File, .gif or .mp4. (default: persim-out/video/…gif)")] = None,
-) -> None:
-    """Film the true environment and the simulator under the same actions, side by side or overlaid."""
-    from persim_gym.workflows.film import film
-
-    kind = "overlay" if overlay else "side-by-side"
-    out = out or Path("persim-out/video") / f"{simulator.strip('/').replace('/', '-')}-agent-{agent}-{kind}.gif"
-    parted = film(agent, simulator, out, policy=policy, steps=steps, seed=seed, tolerance=tolerance, overlay=overlay)
-    when = "never part" if parted is None else f"part at step {parted}"
-    say(f"{out}: truth and prediction {when} (by {tolerance:g} standard deviations of the logged observations)")

@@ -1,0 +1,33 @@
+"""`persim personalize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.output import console, plain_table, say
+
+
+def verb(
+    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")],
+    data: Annotated[str, typer.Option(help="Minari dataset of new agents; a few transitions of each are enough.")],
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: <name>-personalized under $PERSIM_HOME)")] = None,
+) -> None:
+    """Add agents that training never saw to a simulator, in closed form: no training."""
+    import numpy as np
+
+    from persim_gym.datasets import load
+    from persim_gym.simulator.registry import load_simulator, simulator_folder
+
+    loaded = load_simulator(simulator)
+    folder = simulator_folder(f"{loaded.card.name}-personalized", out)
+    transitions = load(data)
+    bigger = loaded.personalize(transitions)
+    bigger.save(folder)
+    beliefs, rank = bigger.known_beliefs(), bigger.model.config.rank
+    table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
+    for agent, number in zip(bigger.new_agents, np.unique(transitions.agent), strict=True):
+        left = f"{beliefs.undetermined(agent):.1f} of {rank}"
+        table.add_row(str(agent), str(number), str(int(beliefs.evidence.seen[agent])), left)
+    console.print(table)
+    say(f"{folder}")

@@ -1,0 +1,59 @@
+"""How the logging and test policies of a domain are trained, and where their training stops."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Band: TypeAlias = tuple[float, float | None]
+"""Mean returns (low, high) at which training stops; None: however high."""
+
+
+@dataclass(frozen=True)
+class BehaviorConfig:
+    """How the policies of a domain are trained.
+
+    Attributes:
+        algorithm: DQN, TD3 or SAC.
+        hyperparameters: Keywords of the algorithm; JSON-plain.
+        logger: Where the loggers stop, thesis section 5.1.2.
+        test: Where the test policy stops, thesis appendix B.1.
+        max_steps: Give up after this many environment steps; DQN's exploration schedule is relative to it.
+        evaluate_every: Environment steps between evaluations.
+        episodes: Episodes of an evaluation.
+        action_noise: Standard deviation of the exploration noise of TD3.
+    """
+
+    algorithm: str
+    hyperparameters: Mapping[str, Any]
+    logger: Band
+    test: Band
+    max_steps: int
+    evaluate_every: int
+    episodes: int = 20
+    action_noise: float | None = None
+
+
+def in_band(value: float, band: Band) -> bool:
+    """Whether a mean return is where training stops."""
+    return value >= band[0] and (band[1] is None or value <= band[1])
+
+
+# Beyond these the thesis is silent. What domains add keeps the value function stable enough to stop near a threshold.
+DQN = {"learning_rate": 1e-3, "batch_size": 128, "gamma": 0.99, "policy_kwargs": {"net_arch": [256, 256]}}
+TD3 = {
+    "learning_rate": 3e-4,
+    "batch_size": 256,
+    "gamma": 0.99,
+    "tau": 0.005,
+    "target_policy_noise": 0.2,
+    "target_noise_clip": 0.5,
+    "policy_delay": 2,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+SAC = {
+    "learning_rate": 3e-4,
+    "batch_size": 256,
+    "gamma": 0.99,
+    "buffer_size": 500_000,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}

@@ -1,0 +1,86 @@
+"""`persim calibrate` and `persim_gym.calibrate`: how far to trust a simulator, measured and kept on its card."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from persim_gym.datasets.load import load
+from persim_gym.paths import ASSETS, simulators_root, unfinished
+from persim_gym.simulator.diagnostics.calibrate import measure_trust
+from persim_gym.simulator.registry import load_simulator, simulator_folder
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.transition_store import hash_on_disk
+from persim_gym.transitions import Transitions
+
+
+def calibrate(
+    simulator: str | Simulator,
+    *,
+    bound: float = 0.1,
+    level: float = 0.9,
+    agents: int = 100,
+    steps: int = 50,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Simulator:
+    """Measures how far a simulator can be trusted, on logged agents that a sibling of it has not seen.
+
+    The sibling is trained first, which takes as long as the simulator's own training; an interrupted one goes on.
+
+    Args:
+        simulator: A simulator with beliefs about its agents, or its name or path.
+        bound: Error not to be passed, in standard deviations of the logged observations.
+        level: Probability that it is not.
+        agents: Agents set aside; at most a fifth of all.
+        steps: Longest rollout.
+        seed: Chooses the agents and what they are rolled out on.
+        out: Folder; by default the simulator's own, and for one that is bundled its name under `$PERSIM_HOME`: what is
+            bundled is never written.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The simulator with its measured limits on the card, as it is on disk.
+
+    Raises:
+        ValueError: If it holds no beliefs, its data are gone or changed, or as `measure_trust`.
+    """
+    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    beliefs = loaded.known_beliefs()  # A simulator without is an error before anything is trained.
+    own = simulators_root() / loaded.card.name if loaded.folder.resolve().is_relative_to(ASSETS) else loaded.folder
+    folder = simulator_folder(loaded.card.name, own if out is None else Path(out))
+    recipe, data = TrainingRecipe.from_json(loaded.card.recipe), logged_data(loaded)
+    checkpoint = Path(f"{unfinished('calibration', data.content_hash(), recipe.to_json(), agents, seed)}.safetensors")
+    trust = measure_trust(
+        loaded.model,
+        recipe,
+        data,
+        bound=bound,
+        level=level,
+        agents=agents,
+        steps=steps,
+        seed=seed,
+        clips=beliefs.prior.clips,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder)
+    remove_checkpoints(checkpoint)
+    return load_simulator(str(folder))
+
+
+def logged_data(simulator: Simulator) -> Transitions:
+    """The data that a simulator was trained on.
+
+    Raises:
+        ValueError: If the dataset of that name is another one now, or is gone.
+    """
+    card = simulator.card
+    transitions = load(card.dataset)
+    if card.dataset_hash not in (transitions.content_hash(), hash_on_disk(transitions)):
+        raise ValueError(
+            f"{card.dataset} is not what simulator {card.name} was trained on (its content has another hash); bring "
+            "the old one back, or train again"
+        )
+    return transitions

@@ -1,0 +1,49 @@
+"""`persim evaluate` and `persim_gym.evaluate`: prediction error against the true environment."""
+
+from collections.abc import Iterable
+
+from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
+from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluation.prediction import PredictionError, prediction_error
+from persim_gym.evaluation.returns import Policy
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.simulator import Simulator
+
+
+def evaluate(
+    simulator: str | Simulator,
+    agents: Iterable[int] = range(5),
+    *,
+    policy: Policy | None = None,
+    episodes: int = 200,
+    seed: int = 0,
+) -> dict[int, PredictionError]:
+    """Measures open-loop prediction error against the true environment, as the thesis does.
+
+    Args:
+        simulator: A simulator of one of our domains, or its name or path.
+        agents: Agents of the population; 0-4 are the thesis's test agents.
+        policy: Acts in the true environment; None for the domain's test policy.
+        episodes: Episodes an agent.
+        seed: Seed of the initial states.
+
+    Returns:
+        The error of each agent.
+
+    Raises:
+        ValueError: If the simulator is of no domain, so that there is no truth to compare with, or an agent is unknown.
+
+    Source: thesis appendix B.1.
+    """
+    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    if not loaded.card.domain:
+        raise ValueError(
+            f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "
+            "with; its card holds its error on logged data, simulator.card.error"
+        )
+    domain = domain_of(loaded.card.domain)
+    acting = load_behavior_policy(domain.name, TEST) if policy is None else policy
+    return {
+        agent: prediction_error(loaded.dynamics(agent), domain, agent, acting, episodes=episodes, seed=seed)
+        for agent in agents
+    }
