@@ -184,5 +184,11 @@ def _start(all_started: threading.Barrier) -> None:
     all_started.wait()
 
 
+def _after_fork() -> None:
+    """Threads do not survive a fork: a forked worker has no pool, and would wait forever for torch's other threads."""
+    _pool.cache_clear()
+    torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_after_fork)

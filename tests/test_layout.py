@@ -1,84 +1,22 @@
 """The layout in docs/architecture.md is true: a room imports only from rooms below it, by statement or by name."""
 
 import ast
-import re
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "persim_gym"
-ROOMS = {  # room: the floor it stands on
-    "task": 0,
-    "version": 0,
-    "paths": 0,
-    "parallel": 0,
-    "transitions": 0,
-    "spec": 1,
-    "storage": 1,
-    "transition_store": 2,
-    "jobs": 2,
-    "envs": 2,
-    "simulator.kernels": 3,
-    "planning": 3,
-    "simulator.model": 4,
-    "simulator.inference": 5,
-    "simulator.dynamics": 6,
-    "simulator.training": 6,
-    "simulator.diagnostics": 7,
-    "simulator": 8,
-    "evaluation": 9,
-    "wrappers": 9,
-    "datasets": 10,
-    "persim_env": 10,
-    "sb3": 10,
-    "policies": 11,
-    "workflows": 12,
-    "studies": 13,
-    "cli": 14,
-}
-ALLOWED = {  # narrower than the floors: all that these rooms may import
-    "simulator.kernels": {"task", "parallel"},
-    "simulator.model": {"simulator.kernels"},
-    "planning": {"task", "parallel", "spec"},
-}
+DOCS = Path(__file__).parent.parent / "docs"
+_SPEC = importlib.util.spec_from_file_location("architecture", DOCS / "architecture.py")
+assert _SPEC is not None and _SPEC.loader is not None
+architecture = sys.modules["architecture"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(architecture)
+from architecture import ALLOWED, ROOMS, ROOT, imported, module_of, room_of, source_files  # noqa: E402
+
 MAX_MODULES = 16
-FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+FILES = source_files()
 PACKAGES = sorted({path.parent for path in FILES if path.parent != ROOT})
-MODULE = re.compile(r"persim_gym\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)")
-
-
-def room_of(module: str) -> str:
-    """The room of a dotted module: the longest name that `ROOMS` has."""
-    parts = module.split(".")
-    names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next(name for name in names if name in ROOMS)
-
-
-def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, dotted, without the package's name; by `import_module` too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "persim_gym":
-            module = node.module.partition(".")[2]
-            for alias in node.names:
-                inner = f"{module}.{alias.name}".lstrip(".")
-                place = ROOT / inner.replace(".", "/")
-                is_module = place.with_suffix(".py").exists() or place.is_dir()
-                names.add(inner if is_module else module or "envs")  # `from persim_gym import DOMAINS`
-        elif isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("persim_gym.")}
-        elif isinstance(node, ast.Call):
-            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-            if function in ("import_module", "__import__"):
-                names |= {match[1] for text in texts if (match := MODULE.fullmatch(text))}
-    return names
-
-
-def module_of(path: Path) -> str:
-    """Dotted name of a file's module."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

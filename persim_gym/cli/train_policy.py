@@ -33,18 +33,18 @@ def verb(
 
     In a simulator of your own data, which has no true environment here, the policy is tested in the simulator alone.
     """
-    from persim_gym.policies import PolicyTraining
-    from persim_gym.policies import train_policy as train_one
+    from persim_gym.policies import PolicyTraining, run_training
     from persim_gym.policies.parallel import train_policies
+    from persim_gym.policies.train import default_folder
     from persim_gym.simulator.registry import load_simulator
 
     environment = {"member": int(member) if member.isdigit() else member, "penalty": penalty, "starts": starts}
     if halt is not None:
         environment["halt"] = halt
     training = PolicyTraining(agent, algo, simulator, true, steps, n_envs, seed, environment)
-    out = out or Path("persim-out/policies") / f"{simulator.strip('/').replace('/', '-')}-{algo}"
+    out = out or default_folder(simulator, algo)
     if agents is None:
-        trained = [train_one(training, out, tensorboard=tensorboard)]
+        trained = [run_training(training, out, tensorboard=tensorboard)]
     else:
         known = range(load_simulator(simulator).model.config.n_agents)
         chosen = list(known) if agents == "all" else numbers(agents)

@@ -1,7 +1,7 @@
 """Policies trained with Stable-Baselines3 inside a simulator, or in the true environment."""
 
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, truth_of, with_defaults
-from persim_gym.policies.train import TrainedPolicy, load_policy, read_policy, train_policy
+from persim_gym.policies.train import TrainedPolicy, load_policy, read_policy, run_training, train_policy
 
 __all__ = [
     "ALGORITHMS",
@@ -10,6 +10,7 @@ __all__ = [
     "with_defaults",
     "load_policy",
     "read_policy",
+    "run_training",
     "train_policy",
     "truth_of",
 ]

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from persim_gym.jobs import available_cores
-from persim_gym.policies import PolicyTraining, TrainedPolicy, read_policy, train_policy, with_defaults
+from persim_gym.policies import PolicyTraining, TrainedPolicy, read_policy, run_training, with_defaults
 from persim_gym.simulator.registry import load_simulator
 
 BACKENDS = ("local", "ray")
@@ -39,7 +39,7 @@ def train_policies(
     Args:
         training: What to train; its `agent` is replaced by each of `agents`.
         agents: Agents of the simulator.
-        out: Folder: see `train_policy`.
+        out: Folder: see `run_training`.
         backend: "local" or "ray".
         address: Of the Ray cluster; None to start Ray on this machine.
         workers: Number of processes, or of tasks at once on Ray; None for one a core of the machine or cluster.
@@ -50,7 +50,7 @@ def train_policies(
         The policies in the order of `agents`.
 
     Raises:
-        ValueError: If the backend or an agent is unknown, or as `train_policy`.
+        ValueError: If the backend or an agent is unknown, or as `run_training`.
         ImportError: If Ray is asked for and not installed.
     """
     if backend not in BACKENDS:
@@ -74,7 +74,7 @@ def train_policies(
 def _train_here(job: PolicyTraining, out: Path, tensorboard: bool) -> TrainedPolicy:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
-    return train_policy(job, out, progress=False, tensorboard=tensorboard)
+    return run_training(job, out, False, tensorboard)
 
 
 def _here(jobs: list[PolicyTraining], out: Path, workers: int | None, tensorboard: bool) -> Iterator[TrainedPolicy]:

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,17 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies.checkpoint import Checkpoint, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
-from persim_gym.simulator.registry import load_simulator
-from persim_gym.storage import write_json
+from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.storage import CARD, write_json
 
-CHECKPOINT_SECONDS = 60.0
-TIMES = 20  # that a policy is judged during training
-JUDGED = 50  # episodes, side by side, that choose the best policy
-TESTED = 100  # episodes of the returns reported at the end
+POLICY_CHECKPOINT_SECONDS = 60.0
+JUDGINGS = 20
+"""How often a policy is judged during training."""
+JUDGED_EPISODES = 50
+"""Episodes, side by side, that choose the best policy."""
+TESTED_EPISODES = 100
+"""Episodes of the returns that are reported at the end."""
 
 
 @dataclass(frozen=True)
@@ -52,41 +57,90 @@ class TrainedPolicy:
 
 
 def train_policy(
-    training: PolicyTraining,
-    out: Path,
+    simulator: str | Path | Simulator = DEFAULT_SIMULATOR,
+    agent: int = 17,
+    algo: str = "ppo",
+    steps: int | None = None,
     *,
+    out: str | Path | None = None,
+    seed: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    **settings: Any,
+) -> TrainedPolicy:
+    """Trains a policy for one agent inside a simulator, and tests it in the true environment where there is one.
+
+    An interrupted training goes on from its checkpoint, a finished one is read from its file.
+
+    Args:
+        simulator: Name or path of a simulator, or one that is on disk.
+        agent: Agent of the simulator.
+        algo: A key of `ALGORITHMS`.
+        steps: Environment steps; None for the default of domain and algorithm.
+        out: Folder: `agent-<n>.json` is the result, `agent-<n>/` holds the policy. By default
+            `persim-out/policies/SIMULATOR-ALGO`.
+        seed: Seed of the policy and its environments.
+        progress: Whether to show a progress bar.
+        tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
+        **settings: Further fields of `PolicyTraining`: `true`, `n_envs`, `environment`, `hyperparameters`.
+
+    Raises:
+        ValueError: As `run_training`; or if the simulator is not on disk.
+    """
+    if isinstance(simulator, Simulator):
+        if not (simulator.folder / CARD).is_file():
+            raise ValueError(f"simulator {simulator.card.name} is not on disk; save it first: simulator.save()")
+        simulator = simulator.folder
+    name = str(simulator)
+    training = PolicyTraining(agent, algo, name, steps=steps or 0, seed=seed, **settings)
+    return run_training(training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard)
+
+
+def default_folder(simulator: str, algo: str) -> Path:
+    """Where policies go unless told otherwise."""
+    return Path("persim-out/policies") / f"{simulator.strip('/').replace('/', '-')}-{algo}"
+
+
+def run_training(
+    training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False
 ) -> TrainedPolicy:
     """Trains a policy; an interrupted training goes on from its checkpoint, a finished one is read from its file.
 
-    During training the policy is judged 20 times by its return in the environment that it is trained in, and the best
-    is kept. A training that goes on draws other random numbers than one that was not interrupted.
+    During training the policy is judged `JUDGINGS` times by its return in the environment that it is trained in, and
+    the best is kept. A training that goes on draws other random numbers than one that was not interrupted.
 
     Args:
         training: What to train.
         out: Folder: `agent-<n>.json` is the result, `agent-<n>/` holds the policy and, meanwhile, the checkpoint.
         progress: Whether to show a progress bar.
         tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
-        checkpoint_seconds: Time between checkpoints.
 
     Raises:
         ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
     training = with_defaults(training)
-    card = load_simulator(training.simulator).card
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists():
         return read_policy(result, training)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(folder, training, checkpoint_seconds)
+    checkpoint = Checkpoint(folder, training, POLICY_CHECKPOINT_SECONDS)
+    seconds = _learn(training, folder, checkpoint, str(out / "tensorboard") if tensorboard else None, progress)
+    trained = _tested(training, folder, seconds)
+    write_json(result, asdict(trained))
+    checkpoint.remove()
+    return trained
+
+
+def _learn(
+    training: PolicyTraining, folder: Path, checkpoint: Checkpoint, tensorboard: str | None, progress: bool
+) -> float:
+    """Takes the steps of a training and keeps the best policy; returns its seconds, those before a break too."""
     env = normalized(training_env(training, training.n_envs), training.hyperparameters, learning=True)
-    model = checkpoint.start(env, str(out / "tensorboard") if tensorboard else None)
+    model = checkpoint.start(env, tensorboard)
     judge = EvalCallback(
-        normalized(training_env(training, JUDGED), training.hyperparameters, learning=False),
-        n_eval_episodes=JUDGED,
-        eval_freq=max(training.steps // TIMES // training.n_envs, 1),
+        normalized(training_env(training, JUDGED_EPISODES), training.hyperparameters, learning=False),
+        n_eval_episodes=JUDGED_EPISODES,
+        eval_freq=max(training.steps // JUDGINGS // training.n_envs, 1),
         best_model_save_path=str(folder),
         verbose=0,
     )
@@ -104,13 +158,18 @@ def train_policy(
     except KeyboardInterrupt:
         checkpoint.save()
         raise
-    seconds = checkpoint.seconds + time.perf_counter() - started
+    return checkpoint.seconds + time.perf_counter() - started
+
+
+def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPolicy:
+    """Returns of the best policy in the simulator and, where there is one, in the true environment."""
+    card = load_simulator(training.simulator).card
     best = ALGORITHMS[training.algo].load(folder / "best_model.zip", device="cpu")
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
-        outside = episode_returns(best, truth, training.agent, episodes=TESTED, seed=training.seed + 1)
-    trained = TrainedPolicy(
+        outside = episode_returns(best, truth, training.agent, episodes=TESTED_EPISODES, seed=training.seed + 1)
+    return TrainedPolicy(
         training=training,
         domain=card.domain,
         simulator_sha256=card.sha256,
@@ -121,9 +180,6 @@ def train_policy(
         seconds=round(seconds, 1),
         model=f"{folder.name}/best_model.zip",
     )
-    write_json(result, asdict(trained))
-    checkpoint.remove()
-    return trained
 
 
 def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPolicy:
@@ -154,7 +210,7 @@ def load_policy(path: Path) -> BaseAlgorithm:
 
 def _returns_inside(policy: BaseAlgorithm, training: PolicyTraining) -> NDArray[np.float64]:
     simulated = PolicyTraining(training.agent, simulator=training.simulator, environment=training.environment)
-    env = training_env(simulated, JUDGED)
+    env = training_env(simulated, JUDGED_EPISODES)
     env.seed(training.seed + 1)
-    returns, _ = evaluate_policy(policy, env, n_eval_episodes=TESTED, return_episode_rewards=True)
+    returns, _ = evaluate_policy(policy, env, n_eval_episodes=TESTED_EPISODES, return_episode_rewards=True)
     return np.array(returns)

@@ -9,7 +9,7 @@ import numpy as np
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.jobs import RowLog, run_jobs
-from persim_gym.policies import PolicyTraining, train_policy, with_defaults
+from persim_gym.policies import PolicyTraining, run_training, with_defaults
 from persim_gym.simulator.registry import load_simulator
 
 PLACES = {"simulator": False, "truth": True}
@@ -25,7 +25,7 @@ def train_once(
     """Trains one policy in one place and tests it in the true environment; runs in a worker process."""
     training = PolicyTraining(agent, algo, simulator, true=PLACES[place], seed=seed)
     folder = Path(out) / f"{simulator.replace('/', '-')}-{weights}" / f"{algo}-{place}-{seed}"
-    done = train_policy(training, folder, progress=False)
+    done = run_training(training, folder, progress=False)
     assert (
         done.true_return is not None and done.true_std is not None
     )  # domains of `CHOSEN_ALGORITHMS` have true environments

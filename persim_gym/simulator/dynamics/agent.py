@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.dynamics.folding import folded_networks
+from persim_gym.simulator.dynamics.folding import folded_networks, scaled_layers
 from persim_gym.simulator.kernels.deep_rollout import DeepRollout
 from persim_gym.simulator.kernels.small_forward import predict_small
 from persim_gym.simulator.kernels.small_rollout import rollout_small
@@ -51,14 +51,10 @@ class AgentDynamics:
         self.tile = None if on_cpu else GPU_TILE
         self._model = model
         self._config = s
-        encoder = model.state_encoder
-        assert isinstance(encoder, EnsembleMLP)
         with torch.no_grad():
-            weights, biases = (
-                list(parts) for parts in zip(*((la.weight, la.bias) for la in encoder.layers), strict=True)
-            )
-            weights[0] = weights[0] / model.obs_std[:, None]
-            biases[0] = biases[0] - model.obs_mean[None, None] @ weights[0]
+            unit = model.delta_std.repeat_interleave(s.rank)
+            layers = scaled_layers(model.state_encoder, model.obs_mean, model.obs_std, unit)
+            weights, biases = (list(parts) for parts in zip(*layers, strict=True))
             weights[-1], biases[-1] = self._fold(weights[-1]), self._fold(biases[-1])
             if s.n_actions:
                 biases[-1] = biases[-1] + model.delta_mean.repeat(s.n_actions)
@@ -162,9 +158,9 @@ class AgentDynamics:
         return torch.stack(steps, dim=2).cpu().numpy()
 
     def _fold(self, part: Tensor) -> Tensor:
-        """Folds the agent, the actions and the units of the change into weights or biases of the last layer."""
+        """Folds the agent and the actions into weights or biases of the last layer."""
         s, model = self._config, self._model
-        head = part.unflatten(-1, (s.out_dim, s.rank)) * model.delta_std[:, None]  # [M, H or 1, D + E, R]
+        head = part.unflatten(-1, (s.out_dim, s.rank))  # [M, H or 1, D + E, R]
         if not s.n_actions:
             return (head * self.factor[:, None, None]).flatten(2)
         w = model.action_encoder(torch.arange(s.n_actions, device=part.device))  # [M, actions, R]

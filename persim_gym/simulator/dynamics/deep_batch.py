@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
-from persim_gym.simulator.kernels.activations import logistic
+from persim_gym.simulator.dynamics.folding import scaled_layers
+from persim_gym.simulator.kernels.deep_step import activate_rows, contract_rows
 from persim_gym.simulator.kernels.walls import stop_columns
 from persim_gym.simulator.model.encoders import DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
@@ -34,7 +34,7 @@ class BlockPredictions:
         with torch.no_grad():
             self._factor = factors.transpose(1, 2).contiguous().numpy().copy()  # [M, R, B]
             unit = model.delta_std.repeat_interleave(s.rank)
-            self._states = [_layers(states, m, model.obs_mean, model.obs_std, unit) for m in range(s.members)]
+            self._states = _by_member(scaled_layers(states, model.obs_mean, model.obs_std, unit))
             self._table: NDArray[np.float32] | None = None
             self._actions: list[Layers] = []
             if isinstance(actions, DiscreteActionEncoder):
@@ -42,9 +42,7 @@ class BlockPredictions:
                 self._table = np.ascontiguousarray(table.numpy())
             else:
                 assert isinstance(actions, EnsembleMLP)
-                one = torch.ones(s.rank)
-                scales = model.action_mean, model.action_std
-                self._actions = [_layers(actions, m, *scales, one) for m in range(s.members)]
+                self._actions = _by_member(scaled_layers(actions, model.action_mean, model.action_std))
         self._mean, self._low, self._high = (part.numpy() for part in (model.delta_mean, model.obs_low, model.obs_high))
         self._walls = wall_arrays(model.walls)
         self._scratch: dict[tuple[int, int, int], NDArray[np.float32]] = {}
@@ -81,7 +79,7 @@ class BlockPredictions:
                 else:
                     w = self._forward(self._actions[m], a[k], 100)
                 v = self._forward(layers, x[k], 0)
-                _contract(v, w, self._factor[m], x[k], self._mean, self._low, self._high, rows.start, each[m])
+                contract_rows(v, w, self._factor[m], x[k], self._mean, self._low, self._high, rows.start, each[m])
 
     def _forward(self, layers: Layers, x: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         """All layers on [inputs, rows]; the result is overwritten by the next call with the same `first`."""
@@ -90,63 +88,14 @@ class BlockPredictions:
             if key not in self._scratch:
                 self._scratch[key] = np.empty(key[1:], dtype=np.float32)
             out = np.matmul(weight, x, out=self._scratch[key])
-            _activate(out, bias, i == len(layers) - 1, self._silu)
+            activate_rows(out, bias, i == len(layers) - 1, self._silu)
             x = out
         return x
 
 
-def _layers(encoder: EnsembleMLP, member: int, mean: torch.Tensor, std: torch.Tensor, unit: torch.Tensor) -> Layers:
-    """One member's layers, with the scaling of inputs and outputs folded in."""
-    weights = [layer.weight[member].double() for layer in encoder.layers]  # type: ignore[index]
-    biases = [layer.bias[member, 0].double() for layer in encoder.layers]  # type: ignore[index]
-    weights[0] = weights[0] / std[:, None]
-    biases[0] = biases[0] - mean.double() @ weights[0]
-    weights[-1], biases[-1] = weights[-1] * unit, biases[-1] * unit
+def _by_member(layers: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Layers]:
+    """Layers of all members, [M, inputs, outputs] and [M, 1, outputs], as each member's own."""
     return [
-        (np.ascontiguousarray(w.T.float().numpy()), b.float().numpy()) for w, b in zip(weights, biases, strict=True)
+        [(np.ascontiguousarray(weight[m].T.numpy()), bias[m, 0].numpy()) for weight, bias in layers]
+        for m in range(len(layers[0][0]))
     ]
-
-
-@njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
-def _activate(x, bias, last, silu):  # type: ignore
-    """Adds the bias to [features, rows] in place and, but for the last layer, activates."""
-    zero = np.float32(0.0)
-    for i in range(x.shape[0]):
-        row, b = x[i], bias[i]
-        if last:
-            for j in range(len(row)):
-                row[j] += b
-        elif silu:
-            for j in range(len(row)):
-                value = row[j] + b
-                row[j] = value * logistic(value)
-        else:
-            for j in range(len(row)):
-                value = row[j] + b
-                row[j] = zero if value < zero else value
-
-
-@njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
-def _contract(v, w, factor, x, mean, low, high, start, each):  # type: ignore
-    """Sum over ranks of v w u, [(D + E) * R, rows] and twice [R, rows], added to x, [D, rows].
-
-    The block is the columns from `start` on of the factors of all rows, [R, B], and of all predictions, [D + E, B]:
-    whole arrays are contiguous, whatever the number of rows, so that one compiled loop serves all of them.
-    """
-    rank, rows = w.shape
-    change = np.empty(rows, dtype=np.float32)
-    for r in range(rank):
-        for j in range(rows):
-            w[r, j] *= factor[r, start + j]
-    for d in range(len(mean)):
-        change[:] = mean[d]
-        for r in range(rank):
-            vr, wr = v[d * rank + r], w[r]
-            for j in range(rows):
-                change[j] += vr[j] * wr[j]
-        if d < x.shape[0]:
-            for j in range(rows):
-                change[j] += x[d, j]
-        for j in range(rows):
-            following = change[j]
-            each[d, start + j] = low[d] if following < low[d] else (high[d] if following > high[d] else following)

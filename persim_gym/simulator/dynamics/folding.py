@@ -1,7 +1,6 @@
 """A deep model's encoders as compiled rollouts take them, the same for all of its agents."""
 
 import hashlib
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -53,20 +52,43 @@ def _digest(model: FactoredEnsemble) -> bytes:
 
 
 @torch.no_grad()
+def scaled_layers(
+    encoder: nn.Module, mean: Tensor, std: Tensor, unit: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Layers of an encoder that take inputs as they are, and whose outputs are in given units.
+
+    Args:
+        encoder: The encoder, which takes standardised inputs.
+        mean: Mean of the inputs, [inputs].
+        std: Their standard deviation, likewise.
+        unit: What the outputs are multiplied by, [outputs]; None for 1.
+
+    Returns:
+        Weights [M, inputs, outputs] and biases [M, 1, outputs] of each layer.
+    """
+    assert isinstance(encoder, EnsembleMLP)
+    layers: list[tuple[Tensor, Tensor]] = [(layer.weight, layer.bias) for layer in encoder.layers]  # type: ignore[misc]
+    weight, bias = layers[0]
+    weight = weight / std[:, None]
+    layers[0] = weight, bias - mean[None, None] @ weight
+    if unit is not None:
+        weight, bias = layers[-1]
+        layers[-1] = weight * unit, bias * unit
+    return layers
+
+
+@torch.no_grad()
 def _networks(model: FactoredEnsemble) -> tuple[DeepNetwork, DeepNetwork]:
-    s, silu = model.config, model.config.activation == "silu"
-    state, action = (list(_layers(encoder)) for encoder in (model.state_encoder, model.action_encoder))
-    weight, bias = state[-1]
-    units = model.delta_std.repeat_interleave(s.rank)
-    state[-1] = weight * units, bias * units
-    parts = (model.obs_mean, model.action_mean), (model.obs_std, model.action_std), _examples(model)
-    made = []
-    for layers, mean, std, examples in zip((state, action), *parts, strict=True):
-        weight, bias = layers[0]
-        weight = weight / std[:, None]
-        layers[0] = weight, bias - mean @ weight
-        made.append(deep_network(layers, examples, silu, byte_products()))
-    return made[0], made[1]
+    s, unit = model.config, model.delta_std.repeat_interleave(model.config.rank)
+    parts = (
+        scaled_layers(model.state_encoder, model.obs_mean, model.obs_std, unit),
+        scaled_layers(model.action_encoder, model.action_mean, model.action_std),
+    )
+    states, actions = (
+        deep_network([(w, b[:, 0]) for w, b in layers], examples, s.activation == "silu", byte_products())
+        for layers, examples in zip(parts, _examples(model), strict=True)
+    )
+    return states, actions
 
 
 def _examples(model: FactoredEnsemble) -> tuple[Tensor, Tensor]:
@@ -97,10 +119,3 @@ def _factors(model: FactoredEnsemble) -> Tensor:
     """Latent factors of the agents of `_examples`, [M, ROLLOUTS, R]; where those are many, others change nothing."""
     factors: Tensor = model.agent_encoder(torch.arange(EXAMPLE_ROLLOUTS) % model.config.n_agents)
     return factors.detach()
-
-
-def _layers(encoder: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weights [M, inputs, outputs] and biases [M, outputs]."""
-    assert isinstance(encoder, EnsembleMLP)
-    for layer in encoder.layers:
-        yield layer.weight, layer.bias[:, 0]  # type: ignore[index, misc]
