@@ -99,7 +99,7 @@ class Ends:
         """Whether each comparison holds, of a range any or all of its components, bool [...]."""
         for of, sense, number in self.comparisons:
             if isinstance(of, range):
-                if of.stop > next_obs.shape[-1]:  # which a slice would not mind
+                if of.stop > next_obs.shape[-1]:  # A slice would not mind.
                     raise ValueError(f"{self} compares more components than the {next_obs.shape[-1]} of observations")
                 holds = SENSES[sense](next_obs[..., of.start : of.stop], number)
                 yield holds.any(-1) if self.where == "any" else holds.all(-1)

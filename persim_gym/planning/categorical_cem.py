@@ -53,7 +53,7 @@ class CategoricalCEM(Planner):
     def _draw(
         self, chances: NDArray[np.float64], rng: np.random.Generator, best: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
-        edges = chances.cumsum(axis=-1)[:, :-1]  # the last edge is 1
+        edges = chances.cumsum(axis=-1)[:, :-1]  # The last edge is 1.
         kinds: NDArray[np.int64] = (rng.random((self.candidates, self.horizon, 1)) >= edges).sum(axis=-1)
         if best is not None:
             kinds[0] = best

@@ -63,7 +63,7 @@ class ICEM(Planner):
             returns = rows.score(box.actions(unit))
             for row, (drawn, earned) in enumerate(zip(unit, returns, strict=True)):
                 chosen = drawn[best_first(earned, self.elites)]
-                kept[row] = np.resize(chosen[:kept_size], kept.shape[1:])  # repeats where fewer are finite
+                kept[row] = np.resize(chosen[:kept_size], kept.shape[1:])  # Repeats where fewer are finite.
                 mean[row] = self.smoothing * mean[row] + (1 - self.smoothing) * chosen.mean(axis=0)
                 std[row] = self.smoothing * std[row] + (1 - self.smoothing) * chosen.std(axis=0)
         return [
@@ -78,7 +78,7 @@ def colored_noise(color: float, shape: tuple[int, ...], steps: int, rng: np.rand
     Source: Timmer and Koenig, On generating power law noise, 1995.
     """
     frequency = np.fft.rfftfreq(steps)
-    frequency[0] = 1.0 / steps  # the mean varies as the slowest wave does
+    frequency[0] = 1.0 / steps  # The mean varies as the slowest wave does.
     scale = frequency ** (-color / 2.0)
     count = len(frequency)
     real, imaginary = rng.standard_normal((2, *shape, count)) * scale

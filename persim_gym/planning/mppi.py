@@ -45,6 +45,6 @@ class MPPI(Planner):
             unit = np.clip(mean[:, None] + self.std * self.shrink**iteration * noise, -1.0, 1.0)
             for row, earned in enumerate(rows.score(box.actions(unit))):
                 best = earned[best_first(earned, 1)[0]]
-                weight = np.nan_to_num(np.exp((earned - best) / self.temperature))  # NaN weighs nothing
+                weight = np.nan_to_num(np.exp((earned - best) / self.temperature))  # NaN weighs nothing.
                 mean[row] = np.tensordot(weight / weight.sum(), unit[row], axes=1)
         return [Plan(action, start) for action, start in zip(box.actions(mean), mean, strict=True)]

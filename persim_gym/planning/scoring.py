@@ -128,8 +128,8 @@ def _tile_returns(
 ) -> NDArray[np.float64]:
     """Returns of B rows, each with a start of its own, [B]."""
     members, (rows, horizon), bonus = dynamics.members, actions.shape[:2], objective.bonus
-    totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
-    running = np.arange(rows)  # rows that everything below still holds
+    totals = np.zeros((1 if bonus is None else 2, members, rows))  # Sums of rewards; the highest features.
+    running = np.arange(rows)  # Rows that everything below still holds.
     now = np.broadcast_to(obs, (members, *obs.shape))
     total = totals.copy()
     total[1:] = -np.inf
@@ -226,4 +226,4 @@ def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
             "every candidate's prediction left the finite numbers, or its reward did; trust fewer steps, or train the "
             "simulator on data from around this observation"
         )
-    return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end
+    return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end.

@@ -183,7 +183,7 @@ def plan_returns(
     agents = list(dict.fromkeys(agents))
     if episodes < 1 or not agents:
         raise ValueError("planning needs at least one agent and one episode")
-    for agent in agents:  # a mistake shows here, not in a worker
+    for agent in agents:  # A mistake shows here, not in a worker.
         DOMAINS[settings.domain].agent_covariates(agent)
         policy_of(settings, folder, agent, 0)
     jobs = [
