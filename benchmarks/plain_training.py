@@ -17,6 +17,7 @@ from persim_gym.simulator.model.walls import stopped
 from persim_gym.simulator.training.batches import Batchable, Parts
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import learning_rate
+from persim_gym.task import PlanningDynamics
 from persim_gym.transitions import Transitions
 
 AVERAGES = {  # share of training that an average leaves out, and how it weighs the steps behind
@@ -50,8 +51,8 @@ class Featured(nn.Module):
 
 
 @dataclass(frozen=True)
-class Bound:
-    """A model bound to one agent, whatever its state encoder; `Dynamics` for `prediction_error`."""
+class Bound(PlanningDynamics):
+    """A model bound to one agent, whatever its state encoder; dynamics for `prediction_error`."""
 
     model: FactoredEnsemble
     agent: int

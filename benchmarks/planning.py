@@ -25,7 +25,7 @@ from persim_gym.simulator.kernels.dense import VNNI, byte_products
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.task import Task, never
+from persim_gym.task import Ends, PlanningDynamics, Task, never
 
 SMALL = ModelConfig(n_agents=10, obs_dim=4, n_actions=2, action_dim=0, rank=5, members=5, state_layers=(256,))
 LARGE = ModelConfig(10, 18, 0, 6, rank=15, members=5, state_layers=(256,) * 4, action_layers=(256, 256))
@@ -257,15 +257,19 @@ def true_robot(rounds: int) -> None:
     print(f"  share of the raw throughput: {seconds['mujoco.rollout'] / seconds['persim_gym']:.0%}")
 
 
-class Reference:
+class Reference(PlanningDynamics):
     """The plain float32 calls of a dynamics, which keeps the candidates that it is asked for."""
+
+    fused = True
 
     def __init__(self, dynamics: AgentDynamics) -> None:
         """Wraps one agent's dynamics."""
         self.dynamics, self.members = dynamics, dynamics.members
         self.parts: list[np.ndarray] = []
 
-    def rollout(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    def rollout(
+        self, obs: np.ndarray, actions: np.ndarray, ends: Ends | None = None, live: np.ndarray | None = None
+    ) -> np.ndarray:
         """As `AgentDynamics.rollout`, step by step."""
         self.parts.append(actions)
         steps = []

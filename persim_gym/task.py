@@ -99,7 +99,7 @@ class Ends:
         """Whether each comparison holds, of a range any or all of its components, bool [...]."""
         for of, sense, number in self.comparisons:
             if isinstance(of, range):
-                if of.stop > next_obs.shape[-1]:  # which a slice would not mind
+                if of.stop > next_obs.shape[-1]:  # A slice would not mind.
                     raise ValueError(f"{self} compares more components than the {next_obs.shape[-1]} of observations")
                 holds = SENSES[sense](next_obs[..., of.start : of.stop], number)
                 yield holds.any(-1) if self.where == "any" else holds.all(-1)
@@ -137,3 +137,61 @@ class PeakBonus(NamedTuple):
 
     weight: float
     feature: Callable[[Array], Array]
+
+
+class PlanningDynamics:
+    """A `Dynamics` of one agent that says what planners may ask of it; subclasses state what differs from the defaults.
+
+    Attributes:
+        members: Ensemble size M.
+        fused: Whether it has a `rollout`, which takes many steps at once; it is called step by step otherwise.
+        stops: Whether `rollout` is best told where episodes end.
+        concurrent: Whether it may be called from several threads at once; then so may the functions of the task.
+        tile: Rows that it is best given at once; None for what suits a processor's cache.
+    """
+
+    members: int = 1
+    fused: bool = False
+    stops: bool = False
+    concurrent: bool = False
+    tile: int | None = None
+
+    def __call__(self, obs: Array, action: Array) -> Array:
+        """Next observations, [M, B, D], of obs [M, B, D] and actions [B] or [B, A], the same for all members."""
+        raise NotImplementedError
+
+    def rollout(self, obs: Array, actions: Array, ends: Ends | None = None, live: Array = None) -> Array:
+        """Observations that follow h actions, as h calls one after the other, but faster; only where it is `fused`.
+
+        Args:
+            obs: [M, B, D].
+            actions: [B, h] or [B, h, A]; the same for all members.
+            ends: Where the episode ends. A member moves a row that has ended no further: where it ended is repeated.
+            live: Which rows a member moves at all, bool [M, B]; None for all of them.
+
+        Returns:
+            [M, B, h, D]; of rows that are not moved at all, any finite number.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FunctionDynamics(PlanningDynamics):
+    """A plain function as dynamics that planners may ask.
+
+    Attributes:
+        function: Maps ([M, B, D], [B] or [B, A]) to [M, B, D].
+        members: Ensemble size M.
+    """
+
+    function: Dynamics
+    members: int = 1
+
+    def __call__(self, obs: Array, action: Array) -> Array:
+        """Next observations, [M, B, D]."""
+        return self.function(obs, action)
+
+
+def planning_dynamics(dynamics: Dynamics) -> PlanningDynamics:
+    """The dynamics themselves where planners may ask them; else wrapped, as those of one member."""
+    return dynamics if isinstance(dynamics, PlanningDynamics) else FunctionDynamics(dynamics)

@@ -19,7 +19,7 @@ from persim_gym.simulator.kernels import small_rollout as lanes
 from persim_gym.simulator.kernels.termination import compiled_rule, drop_finished, list_running
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.spec import learned_task
-from persim_gym.task import Ends, Task, never
+from persim_gym.task import Ends, FunctionDynamics, PlanningDynamics, Task, never
 
 FORMULAS = {  # (where the episode ends, observation size), written once more, without rules
     "cartpole": (lambda o: (abs(o[..., 0]) > 2.4) | (abs(o[..., 2]) > 12 * 2 * np.pi / 360), 4),
@@ -227,10 +227,7 @@ def test_drawn_models_earn_the_same_where_they_stop(name, moved):
     def reward(obs, action, next_obs):
         return next_obs[..., last - 1]
 
-    def plain(obs, action):
-        return dynamics(obs, action)
-
-    plain.members = shape.members
+    plain = FunctionDynamics(dynamics, shape.members)
     _, steps = stopped(ahead, rule)
     moved.clear()
     found = rollout_returns(dynamics, Task(reward, rule), start, actions)
@@ -330,69 +327,30 @@ def test_true_robots_are_stepped_till_they_end_and_not_once_more(name, rule, mon
 # --- dynamics of others -------------------------------------------------------------------------------------------
 
 
-class Around:
-    """Passes on what it does not have; its `rollout` knows nothing of ends."""
+class Around(PlanningDynamics):
+    """Dynamics around a simulator's, of rollouts that stop or that know nothing of ends."""
 
-    def __init__(self, inner):
-        self.inner = inner
+    fused = True
 
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
+    def __init__(self, inner, stops):
+        self.inner, self.members, self.stops = inner, inner.members, stops
 
-    def __call__(self, obs, action):
-        return self.inner(obs, action)
-
-    def rollout(self, obs, actions):
-        return self.inner.rollout(obs, actions)
+    def rollout(self, obs, actions, ends=None, live=None):
+        assert self.stops or ends is live is None
+        return self.inner.rollout(obs, actions, ends, live)
 
 
-class AroundAll(Around):
-    def rollout(self, obs, actions, **told):
-        return self.inner.rollout(obs, actions, **told)
-
-
-@pytest.mark.parametrize("kind", [Around, AroundAll])
-def test_dynamics_around_those_that_stop_earn_what_these_do(kind, moved):
+@pytest.mark.parametrize("stops", [False, True])
+def test_dynamics_around_those_that_stop_earn_what_these_do(stops, moved):
     task, dynamics = DOMAINS["cartpole"].task, load_simulator("cartpole/random-v0").dynamics(1)
     actions = np.random.default_rng(0).integers(2, size=(100, 45))
     counts, found = [], []
-    for each in (dynamics, kind(dynamics)):
+    for each in (dynamics, Around(dynamics, stops)):
         moved.clear()
         found.append(rollout_returns(each, task, np.zeros(4, dtype=np.float32), actions))
         counts.append(sum(moved))
     np.testing.assert_array_equal(*found)
-    assert (counts[0] == counts[1]) == (kind is AroundAll)
-
-
-def test_a_rollout_that_is_a_function_of_the_instance_is_told_of_ends_if_it_takes_them():
-    told = []
-
-    class Own:
-        stops = True
-
-        def __init__(self, takes):
-            self.rollout = self.with_ends if takes else (lambda obs, actions: self.with_ends(obs, actions, None, None))
-
-        def with_ends(self, obs, actions, ends, live):
-            told.append(ends)
-            return np.repeat(obs[:, :, None], actions.shape[1], axis=2) + 1.0
-
-        def __call__(self, obs, action):
-            return obs + 1.0
-
-    task = Task(lambda obs, action, next_obs: next_obs[..., 0], Ends("any", ((0, ">", 0.5),)))
-    for takes in (True, False):
-        assert rollout_returns(Own(takes), task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [1.0] * 3
-    assert told == [task.terminated, None]
-
-
-def test_dynamics_may_say_that_they_have_no_rollout():
-    def dynamics(obs, action):
-        return obs + 1.0
-
-    dynamics.rollout = None
-    task = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
-    assert rollout_returns(dynamics, task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [10.0] * 3
+    assert (counts[0] == counts[1]) == stops
 
 
 def test_the_kernels_write_nothing_where_there_is_no_step():

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from persim_gym.planning.base import shifted, unit_box
 from persim_gym.planning.cem import _truncated
 from persim_gym.planning.icem import colored_noise
 from persim_gym.planning.scoring import Objective
-from persim_gym.task import Task, never
+from persim_gym.task import FunctionDynamics, Task, never
 
 BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 CONTINUOUS = [CEM(40, 8, 3, 10), ICEM(40, 8, 3, 10), MPPI(40, 8)]
@@ -244,11 +245,11 @@ def test_unbounded_boxes_are_refused(planner):
 
 
 def test_pessimism_avoids_what_members_disagree_on():
+    @partial(FunctionDynamics, members=2)
     def members(obs, action):
         push = np.array([-1.0, 3.5])[:, None] * (action == 2) + 1.0 * (action == 1)
         return obs + np.stack([push, 0 * push], axis=-1)
 
-    members.members = 2
     right = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
     for pessimism, expected in ((0.0, 2), (1.0, 1)):
         (plan,) = CategoricalCEM(60, 3, 4, 10).plan(

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,7 @@ from persim_gym.planning.mpc import MPC
 from persim_gym.planning.random_shooting import RandomShooting
 from persim_gym.planning.scoring import Objective, best_first, rollout_returns
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.task import PeakBonus, Task, never
+from persim_gym.task import FunctionDynamics, PeakBonus, PlanningDynamics, Task, never, planning_dynamics
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 
@@ -32,18 +33,16 @@ def ending_at(limit: float) -> Task:
     return Task(lambda obs, action, next_obs: next_obs[..., 0], lambda next_obs: next_obs[..., 0] >= limit)
 
 
+@partial(FunctionDynamics, members=3)
 def drifting(obs, action):
     """Three members: each adds its own share of the action and of the observation."""
     share = np.array([0.5, 1.0, 1.5])[:, None]
     return np.stack([obs[..., 0] + share * action, 0.9 * obs[..., 1] - share * action], axis=-1)
 
 
-drifting.members = 3
-
-
 def plain_returns(dynamics, task, obs, actions, bonus=None):
     """The definition, one candidate and member at a time."""
-    members = getattr(dynamics, "members", 1)
+    members = planning_dynamics(dynamics).members
     returns = np.zeros((members, len(actions)))
     for m, c in itertools.product(range(members), range(len(actions))):
         now, peak = obs, -np.inf
@@ -143,12 +142,12 @@ def test_what_happens_after_the_end_cannot_spoil_a_candidate():
 
 
 def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
+    @partial(FunctionDynamics, members=3)
     def dynamics(obs, action):
         following = drifting(obs, action)
         following[2, following[2, :, 0] > 3] = np.inf
         return following
 
-    dynamics.members = 3
     returns = rollout_returns(dynamics, ending_at(99), np.zeros(2), np.array([[0, 0], [2, 2]]))
     np.testing.assert_array_equal(np.isnan(returns), [False, True])
 
@@ -179,7 +178,7 @@ def test_members_that_dynamics_do_not_say_are_an_error():
     def silent(obs, action):
         return drifting(obs, action)
 
-    with pytest.raises(ValueError, match="must say their number of members in an attribute `members`"):
+    with pytest.raises(ValueError, match="must say their number of members: derive them from persim_gym.task.Planning"):
         rollout_returns(silent, ending_at(3), np.zeros(2), np.zeros((4, 2), dtype=int))
 
 
@@ -189,13 +188,15 @@ def test_finished_candidates_are_dropped(monkeypatch, fused):
     monkeypatch.setattr(rollout, "ROLLOUT_STEPS", 2)
     moved = []
 
-    class Halving:
+    class Halving(PlanningDynamics):
         def __call__(self, obs, action):
             moved.append(obs[0, :, 0].copy())
             return counter(obs, action)
 
     class Rolling(Halving):
-        def rollout(self, obs, actions):
+        fused = True
+
+        def rollout(self, obs, actions, ends=None, live=None):
             steps = [obs := self(obs, actions[:, t]) for t in range(actions.shape[1])]
             return np.stack(steps, axis=2)
 

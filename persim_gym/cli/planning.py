@@ -1,7 +1,7 @@
 """The verb that plans."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,8 @@ def plan(
         PlanSettings,
         known_dynamics,
         plan_returns,
-        planner_text,
+        planner_for,
+        planner_label,
         returns_table,
         write_video,
     )
@@ -50,20 +51,19 @@ def plan(
     if video is not None:
         check_film(video)
     domain, dynamics, folder = known_dynamics(simulator, truth)
-    sizes = planner_text(
-        domain,
-        planner,
-        candidates=candidates,
-        horizon=horizon,
-        iterations=iterations,
-        elites=elites,
-        temperature=temperature,
-    )
+    sizes: dict[str, Any] = {
+        "candidates": candidates,
+        "horizon": horizon,
+        "iterations": iterations,
+        "elites": elites,
+        "temperature": temperature,
+    }
     bonus = bonus and DOMAINS[domain].peak_bonus is not None
-    settings = PlanSettings(domain, dynamics, sizes, bonus, pessimism, trust, steps)
+    settings = PlanSettings(domain, dynamics, planner_for(domain, planner, **sizes), bonus, pessimism, trust, steps)
     chosen = numbers(agents)
     returns = plan_returns(settings, folder, chosen, episodes, out, seed)
-    title = f"{f'true dynamics of {domain}' if truth else simulator}, {sizes}{', with bonus' * bonus}"
+    where = f"true dynamics of {domain}" if truth else simulator
+    title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"
     console.print(returns_table(title, domain, returns))
     say(f"{out}  the return of every episode")
     if video is not None:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs.behavior import BehaviorConfig
-from persim_gym.task import Array, Dynamics, Ends, PeakBonus, Task
+from persim_gym.task import Array, Ends, PeakBonus, PlanningDynamics, Task
 
 POPULATION_SIZE = 500  # thesis p. 34
 POPULATION_SEED = 2021
@@ -20,6 +20,17 @@ UNBOUNDED = float(np.finfo(np.float32).max)
 
 Physics: TypeAlias = Callable[[Array, Array], Array]
 """Maps (state [..., S], action [...] or [..., A]) to the next state, with covariates bound."""
+
+
+@runtime_checkable
+class RollingPhysics(Protocol):
+    """Physics that keep the whole state from one step to the next, as MuJoCo's."""
+
+    def __call__(self, state: Array, action: Array) -> Array:
+        """The next state."""
+
+    def rollout(self, state: Array, actions: Array, ended: Any = None, live: Array = None) -> Array:
+        """States that follow h actions; see `persim_gym.envs.mujoco.physics.RobotPhysics.rollout`."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ class Domain:
             resolved[name] = float(value)
         return resolved
 
-    def dynamics(self, agent: int | None = None, **covariates: float) -> Dynamics:
+    def dynamics(self, agent: int | None = None, **covariates: float) -> "TrueDynamics":
         """True dynamics of one agent on observations, for planners; keywords as in the environment.
 
         Returns:
@@ -193,13 +204,14 @@ class Domain:
             ValueError: As `resolve_covariates`.
         """
         step = self.physics(**self.resolve_covariates(agent, covariates))
-        kind = RollingDynamics if hasattr(step, "rollout") else TrueDynamics
-        return kind(step, self.observe, self.embed)
+        if isinstance(step, RollingPhysics):
+            return RollingDynamics(step, self.observe, self.embed)
+        return TrueDynamics(step, self.observe, self.embed)
 
 
 @dataclass(frozen=True)
-class TrueDynamics:
-    """A step function of full physical states as a `Dynamics` of observations.
+class TrueDynamics(PlanningDynamics):
+    """A step function of full physical states as dynamics of observations.
 
     Attributes:
         step: Maps (state [..., S], action) to the next state.
@@ -216,14 +228,12 @@ class TrueDynamics:
         return self.observe(self.step(self.embed(obs), action))
 
 
+@dataclass(frozen=True)
 class RollingDynamics(TrueDynamics):
-    """True dynamics whose physics keep the whole state from one step to the next.
+    """True dynamics whose physics keep the whole state from one step to the next."""
 
-    Attributes:
-        stops: Whether `rollout` may be told where rows end.
-    """
-
-    stops = True
+    step: RollingPhysics
+    fused = stops = True
 
     def rollout(self, obs: Array, actions: Array, ends: Ends | None = None, live: Array = None) -> Array:
         """Observations that follow h actions, [..., h, D].
@@ -233,8 +243,8 @@ class RollingDynamics(TrueDynamics):
         Args:
             obs: [..., D].
             actions: [..., h, A].
-            ends: Where the episode ends; a row is stepped no further then, and its observation repeated.
-            live: Which rows are stepped at all, [...]; None for all of them.
+            ends: As `PlanningDynamics.rollout`.
+            live: As `PlanningDynamics.rollout`, [...].
         """
         ended = None if ends is None else lambda state: ends(self.observe(state))
-        return self.observe(self.step.rollout(self.embed(obs), actions, ended, live))  # type: ignore[attr-defined]
+        return self.observe(self.step.rollout(self.embed(obs), actions, ended, live))

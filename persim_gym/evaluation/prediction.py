@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain
 from persim_gym.evaluation.returns import Policy
-from persim_gym.task import Dynamics
+from persim_gym.task import Dynamics, planning_dynamics
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def prediction_error(
     keep = scored[0]
     if not keep.any():
         raise ValueError(f"all {episodes} episodes of agent {agent} end within the {warmup} warm-up steps")
-    members = int(getattr(dynamics, "members", 1))
+    members = planning_dynamics(dynamics).members
     current = np.broadcast_to(observations[0], (members, *observations[0].shape))
     predicted = [observations[0].astype(np.float64)]
     for action in actions:

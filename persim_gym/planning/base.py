@@ -1,9 +1,10 @@
-"""What planners take and give: plans, rows of observations, and actions between -1 and 1."""
+"""What planners have in common: plans, rows of observations, and actions between -1 and 1."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -27,8 +28,52 @@ class Plan(NamedTuple):
     elites: NDArray[Any] | None = None
 
 
-class Planner(Protocol):
-    """Chooses action sequences; every planner here is a frozen dataclass with this one method."""
+class PlanningRows(NamedTuple):
+    """What a planner searches for, row by row.
+
+    Attributes:
+        score: Maps candidates [E, C, H] or [E, C, H, A] to returns [E, C].
+        rngs: Random stream of each row, E.
+        previous: The plan before, of each row, E.
+    """
+
+    score: Callable[[NDArray[Any]], NDArray[np.float64]]
+    rngs: tuple[np.random.Generator, ...]
+    previous: tuple[Plan | None, ...]
+
+
+@dataclass(frozen=True)
+class Planner(ABC):
+    """Chooses action sequences; each planner is a frozen dataclass that adds how it searches.
+
+    Attributes:
+        candidates: Sequences C.
+        horizon: Planning steps H.
+    """
+
+    candidates: int
+    horizon: int
+
+    def __post_init__(self) -> None:
+        """Checks the fields that planners have in common.
+
+        Raises:
+            ValueError: If one is impossible.
+        """
+        sizes, kind = vars(self), type(self).__name__
+        for name in ("candidates", "horizon", "iterations", "elites"):
+            if sizes.get(name, 1) < 1:
+                raise ValueError(f"{kind} needs at least one of {name}, got {sizes[name]}")
+        if sizes.get("elites", 1) > self.candidates:
+            raise ValueError(
+                f"{kind} cannot choose {sizes['elites']} elites of {self.candidates} candidates; take fewer elites or "
+                "more candidates"
+            )
+        if not 0 <= sizes.get("smoothing", 0) < 1:
+            raise ValueError(f"{kind} needs a smoothing from 0 to less than 1, got {sizes['smoothing']}")
+        for name in ("decay", "shrink", "temperature"):
+            if not 0 < sizes.get(name, 1) < np.inf:
+                raise ValueError(f"{kind} needs a positive {name}, got {sizes[name]}")
 
     def plan(
         self,
@@ -60,78 +105,25 @@ class Planner(Protocol):
             ValueError: If the planner cannot draw such actions, a previous plan has another horizon, or no candidate
                 has a finite return.
         """
-
-
-def check_sizes(planner: Any) -> None:
-    """Checks the fields that planners have in common.
-
-    Raises:
-        ValueError: If one is impossible.
-    """
-    sizes, kind = asdict(planner), type(planner).__name__
-    for name in ("candidates", "horizon", "iterations", "elites"):
-        if sizes.get(name, 1) < 1:
-            raise ValueError(f"{kind} needs at least one of {name}, got {sizes[name]}")
-    if sizes.get("elites", 1) > sizes["candidates"]:
-        raise ValueError(
-            f"{kind} cannot choose {sizes['elites']} elites of {sizes['candidates']} candidates; take fewer elites or "
-            "more candidates"
-        )
-    if not 0 <= sizes.get("smoothing", 0) < 1:
-        raise ValueError(f"{kind} needs a smoothing from 0 to less than 1, got {sizes['smoothing']}")
-    for name in ("decay", "shrink", "temperature"):
-        if not 0 < sizes.get(name, 1) < np.inf:
-            raise ValueError(f"{kind} needs a positive {name}, got {sizes[name]}")
-
-
-class PlanningRows(NamedTuple):
-    """The arguments of `Planner.plan`, one a row.
-
-    Attributes:
-        score: Maps candidates [E, C, H] or [E, C, H, A] to returns [E, C].
-        rngs: Random stream of each row, E.
-        previous: The plan before, of each row, E.
-    """
-
-    score: Callable[[NDArray[Any]], NDArray[np.float64]]
-    rngs: tuple[np.random.Generator, ...]
-    previous: tuple[Plan | None, ...]
-
-
-def planning_rows(
-    horizon: int,
-    dynamics: Dynamics | Sequence[Dynamics],
-    task: Task,
-    obs: NDArray[Any],
-    rng: np.random.Generator | Sequence[np.random.Generator],
-    previous: Plan | Sequence[Plan | None] | None,
-    objective: Objective,
-) -> PlanningRows:
-    """Brings the arguments of `Planner.plan` into rows.
-
-    Args:
-        horizon: Of the planner.
-        dynamics: See `Planner.plan`, as the others.
-        task: See there.
-        obs: See there.
-        rng: See there.
-        previous: See there.
-        objective: See there.
-
-    Raises:
-        ValueError: If their numbers do not match, or a previous plan has another horizon.
-    """
-    obs = np.atleast_2d(obs)
-    rngs = (rng,) if isinstance(rng, np.random.Generator) else tuple(rng)
-    before = (previous,) * len(obs) if previous is None or isinstance(previous, Plan) else tuple(previous)
-    if not len(obs) == len(rngs) == len(before):
-        raise ValueError(f"{len(obs)} observations, {len(rngs)} random streams and {len(before)} plans: give one a row")
-    for plan in before:
-        if plan is not None and len(plan.sequence) != horizon:
+        obs = np.atleast_2d(obs)
+        rngs = (rng,) if isinstance(rng, np.random.Generator) else tuple(rng)
+        before = (previous,) * len(obs) if previous is None or isinstance(previous, Plan) else tuple(previous)
+        if not len(obs) == len(rngs) == len(before):
             raise ValueError(
-                f"the previous plan has {len(plan.sequence)} steps, this planner's have {horizon}; leave it out"
+                f"{len(obs)} observations, {len(rngs)} random streams and {len(before)} plans: give one a row"
             )
-    return PlanningRows(partial(rollout_returns, dynamics, task, obs, objective=objective), rngs, before)
+        for plan in before:
+            if plan is not None and len(plan.sequence) != self.horizon:
+                raise ValueError(
+                    f"the previous plan has {len(plan.sequence)} steps, this planner's have {self.horizon}; leave it "
+                    "out"
+                )
+        score = partial(rollout_returns, dynamics, task, obs, objective=objective)
+        return self._search(PlanningRows(score, rngs, before), action_space)
+
+    @abstractmethod
+    def _search(self, rows: PlanningRows, action_space: Any) -> list[Plan]:
+        """Draws candidates, scores them and chooses a plan for each row."""
 
 
 def shifted(sequence: NDArray[Any], last: Any) -> NDArray[Any]:
@@ -169,6 +161,17 @@ class UnitBox(NamedTuple):
         """Actions of unit actions, float32, same shape."""
         rounded = (self.middle + self.half * unit).astype(np.float32)
         return np.clip(rounded, self.low, self.high, out=rounded)
+
+
+def discrete_space(action_space: Any, planner: str) -> spaces.Discrete:
+    """The space of discrete actions.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        raise ValueError(f"{planner} draws discrete actions, not {action_space}; plan those by CEM, ICEM or MPPI")
+    return action_space
 
 
 def unit_box(action_space: Any, planner: str) -> UnitBox:

@@ -1,20 +1,17 @@
 """The cross-entropy method over categorical distributions, for discrete actions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted
-from persim_gym.planning.random_shooting import _discrete
-from persim_gym.planning.scoring import PLAIN, Objective, best_first
-from persim_gym.task import Dynamics, Task
+from persim_gym.planning.base import Plan, Planner, PlanningRows, discrete_space, shifted
+from persim_gym.planning.scoring import best_first
 
 
 @dataclass(frozen=True)
-class CategoricalCEM:
+class CategoricalCEM(Planner):
     """Cross-entropy method for discrete actions: a categorical distribution a step, moved towards the elites.
 
     With the defaults it rolls out as many sequences as random shooting.
@@ -35,28 +32,9 @@ class CategoricalCEM:
     elites: int = 20
     smoothing: float = 0.1
 
-    def __post_init__(self) -> None:
-        """Checks the sizes.
-
-        Raises:
-            ValueError: If one is impossible.
-        """
-        check_sizes(self)
-
-    def plan(
-        self,
-        dynamics: Dynamics | Sequence[Dynamics],
-        task: Task,
-        obs: NDArray[Any],
-        action_space: Any,
-        rng: np.random.Generator | Sequence[np.random.Generator],
-        *,
-        previous: Plan | Sequence[Plan | None] | None = None,
-        objective: Objective = PLAIN,
-    ) -> list[Plan]:
-        """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
-        space = _discrete(action_space, "categorical CEM")
-        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
+    def _search(self, rows: PlanningRows, action_space: Any) -> list[Plan]:
+        """The best sequence of all rounds."""
+        space = discrete_space(action_space, "categorical CEM")
         chances = [np.full((self.horizon, space.n), 1.0 / space.n) for _ in rows.rngs]
         best: list[NDArray[np.int64] | None] = [
             None if before is None else shifted(before.sequence - space.start, stream.integers(space.n))
@@ -75,7 +53,7 @@ class CategoricalCEM:
     def _draw(
         self, chances: NDArray[np.float64], rng: np.random.Generator, best: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
-        edges = chances.cumsum(axis=-1)[:, :-1]  # the last edge is 1
+        edges = chances.cumsum(axis=-1)[:, :-1]  # The last edge is 1.
         kinds: NDArray[np.int64] = (rng.random((self.candidates, self.horizon, 1)) >= edges).sum(axis=-1)
         if best is not None:
             kinds[0] = best

@@ -1,19 +1,17 @@
 """The cross-entropy method for continuous actions, as in the thesis."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted, unit_box
-from persim_gym.planning.scoring import PLAIN, Objective, best_first
-from persim_gym.task import Dynamics, Task
+from persim_gym.planning.base import Plan, Planner, PlanningRows, shifted, unit_box
+from persim_gym.planning.scoring import best_first
 
 
 @dataclass(frozen=True)
-class CEM:
+class CEM(Planner):
     """Draws from a normal distribution cut to the box, and moves it to the elites; thesis sections 4.2.2 and A.1.
 
     Where the thesis is silent the defaults are those of its published code. All spreads are in units of half the
@@ -35,32 +33,12 @@ class CEM:
     smoothing: float = 0.1
     first_std: tuple[float, float] = (0.3, 0.6)
 
-    def __post_init__(self) -> None:
-        """Checks the sizes.
-
-        Raises:
-            ValueError: If one is impossible.
-        """
-        check_sizes(self)
-
-    def plan(
-        self,
-        dynamics: Dynamics | Sequence[Dynamics],
-        task: Task,
-        obs: NDArray[Any],
-        action_space: Any,
-        rng: np.random.Generator | Sequence[np.random.Generator],
-        *,
-        previous: Plan | Sequence[Plan | None] | None = None,
-        objective: Objective = PLAIN,
-    ) -> list[Plan]:
-        """Plans; arguments as `Planner.plan`. The mean of the last elites is returned; shifted, it starts the next."""
+    def _search(self, rows: PlanningRows, action_space: Any) -> list[Plan]:
+        """The mean of the last elites; shifted, it starts the next decision."""
         box = unit_box(action_space, "CEM")
-        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
-        mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
-        for row, before in enumerate(rows.previous):
-            if before is not None and before.start is not None:
-                mean[row] = shifted(before.start, 0.0)
+        starts = (None if before is None else before.start for before in rows.previous)
+        idle = np.zeros((self.horizon, box.size))
+        mean = np.stack([idle if start is None else shifted(start, 0.0) for start in starts])  # [E, H, A]
         std = np.stack([np.full(mean.shape[1:], stream.uniform(*self.first_std)) for stream in rows.rngs])
         centre = mean
         for _ in range(self.iterations):

@@ -1,19 +1,17 @@
 """iCEM: the cross-entropy method with coloured noise and a memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted, unit_box
-from persim_gym.planning.scoring import PLAIN, Objective, best_first
-from persim_gym.task import Dynamics, Task
+from persim_gym.planning.base import Plan, Planner, PlanningRows, shifted, unit_box
+from persim_gym.planning.scoring import best_first
 
 
 @dataclass(frozen=True)
-class ICEM:
+class ICEM(Planner):
     """Sample-efficient cross-entropy method: noise that is correlated in time, kept elites, fewer and fewer samples.
 
     Attributes:
@@ -42,28 +40,9 @@ class ICEM:
     smoothing: float = 0.1
     first_std: float = 0.5
 
-    def __post_init__(self) -> None:
-        """Checks the sizes.
-
-        Raises:
-            ValueError: If one is impossible.
-        """
-        check_sizes(self)
-
-    def plan(
-        self,
-        dynamics: Dynamics | Sequence[Dynamics],
-        task: Task,
-        obs: NDArray[Any],
-        action_space: Any,
-        rng: np.random.Generator | Sequence[np.random.Generator],
-        *,
-        previous: Plan | Sequence[Plan | None] | None = None,
-        objective: Objective = PLAIN,
-    ) -> list[Plan]:
-        """Plans; arguments as `Planner.plan`. The best sequence of all rounds is returned."""
+    def _search(self, rows: PlanningRows, action_space: Any) -> list[Plan]:
+        """The best sequence of all rounds."""
         box = unit_box(action_space, "iCEM")
-        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
         kept_size = max(1, round(self.keep * self.elites))
         mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
         kept = np.zeros((len(rows.rngs), kept_size, self.horizon, box.size))
@@ -84,7 +63,7 @@ class ICEM:
             returns = rows.score(box.actions(unit))
             for row, (drawn, earned) in enumerate(zip(unit, returns, strict=True)):
                 chosen = drawn[best_first(earned, self.elites)]
-                kept[row] = np.resize(chosen[:kept_size], kept.shape[1:])  # repeats where fewer are finite
+                kept[row] = np.resize(chosen[:kept_size], kept.shape[1:])  # Repeats where fewer are finite.
                 mean[row] = self.smoothing * mean[row] + (1 - self.smoothing) * chosen.mean(axis=0)
                 std[row] = self.smoothing * std[row] + (1 - self.smoothing) * chosen.std(axis=0)
         return [
@@ -99,7 +78,7 @@ def colored_noise(color: float, shape: tuple[int, ...], steps: int, rng: np.rand
     Source: Timmer and Koenig, On generating power law noise, 1995.
     """
     frequency = np.fft.rfftfreq(steps)
-    frequency[0] = 1.0 / steps  # the mean varies as the slowest wave does
+    frequency[0] = 1.0 / steps  # The mean varies as the slowest wave does.
     scale = frequency ** (-color / 2.0)
     count = len(frequency)
     real, imaginary = rng.standard_normal((2, *shape, count)) * scale

@@ -58,8 +58,8 @@ class MPC:
         """Binds a planner to one agent's dynamics, or to those of the agents of its rows.
 
         Args:
-            dynamics: Model bound to one agent; an ensemble says its size in `members`, anything else counts as 1. Or
-                one for each row of a batch; all rows, of different agents then, are planned in one call.
+            dynamics: Model bound to one agent; see `rollout_returns`. Or one for each row of a batch; all rows, of
+                different agents then, are planned in one call.
             task: Known reward and termination.
             action_space: Space of one action.
             planner: Planner; the thesis's by default: random shooting for discrete actions, CEM for continuous ones.

@@ -1,19 +1,16 @@
 """Model predictive path integral control."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from persim_gym.planning.base import Plan, check_sizes, planning_rows, shifted, unit_box
-from persim_gym.planning.scoring import PLAIN, Objective, best_first
-from persim_gym.task import Dynamics, Task
+from persim_gym.planning.base import Plan, Planner, PlanningRows, shifted, unit_box
+from persim_gym.planning.scoring import best_first
 
 
 @dataclass(frozen=True)
-class MPPI:
+class MPPI(Planner):
     """Perturbs the last plan and averages the perturbed ones, weighted by the exponential of their returns.
 
     The control cost that path integrals add by themselves is left out: a task's reward already holds its own.
@@ -36,38 +33,18 @@ class MPPI:
     shrink: float = 1.0
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Checks the sizes.
-
-        Raises:
-            ValueError: If one is impossible.
-        """
-        check_sizes(self)
-
-    def plan(
-        self,
-        dynamics: Dynamics | Sequence[Dynamics],
-        task: Task,
-        obs: NDArray[Any],
-        action_space: Any,
-        rng: np.random.Generator | Sequence[np.random.Generator],
-        *,
-        previous: Plan | Sequence[Plan | None] | None = None,
-        objective: Objective = PLAIN,
-    ) -> list[Plan]:
-        """Plans; arguments as `Planner.plan`. The weighted mean is returned; shifted, it starts the next."""
+    def _search(self, rows: PlanningRows, action_space: Any) -> list[Plan]:
+        """The weighted mean; shifted, it starts the next decision."""
         box = unit_box(action_space, "MPPI")
-        rows = planning_rows(self.horizon, dynamics, task, obs, rng, previous, objective)
-        mean = np.zeros((len(rows.rngs), self.horizon, box.size))  # [E, H, A]
-        for row, before in enumerate(rows.previous):
-            if before is not None and before.start is not None:
-                mean[row] = shifted(before.start, 0.0)
+        starts = (None if before is None else before.start for before in rows.previous)
+        idle = np.zeros((self.horizon, box.size))
+        mean = np.stack([idle if start is None else shifted(start, 0.0) for start in starts])  # [E, H, A]
         for iteration in range(self.iterations):
             noise = np.stack([s.standard_normal((self.candidates, *mean.shape[1:])) for s in rows.rngs])
             noise[:, 0] = 0.0
             unit = np.clip(mean[:, None] + self.std * self.shrink**iteration * noise, -1.0, 1.0)
             for row, earned in enumerate(rows.score(box.actions(unit))):
                 best = earned[best_first(earned, 1)[0]]
-                weight = np.nan_to_num(np.exp((earned - best) / self.temperature))  # NaN weighs nothing
+                weight = np.nan_to_num(np.exp((earned - best) / self.temperature))  # NaN weighs nothing.
                 mean[row] = np.tensordot(weight / weight.sum(), unit[row], axes=1)
         return [Plan(action, start) for action, start in zip(box.actions(mean), mean, strict=True)]

@@ -12,8 +12,6 @@ from persim_gym.task import Dynamics
 class LearningDynamics(Protocol):
     """A `Dynamics` of one agent that learns from transitions, such as `Simulator.online` gives."""
 
-    members: int
-
     def __call__(self, obs: Any, action: Any) -> Any:
         """Next observations, [M, C, D]."""
 

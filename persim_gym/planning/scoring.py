@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.parallel import run_each
-from persim_gym.task import Dynamics, Ends, PeakBonus, Task, never
+from persim_gym.task import Dynamics, Ends, PeakBonus, PlanningDynamics, Task, never, planning_dynamics
 
-TILE_ROWS = 1024  # rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache
-ROLLOUT_STEPS = 10  # steps that a fused rollout takes at once, where it moves rows that finish to the last of them
-STOPPING_ROLLOUT_STEPS = 20  # likewise, where it does not
+TILE_ROWS = 1024
+"""Rows rolled out together where the dynamics do not say; larger tiles fall out of a core's cache."""
+ROLLOUT_STEPS = 10
+"""Steps that a fused rollout takes at once where it does not stop: rows that finish are moved to the last of them."""
+STOPPING_ROLLOUT_STEPS = 20
+"""Steps that a fused rollout takes at once where it stops rows itself, or nothing ends."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,12 @@ def rollout_returns(
     """Mean return over ensemble members of each candidate action sequence.
 
     Each member rolls out its own trajectory; the terminating transition's reward counts, rewards after it do not.
-    A candidate that every member has finished is dropped at once; by fused rollouts that stop (see `dynamics`) a member
-    at a time, by others every `ROLLOUT_STEPS` steps.
+    A candidate that every member has finished is dropped at once; by fused rollouts that stop a member at a time, by
+    others every `ROLLOUT_STEPS` steps.
 
     Args:
-        dynamics: Model bound to one agent, or one for each of the E observations. It maps ([M, B, D], [B, ...]) to
-            [M, B, D] and says its number of members M in `members`; without that attribute M is 1. If it has a method
-            `rollout`, that is called instead: it maps ([M, B, D], [B, h, ...]) to the h observations that follow,
-            [M, B, h, D]. If it says that it `stops`, and the task ends by an `Ends`, it is given two more keywords, if
-            it has them, and moves a member's row no further once it has ended: `ends`, the rule, and `live`, which rows
-            of which members still run, bool [M, B]. Where its attribute `concurrent` is true, it may be called from
-            several threads at once, and so may the functions of the task; it is given `tile` rows at once where it says
-            so, else 1024.
+        dynamics: Model bound to one agent, or one for each of the E observations: a `PlanningDynamics`, or a function
+            that maps ([1, B, D], [B, ...]) to [1, B, D].
         task: Known reward and termination.
         obs: Current observation, [D] or [E, D], in the units of the domain's table.
         actions: Candidate sequences, [C, H] (discrete) or [C, H, A]; [E, C, H] or [E, C, H, A].
@@ -91,12 +87,12 @@ def rollout_returns(
     flat = actions[:, :, : objective.trust].reshape(count * candidates, -1, *actions.shape[3:])
     returns = np.empty(len(flat))
 
-    def score(tile: tuple[Dynamics, NDArray[np.int64]]) -> None:
+    def score(tile: tuple[PlanningDynamics, NDArray[np.int64]]) -> None:
         model, rows = tile
         returns[rows] = _tile_returns(model, task, obs[rows // candidates], flat[rows], objective)
 
     tiles = _tiles(dynamics, count, candidates)
-    if all(getattr(model, "concurrent", False) for model, _ in tiles):
+    if all(model.concurrent for model, _ in tiles):
         run_each(score, tiles)
     else:
         for tile in tiles:
@@ -104,79 +100,45 @@ def rollout_returns(
     return returns.reshape(count, candidates)
 
 
-def members_of(dynamics: Dynamics) -> int:
-    """Ensemble size M that dynamics say they have; 1 if they say nothing."""
-    return int(getattr(dynamics, "members", 1))
-
-
 def _tiles(
     dynamics: Dynamics | Sequence[Dynamics], count: int, candidates: int
-) -> list[tuple[Dynamics, NDArray[np.int64]]]:
-    """Each different dynamics with rows that it moves, at most `TILE_ROWS`, of the E * C candidates of all episodes."""
+) -> list[tuple[PlanningDynamics, NDArray[np.int64]]]:
+    """Each different dynamics with rows that it moves at once, of the E * C candidates of all episodes."""
     if not isinstance(dynamics, Sequence):
         dynamics = [dynamics] * count
     if len(dynamics) != count:
         raise ValueError(f"{len(dynamics)} dynamics for {count} observations; give one, or one an observation")
     episodes: dict[int, list[int]] = {}
-    for episode, model in enumerate(dynamics):
-        episodes.setdefault(id(model), []).append(episode)
+    for episode, each in enumerate(dynamics):
+        episodes.setdefault(id(each), []).append(episode)
     tiles = []
     for own in episodes.values():
-        model = dynamics[own[0]]
+        model = planning_dynamics(dynamics[own[0]])
+        size = TILE_ROWS if model.tile is None else model.tile
+        if size < 1:
+            raise ValueError(f"dynamics say tile={size}; it must be a whole number of rows, at least 1, or None")
         rows = (candidates * np.array(own)[:, None] + np.arange(candidates)).reshape(-1)
-        size = _tile(model)
         tiles += [(model, rows[i : i + size]) for i in range(0, len(rows), size)]
     return tiles
 
 
-def _tile(dynamics: Dynamics) -> int:
-    """Rows that dynamics are given at once."""
-    size = getattr(dynamics, "tile", None)
-    if size is None:
-        return TILE_ROWS
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"dynamics say tile={size!r}; it must be a whole number of rows, at least 1, or None")
-    return int(size)
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite ranks last
+@np.errstate(over="ignore", invalid="ignore")  # What is not finite ranks last.
 def _tile_returns(
-    dynamics: Dynamics, task: Task, obs: NDArray[Any], actions: NDArray[Any], objective: Objective
+    dynamics: PlanningDynamics, task: Task, obs: NDArray[Any], actions: NDArray[Any], objective: Objective
 ) -> NDArray[np.float64]:
     """Returns of B rows, each with a start of its own, [B]."""
-    members, (rows, horizon) = members_of(dynamics), actions.shape[:2]
-    bonus, fused = objective.bonus, getattr(dynamics, "rollout", None)
-    span, told = _span(dynamics, task)
-    totals = np.zeros((1 if bonus is None else 2, members, rows))  # sums of rewards; the bonus's highest features
-    running = np.arange(rows)  # rows that everything below still holds
+    members, (rows, horizon), bonus = dynamics.members, actions.shape[:2], objective.bonus
+    totals = np.zeros((1 if bonus is None else 2, members, rows))  # Sums of rewards; the highest features.
+    running = np.arange(rows)  # Rows that everything below still holds.
     now = np.broadcast_to(obs, (members, *obs.shape))
     total = totals.copy()
     total[1:] = -np.inf
     live = np.ones((members, rows), dtype=np.bool_)
+    span = _steps_at_once(dynamics, task)
     for start in range(0, horizon, span):
         part = actions[running, start : start + span]
-        if fused is None:
-            ahead = dynamics(now, part[:, 0])[..., None, :]  # [M, B, 1, D]
-        else:
-            ahead = fused(now, part) if told is None else fused(now, part, live=live, **told)  # [M, B, h, D]
-        if ahead.shape[:2] != now.shape[:2]:
-            raise ValueError(
-                f"dynamics of {members} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
-                "their number of members in an attribute `members`"
-            )
-        finite = bool(np.isfinite(ahead).all())
-        for t in range(part.shape[1]):
-            following = ahead[:, :, t]
-            reward = np.asarray(task.reward(now, part[:, t], following), dtype=np.float64)
-            if not finite:
-                reward = np.where(np.isfinite(following).all(axis=-1), reward, np.nan)
-            np.add(total[0], reward, out=total[0], where=live)
-            if bonus is not None:
-                np.maximum(total[1], bonus.feature(following), out=total[1], where=live)
-            live &= ~task.terminated(following)
-            now = following
-            if not live.any():
-                break
+        ahead = _observations_ahead(dynamics, task, now, part, live)
+        now = _add_rewards(task, bonus, now, part, ahead, total, live)
         some = live.any(axis=0)
         if not some.all():
             gone, kept = np.flatnonzero(~some), np.flatnonzero(some)
@@ -195,23 +157,61 @@ def _tile_returns(
     return worth
 
 
-def _span(dynamics: Dynamics, task: Task) -> tuple[int, dict[str, Ends] | None]:
-    """Steps that dynamics are asked for at once, and what a fused rollout is told beside `live`; None for neither."""
-    if getattr(dynamics, "rollout", None) is None:
-        return 1, None
-    if not getattr(dynamics, "stops", False):
-        return ROLLOUT_STEPS, None
-    if task.terminated is never:
-        return STOPPING_ROLLOUT_STEPS, None
-    # A rollout around another's, that passes the other's attributes on, may say `stops` and not have the keywords.
-    parameters = signature(dynamics.rollout).parameters  # type: ignore[attr-defined]
-    if "ends" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return ROLLOUT_STEPS, None
-    return (
-        (STOPPING_ROLLOUT_STEPS, {"ends": task.terminated})
-        if isinstance(task.terminated, Ends)
-        else (ROLLOUT_STEPS, {})
-    )
+def _steps_at_once(dynamics: PlanningDynamics, task: Task) -> int:
+    """Steps that dynamics are asked for at once."""
+    if not dynamics.fused:
+        return 1
+    told = task.terminated is never or isinstance(task.terminated, Ends)
+    return STOPPING_ROLLOUT_STEPS if dynamics.stops and told else ROLLOUT_STEPS
+
+
+def _observations_ahead(
+    dynamics: PlanningDynamics, task: Task, now: NDArray[Any], actions: NDArray[Any], live: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Observations that follow the h actions of each row, [M, B, h, D]."""
+    if not dynamics.fused:
+        ahead: NDArray[Any] = dynamics(now, actions[:, 0])[..., None, :]
+    elif not dynamics.stops or task.terminated is never:
+        ahead = dynamics.rollout(now, actions)
+    else:
+        ahead = dynamics.rollout(now, actions, task.terminated if isinstance(task.terminated, Ends) else None, live)
+    if ahead.shape[:2] != now.shape[:2]:
+        raise ValueError(
+            f"dynamics of {len(now)} members made {ahead.shape[:2]} of observations {now.shape[:2]}; they must say "
+            "their number of members: derive them from persim_gym.task.PlanningDynamics, or wrap them in "
+            "FunctionDynamics(function, members)"
+        )
+    return ahead
+
+
+def _add_rewards(
+    task: Task,
+    bonus: PeakBonus | None,
+    now: NDArray[Any],
+    actions: NDArray[Any],
+    ahead: NDArray[Any],
+    total: NDArray[np.float64],
+    live: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """Adds what h steps pay to `total`, and takes members that end out of `live`; both change in place.
+
+    Returns:
+        Observations after the last step that counts, [M, B, D].
+    """
+    finite = bool(np.isfinite(ahead).all())
+    for t in range(actions.shape[1]):
+        following = ahead[:, :, t]
+        reward = np.asarray(task.reward(now, actions[:, t], following), dtype=np.float64)
+        if not finite:
+            reward = np.where(np.isfinite(following).all(axis=-1), reward, np.nan)
+        np.add(total[0], reward, out=total[0], where=live)
+        if bonus is not None:
+            np.maximum(total[1], bonus.feature(following), out=total[1], where=live)
+        live &= ~task.terminated(following)
+        now = following
+        if not live.any():
+            break
+    return now
 
 
 def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -226,4 +226,4 @@ def best_first(returns: NDArray[np.float64], count: int) -> NDArray[np.int64]:
             "every candidate's prediction left the finite numbers, or its reward did; trust fewer steps, or train the "
             "simulator on data from around this observation"
         )
-    return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end
+    return np.argsort(-returns, kind="stable")[: min(count, known)]  # NumPy sorts NaN to the end.

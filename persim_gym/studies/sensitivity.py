@@ -16,7 +16,7 @@ from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import TEST_AGENTS
 from persim_gym.jobs import RowLog, run_jobs
-from persim_gym.task import Dynamics
+from persim_gym.task import Dynamics, PlanningDynamics
 
 SENSITIVITY_FILE = "sensitivity.csv"
 START, STEP = "start", "step"
@@ -27,12 +27,8 @@ SENSITIVITY_JOB = ("domain", "when", "offset")
 SENSITIVITY_COLUMNS = tuple(f"rmse_{agent}" for agent in TEST_AGENTS)
 
 
-class SetOff:
-    """True dynamics of several members, each of which is set off by noise of its own.
-
-    Attributes:
-        members: Members M.
-    """
+class SetOff(PlanningDynamics):
+    """True dynamics of several members, each of which is set off by noise of its own."""
 
     def __init__(
         self,

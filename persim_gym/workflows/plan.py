@@ -1,7 +1,7 @@
 """Episodes of model predictive control in the true environment, and their table."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,10 +20,11 @@ from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, R
 from persim_gym.simulator.registry import find_simulator, load_simulator
 from persim_gym.workflows.film import check_film, write_film
 
-DISCRETE: dict[str, Any] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
-CONTINUOUS: dict[str, Any] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
+DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
+CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
 PLANNERS = DISCRETE | CONTINUOUS
-TRUE_DYNAMICS = "true"  # in place of a simulator: the true environment's own dynamics
+TRUE_DYNAMICS = "true"
+"""Stands for the true environment's own dynamics where a simulator is named."""
 PLAN_JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "agent", "seed", "episode")
 PLAN_RESULT = ("return", "seconds")
 
@@ -35,7 +36,7 @@ class PlanSettings:
     Attributes:
         domain: Name of the domain.
         dynamics: Hash of the simulator's weights, or `TRUE_DYNAMICS`.
-        planner: As `planner_text` writes it.
+        planner: Draws and ranks candidates.
         bonus: Whether the domain's planning objective is added.
         pessimism: See `Objective`.
         trust: See `Objective`; 0 for none.
@@ -44,11 +45,16 @@ class PlanSettings:
 
     domain: str
     dynamics: str
-    planner: str
+    planner: Planner
     bonus: bool = True
     pessimism: float = 0.0
     trust: int = 0
     steps: int = 0
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The settings as a table of runs shows them."""
+        return {**vars(self), "planner": planner_label(self.planner)}
 
 
 def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
@@ -79,8 +85,8 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
     return card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
 
 
-def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> str:
-    """Writes a planner as a name and its sizes, "cem candidates=100 horizon=20".
+def planner_for(domain: str, name: str = "", **sizes: Any) -> Planner:
+    """A planner of the actions of a domain.
 
     Args:
         domain: Name of the domain.
@@ -99,17 +105,15 @@ def planner_text(domain: str, name: str = "", **sizes: int | float | None) -> st
     known = {f.name for f in fields(PLANNERS[name])}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
-    PLANNERS[name](**given)  # refuses impossible sizes
-    return " ".join([name, *(f"{key}={value}" for key, value in given.items())])
+    return fitting[name](**given)
 
 
-def planner_of(text: str) -> Planner:
-    """The planner that `planner_text` wrote."""
-    name, *sizes = text.split(" ")
-    planner = PLANNERS[name]()
-    values = dict(size.split("=") for size in sizes)
-    chosen: Planner = replace(planner, **{k: type(getattr(planner, k))(float(v)) for k, v in values.items()})
-    return chosen
+def planner_label(planner: Planner) -> str:
+    """A planner's name and the fields that are not its defaults, "cem candidates=100 horizon=20"."""
+    kind, values = type(planner), vars(planner)
+    name = next((name for name, known in PLANNERS.items() if known is kind), kind.__name__)
+    changed = [f"{f.name}={values[f.name]}" for f in fields(planner) if values[f.name] != f.default]
+    return " ".join([name, *(text.replace(" ", "") for text in changed)])
 
 
 def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPC:
@@ -127,7 +131,7 @@ def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> M
         model.dynamics(agent),
         model.task,
         domain.action_space,
-        planner=planner_of(settings.planner),
+        planner=settings.planner,
         bonus=domain.peak_bonus if settings.bonus else None,
         pessimism=settings.pessimism,
         trust=settings.trust or None,
@@ -140,13 +144,13 @@ def stream_of(seed: int, agent: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, agent, episode]).generate_state(1)[0])
 
 
-def run_plan_episode(folder: str, agent: int, seed: int, episode: int, **settings: Any) -> dict[str, float]:
+def run_plan_episode(settings: PlanSettings, folder: str, agent: int, seed: int, episode: int) -> dict[str, float]:
     """Return and wall-clock seconds of one episode in the true environment; runs in a worker process."""
-    chosen, stream = PlanSettings(**settings), stream_of(seed, agent, episode)
-    policy = policy_of(chosen, folder, agent, stream)
+    stream = stream_of(seed, agent, episode)
+    policy = policy_of(settings, folder, agent, stream)
     began = perf_counter()
     (earned,) = episode_returns(
-        policy, DOMAINS[chosen.domain], agent, episodes=1, seed=stream, steps=chosen.steps or None
+        policy, DOMAINS[settings.domain], agent, episodes=1, seed=stream, steps=settings.steps or None
     )
     return {"return": float(earned), "seconds": round(perf_counter() - began, 2)}
 
@@ -179,18 +183,23 @@ def plan_returns(
     agents = list(dict.fromkeys(agents))
     if episodes < 1 or not agents:
         raise ValueError("planning needs at least one agent and one episode")
-    for agent in agents:  # a mistake shows here, not in a worker
+    for agent in agents:  # A mistake shows here, not in a worker.
         DOMAINS[settings.domain].agent_covariates(agent)
         policy_of(settings, folder, agent, 0)
     jobs = [
-        {**asdict(settings), "agent": agent, "seed": seed, "episode": episode}
+        {**settings.columns, "agent": agent, "seed": seed, "episode": episode}
         for episode in range(episodes)
         for agent in agents
     ]
-    log = RowLog(out, PLAN_JOB, PLAN_RESULT)
-    constants = {"folder": folder}
     rows = run_jobs(
-        run_plan_episode, jobs, log, description="episodes", constants=constants, workers=workers, progress=progress
+        run_plan_episode,
+        jobs,
+        RowLog(out, PLAN_JOB, PLAN_RESULT),
+        description="episodes",
+        constants={"settings": settings, "folder": folder},
+        drop=tuple(settings.columns),
+        workers=workers,
+        progress=progress,
     )
     returns: dict[int, list[float]] = {agent: [] for agent in agents}
     for row in rows:

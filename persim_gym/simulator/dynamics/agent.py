@@ -16,13 +16,13 @@ from persim_gym.simulator.kernels.small_rollout import rollout_small
 from persim_gym.simulator.model.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble, with_extra
 from persim_gym.simulator.model.walls import stop, wall_arrays, walls_of
-from persim_gym.task import Ends
+from persim_gym.task import Ends, PlanningDynamics
 
 GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
 
 
-class AgentDynamics:
-    """A `Dynamics` of one agent: maps ([M, C, D] or [C, D], [C] or [C, A]) to next observations, [M, C, D + E].
+class AgentDynamics(PlanningDynamics):
+    """Dynamics of one agent: maps ([M, C, D] or [C, D], [C] or [C, A]) to next observations, [M, C, D + E].
 
     Where reward and termination are learned, E = 2 columns follow the next observation; columns past D of what goes in
     are ignored, so that a prediction can go in again as it is.
@@ -32,14 +32,12 @@ class AgentDynamics:
     tensors likewise. Bind again when the model has changed: what is folded, and what rollouts compile, are copies.
 
     Attributes:
-        members: FactoredEnsemble size M.
         factor: The agent's latent factor by member, [M, R].
-        concurrent: Whether `rollout_small` may be called from several threads at once; not on a GPU, which is one
-        device.
-        stops: Whether `rollout_small` is best told where candidates end; not on a GPU, which would wait for the
-        answers.
-        tile: Rows that `rollout_small` is best given at once; None for what suits a processor's cache.
+        concurrent: As `PlanningDynamics`; not on a GPU, which is one device.
+        stops: As `PlanningDynamics`; not on a GPU, which would wait for the answers.
     """
+
+    fused = True
 
     def __init__(self, model: FactoredEnsemble, factor: Tensor) -> None:
         """Folds `factor`, [M, R], into the model's weights."""
@@ -109,12 +107,11 @@ class AgentDynamics:
         Args:
             obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.
             actions: int64 [C, h] or float32 [C, h, A].
-            ends: Where the episode ends. A member moves a candidate that has ended there no further, and costs no more
-                time of it; where it ended is repeated.
-            live: Which candidates a member moves at all, [M, C]; None for all of them.
+            ends: As `PlanningDynamics.rollout`; a candidate that has ended costs no more time.
+            live: As `PlanningDynamics.rollout`, [M, C].
 
         Returns:
-            [M, C, h, D + E]; of candidates that are not moved at all, any finite number.
+            As `PlanningDynamics.rollout`, [M, C, h, D + E].
 
         Raises:
             ValueError: If the shapes do not match, an action is not one of the model's, or `ends` compares components
@@ -132,8 +129,8 @@ class AgentDynamics:
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
         if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
             raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
-        rollout_small = self._step_by_step if self._fused is None else self._fused
-        return rollout_small(np.asarray(obs)[..., : s.obs_dim], actions, live, ends)
+        rollout = self._step_by_step if self._fused is None else self._fused
+        return rollout(np.asarray(obs)[..., : s.obs_dim], actions, live, ends)
 
     @torch.no_grad()
     def _step_by_step(

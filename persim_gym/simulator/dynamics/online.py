@@ -11,22 +11,18 @@ from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.inference.regression import transition_statistics
 from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.task import Ends
+from persim_gym.task import Ends, PlanningDynamics
 
 
-class OnlineDynamics:
-    """A `Dynamics` of one agent that learns: call `update` after each step, and predictions use the posterior mean.
+class OnlineDynamics(PlanningDynamics):
+    """Dynamics of one agent that learn: call `update` after each step, and predictions use the posterior mean.
 
     An update adds a matrix of rank D to the evidence and solves for R unknowns; what it costs does not grow with the
     number of transitions. The result is that of `Simulator.personalize` on all of them at once, in any order; where
     reward and end are learned, if `update` is told them too.
-
-    Attributes:
-        members: Ensemble size M.
-        stops: As `AgentDynamics`; the ensemble is on the CPU.
     """
 
-    stops = True
+    fused = stops = True
 
     def __init__(self, model: FactoredEnsemble, beliefs: FactorPosterior, agent: int | None = None) -> None:
         """Starts from an agent's beliefs, or from the prior.

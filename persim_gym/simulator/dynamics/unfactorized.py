@@ -10,14 +10,11 @@ from torch import Tensor
 from persim_gym.simulator.dynamics.agent import checked_discrete
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import walls_of
+from persim_gym.task import PlanningDynamics
 
 
-class PerceptronDynamics:
-    """A `Dynamics` of one agent of the unfactorized variant; as `AgentDynamics`, NumPy or torch in and out.
-
-    Attributes:
-        members: Ensemble size M.
-    """
+class PerceptronDynamics(PlanningDynamics):
+    """Dynamics of one agent of the unfactorized variant; as `AgentDynamics`, NumPy or torch in and out."""
 
     def __init__(self, model: FactoredEnsemble, agent: int) -> None:
         """Binds a model to an agent."""
