@@ -35,8 +35,9 @@ from persim_gym.jobs import RowLog
 from persim_gym.simulator.inference.personalize import polished
 from persim_gym.simulator.inference.regression import factor_posterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import _model_for
+from persim_gym.workflows.training_setup import recipe_for
 
 UNCHANGED = "nothing changed"
 TWICE = "twice the batch and the epochs"  # sees as many transitions as a loss over 2 steps, in as many updates
@@ -106,7 +107,7 @@ FEATURES: dict[str, dict[str, Features]] = {
 
 def budget(domain: str) -> TrainingRecipe:
     """The reduced recipe of a domain's random data."""
-    return replace(recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah"), **BUDGETS[domain])
+    return replace(recipe_for(f"{domain}/random-v0"), **BUDGETS[domain])
 
 
 def rows_of(domain: str) -> dict[str, tuple[str, ...]]:
@@ -164,7 +165,7 @@ def table(rows: Sequence[Mapping[str, str]], domain: str) -> str:
             runs.setdefault(row["change"], {})[row["seed"]] = row
     if not runs:
         return ""
-    recipe, usual = budget(domain), recipe_for(f"{domain}/random-v0", continuous=domain == "halfcheetah")
+    recipe, usual = budget(domain), recipe_for(f"{domain}/random-v0")
     whole = f"{usual.samples:,} transitions a member" if usual.samples else usual.epochs
     agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
     lines = [

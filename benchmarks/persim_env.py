@@ -33,7 +33,9 @@ from persim_gym.envs import DOMAINS
 from persim_gym.envs.spaces import random_actions
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.registry import find_simulator, save_simulator
+from persim_gym.simulator.model_card import SimulatorCard, library_versions
+from persim_gym.simulator.registry import find_simulator
+from persim_gym.simulator.simulator import Simulator
 
 MEMBERS = 5
 CLOCK = time.perf_counter
@@ -242,11 +244,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = FactoredEnsemble(CHEETAH)
         model.delta_std.fill_(0.01)
-        folder = save_simulator(
-            model, name="halfcheetah/random-v0", domain="halfcheetah", dataset="none: random weights", dataset_hash="",
+        card = SimulatorCard(
+            name="halfcheetah/random-v0", domain="halfcheetah", dataset="none: random weights", dataset_hash="",
             transitions=0, recipe_name="random weights", recipe={}, seed=0, training_seconds=0.0,
-            folder=Path(scratch) / "cheetah",
+            shape=model.config.to_json(), libraries=library_versions(),
         )  # fmt: skip
+        folder = Simulator.of(card, model).save(Path(scratch) / "cheetah")
         batched("halfcheetah", str(folder), arguments.rows, max(arguments.rounds // 3, 1), 1)
 
 

@@ -25,15 +25,16 @@ import torch
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training.engine import Engine, EnsembleTraining
 from persim_gym.simulator.training.numba_engine import NumbaEngine
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.torch_engine import TorchEngine
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
 
 AGENTS = (500, 100_000)
-PLAIN = replace(recipe_for("other"), epochs=1, samples=0, noise=0.0, weight_decay=0.0)
+PLAIN = replace(general_recipe(), epochs=1, samples=0, noise=0.0, weight_decay=0.0)
 CARTPOLE = replace(PLAIN, rank=5, state_layers=(128,), activation="silu", members=2, batch=64)
 HALFCHEETAH = replace(PLAIN, rank=15, state_layers=(256,) * 4, activation="silu", members=1, batch=256)
 CASES = {"cartpole": (CARTPOLE, 5_000_000), "halfcheetah": (HALFCHEETAH, 1_000_000)}
@@ -80,7 +81,8 @@ def case(domain: str, folder: Path, where: str) -> dict[str, float]:
     before = memory("VmHWM")
     data = file.sample(10**9) if where == "memory" else file
     start = time.process_time()
-    fit_ensemble(data, recipe, n_actions=n_actions, part_rows=1_000_000, progress=False)
+    file.part_rows = 1_000_000
+    fit_ensemble(data, recipe, n_actions=n_actions, progress=False)
     seconds = time.process_time() - start
     peak = memory("VmHWM") - before
     return {"us": 1e6 * seconds / (transitions * recipe.members), "bytes": peak / transitions}
@@ -115,16 +117,16 @@ def steps_only(domain: str, agents: int, rows: int, steps: int) -> float:
     noise = rng.normal(size=(rows, 2 * d + max(a, 1))).astype(np.float32)
     action = rng.integers(2, size=rows) if n_actions else noise[:, 2 * d :]
     data = np.arange(rows) * agents // rows, noise[:, :d], action, noise[:, d : 2 * d]
-    model = FactoredEnsemble(shape)
-    engine: NumbaEngine | TorchEngine
-    if n_actions:
-        engine = NumbaEngine(model, *data, 0.003)
-    else:
-        engine = TorchEngine(model, *map(torch.from_numpy, data), 0.0, recipe.batch)
+    model, member = FactoredEnsemble(shape), slice(0, 1)
+    engine: Engine = (
+        NumbaEngine(model, member, replace(recipe, pull=0.003)) if n_actions else TorchEngine(model, member, recipe)
+    )
+    agent, obs, act, target = map(torch.from_numpy, data)
+    training = EnsembleTraining([engine], (agent, obs, act, target), side_by_side=False)
     order = rng.permutation(rows)[None]
-    engine.epoch(order, np.full(3, 1e-3), recipe.batch)  # compiles
+    training.epoch(order, np.full(3, 1e-3), recipe.batch)  # compiles
     start = time.process_time()
-    engine.epoch(order, np.full(steps, 1e-3), recipe.batch)
+    training.epoch(order, np.full(steps, 1e-3), recipe.batch)
     return 1e6 * (time.process_time() - start) / (steps * recipe.batch)
 
 

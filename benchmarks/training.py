@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from persim_gym.datasets import load
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.training.recipe import THESIS, TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.training_setup import recipe_for
 
 GOALS = {"mountaincar": 100.0, "cartpole": 100.0, "halfcheetah": 5.0}
 PLAIN_SAMPLES = 20_000  # transitions that the plain loop is timed on
@@ -120,7 +121,7 @@ def measure(domain: str, runs: int) -> dict[str, float | str]:
     spec = DOMAINS[domain]
     n_actions = int(spec.action_space.n) if isinstance(spec.action_space, spaces.Discrete) else 0
     transitions = load(f"persim/{domain}/random-v0")
-    recipe = replace(recipe_for(domain, continuous=not n_actions), epochs=EPOCHS[domain], samples=0)
+    recipe = replace(recipe_for(domain), epochs=EPOCHS[domain], samples=0)
     if domain == "halfcheetah":
         transitions = transitions.select(np.arange(len(transitions)) < LARGE)
     speeds: dict[str, list[float]] = {"fit": [], "plain": [], "later": []}
@@ -131,7 +132,7 @@ def measure(domain: str, runs: int) -> dict[str, float | str]:
             each = []
             for threads in {1, cores}:  # small networks are often faster on one
                 torch.set_num_threads(threads)
-                each.append(plain_loop(transitions, n_actions, recipe, THESIS[domain].batch, kind == "later"))
+                each.append(plain_loop(transitions, n_actions, recipe, recipe_for(domain, "thesis").batch, kind == "later"))
             torch.set_num_threads(cores)
             speeds[kind].append(max(each))
     row: dict[str, float | str] = {"domain": domain}
