@@ -132,7 +132,8 @@ def measure(domain: str, runs: int) -> dict[str, float | str]:
             each = []
             for threads in {1, cores}:  # small networks are often faster on one
                 torch.set_num_threads(threads)
-                each.append(plain_loop(transitions, n_actions, recipe, recipe_for(domain, "thesis").batch, kind == "later"))
+                batch = recipe_for(domain, "thesis").batch
+                each.append(plain_loop(transitions, n_actions, recipe, batch, kind == "later"))
             torch.set_num_threads(cores)
             speeds[kind].append(max(each))
     row: dict[str, float | str] = {"domain": domain}
