@@ -2,26 +2,31 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support.disk import big
+from support.recipes import TINY
 
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.registry import save_simulator
+from persim_gym.simulator.dynamics import folding as networks
+from persim_gym.simulator.dynamics.agent import AgentDynamics
+from persim_gym.simulator.kernels import deep_rollout as deep
+from persim_gym.simulator.kernels import small_rollout as lanes
+from persim_gym.simulator.registry import load_simulator, save_simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
+from persim_gym.workflows.train import train_simulator
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 torch.set_num_threads(1)
-
 AGENTS = 6
-TINY = TrainingRecipe(
-    rank=3, state_layers=(16,), members=3, standardize=True, agent_mean=1.0, agent_std=0.3, epochs=8, batch=32
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -186,3 +191,79 @@ def save_robot(tmp_path_factory):
         return made[name]
 
     return save
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Transitions:
+    """One trajectory of 60 steps of each of 60 MountainCar agents."""
+    domain = DOMAINS["mountaincar"]
+    rng, n, steps = np.random.default_rng(0), 60, 60
+    physics = domain.physics(gravity=domain.population[:n, 0])
+    state = np.stack([rng.uniform(-0.9, 0.2, n), rng.uniform(-0.04, 0.04, n)], axis=1)
+    parts = []
+    for _ in range(steps):
+        action = rng.integers(3, size=n)
+        following = physics(state, action)
+        parts.append((state, action, following))
+        state = following
+    obs, action, next_obs = (np.swapaxes(np.stack(x), 0, 1).reshape(n * steps, -1) for x in zip(*parts, strict=True))
+    agent = np.repeat(np.arange(n), steps)
+    zeros = np.zeros(len(agent), dtype=np.float32)
+    return Transitions(
+        agent,
+        obs.astype(np.float32),
+        action[:, 0],
+        zeros,
+        next_obs.astype(np.float32),
+        zeros > 0,
+        agent,
+        n,
+        "fleet",
+    )
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """A list of how many steps of candidates each call of a learned model's network computes."""
+    counts = []
+
+    def counting(function):
+        def call(*arguments):
+            counts.append(function(*arguments))
+
+        return call
+
+    def following(self, obs, action, function=AgentDynamics._following):
+        counts.append(obs.shape[0] * obs.shape[1])
+        return function(self, obs, action)
+
+    monkeypatch.setattr(lanes, "_rollout_member", counting(lanes._rollout_member))
+    monkeypatch.setattr(deep, "_rollout_deep", counting(deep._rollout_deep))
+    monkeypatch.setattr(AgentDynamics, "_following", following)
+    monkeypatch.setattr(networks, "byte_products", lambda: None)
+    return counts
+
+
+@pytest.fixture(scope="session")
+def simulator(cars, tmp_path_factory):
+    """A small simulator of MountainCar's first five agents of six."""
+    folder = tmp_path_factory.mktemp("simulators") / "small"
+    known = replace(cars.select(cars.agent < 5), n_agents=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("persim_gym.workflows.training_setup.recipe_for", lambda *a, **k: replace(TINY, polish=True))
+        train_simulator(known, name="small", domain="mountaincar", folder=folder, progress=False)
+    return load_simulator(str(folder))
+
+
+@pytest.fixture
+def file(cars, tmp_path) -> TransitionStore:
+    """The cars' transitions several times over, on disk."""
+    data = big(cars)
+    pieces = (data.select(data.trajectory == t) for t in range(54))
+    return write_transitions(tmp_path / "rows", pieces, n_agents=6, source="big")
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    """Rollouts in float32 on processors that multiply bytes too."""
+    monkeypatch.setattr(networks, "byte_products", lambda: None)

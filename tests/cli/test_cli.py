@@ -1,0 +1,54 @@
+"""The command line as a whole: helps show defaults, and a caller's mistake is one line."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from persim_gym.cli import app, main
+
+
+@pytest.mark.parametrize(
+    ("verb", "default"),
+    [
+        (["demo"], "[default: 10]"),
+        (["train"], "[default: cpu]"),
+        (["evaluate"], "[default: 200]"),
+        (["plan"], "[default: 20]"),
+    ],
+)
+def test_help_shows_defaults(verb, default):
+    shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "160"})
+    assert shown.exit_code == 0 and default in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evaluate", "nowhere/at-all-v0"), "known: "),
+        (("demo", "--domain", "halfcheetah"), "choose from mountaincar, cartpole"),
+        (("demo", "--agents", "one"), "write numbers or ranges with commas between"),
+        (("demo", "--agents", "612"), "agent 612 is not in the mountaincar population (500 agents: 0–499)"),
+        (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
+        (("train", "mountaincar/sideways-v0"), "can be built: "),
+        (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
+        (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
+        (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave --rank out"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_remedy(words, said, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["persim", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    line = shown.splitlines()[-1]  # there may be a progress bar before it
+    assert line.startswith("persim: ") and said in line and "Traceback" not in shown
+
+
+def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
+    command = [sys.executable, "-m", "persim_gym.cli", "evaluate", "nowhere/at-all-v0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0'; known: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,106 @@
+"""`persim personalize` and `persim calibrate`: new agents, and how far predictions are trusted."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from minari.data_collector import EpisodeBuffer
+from support.recipes import TINY
+from typer.testing import CliRunner
+
+from persim_gym.cli import app
+from persim_gym.envs import DOMAINS
+from persim_gym.simulator.diagnostics.trust import Trust
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.workflows.train import train_simulator
+
+
+def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what_is_covered(
+    fleet, tmp_path, capsys, monkeypatch
+):
+    from persim_gym.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet)
+    recipe = replace(TINY, epochs=2, polish=True)
+    folder = train_simulator(
+        fleet, name="small", domain="mountaincar", recipe=recipe, folder=tmp_path / "small", progress=False
+    )
+    (folder / "ranks.png").write_bytes(b"a figure")
+    weights = load_simulator(str(folder)).card.sha256
+    app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "transitions seen" in text and "not measured: run `persim calibrate` on it" in text
+    command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--agents", "12", "--steps", "10"]
+
+    def full(*_):
+        raise OSError("disk is full")
+
+    def interrupted(*_):
+        raise RuntimeError("out of power")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
+        patch.setattr("persim_gym.simulator.diagnostics.calibrate.solve_closed_form", interrupted)
+        app(command, standalone_mode=False)
+    assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full"):
+        patch.setattr("persim_gym.simulator.simulator.write_folder", full)
+        app(command, standalone_mode=False)
+    assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # what was trained is not lost
+    app(command, standalone_mode=False)
+    assert not list((tmp_path / "home" / "training").iterdir())
+    loaded = load_simulator(str(folder))
+    assert loaded.card.sha256 == weights and Trust.from_json(loaded.card.trust).bound == 0.5
+    app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert (folder / "ranks.png").read_bytes() == b"a figure"
+    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet.select(fleet.trajectory < 50))
+    for words in (["evaluate", str(folder), "--agent", "7"], command):
+        with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
+            app(words, standalone_mode=False)
+    page, trust = (folder / "README.md").read_text(), Trust.from_json(loaded.card.trust)
+    assert (
+        f"{trust.band_coverage:.1%}, horizon kept on {trust.coverage:.1%} of trajectories of 12 unseen agents" in page
+    )
+    assert (
+        f"| 1 | {trust.profile['1'][0]:.4g} | {trust.profile['1'][1]:.4g} | {trust.spread_profile['1']:.4g} |" in page
+    )
+    assert f"spread by step, median      1: {trust.spread_profile['1']:.2g}" in text
+    assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text
+
+
+def test_the_command_adds_a_dataset_s_agents(simulator, home, tmp_path):
+    import minari
+
+    steps = np.linspace(-0.5, -0.4, 6, dtype=np.float32)
+    observations = np.stack([steps, np.full(6, 0.02, dtype=np.float32)], axis=1)
+    flags = np.zeros(5, dtype=np.bool_)
+    buffers = [
+        EpisodeBuffer(
+            observations=observations,
+            actions=np.full(5, 1),
+            rewards=np.full(5, -1.0),
+            terminations=flags,
+            truncations=flags,
+            options={"agent": number},
+        )
+        for number in (812, 640)
+    ]
+    domain = DOMAINS["mountaincar"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its author and code, which it has not
+        minari.create_dataset_from_buffers(
+            "fleet/new-v0",
+            buffer=buffers,
+            observation_space=domain.observation_space,
+            action_space=domain.action_space,
+        )
+    done = CliRunner().invoke(
+        app, ["personalize", str(simulator.folder), "--data", "fleet/new-v0", "--out", str(tmp_path / "new")]
+    )
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    assert ["5", "640", "5"] in [line[:3] for line in lines] and ["6", "812", "5"] in [line[:3] for line in lines]
+    assert load_simulator(str(tmp_path / "new")).model.config.n_agents == 7

@@ -1,0 +1,187 @@
+"""Loading: any Minari dataset with agents, refused with the remedy when something is wrong."""
+
+from types import SimpleNamespace
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from gymnasium import spaces
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
+from minari.storage import get_dataset_path
+from support.tanks import AGENTS, tank_logs, tanks_of
+
+from persim_gym.datasets import load_minari
+from persim_gym.datasets.collect import build
+from persim_gym.datasets.load import load, load_for_training, open_dataset
+from persim_gym.datasets.registry import DATASETS, dataset_spec
+from persim_gym.envs import DOMAINS
+
+# Minari advises to record an author, a description and the like.
+pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
+CARTPOLE = "persim/cartpole/random-v0"
+
+
+def empty(name, observation_space, **dataset):
+    """Storage of a dataset without episodes."""
+    get_dataset_path(name).mkdir(parents=True)
+    storage = MinariStorage.new(get_dataset_path(name) / "data", observation_space, gym.spaces.Discrete(2))
+    storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__, **dataset})
+    return storage
+
+
+def write(name, metadata, observations=None, steps=5, **dataset):
+    """A dataset as someone else would write it: one CartPole episode for each metadata."""
+    storage = empty(name, DOMAINS["cartpole"].observation_space, **dataset)
+    storage.update_episodes(
+        EpisodeBuffer(
+            id=i,
+            options=entry.pop("options", None),
+            observations=np.zeros((steps + 1, 4), dtype=np.float32) if observations is None else observations,
+            actions=np.zeros(steps, dtype=np.int64),
+            rewards=np.ones(steps),
+            terminations=np.zeros(steps, dtype=np.bool_),
+            truncations=np.arange(steps) == steps - 1,
+        )
+        for i, entry in enumerate(metadata)
+    )
+    storage.update_episode_metadata(metadata, range(len(metadata)))
+
+
+def test_a_local_dataset_with_agents_loads(minari_folder):
+    write("mine/carts-v0", [{"agent": 2}, {"options": {"agent": 0}}, {"agent": 2}])
+    data = load("mine/carts-v0")
+    np.testing.assert_array_equal(data.agent, np.repeat([2, 0, 2], 5))
+    assert (data.n_agents, data.source) == (3, "mine/carts-v0")
+
+
+def test_a_dataset_without_agents_is_refused_with_the_remedy(minari_folder):
+    write("mine/nameless-v0", [{"agent": 0}, {"score": 1}])
+    with pytest.raises(ValueError, match=r"mine/nameless-v0: episode 1 names no agent.*update_episode_metadata"):
+        load("mine/nameless-v0")
+
+
+def test_nan_in_a_dataset_is_refused_by_episode_and_agent(minari_folder):
+    observations = np.zeros((6, 4), dtype=np.float32)
+    observations[3, 1] = np.nan
+    write("mine/broken-v0", [{"agent": 7}], observations)
+    with pytest.raises(ValueError, match=r"mine/broken-v0: obs of transition 3 \(episode 0, agent 7\) is not finite"):
+        load("mine/broken-v0")
+
+
+def test_content_other_than_the_recorded_hash_is_refused(minari_folder):
+    write("mine/changed-v0", [{"agent": 0}], content_hash="0" * 64)
+    with pytest.raises(ValueError, match="mine/changed-v0: the content does not match its recorded hash.*rebuild"):
+        load("mine/changed-v0")
+
+
+def test_a_part_of_a_dataset_loads_without_its_hash(eight_carts):
+    build(eight_carts, progress=False)
+    part = minari.load_dataset(CARTPOLE).filter_episodes(lambda episode: episode.id in (2, 5))
+    np.testing.assert_array_equal(np.unique(load_minari(part).agent), [2, 5])
+
+
+def test_observations_without_a_fixed_size_are_refused():
+    # Minari cannot store such a space itself; other backends of its interface may.
+    words = SimpleNamespace(
+        spec=SimpleNamespace(dataset_id="mine/words-v0"),
+        observation_space=gym.spaces.Sequence(gym.spaces.Discrete(4)),
+        action_space=gym.spaces.Discrete(2),
+    )
+    with pytest.raises(ValueError, match="mine/words-v0: observations must be of a fixed size, not Sequence"):
+        load_minari(words)
+
+
+def test_images_are_refused():
+    pixels = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    frames = SimpleNamespace(
+        spec=SimpleNamespace(dataset_id="mine/frames-v0"),
+        observation_space=gym.spaces.Dict({"camera": pixels, "speed": gym.spaces.Box(-1, 1, (1,))}),
+        action_space=gym.spaces.Discrete(2),
+    )
+    with pytest.raises(ValueError, match="mine/frames-v0: observations hold images.* write the dataset with features"):
+        load_minari(frames)
+
+
+def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
+    with pytest.raises(ValueError, match="no dataset 'persim/cartpole/expert-v0'") as error:
+        load("persim/cartpole/expert-v0")
+    assert all(dataset_id in str(error.value) for dataset_id in DATASETS)
+    with pytest.raises(ValueError, match="known: .*persim/cartpole/random-v0"):
+        dataset_spec("persim/cartpole/expert-v0")
+
+
+@pytest.mark.parametrize("agents", [(2, 0), ("2", "0"), (np.int32(2), np.int64(0)), (2.0, 0.0)], ids=str)
+def test_an_agent_may_be_any_whole_number(agents, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data = load(tanks_of("numbers-v0", agents))
+    assert (data.n_agents, data.starts()[0].tolist()) == (3, [2, 0])
+
+
+@pytest.mark.parametrize("agents", [(0, 1.7), (0, float("inf")), (0, float("nan")), (0, -1), (0, "1.5")], ids=str)
+def test_an_agent_that_is_not_whole_is_refused_with_its_episode(agents, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="of episode 1 is no whole number; number them from 0"):
+        load(tanks_of("parts-v0", agents))
+
+
+def test_agents_that_would_leave_millions_of_numbers_out_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    assert load(tanks_of("few-v0", [3, 1700])).n_agents == 1701
+    with pytest.raises(ValueError, match="its 2 agents go up to number 1,000,000,000, .*from 0 without gaps"):
+        load(tanks_of("customers-v0", [3, 10**9]))
+
+
+@pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])
+@pytest.mark.parametrize(
+    ("box", "changes", "said"),
+    [
+        (spaces.Box(-0.5, 0.5, (2,)), {}, r"episode 0 has observations 0 from .* outside of its space, -0.5 to 0.5"),
+        (None, {"actions": lambda a: a + 7}, r"episode 0 has actions 7 to 8, outside of Discrete\(2\)"),
+    ],
+    ids=["observations", "actions"],
+)
+def test_values_outside_of_their_space_are_refused(box, changes, said, memory, tmp_path, monkeypatch, home):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    dataset = open_dataset(tanks_of("outside-v0", [0, 1], box, **changes))
+    with pytest.raises(ValueError, match=f"outside-v0: {said}"):
+        load_for_training(dataset, memory=memory)
+
+
+@pytest.mark.parametrize("most", [1.0, 1.5])
+def test_continuous_actions_outside_of_their_space_are_refused(most, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    logs = [{**log, "actions": np.full((len(log["actions"]), 1), most, dtype=np.float32)} for log in tank_logs()]
+    buffers = [EpisodeBuffer(**log, options={"agent": agent}) for agent, log in enumerate(logs)]
+    obs, act = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
+    minari.create_dataset_from_buffers("pumps-v0", buffers, observation_space=obs, action_space=act)
+    if most == 1.0:
+        assert load("pumps-v0").action.shape[1] == 1
+        return
+    with pytest.raises(
+        ValueError, match="episode 0 has actions 0 from 1.5 to 1.5, outside of its space, -1 to 1; .*clip"
+    ):
+        load("pumps-v0")
+
+
+@pytest.mark.parametrize("memory", [None, 1.0], ids=["memory", "disk"])
+def test_a_value_that_is_not_finite_is_named_with_its_episode(memory, tmp_path, monkeypatch, home):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    spoilt = iter([1.0, 1.0, np.nan, 1.0, 1.0, 1.0, 1.0, 1.0])
+    name = tanks_of("nan-v0", range(AGENTS), rewards=lambda r: r * next(spoilt))
+    with pytest.raises(ValueError, match=r"reward of transition \d+ \(episode 2, agent 2\) is not finite"):
+        load_for_training(open_dataset(name), memory=memory)
+
+
+def test_a_clock_that_float32_cannot_follow_is_pointed_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+    def clock(obs, start):
+        return np.column_stack([obs[:, 0], start + np.arange(len(obs))]).astype(np.float64)
+
+    from_zero = tanks_of("clock-v0", [0, 1], observations=lambda obs: clock(obs, 0.0))
+    from_1970 = tanks_of("clock-v1", [0, 1], observations=lambda obs: clock(obs, 1.7e9))
+    load(from_zero)
+    with pytest.warns(UserWarning, match="observation 1 changes by less than float32 resolves .* subtract a constant"):
+        load(from_1970)

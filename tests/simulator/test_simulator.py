@@ -1,0 +1,86 @@
+"""A simulator takes in new agents, keeps them on disk, and says what it knows of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.populations import stranger_of
+from support.walls import RECIPE, save_pucks
+
+from persim_gym.simulator.inference.posterior import from_tensors, to_tensors
+from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.storage import README, WEIGHTS
+
+# --- online ---------------------------------------------------------------------------------------------------------
+
+
+def test_transitions_in_double_precision_personalize_too(simulator, cars):
+    data = stranger_of(cars)
+    double = replace(data, obs=data.obs.astype(np.float64), next_obs=data.next_obs.astype(np.float64))
+    np.testing.assert_array_equal(simulator.personalize(double)[1].mean, simulator.personalize(data)[1].mean)
+
+
+# --- new agents and the polish --------------------------------------------------------------------------------------
+
+
+def test_new_agents_come_after_the_known_ones_who_stay_as_they_are(simulator, cars):
+    data = replace(cars.select(cars.agent >= 4), source="new")  # agents 4 and 5 of another fleet
+    bigger, posterior = simulator.personalize(data)
+    assert bigger.model.config.n_agents == bigger.card.shape["n_agents"] == 7
+    assert posterior.n_agents == 2 and bigger.beliefs.n_agents == 7
+    np.testing.assert_allclose(bigger.dynamics(6).factor, posterior.mean[:, 1], rtol=1e-5, atol=1e-6)
+    for agent in range(5):
+        np.testing.assert_array_equal(bigger.dynamics(agent).factor, simulator.dynamics(agent).factor)
+    assert simulator.model.config.n_agents == 5
+
+
+def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
+    bigger, _ = simulator.personalize(stranger_of(cars))
+    bigger.save(tmp_path / "bigger")
+    loaded = load_simulator(str(tmp_path / "bigger"))
+    for name, value in bigger.model.state_dict().items():
+        np.testing.assert_array_equal(value, loaded.model.state_dict()[name])
+    for name, value in to_tensors(bigger.beliefs).items():
+        np.testing.assert_array_equal(value, to_tensors(loaded.beliefs)[name])
+    assert from_tensors(to_tensors(loaded.beliefs)).n_agents == 6
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "bigger" / WEIGHTS).read_bytes()
+
+
+def test_the_card_holds_what_is_known_of_the_agents(simulator, cars, tmp_path):
+    bigger, _ = simulator.personalize(stranger_of(cars).select(np.arange(100) < 7))
+    bigger.save(tmp_path / "bigger")
+    loaded = load_simulator(str(tmp_path / "bigger"))
+    left = [loaded.beliefs.undetermined(agent) for agent in range(6)]
+    assert loaded.card.agents == {
+        "agents": 6,
+        "transitions_seen": [7, 100, 100],
+        "directions_left_open": pytest.approx([min(left), np.median(left), max(left)], rel=1e-4),
+    }
+    assert "| known of an agent | 100 transitions (median; 7 to 100), which leave" in (
+        tmp_path / "bigger" / README
+    ).read_text(encoding="utf-8")
+
+
+def test_data_of_another_domain_are_refused(simulator, cars, pushes):
+    with pytest.raises(ValueError, match="pushes has 3 observations, the simulator 2"):
+        simulator.personalize(pushes)
+    with pytest.raises(ValueError, match="actions are not those of the simulator, 0–2"):
+        simulator.personalize(replace(cars, action=cars.action + 1))
+
+
+def test_a_simulator_without_a_prior_says_so(simulator, cars):
+    with pytest.raises(ValueError, match="train it again"):
+        replace(simulator, beliefs=None).personalize(cars)
+
+
+def test_new_agents_that_go_past_a_wall_are_refused(pucks, tmp_path):
+    model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False).requires_grad_(False)
+    folder = save_pucks(model, tmp_path / "pucks", factor_posterior(model, pucks, clips=False))
+    simulator = load_simulator(str(folder))
+    few = pucks.select(pucks.agent == 2)
+    simulator.personalize(few)
+    with pytest.raises(ValueError, match="component 0 of the observations goes past -1, where all agents"):
+        simulator.personalize(replace(few, next_obs=few.next_obs * 1.5))

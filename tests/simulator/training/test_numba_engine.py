@@ -1,0 +1,56 @@
+"""Compiled epochs equal those in tensors."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.models import CONTINUOUS, DEEP, DISCRETE, both_activations
+from support.training import engines, order
+
+from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.torch_engine import TorchEngine
+
+
+@pytest.mark.parametrize(
+    ("pull", "interaction", "hidden", "batch"), [(0.0, 0.0, 16, 32), (0.3, 0.0, 21, 32), (0.3, 0.7, 53, 33)]
+)
+@both_activations
+def test_compiled_epochs_equal_those_in_tensors(activation, pull, interaction, hidden, batch):
+    shape = replace(DISCRETE, activation=activation, state_layers=(hidden,))
+    in_tensors, data = engines(shape)
+    compiled = deepcopy(in_tensors)
+    slow = TorchEngine(in_tensors, *data, pull, interaction=interaction)
+    fast = NumbaEngine(compiled, *(d.numpy() for d in data), pull, interaction=interaction)
+    for _ in range(2):
+        rates = np.linspace(0.001, 0.003, 6)
+        losses = slow.epoch(order(200), rates, batch), fast.epoch(order(200), rates, batch)
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert slow.count == fast.count == 12
+    for (name, one), other in zip(compiled.named_parameters(), in_tensors.parameters(), strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=0, atol=2e-5, msg=name)
+
+
+def test_only_one_hidden_layer_and_discrete_actions_are_compiled():
+    assert DISCRETE.small
+    assert not DEEP.small
+    assert not replace(CONTINUOUS, state_layers=(16,)).small
+
+
+@pytest.mark.parametrize("shape", [DISCRETE, DEEP], ids=["compiled", "tensors"])
+def test_permuting_agents_permutes_trained_factors(shape):
+    model, (agent, *rest) = engines(shape)
+    permutation = torch.tensor([3, 0, 5, 1, 4, 2])
+    permuted = deepcopy(model)
+    with torch.no_grad():
+        permuted.agent_encoder.factor[:, permutation] = model.agent_encoder.factor
+    for one, agents in ((model, agent), (permuted, permutation[agent])):
+        engine = (
+            NumbaEngine(one, agents.numpy(), *(r.numpy() for r in rest), 0.1)
+            if shape.small
+            else TorchEngine(one, agents, *rest, 0.1)
+        )
+        engine.epoch(order(200), np.full(6, 0.01), 32)
+    trained = model.agent_encoder.factor.detach()
+    torch.testing.assert_close(permuted.agent_encoder.factor.detach()[:, permutation], trained, rtol=0, atol=1e-6)

@@ -1,0 +1,138 @@
+"""Planning runs: one row an episode in the true environment, resumed and filmed."""
+
+import csv
+import re
+from dataclasses import replace
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from support.simulators import own_simulator
+from typer.testing import CliRunner
+
+from persim_gym.cli import app
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.returns import episode_returns
+from persim_gym.planning import CEM, MPPI, RandomShooting
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.workflows import plan as plan_runs
+from persim_gym.workflows.plan import (
+    TRUE_DYNAMICS,
+    PlanSettings,
+    plan_returns,
+    planner_of,
+    planner_text,
+    policy_of,
+    returns_table,
+    run_plan_episode,
+    stream_of,
+    write_video,
+)
+
+QUICK = PlanSettings("mountaincar", TRUE_DYNAMICS, "shooting candidates=20 horizon=30")
+
+
+@pytest.mark.parametrize(
+    ("domain", "name", "sizes", "planner"),
+    [
+        ("cartpole", "", {}, RandomShooting()),
+        ("halfcheetah", "", {"candidates": None}, CEM()),
+        ("halfcheetah", "mppi", {"candidates": 30, "temperature": 0.5}, MPPI(30, temperature=0.5)),
+    ],
+)
+def test_planners_are_written_and_read(domain, name, sizes, planner):
+    assert planner_of(planner_text(domain, name, **sizes)) == planner
+
+
+def test_planners_that_do_not_exist_or_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="planner 'best' is none that plans the actions of cartpole; take one of shoo"):
+        planner_text("cartpole", "best")
+    with pytest.raises(ValueError, match="planner 'cem' does not plan the actions of cartpole; take one of shooting"):
+        planner_text("cartpole", "cem")
+    with pytest.raises(ValueError, match="'shooting' does not plan the actions of halfcheetah; take one of cem, icem"):
+        planner_text("halfcheetah", "shooting")
+    with pytest.raises(ValueError, match="RandomShooting needs at least one of horizon, got 0"):
+        planner_text("cartpole", horizon=0)
+    with pytest.raises(ValueError, match="planner shooting has no elites; its sizes: candidates, horizon"):
+        planner_text("cartpole", "shooting", elites=3)
+
+
+def test_an_episode_is_the_policy_in_the_true_environment():
+    stream = stream_of(5, 1, 2)
+    policy = policy_of(QUICK, "", 1, stream)
+    expected = episode_returns(policy, DOMAINS["mountaincar"], 1, episodes=1, seed=stream)[0]
+    values = {name: getattr(QUICK, name) for name in QUICK.__dataclass_fields__}
+    assert run_plan_episode("", 1, 5, 2, **values)["return"] == expected < -8
+    assert run_plan_episode("", 1, 5, 2, **values | {"steps": 8})["return"] == -8  # one less a step until the goal
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Jobs, by agent and episode, in the order in which they were done: in this process."""
+    finished = []
+
+    def jobs_here(function, jobs, log, *, constants, **_):
+        missing = [job for job in jobs if log.get(job) is None]
+        for job in missing:
+            finished.append((job["agent"], job["episode"]))
+            log.add(job, function(**constants, **job))
+        return [log.get(job) for job in jobs]
+
+    monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
+    return finished
+
+
+def test_an_agent_that_is_named_twice_counts_once(tmp_path, done):
+    returns = plan_returns(QUICK, "", [1, 0, 1], 1, tmp_path / "plan.csv")
+    assert done == [(1, 0), (0, 0)]
+    assert [len(returns[agent]) for agent in (0, 1)] == [1, 1]
+
+
+def test_one_episode_has_no_interval():
+    table = returns_table("title", "cartpole", {0: np.array([3.0]), 1: np.array([3.0, 5.0])})
+    assert list(table.columns[-1].cells) == ["-", "3.0 to 5.0"]
+
+
+def test_rows_that_are_there_are_kept(tmp_path, done):
+    out = tmp_path / "plan.csv"
+    first = plan_returns(QUICK, "", [0, 1], 1, out)
+    again = plan_returns(QUICK, "", [0, 1], 2, out)
+    assert done == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert again[0][0] == first[0][0] and len(again[1]) == 2
+    with out.open(encoding="utf-8") as file:
+        assert [(row["agent"], row["dynamics"]) for row in csv.DictReader(file)] == [(str(a), "true") for a in "0101"]
+    with pytest.raises(ValueError, match="agent 612 is not in the mountaincar population"):
+        plan_returns(QUICK, "", [612], 1, out)
+    with pytest.raises(ValueError, match="at least one agent and one episode"):
+        plan_returns(QUICK, "", [1], 0, out)
+
+
+def test_a_film_shows_the_episode_that_the_row_is_of(tmp_path):
+    stream = stream_of(0, 0, 0)
+    expected = run_plan_episode("", 0, 0, 0, **{n: getattr(QUICK, n) for n in QUICK.__dataclass_fields__})["return"]
+    assert write_video(QUICK, "", 0, tmp_path / "film.gif") == expected
+    assert write_video(replace(QUICK, steps=3), "", 0, tmp_path / "short.gif") == -3
+    assert stream == stream_of(0, 0, 0)
+    frames = imageio.imread(tmp_path / "film.gif")
+    assert frames.ndim == 4 and 20 < len(frames) <= 2 - expected
+
+
+def test_planning_is_for_the_reward_that_the_simulator_learned(tmp_path):
+    folder = str(own_simulator(tmp_path / "own", "cartpole"))
+    policy = policy_of(PlanSettings("cartpole", "hash", "shooting candidates=5 horizon=3"), folder, 2, 0)
+    assert policy.task == load_simulator(folder).task != DOMAINS["cartpole"].task
+
+
+def test_an_agent_without_a_true_environment_is_refused(tmp_path):
+    folder = str(own_simulator(tmp_path / "own", "cartpole", n_agents=501))
+    with pytest.raises(ValueError, match="agent 500 is not in the cartpole population"):
+        plan_returns(PlanSettings("cartpole", "hash", "shooting"), folder, [500], 1, tmp_path / "plan.csv")
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table_and_writes_a_row_an_episode(tmp_path):
+    words = ["plan", "cartpole", "--truth", "--agents", "2", "--episodes", "2", "--candidates", "20", "--horizon", "10"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "plan.csv")], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert re.search(r"2 │ force .* │ +2 │ +[\d.]+ │ [\d.]+ to [\d.]+ │", done.stdout)
+    assert len((tmp_path / "plan.csv").read_text(encoding="utf-8").splitlines()) == 3
