@@ -7,8 +7,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from persim_gym.sb3 import make_vec_env
 from persim_gym import load_simulator
+from persim_gym.sb3 import make_vec_env
 from persim_gym.wrappers import AgentObservation, AgentVecEnv, latent_factors
 
 

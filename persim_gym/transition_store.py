@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
-BLOCK_ROWS = 1024  # rows read together; what is shuffled across the file
+STORE_BLOCK_ROWS = 1024  # rows read together; what is shuffled across the file
 STORE_FORMAT = 1
 _MAX_INTEGER = 2**24  # float32 counts exactly up to here
 
@@ -108,8 +108,8 @@ class TransitionStore(LoggedData):
 
     @property
     def block_lengths(self) -> NDArray[np.int64]:
-        """Blocks of `BLOCK_ROWS` rows, the last one shorter."""
-        return np.diff(np.append(np.arange(0, len(self), BLOCK_ROWS), len(self)))
+        """Blocks of `STORE_BLOCK_ROWS` rows, the last one shorter."""
+        return np.diff(np.append(np.arange(0, len(self), STORE_BLOCK_ROWS), len(self)))
 
     def starts(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Agents [E] and first observations [E, D] of the episodes."""
@@ -125,8 +125,8 @@ class TransitionStore(LoggedData):
 
     def read(self, blocks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """The transitions of some blocks, in the order of the file."""
-        starts = np.sort(np.asarray(blocks, dtype=np.int64)) * BLOCK_ROWS
-        return self.columns.split(self._read_rows([(s, min(s + BLOCK_ROWS, len(self))) for s in starts.tolist()]))
+        starts = np.sort(np.asarray(blocks, dtype=np.int64)) * STORE_BLOCK_ROWS
+        return self.columns.split(self._read_rows([(s, min(s + STORE_BLOCK_ROWS, len(self))) for s in starts.tolist()]))
 
     def sample(self, episodes: int, seed: int = 0) -> Transitions:
         """At most `episodes` whole episodes, drawn at random, in memory."""
@@ -188,8 +188,8 @@ def matches(folder: Path, stamp: str) -> bool:
 def hash_on_disk(transitions: Transitions) -> str:
     """The `content_hash` of transitions in memory if they were written to disk."""
     digest = hashlib.sha256(str(transitions.n_agents).encode())
-    for start in range(0, len(transitions), BLOCK_ROWS):
-        digest.update(_rows(transitions, slice(start, start + BLOCK_ROWS)).tobytes())
+    for start in range(0, len(transitions), STORE_BLOCK_ROWS):
+        digest.update(_rows(transitions, slice(start, start + STORE_BLOCK_ROWS)).tobytes())
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     rows = {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}",
-        "known of an agent": _known(card.get("agents", {}), shape["rank"]),
+        "known of an agent": _known_of_agents(card.get("agents", {}), shape["rank"]),
         "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
@@ -49,7 +49,7 @@ def four_digits(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _known(agents: Mapping[str, Any], rank: int) -> str:
+def _known_of_agents(agents: Mapping[str, Any], rank: int) -> str:
     """What the data say of an agent, or nothing where there are no beliefs."""
     if not agents:
         return ""

@@ -10,6 +10,7 @@ from persim_gym.simulator.registry import load_simulator, simulator_folder
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.trainer import Problem
 from persim_gym.transition_store import hash_on_disk
 from persim_gym.transitions import Transitions
 
@@ -53,15 +54,14 @@ def calibrate(
     recipe, data = TrainingRecipe.from_json(loaded.card.recipe), logged_data(loaded)
     checkpoint = Path(f"{unfinished('calibration', data.content_hash(), recipe.to_json(), agents, seed)}.safetensors")
     trust = measure_trust(
-        loaded.model,
         recipe,
         data,
+        Problem.of_model(loaded.model, beliefs.prior.clips),
         bound=bound,
         level=level,
         agents=agents,
         steps=steps,
         seed=seed,
-        clips=beliefs.prior.clips,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -140,7 +140,7 @@ def prepare_training(
     domain = options.get("domain", "") or (ours.domain.name if ours is not None else "")
     name = name or (ours.name if ours is not None else named)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
-    logged, spec = _load(data, options.get("memory"))
+    logged, spec = _load_data(data, options.get("memory"))
     spec = _spec(domain, options.get("spec") or spec, task)
     if spec.task not in (DOMAIN_TASK, LEARNED_TASK):
         check_task(spec.task, logged)
@@ -170,7 +170,9 @@ def prepare_training(
     )
 
 
-def _load(data: str | MinariDataset | LoggedData, memory: float | None) -> tuple[LoggedData, EnvironmentSpec | None]:
+def _load_data(
+    data: str | MinariDataset | LoggedData, memory: float | None
+) -> tuple[LoggedData, EnvironmentSpec | None]:
     """The data, and spaces and time limit where these are known from the dataset."""
     if isinstance(data, LoggedData):
         return data, None

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from persim_gym.simulator.training.members import MemberEngine
 from support.models import random_inputs
 from support.recipes import TINY
 
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training.members import MemberEngine
 from persim_gym.simulator.training.numba_engine import NumbaEngine
 from persim_gym.simulator.training.trainer import fit_ensemble
 

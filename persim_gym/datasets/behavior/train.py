@@ -125,11 +125,7 @@ def train_behavior_policy(
         RuntimeError: If the threshold is not reached in the recipe's steps.
     """
     covariates = policy_covariates(domain, name)
-    if recipe is None:
-        recipe = domain_of(domain).behavior
-        if recipe is None:
-            known = ", ".join(name for name, other in DOMAINS.items() if other.behavior)
-            raise ValueError(f"no recipe for the policies of {domain}; give one, or a domain of {known}")
+    recipe = recipe or _own_recipe(domain)
     if name != TEST and covariates == policy_covariates(domain, TEST):
         seed += 1
     band = recipe.test if name == TEST else recipe.logger
@@ -164,6 +160,15 @@ def train_behavior_policy(
     folder = save_behavior_policy(*watch.accepted, root)
     shutil.rmtree(path.parent, ignore_errors=True)
     return folder
+
+
+def _own_recipe(domain: str) -> BehaviorConfig:
+    """How a domain trains its policies."""
+    recipe = domain_of(domain).behavior
+    if recipe is None:
+        known = ", ".join(name for name, other in DOMAINS.items() if other.behavior)
+        raise ValueError(f"no recipe for the policies of {domain}; give one, or a domain of {known}")
+    return recipe
 
 
 @contextlib.contextmanager

@@ -11,23 +11,21 @@ from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import Trust, summarize_trust
 from persim_gym.simulator.inference.personalize import personalized
-from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import Problem, train_model
 from persim_gym.transitions import Transitions
 
 
 def measure_trust(
-    model: FactoredEnsemble,
     recipe: TrainingRecipe,
     transitions: Transitions,
+    problem: Problem,
     *,
     bound: float = 0.1,
     level: float = 0.9,
     agents: int = 100,
     steps: int = 50,
     seed: int = 0,
-    clips: bool = True,
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> Trust:
@@ -39,17 +37,15 @@ def measure_trust(
     The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
 
     Args:
-        model: The simulator's ensemble, for sizes and bounds.
-        recipe: Its recipe.
+        recipe: The simulator's recipe.
         transitions: Its data.
+        problem: What it has learned.
         bound: See `Trust`.
         level: See `Trust`.
         agents: Number of calibration agents, at most a fifth of those with data and of two transitions or more.
         steps: Longest rollout T.
         seed: Of the choice of agents and windows, and of the sibling's training.
-        clips: See `FactorPrior`.
-        checkpoint: Of the sibling's training, as `fit_ensemble`; its rounds in closed form are kept beside it
-        (`rounds_file`).
+        checkpoint: Of the sibling's training, as `train_model`.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -61,18 +57,8 @@ def measure_trust(
             "the level between 0 and 1 (0.9 for nine in ten), and the others are at least 1"
         )
     rng = np.random.default_rng(seed)
-    counts = np.bincount(transitions.agent)
-    usable = np.flatnonzero(counts >= 2)
-    chosen = np.sort(rng.permutation(usable)[: min(agents, len(usable) // 5)])
-    needed = math.ceil(2 / (1 - level) - 1e-9)
-    if len(chosen) < needed:
-        raise ValueError(
-            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {needed}, "
-            "and five times as many in the data: lower the level, or log more agents"
-        )
-    held = np.isin(transitions.agent, chosen)
-    seen = transitions.select(~held)
-    problem = Problem.of_model(model, clips)
+    chosen = _calibration_agents(transitions, agents, level, rng)
+    seen = transitions.select(~np.isin(transitions.agent, chosen))
     sibling, beliefs = train_model(seen, recipe, problem, seed=seed, checkpoint=checkpoint, progress=progress)
     assert beliefs is not None, "only factored simulators are calibrated"
     early, starts = _first_halves(transitions, chosen, steps, rng)
@@ -83,6 +69,21 @@ def measure_trust(
     measured = open_loop(bigger, everyone, known, seed, logged)
     strangers = open_loop(sibling, beliefs, replace(windows, agent=chosen), seed, logged)
     return replace(summarize_trust(measured, strangers, bound=bound, level=level, seed=seed), residuals=True)
+
+
+def _calibration_agents(
+    transitions: Transitions, agents: int, level: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The agents that are set aside, sorted."""
+    usable = np.flatnonzero(np.bincount(transitions.agent) >= 2)
+    chosen: NDArray[np.int64] = np.sort(rng.permutation(usable)[: min(agents, len(usable) // 5)])
+    needed = math.ceil(2 / (1 - level) - 1e-9)
+    if len(chosen) < needed:
+        raise ValueError(
+            f"{len(chosen)} agents are too few to calibrate on for level {level}; it takes {needed}, "
+            "and five times as many in the data: lower the level, or log more agents"
+        )
+    return chosen
 
 
 def _first_halves(

@@ -12,7 +12,7 @@ from persim_gym.transitions import Transitions
 
 MAX_LOGGED_POINTS = 500_000  # logged transitions that are looked at
 _CHUNK = 2048
-_VARIES = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
+_MIN_SCALE = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
 _WIDE = 8  # dimensions past which a tree looks at most of its points; neighbours are then no more than thrice as far
 
 
@@ -96,4 +96,4 @@ def _residuals(model: FactoredEnsemble, transitions: Transitions) -> NDArray[np.
 
 
 def _scale(std: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(std > _VARIES, std, 1.0)
+    return np.where(std > _MIN_SCALE, std, 1.0)

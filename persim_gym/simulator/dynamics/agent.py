@@ -125,7 +125,7 @@ class AgentDynamics(PlanningDynamics):
         fits = np.shape(obs)[:2] == live.shape == rows and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
         if not fits or actions.shape != expected:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
-        if s.n_actions and not _known(actions, s.n_actions):
+        if s.n_actions and not _are_known(actions, s.n_actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
         if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
             raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
@@ -222,11 +222,11 @@ def checked_discrete(action: Any, count: int, n_actions: int) -> NDArray[Any]:
         ValueError: If they are not so many, or one is not 0..n_actions-1.
     """
     actions = np.asarray(action)
-    if actions.shape != (count,) or not _known(actions, n_actions):
+    if actions.shape != (count,) or not _are_known(actions, n_actions):
         raise ValueError(f"expected {count} actions of 0–{n_actions - 1}, got {actions!r}")
     return actions
 
 
-def _known(actions: NDArray[Any], n_actions: int) -> bool:
+def _are_known(actions: NDArray[Any], n_actions: int) -> bool:
     """Whether the kernels, which read whatever memory they are sent to, can take these actions."""
     return actions.size > 0 and 0 <= int(actions.min()) <= int(actions.max()) < n_actions

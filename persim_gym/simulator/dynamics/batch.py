@@ -19,7 +19,7 @@ MEAN_MEMBER = -1
 MAX_BELIEVED_CHANGE = 1e4
 """A change of an observation by this many logged standard deviations in one step is not believed."""
 
-_VARIES = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
+_MIN_UNIT = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
 
 
 class BatchDynamics:
@@ -50,7 +50,7 @@ class BatchDynamics:
         self._model = model
         self._unit = model.logged_std.numpy()
         far = np.finfo(np.float32).max
-        reach = np.where(self._unit > _VARIES, np.float32(MAX_BELIEVED_CHANGE) * self._unit, far)
+        reach = np.where(self._unit > _MIN_UNIT, np.float32(MAX_BELIEVED_CHANGE) * self._unit, far)
         self._reach = np.append(reach, np.full(model.config.extra_dim, far, dtype=np.float32))
         self._silu = model.config.activation == "silu"
         rows = np.asarray(agents, dtype=np.int64)

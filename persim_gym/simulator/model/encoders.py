@@ -72,7 +72,7 @@ class AgentEncoder(nn.Module):
         """What sets agents apart from the shared bias: [B] or [M, B] to [M, B, R]."""
         if agent.ndim == 1:
             return self.factor[:, agent]
-        return _rows(self.factor, agent)
+        return _member_rows(self.factor, agent)
 
 
 class DiscreteActionEncoder(nn.Module):
@@ -90,10 +90,10 @@ class DiscreteActionEncoder(nn.Module):
         table = self.factor + self.bias
         if action.ndim == 1:
             return table[:, action]
-        return _rows(table, action)
+        return _member_rows(table, action)
 
 
-def _rows(table: Tensor, chosen: Tensor) -> Tensor:
+def _member_rows(table: Tensor, chosen: Tensor) -> Tensor:
     """Each member's own rows of its table: [M, N, R] and [M, B] to [M, B, R].
 
     By `index_select`, whose gradient adds up in one order; that of an index does not on several threads.

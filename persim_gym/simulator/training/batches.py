@@ -43,7 +43,7 @@ def moments(data: LoggedData) -> Moments:
     return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
 
 
-def _free(raw: dict[str, NDArray[Any]], touched: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def _without_stopped(raw: dict[str, NDArray[Any]], touched: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Transitions with repeats of the next free one in place of those that a wall stopped, `touched` [K]."""
     free = np.flatnonzero(~touched)
     if len(free) in (0, len(touched)):
@@ -107,7 +107,7 @@ class Parts:
         device, extra = model.obs_mean.device, model.config.extra_dim > 0
         raw = self._data.read(self._blocks(epoch)[part])
         self._check(raw, model.config.n_actions)
-        raw = _free(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
+        raw = _without_stopped(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
         agent = torch.from_numpy(raw.pop("agent")).to(device)
         if model.config.variant == "unpersonalized":
             agent = torch.zeros_like(agent)

@@ -172,14 +172,14 @@ def _normal_equations(
 
 def _groups(model: FactoredEnsemble, data: Transitions, clips: bool) -> list[list[int]]:
     """Outputs that are known in the same transitions: their normal equations share a matrix."""
-    known = torch.cat([rows[-1] for rows in _known(model, data, clips)])
+    known = torch.cat([rows[-1] for rows in _known_targets(model, data, clips)])
     groups: dict[bytes, list[int]] = {}
     for d, column in enumerate(known.T):
         groups.setdefault(np.packbits(column.numpy()).tobytes(), []).append(d)
     return list(groups.values())
 
 
-def _known(model: FactoredEnsemble, data: Transitions, clips: bool) -> Iterator[tuple[Tensor, ...]]:
+def _known_targets(model: FactoredEnsemble, data: Transitions, clips: bool) -> Iterator[tuple[Tensor, ...]]:
     """Agents, observations, actions, targets and which of these say something, of some transitions at once."""
     for agent, obs, action, next_obs, learned in chunks(data, model.config.extra_dim):
         yield agent, obs, action, *targets(model, obs, next_obs, learned, clips)
@@ -195,7 +195,7 @@ def _inputs(model: FactoredEnsemble, member: int, data: Transitions, clips: bool
     states = model.state_encoder
     assert isinstance(states, EnsembleMLP)
     one = slice(member, member + 1)
-    for agent, obs, action, change, known in _known(model, data, clips):
+    for agent, obs, action, change, known in _known_targets(model, data, clips):
         x = model.scale_obs(obs)[None]
         for layer in states.layers[:-1]:
             assert isinstance(layer, EnsembleLinear)

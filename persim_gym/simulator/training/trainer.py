@@ -160,7 +160,7 @@ def fit_ensemble(
     model = _initial_model(data, recipe, n_actions, bounds, learn_task, variant, seed).to(device)
     parts = Parts(data, seed)
     training = _training(model, parts.read(model, 0, 0), recipe, seed)
-    identity = _identity(data, recipe, seed, model, n_actions, parts.number)
+    identity = _training_identity(data, recipe, seed, model, n_actions, parts.number)
     _take_steps(model, training, parts, recipe, _Keeper(checkpoint, identity, model, training), progress)
     model.cpu()
     if variant == "unpersonalized":
@@ -377,7 +377,7 @@ def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> 
     return end + (recipe.learning_rate - end) * (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
 
 
-def _identity(
+def _training_identity(
     data: LoggedData, recipe: TrainingRecipe, seed: int, model: FactoredEnsemble, n_actions: int, parts: int
 ) -> str:
     """What a checkpoint must agree in with the training that goes on from it."""

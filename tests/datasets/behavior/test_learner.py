@@ -3,10 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from persim_gym.datasets.behavior.configs import BEHAVIOR_CONFIGS
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from persim_gym.datasets.behavior.configs import BEHAVIOR_CONFIGS
 from persim_gym.datasets.behavior.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
 from persim_gym.datasets.behavior.policies import PolicyNetwork, policy_covariates
 

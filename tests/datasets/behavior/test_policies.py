@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from gymnasium import spaces
+from persim_gym.datasets.behavior.configs import in_band
 from support.policies import _card, _network
 
 from persim_gym import storage as files
 from persim_gym.datasets.behavior import policies as behaviour
-from persim_gym.datasets.behavior.configs import in_band
 from persim_gym.datasets.behavior.policies import (
     MissingPolicyError,
     closest_logger,
