@@ -353,7 +353,7 @@ def test_a_rollout_that_stops_waits_once_a_step(gpu):
 def test_a_whole_chunk_of_a_rollout_waits_a_few_times_only(gpu):
     for shape in SHAPES.values():
         bound = bind_agent(walled(shape).to("cuda"), 1)
-        if not hasattr(bound, "rollout"):
+        if not bound.fused:
             continue
         waits = []
         for steps in (3, 9):
