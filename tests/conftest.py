@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.disk import big
 from support.recipes import TINY
+from support.simulators import save_model
 
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.registry import dataset_spec
@@ -17,12 +18,11 @@ from persim_gym.simulator.dynamics import folding as networks
 from persim_gym.simulator.dynamics.agent import AgentDynamics
 from persim_gym.simulator.kernels import deep_rollout as deep
 from persim_gym.simulator.kernels import small_rollout as lanes
-from persim_gym.simulator.registry import load_simulator, save_simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 torch.set_num_threads(1)
@@ -124,20 +124,7 @@ def save_car(car_model, cars):
     """Saves the small MountainCar simulator: `save_car(folder)`, or by name into the user's folder."""
 
     def save(folder=None, name="mountaincar/tiny-v0", model=car_model):
-        return save_simulator(
-            model,
-            name=name,
-            domain="mountaincar",
-            dataset=cars.source,
-            dataset_hash=cars.content_hash(),
-            transitions=len(cars),
-            recipe_name="tiny",
-            recipe=TINY.to_json(),
-            seed=0,
-            training_seconds=1.0,
-            starts=cars.starts(),
-            folder=folder,
-        )
+        return save_model(model, name=name, domain="mountaincar", data=cars, recipe=TINY, folder=folder)
 
     return save
 
@@ -183,11 +170,11 @@ def save_robot(tmp_path_factory):
         space = domain.observation_space
         bounds = (space.low, space.high) if domain.clips else None
         model = fit_ensemble(data, recipe, bounds=bounds, progress=False)
-        made[name] = save_simulator(
-            model, name=f"{name}/tiny-v0", domain=name, dataset=data.source, dataset_hash=data.content_hash(),
-            transitions=len(data), recipe_name="tiny", recipe=recipe.to_json(), seed=0, training_seconds=1.0,
-            starts=(np.arange(4), obs[:200:50]), folder=tmp_path_factory.mktemp("robots") / name,
-        )  # fmt: skip
+        folder = tmp_path_factory.mktemp("robots") / name
+        starts = np.arange(4), obs[:200:50]
+        made[name] = save_model(
+            model, name=f"{name}/tiny-v0", domain=name, data=data, recipe=recipe, starts=starts, folder=folder
+        )
         return made[name]
 
     return save
@@ -251,8 +238,7 @@ def simulator(cars, tmp_path_factory):
     known = replace(cars.select(cars.agent < 5), n_agents=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("persim_gym.workflows.training_setup.recipe_for", lambda *a, **k: replace(TINY, polish=True))
-        train_simulator(known, name="small", domain="mountaincar", folder=folder, progress=False)
-    return load_simulator(str(folder))
+        return train(known, name="small", domain="mountaincar", out=folder, progress=False)
 
 
 @pytest.fixture

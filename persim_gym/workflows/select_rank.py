@@ -12,6 +12,7 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.metrics import one_step
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import train_model
 from persim_gym.transitions import Transitions
 from persim_gym.workflows.training_setup import TrainingSetup
@@ -71,10 +72,7 @@ def rank_errors(
 
     Source: thesis appendix A.1.
     """
-    refine = min(setup.recipe.refine, MAX_REFINE_ROUNDS)
-    recipe = replace(setup.recipe, rank=1, refine=refine, polish=setup.recipe.polish and refine > 0)
-    setup = replace(setup, recipe=recipe)
-    options = setup.data.content_hash(), recipe.to_json(), setup.spec.task, setup.variant
+    options = setup.data.content_hash(), _recipe_of(setup.recipe, 1).to_json(), setup.spec.task, setup.variant
     stem = str(unfinished(f"ranks-{setup.data.source}", *options))
     log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": setup.seed} for rank in sorted(ranks, reverse=True)]  # The longest first.
@@ -95,7 +93,7 @@ def held_out_error(rank: int, seed: int, setup: TrainingSetup, stem: str) -> dic
     held_out = np.random.default_rng([seed, 20]).random(len(data)) < HELD_OUT_SHARE
     model, _ = train_model(
         data.select(~held_out),
-        replace(setup.recipe, rank=rank),
+        _recipe_of(setup.recipe, rank),
         setup.problem,
         variant=setup.variant,
         seed=seed,
@@ -106,6 +104,12 @@ def held_out_error(rank: int, seed: int, setup: TrainingSetup, stem: str) -> dic
     error = one_step_error(model, data.select(held_out))
     remove_checkpoints(checkpoint)
     return {"held_out_error": error.rmse, "standard_error": error.standard_error}
+
+
+def _recipe_of(recipe: TrainingRecipe, rank: int) -> TrainingRecipe:
+    """How a rank is trained: no more rounds in closed form than tell ranks apart."""
+    refine = min(recipe.refine, MAX_REFINE_ROUNDS)
+    return replace(recipe, rank=rank, refine=refine, polish=recipe.polish and refine > 0)
 
 
 def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:

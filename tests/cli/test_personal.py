@@ -13,7 +13,7 @@ from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
 from persim_gym.simulator.diagnostics.trust import Trust
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 
 
 def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what_is_covered(
@@ -25,9 +25,9 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet)
     recipe = replace(TINY, epochs=2, polish=True)
-    folder = train_simulator(
-        fleet, name="small", domain="mountaincar", recipe=recipe, folder=tmp_path / "small", progress=False
-    )
+    folder = train(
+        fleet, name="small", domain="mountaincar", recipe=recipe, out=tmp_path / "small", progress=False
+    ).folder
     (folder / "ranks.png").write_bytes(b"a figure")
     weights = load_simulator(str(folder)).card.sha256
     app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)

@@ -38,7 +38,7 @@ def test_what_cannot_be_the_table_of_returns_is_one_line(tmp_path, monkeypatch, 
 def test_a_simulator_of_no_domain_says_how_to_plan_in_it(tmp_path, monkeypatch, capsys):
     folder = own_simulator(tmp_path / "own", "")
     code, said = persim(monkeypatch, capsys, "plan", folder, "--out", tmp_path / "plan.csv")
-    assert code == 2 and "there is no true environment to act in. Plan in it by persim_gym.planning.MPCPolicy(" in said
+    assert code == 2 and "there is no true environment to act in. Plan in it by persim_gym.planning.MPC(" in said
     simulator = load_simulator(str(folder))
     policy = MPC(simulator.dynamics(3), simulator.task, simulator.action_space)  # as it says
     assert policy.predict(np.zeros((2, 4)))[0].shape == (2,)

@@ -22,11 +22,12 @@ from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.simulator import Simulator, read_simulator
 from persim_gym.simulator.training import trainer as fit_module
+from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.torch_engine import TorchEngine
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.task import Ends, Task, never
 from persim_gym.transition_store import write_transitions
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 from persim_gym.wrappers import latent_factors
 
 SHORT = replace(TINY, epochs=3)
@@ -189,7 +190,8 @@ def test_walls_are_left_out_there_too(gpu, monkeypatch):
 
 def test_data_on_disk_train_there(gpu, cars, tmp_path, monkeypatch):
     data = write_transitions(tmp_path / "cars", [cars] * 4, n_agents=6, source="cars")
-    recipe, options = replace(SHORT, epochs=2, batch=200), {"n_actions": 3, "part_rows": 1200, "progress": False}
+    recipe, options = replace(SHORT, epochs=2, batch=200), {"n_actions": 3, "progress": False}
+    data.part_rows = 1200
     expected = fit_ensemble(data, recipe, device="cpu:0", **options)
     seen = watched(monkeypatch, gpu)
     same(fit_ensemble(data, recipe, device="cuda", **options), expected)
@@ -234,7 +236,9 @@ def test_steps_do_not_wait_for_the_device(gpu, options):
     model, rng = walled(shape).to("cuda"), np.random.default_rng(0)
     data = [rng.integers(4, size=60), rng.normal(size=(60, 3)), rng.integers(2, size=60), rng.normal(size=(60, 3))]
     data = [torch.as_tensor(x, dtype=torch.int64 if x.ndim == 1 else torch.float32, device="cuda") for x in data]
-    engine = TorchEngine(model, *data, 0.1, **options)
+    sparse = options.pop("sparse", None)
+    recipe = replace(TINY, pull=0.1, **options)
+    engine = EnsembleTraining([TorchEngine(model, slice(0, 3), recipe, sparse=sparse)], data, side_by_side=False)
     waits = []
     for steps in (2, 12):
         gpu.waits.clear()
@@ -247,9 +251,7 @@ def test_a_simulator_is_trained_there_from_end_to_end(gpu, cars, tmp_path, home)
     recipe = replace(SHORT, state_layers=(8,), refine=2, polish=True, walls=True)
     options = {"domain": "mountaincar", "recipe": recipe, "progress": False}
     written = [
-        read_simulator(
-            train_simulator(cars, name=f"mountaincar/{d[:3]}-v0", device=d, folder=tmp_path / d[:3], **options)
-        )
+        train(cars, name=f"mountaincar/{d[:3]}-v0", device=d, out=tmp_path / d[:3], **options)
         for d in ("cuda", "cpu:0")
     ]
     same(written[0].model, written[1].model)
@@ -391,7 +393,7 @@ def test_actions_that_do_not_exist_never_reach_the_device(gpu, name, wrong):
 def simulator(cars, tmp_path_factory) -> Simulator:
     folder, recipe = tmp_path_factory.mktemp("simulator") / "car", replace(SHORT, state_layers=(8, 8))
     options = {"domain": "mountaincar", "recipe": recipe, "folder": folder, "progress": False}
-    return read_simulator(train_simulator(cars, name="mountaincar/there-v0", **options))
+    return train(cars, name="mountaincar/there-v0", **options)
 
 
 def test_a_simulator_there_is_saved_as_one_of_here(gpu, simulator, tmp_path):

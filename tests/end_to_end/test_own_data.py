@@ -20,7 +20,8 @@ from support.tanks import AGENTS, tank_logs, tanks_of
 from persim_gym.datasets.load import load, load_for_training, open_dataset
 from persim_gym.datasets.minari_adapter import interface_of_dataset
 from persim_gym.planning import MPC, RandomShooting
-from persim_gym.policies import PolicyTraining, read_policy, train, train_policy
+from persim_gym.policies import PolicyTraining, read_policy, run_training
+from persim_gym.policies import train as policy_training
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator.training import recipe as recipes
@@ -30,7 +31,7 @@ from persim_gym.storage import CARD, README
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 from persim_gym.workflows.film import film
-from persim_gym.workflows.train import train_by_name, train_simulator
+from persim_gym.workflows.train import train
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
@@ -67,7 +68,7 @@ def simulator(tanks, tmp_path_factory):
     """Its simulator, reward and end of episode learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
-        return load_simulator(str(train_by_name(tanks, progress=False)))
+        return train(tanks, progress=False)
 
 
 # --- learned reward and termination -------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def simulator(tanks, tmp_path_factory):
 def test_reward_and_termination_are_two_more_columns_of_a_prediction(simulator, tanks):
     data = load(tanks)
     shape = simulator.model.config
-    assert (shape.obs_dim, shape.extra_dim, simulator.interface.task) == (2, 2, "learned")
+    assert (shape.obs_dim, shape.extra_dim, simulator.spec.task) == (2, 2, "learned")
     first = data.agent == 5
     predicted = simulator.dynamics(5)(data.obs[first], data.action[first])
     assert predicted.shape == (shape.members, first.sum(), 4)
@@ -122,12 +123,12 @@ def test_agents_that_differ_in_their_reward_alone_keep_it(home):
     data = populations_of(obs=obs, action=action, next_obs=next_obs, reward=goal * next_obs[:, 0])
     interface = EnvironmentSpec(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
-    folder = train_simulator(data, name="my/goals", interface=interface, recipe=recipe, progress=False)
+    folder = train(data, name="my/goals", spec=interface, recipe=recipe, progress=False).folder
     simulator = load_simulator(str(folder))
     assert rmse_of(simulator, data)[-1] < 0.1 * data.reward.std()
     own, rows = rmse_of(simulator, data)[-1], data.agent == 5
     stranger = replace(data.select(rows), agent=np.zeros(100, dtype=int), n_agents=1)
-    bigger, _ = simulator.personalize(stranger)
+    bigger = simulator.personalize(stranger)
     assert rmse_of(bigger, replace(stranger, agent=np.full(100, 6), n_agents=7))[-1] < 2 * own
     online = simulator.online()
     online.update(stranger.obs, stranger.action, stranger.next_obs, stranger.reward, stranger.terminated)
@@ -148,7 +149,7 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     data = populations_of(obs=eye[now], action=action, next_obs=eye[following], reward=np.zeros(600))
     interface = EnvironmentSpec(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
-    folder = train_simulator(data, name="my/rings", interface=interface, recipe=recipe, progress=False)
+    folder = train(data, name="my/rings", spec=interface, recipe=recipe, progress=False).folder
     simulator = load_simulator(str(folder))
     assert rmse_of(simulator, data).max() < 0.1
     fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
@@ -164,7 +165,7 @@ def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, stan
     data = replace(data, obs=np.hstack([data.obs, column]), next_obs=np.hstack([data.next_obs, column]))
     interface = EnvironmentSpec(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
     recipe = replace(QUICK, standardize=standardize, epochs=5)
-    folder = train_simulator(data, name="my/dials-v0", interface=interface, recipe=recipe, progress=False)
+    folder = train(data, name="my/dials-v0", spec=interface, recipe=recipe, progress=False).folder
     simulator = load_simulator(str(folder))
     rows = data.agent == 3
     columns = [torch.from_numpy(x[rows]) for x in (data.agent, data.obs, data.action)]
@@ -233,7 +234,7 @@ def test_added_agents_start_as_their_own_logged_episodes(simulator, tanks, tmp_p
     data = load(tanks)
     last = data.select(data.agent == AGENTS - 1)
     new = replace(last, agent=np.where(last.trajectory > last.trajectory.min(), 3, 9), n_agents=10)
-    bigger, _ = simulator.personalize(new)
+    bigger = simulator.personalize(new)
     bigger.save(tmp_path / "bigger")
     agents, obs = new.starts()
     for agent, own in ((AGENTS, obs[agents == 3]), (AGENTS + 1, obs[agents == 9])):
@@ -254,8 +255,8 @@ def test_a_planner_uses_the_learned_reward(simulator):
 @pytest.fixture
 def few_episodes(monkeypatch):
     """Policies are judged and tested by two episodes."""
-    for name in ("TIMES", "JUDGED", "TESTED"):
-        monkeypatch.setattr(train, name, 2)
+    for name in ("JUDGINGS", "JUDGED_EPISODES", "TESTED_EPISODES"):
+        monkeypatch.setattr(policy_training, name, 2)
 
 
 SMALL_PPO = {"n_steps": 16, "batch_size": 32, "policy_kwargs": {"net_arch": [8]}}
@@ -263,20 +264,20 @@ SMALL_PPO = {"n_steps": 16, "batch_size": 32, "policy_kwargs": {"net_arch": [8]}
 
 def test_a_policy_is_trained_and_tested_in_the_simulator_alone(simulator, tmp_path, few_episodes):
     training = PolicyTraining(5, "ppo", str(simulator.folder), steps=128, n_envs=4, hyperparameters=SMALL_PPO)
-    done = train_policy(training, tmp_path, progress=False)
+    done = run_training(training, tmp_path, progress=False)
     assert (done.domain, done.true_return, done.true_std) == ("", None, None) and np.isfinite(done.simulator_return)
     assert json.loads((tmp_path / "agent-5.json").read_text())["true_return"] is None
     assert read_policy(tmp_path / "agent-5.json") == done
     with pytest.raises(ValueError, match="agent 5 of simulator .* has no true environment here to train in"):
-        train_policy(replace(training, true=True), tmp_path / "true", progress=False)
+        run_training(replace(training, true=True), tmp_path / "true", progress=False)
     with pytest.raises(ValueError, match=r"sac does not fit my/tanks-v0's Discrete\(2\); use one of ppo, dqn"):
-        train_policy(replace(training, algo="sac"), tmp_path / "sac", progress=False)
+        run_training(replace(training, algo="sac"), tmp_path / "sac", progress=False)
 
 
 def test_a_policy_learns_to_hold_the_level(simulator, tmp_path):
     """The reward is the distance to level 1; random pushes leave it, a trained policy stays near."""
     training = PolicyTraining(5, "ppo", str(simulator.folder), steps=8000, n_envs=16, hyperparameters={"n_steps": 32})
-    done = train_policy(training, tmp_path, progress=False)
+    done = run_training(training, tmp_path, progress=False)
     env = make_vec_env(simulator=str(simulator.folder), agent=5, n_envs=50, seed=0)
     env.reset()
     rng, total = np.random.default_rng(0), np.zeros(50)
@@ -309,7 +310,7 @@ def own_task(monkeypatch):
 
 
 def test_a_users_own_task_is_kept_by_reference_and_imported(tanks, own_task, home):
-    simulator = load_simulator(str(train_by_name("mine/tanks-v1", data=tanks, task=own_task, epochs=1, progress=False)))
+    simulator = train(tanks, name="mine/tanks-v1", task=own_task, epochs=1, progress=False)
     assert simulator.task is tank_task and simulator.model.config.extra_dim == 0
     assert (simulator.card.name, simulator.card.interface["task"]) == ("mine/tanks-v1", own_task)
     obs, reward, *_ = (env := make(simulator, agent=1), env.reset(seed=0), env.step(1))[2]
@@ -327,7 +328,7 @@ def test_a_users_own_task_is_kept_by_reference_and_imported(tanks, own_task, hom
 )
 def test_a_task_that_cannot_be_imported_says_why_before_training(tanks, reference, why):
     with pytest.raises(ValueError, match=f"{why}.*write module:name"):
-        train_by_name(tanks, task=reference, progress=False)
+        train(tanks, task=reference, progress=False)
     with pytest.raises(ValueError, match=why):
         task_at(reference)
 
@@ -361,7 +362,7 @@ def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_t
     monkeypatch.setattr("persim_gym.workflows.train.fit_ensemble", lambda *args, **keywords: pytest.fail("trained"))
     for memory in (None, 1e-9):
         with pytest.raises(ValueError, match=f"task 'my_tasks:{name}' {said}"):
-            train_by_name(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
+            train(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
 
 
 # --- any Minari dataset -------------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def test_a_dataset_with_dict_observations_and_bounded_actions_trains(tanks, home
     ]
     action = spaces.Box(-1, 1, (1, 2), np.float32)
     minari.create_dataset_from_buffers("boxes-v0", buffers, observation_space=space, action_space=action)
-    simulator = load_simulator(str(train_by_name("boxes-v0", progress=False)))
+    simulator = train("boxes-v0", progress=False)
     assert simulator.observation_space == spaces.Box(np.array([0, 0, -1], "f"), np.array([1, 1, 1], "f"))
     assert simulator.action_space == spaces.Box(-1, 1, (2,), np.float32)
     far = simulator.dynamics(0)(np.full((1, 3), 50.0), np.zeros((1, 2)))[..., :3]
@@ -411,7 +412,7 @@ def test_one_transition_of_one_agent_trains(tanks, home, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     one = {key: lambda x, n=n: x[:n] for key, n in (("observations", 2), ("actions", 1), ("rewards", 1))}
     last = {"terminations": lambda x: x[:1], "truncations": lambda x: np.ones(1, dtype=bool)}
-    simulator = load_simulator(str(train_by_name(tanks_of("one-v0", [0], **one, **last), epochs=2, progress=False)))
+    simulator = train(tanks_of("one-v0", [0], **one, **last), epochs=2, progress=False)
     data = load("one-v0")
     assert len(data) == 1
     predicted = simulator.dynamics(0)(data.obs, data.action)[..., :2].mean(axis=0)
@@ -438,7 +439,7 @@ def test_data_that_do_not_fit_into_memory_give_the_same_dataset_on_disk(tanks, h
 
 
 def test_the_card_for_people_says_what_the_card_says(simulator, tanks, home):
-    licensed = (train_by_name(tanks, epochs=1, license="CC-BY-4.0", progress=False) / README).read_text()
+    licensed = (train(tanks, epochs=1, license="CC-BY-4.0", progress=False).folder / README).read_text()
     text = (simulator.folder / README).read_text()
     card = simulator.card
     for part in ("# Simulator my/tanks-v0", "| agents | 8 |", "learned", card.sha256[:16], "| licence | not stated |"):

@@ -8,6 +8,7 @@ from persim_gym.datasets.behavior.policies import load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.returns import RandomPolicy, episode_returns
+from persim_gym.task import FunctionDynamics
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 
@@ -36,8 +37,8 @@ def offset_dynamics(domain, agent, offsets, start):
         dynamics.first = False
         return true(unshifted, action) + shifted
 
-    dynamics.first, dynamics.members = True, 2
-    return dynamics
+    dynamics.first = True
+    return FunctionDynamics(dynamics, members=2)
 
 
 def test_a_constant_offset_gives_the_error_computed_by_hand():
@@ -60,8 +61,8 @@ def test_members_roll_out_by_themselves_and_their_mean_is_scored():
         dynamics.drift = dynamics.drift + [0.01, 0.0]
         return following + np.stack([[dynamics.drift], [-dynamics.drift]])
 
-    dynamics.drift, dynamics.members = np.zeros(2), 2
-    error = prediction_error(dynamics, MOUNTAINCAR, 3, Constant(1), episodes=5, horizon=20)
+    dynamics.drift = np.zeros(2)
+    error = prediction_error(FunctionDynamics(dynamics, members=2), MOUNTAINCAR, 3, Constant(1), episodes=5, horizon=20)
     assert error.mean_rmse < 1e-6
 
 

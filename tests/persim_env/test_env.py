@@ -11,10 +11,10 @@ import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from support.populations import stranger_of
+from support.simulators import save_model
 
 from persim_gym.envs import DOMAINS
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.simulator.registry import save_simulator
 
 BUNDLED = ["mountaincar/random-v0", "cartpole/random-v0"]
 both_bundled = pytest.mark.parametrize("simulator", BUNDLED)
@@ -300,10 +300,8 @@ def test_logged_starts_are_the_agents_own(save_car, tmp_path, cars):
 
 def test_logged_starts_are_drawn_among_all_of_an_agents_episodes(car_model, cars, tmp_path):
     agents, obs = np.array([2, 1, 2, 2]), np.float32([[-0.5, 0], [-0.6, 0], [-0.4, 0], [-0.3, 0]])
-    save_simulator(
-        car_model, name="mountaincar/tiny-v0", domain="mountaincar", dataset="", dataset_hash="", transitions=1,
-        recipe_name="", recipe={}, seed=0, training_seconds=0.0, starts=(agents, obs), folder=tmp_path / "car",
-    )  # fmt: skip
+    folder = tmp_path / "car"
+    save_model(car_model, name="mountaincar/tiny-v0", domain="mountaincar", starts=(agents, obs), folder=folder)
     env = PersimEnv(agent=2, simulator=str(tmp_path / "car"), starts="logged")
     env.reset(seed=0)
     assert {float(env.reset()[0][0]) for _ in range(50)} == {float(o[0]) for o in obs[agents == 2]}
@@ -376,7 +374,7 @@ def test_an_environment_learns_about_its_agent(simulator, cars):
 
 
 def test_an_environment_of_an_agent_that_was_just_added(simulator, cars, tmp_path):
-    bigger, _ = simulator.personalize(stranger_of(cars))
+    bigger = simulator.personalize(stranger_of(cars))
     bigger.save(tmp_path / "bigger")
     env = gym.make("persim_gym:PersimEnv-v0", agent=5, simulator=str(tmp_path / "bigger"))
     obs, _ = env.reset(seed=0)

@@ -1,6 +1,7 @@
 """Returns of candidates: as the definition says, whatever is batched, stopped early, or not finite."""
 
 import threading
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +16,7 @@ from persim_gym.planning import scoring as rollout
 from persim_gym.planning.scoring import Objective, best_first, rollout_returns
 from persim_gym.simulator.dynamics.agent import AgentDynamics
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.task import Ends, PeakBonus, Task, never
+from persim_gym.task import Ends, FunctionDynamics, PeakBonus, PlanningDynamics, Task, never
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 
@@ -103,12 +104,12 @@ def test_what_happens_after_the_end_cannot_spoil_a_candidate():
 
 
 def test_one_member_of_three_that_is_not_finite_spoils_a_candidate():
+    @partial(FunctionDynamics, members=3)
     def dynamics(obs, action):
         following = drifting(obs, action)
         following[2, following[2, :, 0] > 3] = np.inf
         return following
 
-    dynamics.members = 3
     returns = rollout_returns(dynamics, ending_at(99), np.zeros(2), np.array([[0, 0], [2, 2]]))
     np.testing.assert_array_equal(np.isnan(returns), [False, True])
 
@@ -139,7 +140,7 @@ def test_members_that_dynamics_do_not_say_are_an_error():
     def silent(obs, action):
         return drifting(obs, action)
 
-    with pytest.raises(ValueError, match="must say their number of members in an attribute `members`"):
+    with pytest.raises(ValueError, match="must say their number of members: derive them from persim_gym.task.Planning"):
         rollout_returns(silent, ending_at(3), np.zeros(2), np.zeros((4, 2), dtype=int))
 
 
@@ -149,13 +150,15 @@ def test_finished_candidates_are_dropped(monkeypatch, fused):
     monkeypatch.setattr(rollout, "ROLLOUT_STEPS", 2)
     moved = []
 
-    class Halving:
+    class Halving(PlanningDynamics):
         def __call__(self, obs, action):
             moved.append(obs[0, :, 0].copy())
             return counter(obs, action)
 
     class Rolling(Halving):
-        def rollout(self, obs, actions):
+        fused = True
+
+        def rollout(self, obs, actions, ends=None, live=None):
             steps = [obs := self(obs, actions[:, t]) for t in range(actions.shape[1])]
             return np.stack(steps, axis=2)
 
@@ -272,10 +275,7 @@ def test_drawn_models_earn_the_same_where_they_stop(name, moved):
     def reward(obs, action, next_obs):
         return next_obs[..., last - 1]
 
-    def plain(obs, action):
-        return dynamics(obs, action)
-
-    plain.members = shape.members
+    plain = FunctionDynamics(dynamics, shape.members)
     _, steps = stopped(ahead, rule)
     moved.clear()
     found = rollout_returns(dynamics, Task(reward, rule), start, actions)
@@ -367,69 +367,30 @@ def test_true_robots_are_stepped_till_they_end_and_not_once_more(name, rule, mon
 # --- dynamics of others -------------------------------------------------------------------------------------------
 
 
-class Around:
-    """Passes on what it does not have; its `rollout` knows nothing of ends."""
+class Around(PlanningDynamics):
+    """Dynamics around a simulator's, of rollouts that stop or that know nothing of ends."""
 
-    def __init__(self, inner):
-        self.inner = inner
+    fused = True
 
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
+    def __init__(self, inner, stops):
+        self.inner, self.members, self.stops = inner, inner.members, stops
 
-    def __call__(self, obs, action):
-        return self.inner(obs, action)
-
-    def rollout(self, obs, actions):
-        return self.inner.rollout(obs, actions)
+    def rollout(self, obs, actions, ends=None, live=None):
+        assert self.stops or ends is live is None
+        return self.inner.rollout(obs, actions, ends, live)
 
 
-class AroundAll(Around):
-    def rollout(self, obs, actions, **told):
-        return self.inner.rollout(obs, actions, **told)
-
-
-@pytest.mark.parametrize("kind", [Around, AroundAll])
-def test_dynamics_around_those_that_stop_earn_what_these_do(kind, moved):
+@pytest.mark.parametrize("stops", [False, True])
+def test_dynamics_around_those_that_stop_earn_what_these_do(stops, moved):
     task, dynamics = DOMAINS["cartpole"].task, load_simulator("cartpole/random-v0").dynamics(1)
     actions = np.random.default_rng(0).integers(2, size=(100, 45))
     counts, found = [], []
-    for each in (dynamics, kind(dynamics)):
+    for each in (dynamics, Around(dynamics, stops)):
         moved.clear()
         found.append(rollout_returns(each, task, np.zeros(4, dtype=np.float32), actions))
         counts.append(sum(moved))
     np.testing.assert_array_equal(*found)
-    assert (counts[0] == counts[1]) == (kind is AroundAll)
-
-
-def test_a_rollout_that_is_a_function_of_the_instance_is_told_of_ends_if_it_takes_them():
-    told = []
-
-    class Own:
-        stops = True
-
-        def __init__(self, takes):
-            self.rollout = self.with_ends if takes else (lambda obs, actions: self.with_ends(obs, actions, None, None))
-
-        def with_ends(self, obs, actions, ends, live):
-            told.append(ends)
-            return np.repeat(obs[:, :, None], actions.shape[1], axis=2) + 1.0
-
-        def __call__(self, obs, action):
-            return obs + 1.0
-
-    task = Task(lambda obs, action, next_obs: next_obs[..., 0], Ends("any", ((0, ">", 0.5),)))
-    for takes in (True, False):
-        assert rollout_returns(Own(takes), task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [1.0] * 3
-    assert told == [task.terminated, None]
-
-
-def test_dynamics_may_say_that_they_have_no_rollout():
-    def dynamics(obs, action):
-        return obs + 1.0
-
-    dynamics.rollout = None
-    task = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
-    assert rollout_returns(dynamics, task, np.zeros(2), np.zeros((3, 4), dtype=int)).tolist() == [10.0] * 3
+    assert (counts[0] == counts[1]) == stops
 
 
 FIRST = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
@@ -454,8 +415,10 @@ def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float
 def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, monkeypatch, torch_threads):
     seen = set()
 
-    class Still:
-        def rollout(self, obs, actions):
+    class Still(PlanningDynamics):
+        fused = True
+
+        def rollout(self, obs, actions, ends=None, live=None):
             seen.add(threading.current_thread())
             return np.repeat(obs[:, :, None], actions.shape[1], axis=2)
 
@@ -467,11 +430,9 @@ def test_only_dynamics_that_say_so_are_called_from_other_threads(concurrent, mon
     assert (MAIN in seen) != concurrent
 
 
-@pytest.mark.parametrize("tile", [0, -5, 2.5, np.tile])
+@pytest.mark.parametrize("tile", [0, -5])
 def test_dynamics_that_say_an_impossible_tile_are_refused(tile):
-    def still(obs, action):
-        return obs
-
+    still = PlanningDynamics()
     still.tile = tile
     with pytest.raises(ValueError, match="must be a whole number of rows"):
         rollout_returns(still, FIRST, np.zeros((3, 2)), np.zeros((3, 10, 4), dtype=np.int64))
@@ -481,10 +442,7 @@ def test_dynamics_that_say_an_impossible_tile_are_refused(tile):
 def test_trained_simulators_rank_candidates_as_the_plain_calls_do(name):
     domain, dynamics = DOMAINS[name], load_simulator(f"{name}/random-v0").dynamics(3)
 
-    def plain(obs, action):
-        return dynamics(obs, action)
-
-    plain.members = dynamics.members
+    plain = FunctionDynamics(dynamics, dynamics.members)
     rng = np.random.default_rng(0)
     obs = domain.observe(domain.initial_state(rng, 3)).astype(np.float32)
     actions = rng.integers(domain.action_space.n, size=(3, 300, 50))
@@ -504,9 +462,6 @@ def test_planners_plan_where_reward_and_termination_are_learned(name, float32):
     obs = np.random.default_rng(0).normal(size=shape.obs_dim).astype(np.float32)
     _, actions = inputs(shape, 40, 25)
 
-    def plain(obs, action):
-        return dynamics(obs, action)
-
-    plain.members = shape.members
+    plain = FunctionDynamics(dynamics, shape.members)
     expected = rollout_returns(plain, learned, obs, actions)
     np.testing.assert_allclose(rollout_returns(dynamics, learned, obs, actions), expected, rtol=1e-3, atol=1e-3)

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.policies import ALGORITHMS, load_policy, read_policy, train_policy, truth_of, with_defaults
+from persim_gym.policies import ALGORITHMS, load_policy, read_policy, run_training, truth_of, with_defaults
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.registry import load_simulator
 
@@ -24,7 +24,7 @@ QUICK_DQN = {
 
 
 def test_a_result_says_what_was_trained_and_what_it_reached(quick, tmp_path):
-    done = train_policy(quick, tmp_path / "out", progress=False)
+    done = run_training(quick, tmp_path / "out", progress=False)
     stored = json.loads((tmp_path / "out" / "agent-3.json").read_text())
     assert stored == json.loads(json.dumps(asdict(done)))
     assert read_policy(tmp_path / "out" / "agent-3.json", with_defaults(quick)) == done
@@ -36,12 +36,12 @@ def test_a_result_says_what_was_trained_and_what_it_reached(quick, tmp_path):
 
 
 def test_a_finished_training_is_not_done_again_and_another_is_not_mistaken_for_it(quick, tmp_path):
-    train_policy(quick, tmp_path, progress=False)
+    run_training(quick, tmp_path, progress=False)
     before = (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns
-    train_policy(quick, tmp_path, progress=False)
+    run_training(quick, tmp_path, progress=False)
     assert (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="is of another training"):
-        train_policy(replace(quick, seed=1), tmp_path, progress=False)
+        run_training(replace(quick, seed=1), tmp_path, progress=False)
 
 
 class Stop(BaseCallback):
@@ -67,7 +67,7 @@ def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(qu
         return going_on
 
     monkeypatch.setattr(PPO, "collect_rollouts", watched)
-    done = train_policy(replace(quick, hyperparameters=hyper), tmp_path, progress=False)
+    done = run_training(replace(quick, hyperparameters=hyper), tmp_path, progress=False)
     assert done.training.hyperparameters == hyper | with_defaults(quick).hyperparameters
     assert -1 < rewards[-1].mean() < 0 and -2 <= done.simulator_return / 500 <= 0  # MountainCar's own are -1 a step
     policy = load_policy(tmp_path / "agent-3.json")
@@ -78,14 +78,14 @@ def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(qu
 
 def test_what_was_trained_in_other_weights_is_not_taken_for_done(quick, tmp_path, car_model, save_car):
     folder = Path(quick.simulator)
-    train_policy(quick, tmp_path / "out", progress=False)
-    train_policy(replace(quick, true=True), tmp_path / "true", progress=False)
+    run_training(quick, tmp_path / "out", progress=False)
+    run_training(replace(quick, true=True), tmp_path / "true", progress=False)
     other = copy.deepcopy(car_model)
     other.delta_std.mul_(1.01)
     save_car(folder, model=other)
     with pytest.raises(ValueError, match="was trained in other weights of simulator"):
-        train_policy(quick, tmp_path / "out", progress=False)
-    train_policy(replace(quick, true=True), tmp_path / "true", progress=False)  # the truth is the same
+        run_training(quick, tmp_path / "out", progress=False)
+    run_training(replace(quick, true=True), tmp_path / "true", progress=False)  # the truth is the same
 
 
 NORMALIZED = {"scale_observations": True, "normalize_reward": True}
@@ -107,7 +107,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
     with monkeypatch.context() as patch:
         patch.setattr(ALGORITHMS[algo], "learn", stopped)
         with pytest.raises(KeyboardInterrupt):
-            train_policy(training, tmp_path, progress=False)
+            run_training(training, tmp_path, progress=False)
     checkpoint = tmp_path / "agent-3" / "checkpoint"
     assert json.loads((checkpoint / "card.json").read_text())["steps"] == 72
 
@@ -123,7 +123,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
         return learn(self, total, **kwargs)
 
     monkeypatch.setattr(ALGORITHMS[algo], "learn", watched)
-    train_policy(training, tmp_path, progress=False)
+    run_training(training, tmp_path, progress=False)
     assert seen[0][:2] == (128 - 72, 72)
     assert not checkpoint.exists()
 
@@ -139,7 +139,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
 )
 def test_an_impossible_training_is_refused(quick, tmp_path, change, said):
     with pytest.raises(ValueError, match=said):
-        train_policy(replace(quick, **change), tmp_path, progress=False)
+        run_training(replace(quick, **change), tmp_path, progress=False)
 
 
 def test_an_agent_that_was_personalized_is_tested_in_the_simulator_alone(quick, tmp_path, cars):
@@ -147,7 +147,7 @@ def test_an_agent_that_was_personalized_is_tested_in_the_simulator_alone(quick, 
     load_simulator().personalize(stranger)[0].save(tmp_path / "501")
     training = replace(quick, simulator=str(tmp_path / "501"), agent=500)
     assert truth_of(training) is None and truth_of(replace(training, agent=499)) is DOMAINS["mountaincar"]
-    done = train_policy(training, tmp_path / "out", progress=False)
+    done = run_training(training, tmp_path / "out", progress=False)
     assert (done.domain, done.true_return) == ("mountaincar", None) and -500 <= done.simulator_return <= 0
 
 

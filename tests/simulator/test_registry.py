@@ -22,9 +22,10 @@ from persim_gym.simulator.registry import (
     list_simulators,
     load_simulator,
 )
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder
+from persim_gym.workflows.training_setup import recipe_for
 
 BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
 pytestmark = pytest.mark.usefixtures("home")
@@ -238,12 +239,12 @@ def test_the_users_home_is_known_by_its_sign(save_car, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_training(cars, tmp_path, monkeypatch, home):
-    from persim_gym.workflows.train import train_simulator
+    from persim_gym.workflows.train import train
 
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     monkeypatch.setattr("persim_gym.workflows.train.fit_ensemble", lambda *args, **keywords: pytest.fail("trained"))
     with pytest.raises(ValueError, match=f"{tmp_path} is no folder that you may write to"):
-        train_simulator(cars, name="x", domain="mountaincar", folder=tmp_path / "new", progress=False)
+        train(cars, name="x", domain="mountaincar", out=tmp_path / "new", progress=False)
 
 
 # --- where simulators are found -------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def test_new_agents_come_after_the_known_ones_who_stay_as_they_are(simulator, ca
 
 
 def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
-    bigger, _ = simulator.personalize(stranger_of(cars))
+    bigger = simulator.personalize(stranger_of(cars))
     bigger.save(tmp_path / "bigger")
     loaded = load_simulator(str(tmp_path / "bigger"))
     for name, value in bigger.model.state_dict().items():
@@ -50,7 +50,7 @@ def test_personalized_simulators_survive_files(simulator, cars, tmp_path):
 
 
 def test_the_card_holds_what_is_known_of_the_agents(simulator, cars, tmp_path):
-    bigger, _ = simulator.personalize(stranger_of(cars).select(np.arange(100) < 7))
+    bigger = simulator.personalize(stranger_of(cars).select(np.arange(100) < 7))
     bigger.save(tmp_path / "bigger")
     loaded = load_simulator(str(tmp_path / "bigger"))
     left = [loaded.beliefs.undetermined(agent) for agent in range(6)]

@@ -6,15 +6,15 @@ import pytest
 from support.recipes import TINY
 
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.training.recipe import recipe_for
 from persim_gym.studies import accuracy
 from persim_gym.studies.accuracy import CHANGES, read_rows, run_accuracy, varied_recipe
+from persim_gym.workflows.training_setup import recipe_for
 
 
 @pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, changes in CHANGES.items() for name in changes])
 def test_every_change_changes_the_default_recipe(dataset, name):
     domain, policy = dataset
-    default = recipe_for(f"{domain}/{policy}-v0", continuous=domain == "halfcheetah")
+    default = recipe_for(f"{domain}/{policy}-v0")
     assert varied_recipe(domain, policy, name) != default == varied_recipe(domain, policy, "default")
 
 
@@ -36,5 +36,5 @@ def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path,
     card = load_simulator(str(folder)).card
     assert (card.recipe_name, card.seed, card.training_seconds) == ("two words", 1, first["seconds"])
     assert {name for name in first if name != "seconds"} == set(accuracy.ACCURACY_COLUMNS)
-    monkeypatch.setattr(accuracy, "train_simulator", None)  # must not be called again
+    monkeypatch.setattr(accuracy, "train", None)  # must not be called again
     assert accuracy.accuracy(**job) == first

@@ -52,7 +52,7 @@ def test_rollouts_of_a_stranger_are_dealt_out_to_draws_of_its_transitions(simula
     parts = stranger_rollouts(simulator, None, 3, "1", windows)
     assert asked == [("mountaincar", 3, "1", draw) for draw in range(5)]
     assert [len(errors) for errors, _ in parts] == [2, 2, 1, 1, 1]
-    bigger, _ = simulator.personalize(drawn("mountaincar", 3, "1", 4))
+    bigger = simulator.personalize(drawn("mountaincar", 3, "1", 4))
     alone = cut_windows(cars, np.array([40]), steps=5)
     alone = replace(alone, agent=np.array([simulator.model.config.n_agents]))
     np.testing.assert_allclose(parts[4][0], open_loop(bigger.model, bigger.known_beliefs(), alone)[0], rtol=1e-5)

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from support.recipes import TINY
 
+from persim_gym.simulator.training import trainer
 from persim_gym.simulator.training.trainer import fit_ensemble
-from persim_gym.transition_store import BLOCK_ROWS, TransitionStore
+from persim_gym.transition_store import STORE_BLOCK_ROWS, TransitionStore
 from persim_gym.transitions import Transitions
 
-SMALL_PARTS = 2 * BLOCK_ROWS
+SMALL_PARTS = 2 * STORE_BLOCK_ROWS
 
 
 def big(cars: Transitions, times: int = 9) -> Transitions:
@@ -23,7 +24,9 @@ def big(cars: Transitions, times: int = 9) -> Transitions:
 
 
 def from_file(file, recipe=TINY, **keywords):
-    return fit_ensemble(file, recipe, n_actions=3, part_rows=SMALL_PARTS, progress=False, **keywords)
+    """A training that reads the file in three parts an epoch."""
+    file.part_rows = SMALL_PARTS
+    return fit_ensemble(file, recipe, n_actions=3, progress=False, **keywords)
 
 
 def train_and_die(file, path):
@@ -36,5 +39,5 @@ def train_and_die(file, path):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
-    os.replace = replace_or_die
-    from_file(TransitionStore(file), checkpoint=path, checkpoint_seconds=0.0)
+    os.replace, trainer.CHECKPOINT_SECONDS = replace_or_die, 0.0
+    from_file(TransitionStore(file), checkpoint=path)

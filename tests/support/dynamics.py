@@ -1,11 +1,12 @@
 """Small made-up dynamics, tasks and starts for planners, and returns by their definition."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 from gymnasium import spaces
 
-from persim_gym.task import Task, never
+from persim_gym.task import FunctionDynamics, Task, never, planning_dynamics
 
 
 def counter(obs, action):
@@ -18,18 +19,16 @@ def ending_at(limit: float) -> Task:
     return Task(lambda obs, action, next_obs: next_obs[..., 0], lambda next_obs: next_obs[..., 0] >= limit)
 
 
+@partial(FunctionDynamics, members=3)
 def drifting(obs, action):
     """Three members: each adds its own share of the action and of the observation."""
     share = np.array([0.5, 1.0, 1.5])[:, None]
     return np.stack([obs[..., 0] + share * action, 0.9 * obs[..., 1] - share * action], axis=-1)
 
 
-drifting.members = 3
-
-
 def plain_returns(dynamics, task, obs, actions, bonus=None):
     """The definition, one candidate and member at a time."""
-    members = getattr(dynamics, "members", 1)
+    members = planning_dynamics(dynamics).members
     returns = np.zeros((members, len(actions)))
     for m, c in itertools.product(range(members), range(len(actions))):
         now, peak = obs, -np.inf

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from persim_gym.simulator.training.members import MemberEngine
 from support.models import random_inputs
 from support.recipes import TINY
 
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training import trainer
+from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.torch_engine import TorchEngine
 from persim_gym.simulator.training.trainer import fit_ensemble
 
 both_engines = pytest.mark.parametrize(
@@ -32,6 +34,18 @@ def engines(shape: ModelConfig, k: int = 200):
     return FactoredEnsemble(shape), (agent, obs.float(), action if shape.n_actions else action.float(), delta)
 
 
+def compiled(model: FactoredEnsemble, data, recipe=TINY, **options) -> EnsembleTraining:
+    """Compiled steps of each member."""
+    each = [slice(m, m + 1) for m in range(model.config.members)]
+    return EnsembleTraining([NumbaEngine(model, member, recipe, **options) for member in each], data)
+
+
+def in_tensors(model: FactoredEnsemble, data, recipe=TINY, **options) -> EnsembleTraining:
+    """Steps of all members at once, in tensors."""
+    engine = TorchEngine(model, slice(0, model.config.members), recipe, **options)
+    return EnsembleTraining([engine], data, side_by_side=False)
+
+
 def order(k: int, members: int = 3) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.stack([rng.permutation(k) for _ in range(members)])
@@ -39,16 +53,15 @@ def order(k: int, members: int = 3) -> np.ndarray:
 
 def interrupt_after(monkeypatch, epochs: int, error: type[BaseException]) -> None:
     """Raises inside the epoch that follows `epochs` whole ones, half of its updates done."""
-    done = iter(range(epochs + 1))
-    for engine in (NumbaEngine, MemberEngine):
+    done, original = iter(range(epochs + 1)), EnsembleTraining.epoch
 
-        def epoch(self, order, rates, batch, original=engine.epoch):
-            if next(done) < epochs:
-                return original(self, order, rates, batch)
-            original(self, order, rates[: len(rates) // 2], batch)
-            raise error
+    def epoch(self, order, rates, batch):
+        if next(done) < epochs:
+            return original(self, order, rates, batch)
+        original(self, order, rates[: len(rates) // 2], batch)
+        raise error
 
-        monkeypatch.setattr(engine, "epoch", epoch)
+    monkeypatch.setattr(EnsembleTraining, "epoch", epoch)
 
 
 def train_and_die(cars, recipe, path):
@@ -61,8 +74,8 @@ def train_and_die(cars, recipe, path):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
-    os.replace = replace_or_die
-    train(cars, recipe, checkpoint=path, checkpoint_seconds=0.0)
+    os.replace, trainer.CHECKPOINT_SECONDS = replace_or_die, 0.0
+    train(cars, recipe, checkpoint=path)
 
 
 MANY = ModelConfig(

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 from support.recipes import TINY
+from support.simulators import save_model
 
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
-from persim_gym.simulator.registry import save_simulator
 from persim_gym.transitions import Transitions
 
 LEFT, RIGHT = -1.0, 1.0
@@ -61,20 +61,7 @@ def walled(shape, bound=0.1):
 
 
 def save_pucks(model, folder, beliefs=None):
-    return save_simulator(
-        model,
-        name="test/pucks-v0",
-        domain="mountaincar",
-        dataset="pucks",
-        dataset_hash="",
-        transitions=1,
-        recipe_name="tiny",
-        recipe=RECIPE.to_json(),
-        seed=0,
-        training_seconds=0.0,
-        folder=folder,
-        beliefs=beliefs,
-    )
+    return save_model(model, name="test/pucks-v0", domain="mountaincar", recipe=RECIPE, beliefs=beliefs, folder=folder)
 
 
 def inputs(shape, rows=37):

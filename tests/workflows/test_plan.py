@@ -20,8 +20,8 @@ from persim_gym.workflows.plan import (
     TRUE_DYNAMICS,
     PlanSettings,
     plan_returns,
-    planner_of,
-    planner_text,
+    planner_for,
+    planner_label,
     policy_of,
     returns_table,
     run_plan_episode,
@@ -29,41 +29,47 @@ from persim_gym.workflows.plan import (
     write_video,
 )
 
-QUICK = PlanSettings("mountaincar", TRUE_DYNAMICS, "shooting candidates=20 horizon=30")
+QUICK = PlanSettings("mountaincar", TRUE_DYNAMICS, RandomShooting(20, 30))
 
 
 @pytest.mark.parametrize(
-    ("domain", "name", "sizes", "planner"),
+    ("domain", "name", "sizes", "planner", "label"),
     [
-        ("cartpole", "", {}, RandomShooting()),
-        ("halfcheetah", "", {"candidates": None}, CEM()),
-        ("halfcheetah", "mppi", {"candidates": 30, "temperature": 0.5}, MPPI(30, temperature=0.5)),
+        ("cartpole", "", {}, RandomShooting(), "shooting"),
+        ("halfcheetah", "", {"candidates": None}, CEM(), "cem"),
+        (
+            "halfcheetah",
+            "mppi",
+            {"candidates": 30, "temperature": 0.5},
+            MPPI(30, temperature=0.5),
+            "mppi candidates=30 temperature=0.5",
+        ),
     ],
 )
-def test_planners_are_written_and_read(domain, name, sizes, planner):
-    assert planner_of(planner_text(domain, name, **sizes)) == planner
+def test_planners_are_named_and_written(domain, name, sizes, planner, label):
+    assert planner_for(domain, name, **sizes) == planner
+    assert planner_label(planner) == label
 
 
 def test_planners_that_do_not_exist_or_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="planner 'best' is none that plans the actions of cartpole; take one of shoo"):
-        planner_text("cartpole", "best")
+        planner_for("cartpole", "best")
     with pytest.raises(ValueError, match="planner 'cem' does not plan the actions of cartpole; take one of shooting"):
-        planner_text("cartpole", "cem")
+        planner_for("cartpole", "cem")
     with pytest.raises(ValueError, match="'shooting' does not plan the actions of halfcheetah; take one of cem, icem"):
-        planner_text("halfcheetah", "shooting")
+        planner_for("halfcheetah", "shooting")
     with pytest.raises(ValueError, match="RandomShooting needs at least one of horizon, got 0"):
-        planner_text("cartpole", horizon=0)
+        planner_for("cartpole", horizon=0)
     with pytest.raises(ValueError, match="planner shooting has no elites; its sizes: candidates, horizon"):
-        planner_text("cartpole", "shooting", elites=3)
+        planner_for("cartpole", "shooting", elites=3)
 
 
 def test_an_episode_is_the_policy_in_the_true_environment():
     stream = stream_of(5, 1, 2)
     policy = policy_of(QUICK, "", 1, stream)
     expected = episode_returns(policy, DOMAINS["mountaincar"], 1, episodes=1, seed=stream)[0]
-    values = {name: getattr(QUICK, name) for name in QUICK.__dataclass_fields__}
-    assert run_plan_episode("", 1, 5, 2, **values)["return"] == expected < -8
-    assert run_plan_episode("", 1, 5, 2, **values | {"steps": 8})["return"] == -8  # one less a step until the goal
+    assert run_plan_episode(QUICK, "", 1, 5, 2)["return"] == expected < -8
+    assert run_plan_episode(replace(QUICK, steps=8), "", 1, 5, 2)["return"] == -8  # one less a step until the goal
 
 
 @pytest.fixture
@@ -71,11 +77,11 @@ def done(monkeypatch):
     """Jobs, by agent and episode, in the order in which they were done: in this process."""
     finished = []
 
-    def jobs_here(function, jobs, log, *, constants, **_):
+    def jobs_here(function, jobs, log, *, constants, drop, **_):
         missing = [job for job in jobs if log.get(job) is None]
         for job in missing:
             finished.append((job["agent"], job["episode"]))
-            log.add(job, function(**constants, **job))
+            log.add(job, function(**constants, **{k: v for k, v in job.items() if k not in drop}))
         return [log.get(job) for job in jobs]
 
     monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
@@ -109,7 +115,7 @@ def test_rows_that_are_there_are_kept(tmp_path, done):
 
 def test_a_film_shows_the_episode_that_the_row_is_of(tmp_path):
     stream = stream_of(0, 0, 0)
-    expected = run_plan_episode("", 0, 0, 0, **{n: getattr(QUICK, n) for n in QUICK.__dataclass_fields__})["return"]
+    expected = run_plan_episode(QUICK, "", 0, 0, 0)["return"]
     assert write_video(QUICK, "", 0, tmp_path / "film.gif") == expected
     assert write_video(replace(QUICK, steps=3), "", 0, tmp_path / "short.gif") == -3
     assert stream == stream_of(0, 0, 0)
@@ -119,14 +125,14 @@ def test_a_film_shows_the_episode_that_the_row_is_of(tmp_path):
 
 def test_planning_is_for_the_reward_that_the_simulator_learned(tmp_path):
     folder = str(own_simulator(tmp_path / "own", "cartpole"))
-    policy = policy_of(PlanSettings("cartpole", "hash", "shooting candidates=5 horizon=3"), folder, 2, 0)
+    policy = policy_of(PlanSettings("cartpole", "hash", RandomShooting(5, 3)), folder, 2, 0)
     assert policy.task == load_simulator(folder).task != DOMAINS["cartpole"].task
 
 
 def test_an_agent_without_a_true_environment_is_refused(tmp_path):
     folder = str(own_simulator(tmp_path / "own", "cartpole", n_agents=501))
     with pytest.raises(ValueError, match="agent 500 is not in the cartpole population"):
-        plan_returns(PlanSettings("cartpole", "hash", "shooting"), folder, [500], 1, tmp_path / "plan.csv")
+        plan_returns(PlanSettings("cartpole", "hash", RandomShooting()), folder, [500], 1, tmp_path / "plan.csv")
 
 
 @pytest.mark.slow

@@ -11,18 +11,16 @@ from support.recipes import RECIPE
 
 from persim_gym.paths import unfinished
 from persim_gym.simulator import load_simulator
-from persim_gym.simulator.training import recipe as recipes
+from persim_gym.simulator.training import trainer
 from persim_gym.workflows import select_rank as training
 from persim_gym.workflows.select_rank import HeldOut, best_rank, held_out_error, one_step_error, rank_errors
-from persim_gym.workflows.train import train_by_name
-from persim_gym.workflows.training_setup import TrainingData
+from persim_gym.workflows.train import train
+from persim_gym.workflows.training_setup import prepare_training
 
 
 def error_of(rank, source, recipe=RECIPE):
     stem = str(unfinished("ranks"))
-    return held_out_error(rank, 0, source, recipe, task="", variant="factored", device="cpu", stem=stem)[
-        "held_out_error"
-    ]
+    return held_out_error(rank, 0, prepare_training(source, recipe=recipe), stem)["held_out_error"]
 
 
 def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_one(source, home):
@@ -32,22 +30,22 @@ def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_on
 
 def test_ranks_are_told_apart_after_a_few_rounds_in_closed_form_on_the_same_points(source, cars, home, monkeypatch):
     seen = []
-    finished = training.solve_closed_form
+    finished = trainer.solve_closed_form
 
     def watched(model, data, recipe, *args, **kwargs):
         seen.append((len(data), recipe.refine))
         return finished(model, data, recipe, *args, **kwargs)
 
-    monkeypatch.setattr(training, "solve_closed_form", watched)
+    monkeypatch.setattr(trainer, "solve_closed_form", watched)
     short = replace(RECIPE, epochs=10)
     assert error_of(3, source, replace(short, refine=9)) < 0.9 * error_of(3, source, short)
-    assert seen == [(pytest.approx(0.8 * len(cars), rel=0.05), 4)]
+    assert seen == [(pytest.approx(0.8 * len(cars), rel=0.05), rounds) for rounds in (4, 0)]
 
 
 def test_a_fifth_of_the_points_is_held_out_and_never_trained_on(source, cars, home, monkeypatch):
     seen = {}
-    fit = training.fit_ensemble
-    monkeypatch.setattr(training, "fit_ensemble", lambda data, *a, **k: seen.update(trained=data) or fit(data, *a, **k))
+    fit = trainer.fit_ensemble
+    monkeypatch.setattr(trainer, "fit_ensemble", lambda data, *a, **k: seen.update(trained=data) or fit(data, *a, **k))
     monkeypatch.setattr(
         training, "one_step_error", lambda model, data: seen.update(held_out=data) or one_step_error(model, data)
     )
@@ -96,7 +94,7 @@ def in_process(monkeypatch):
     """Runs jobs here, and counts them."""
     done = []
 
-    def run_jobs(function, jobs, log, *, description, constants):
+    def run_jobs(function, jobs, log, *, description, constants, progress):
         for job in jobs:
             if log.get(job) is None:
                 done.append(job["rank"])
@@ -108,20 +106,18 @@ def in_process(monkeypatch):
 
 
 def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(source, in_process, home, monkeypatch):
-    monkeypatch.setattr(training, "RANKS", (1, 3))
-    monkeypatch.setattr(rank_errors, "__kwdefaults__", {**rank_errors.__kwdefaults__, "ranks": (1, 3)})
-    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", RECIPE)
-    folder = train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
+    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False))
+    folder = train(source, recipe=RECIPE, rank="auto", epochs=60, progress=False).folder
     assert load_simulator(str(folder)).model.config.rank == 3
     rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))
     assert {row["rank"] for row in rows} == {"1", "3"} and matplotlib.image.imread(folder / "ranks.png").shape[1] > 400
-    train_by_name("mountaincar/random-v0", rank="auto", epochs=60, progress=False)
+    train(source, recipe=RECIPE, rank="auto", epochs=60, progress=False)
     assert in_process == [3, 1]
 
 
 @pytest.mark.slow
 def test_ranks_are_measured_side_by_side_in_processes(home):
-    source = TrainingData("persim/cartpole/random-v0", "cartpole")
-    errors, log = rank_errors(source, replace(RECIPE, epochs=2), content_hash="", ranks=(1, 3))
+    setup = prepare_training("cartpole/random-v0", recipe=replace(RECIPE, epochs=2))
+    errors, log = rank_errors(setup, ranks=(1, 3), progress=False)
     assert sorted(errors) == [1, 3] and all(np.isfinite(e.rmse) for e in errors.values())
     assert len(log.read_text().splitlines()) == 3

@@ -6,7 +6,8 @@ import gymnasium as gym
 import pytest
 from support.models import assert_same_weights
 from support.recipes import RECIPE, TINY
-from support.training import interrupt_after, train
+from support.training import interrupt_after
+from support.training import train as fit
 
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
@@ -16,19 +17,21 @@ from persim_gym.paths import persim_home
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training import recipe as recipes
 from persim_gym.simulator.training import trainer as fit_module
-from persim_gym.simulator.training.recipe import recipe_for
 from persim_gym.simulator.training.trainer import TrainingDiverged
-from persim_gym.workflows.train import train_by_name, train_simulator
+from persim_gym.workflows.train import train
+from persim_gym.workflows.training_setup import recipe_for
+
+OWN = replace(RECIPE, epochs=9, samples=5)
 
 
-@pytest.mark.parametrize("rank", ["0", "-3", "best", "2.5"])
+@pytest.mark.parametrize("rank", [0, -3, "best", "2.5"])
 def test_a_rank_that_is_none_is_refused(source, rank):
-    with pytest.raises(ValueError, match='is neither a positive number nor "auto"'):
-        train_by_name("mountaincar/random-v0", rank=rank)
+    with pytest.raises(ValueError, match='is neither a positive number nor "auto"|is not positive'):
+        train("mountaincar/random-v0", rank=rank)
 
 
 def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
-    monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=9, samples=5))
+    monkeypatch.setattr("persim_gym.workflows.training_setup.recipe_for", lambda *a, **k: OWN)
     settings = [
         "epochs=1",
         "state_layers=[8, 8]",
@@ -39,8 +42,8 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
         "polish=true",
     ]
     with pytest.raises(ValueError, match="'agent_std=wide' sets no field"):
-        train_by_name("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
-    card = load_simulator(str(train_by_name("mountaincar/random-v0", settings=settings, rank="2", progress=False))).card
+        train("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
+    card = train("mountaincar/random-v0", settings=settings, rank=2, progress=False).card
     assert card.recipe_name == " ".join(["default", *settings])
     expected = replace(
         RECIPE,
@@ -67,7 +70,7 @@ def test_a_setting_that_is_none_shows_the_recipe(setting):
 
 def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
     recipe = replace(RECIPE, epochs=9)
-    folder = train_simulator(cars, name="x", domain="mountaincar", recipe=recipe, rank=2, epochs=1, progress=False)
+    folder = train(cars, name="x", domain="mountaincar", recipe=recipe, rank=2, epochs=1, progress=False).folder
     card = load_simulator(str(folder)).card
     assert (card.recipe["rank"], card.recipe["epochs"], card.shape["rank"]) == (2, 1, 2)
 
@@ -75,27 +78,27 @@ def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
 def test_a_variant_without_a_rank_takes_none(source, home):
     for rank in ("auto", "5"):
         with pytest.raises(ValueError, match="an unfactorized simulator has no rank; leave --rank out"):
-            train_by_name("mountaincar/random-v0", rank=rank, variant="unfactorized")
+            train("mountaincar/random-v0", rank=rank, variant="unfactorized")
 
 
 @pytest.mark.parametrize("keyword", ["rank", "epochs"])
 def test_zero_is_not_taken_for_the_recipes_own(cars, home, keyword):
     with pytest.raises(ValueError, match="impossible"):
-        train_simulator(cars, name="x", domain="mountaincar", **{keyword: 0}, progress=False)
+        train(cars, name="x", domain="mountaincar", **{keyword: 0}, progress=False)
 
 
 def test_the_figure_of_an_earlier_choice_of_rank_does_not_stay(source, home, monkeypatch):
     monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=1))
-    folder = train_by_name("mountaincar/random-v0", rank="2", progress=False)
+    folder = train("mountaincar/random-v0", rank=2, progress=False).folder
     (folder / "ranks.png").write_bytes(b"of another training")
     (folder / "notes.txt").write_text("mine")
-    train_by_name("mountaincar/random-v0", rank="2", progress=False)
+    train("mountaincar/random-v0", rank=2, progress=False)
     assert not (folder / "ranks.png").exists() and (folder / "notes.txt").read_text() == "mine"
 
 
 def test_a_given_rank_is_used(source, home, monkeypatch):
     monkeypatch.setitem(recipes.DEFAULT, "mountaincar", replace(RECIPE, epochs=1))
-    assert load_simulator(str(train_by_name("mountaincar/random-v0", rank="2", progress=False))).model.config.rank == 2
+    assert train("mountaincar/random-v0", rank=2, progress=False).model.config.rank == 2
 
 
 def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
@@ -104,9 +107,9 @@ def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 2, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            train_simulator(cars, **keywords)
+            train(cars, **keywords)
     assert [p.suffix for p in (persim_home() / "training").iterdir()] == [".safetensors"]
-    folder = train_simulator(cars, **keywords)
+    folder = train(cars, **keywords).folder
     simulator = load_simulator("mountaincar/mine-v0")
     assert simulator.folder == folder == home / "simulators" / "mountaincar" / "mine-v0"
     assert list((persim_home() / "training").iterdir()) == []
@@ -114,7 +117,7 @@ def test_training_a_simulator_resumes_and_leaves_only_the_simulator(cars, home):
     assert (simulator.card.transitions, simulator.card.recipe["epochs"]) == (600, 3)
     assert_same_weights(
         simulator.model,
-        train(
+        fit(
             cars,
             plain,
             bounds=(DOMAINS["mountaincar"].observation_space.low, DOMAINS["mountaincar"].observation_space.high),
@@ -128,14 +131,14 @@ def test_an_abandoned_training_is_in_nobodys_way_and_can_go_on(cars, home):
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 2, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            train_simulator(cars, **abandoned)
+            train(cars, **abandoned)
     (left,) = (persim_home() / "training").iterdir()
-    train_simulator(cars, **keywords, recipe=TINY)
-    train_simulator(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3))
+    train(cars, **keywords, recipe=TINY)
+    train(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3))
     assert list((persim_home() / "training").iterdir()) == [left]
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 1, KeyboardInterrupt)  # one epoch is missing, and then nothing runs any more
-        train_simulator(cars, **abandoned)
+        train(cars, **abandoned)
     assert list((persim_home() / "training").iterdir()) == []
 
 
@@ -148,8 +151,8 @@ def test_after_a_divergence_another_recipe_trains_under_the_same_name(cars, home
         if kept:
             rate = fit_module.learning_rate
             patch.setattr(fit_module, "learning_rate", lambda r, *at: 1e-3 if at[0] < 2 else rate(r, *at))
-        train_simulator(cars, recipe=wild, **keywords)
-    folder = train_simulator(cars, recipe=replace(wild, learning_rate=1e-3), **keywords)
+        train(cars, recipe=wild, **keywords)
+    folder = train(cars, recipe=replace(wild, learning_rate=1e-3), **keywords).folder
     assert load_simulator(str(folder)).card.recipe["learning_rate"] == 1e-3
 
 
@@ -157,9 +160,7 @@ def test_after_a_divergence_another_recipe_trains_under_the_same_name(cars, home
 def test_mountaincar_is_learned_as_exactly_as_if_it_had_no_wall(tmp_path):
     data = load("persim/mountaincar/random-v0", progress=False)
     domain, test = DOMAINS["mountaincar"], load_behavior_policy("mountaincar", TEST)
-    folder = train_simulator(
-        data, name="mountaincar/random-v0", domain="mountaincar", folder=tmp_path / "s", progress=False
-    )
+    folder = train(data, name="mountaincar/random-v0", domain="mountaincar", out=tmp_path / "s", progress=False).folder
     simulator = load_simulator(str(folder))
     assert simulator.card.walls == {"low": {"0": {"0": pytest.approx(-1.2), "1": 0.0}}}
     for agent, thesis in enumerate((0.004, 0.003, 0.001, 0.001, 0.001)):
@@ -167,11 +168,9 @@ def test_mountaincar_is_learned_as_exactly_as_if_it_had_no_wall(tmp_path):
 
 
 def test_a_known_domain_can_have_its_task_learned(cars, home):
-    from persim_gym.workflows.train import train_simulator
-
-    folder = train_simulator(
+    folder = train(
         cars, name="mountaincar/learned-v0", domain="mountaincar", task="learned", epochs=1, progress=False
-    )
+    ).folder
     simulator = load_simulator(str(folder))
     assert simulator.model.config.extra_dim == 2
     env = gym.make("persim_gym:PersimEnv-v0", simulator=str(folder), agent=1, render_mode="rgb_array")

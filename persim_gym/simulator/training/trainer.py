@@ -159,7 +159,7 @@ def fit_ensemble(
     recipe = recipe.for_data(len(data))
     model = _initial_model(data, recipe, n_actions, bounds, learn_task, variant, seed).to(device)
     parts = Parts(data, seed)
-    training = _training(model, parts.read(model, 0, 0), recipe, seed)
+    training = _training(model, parts.read(model, 0, 0), recipe, seed, device)
     identity = _training_identity(data, recipe, seed, model, n_actions, parts.number)
     _take_steps(model, training, parts, recipe, _Keeper(checkpoint, identity, model, training), progress)
     model.cpu()
@@ -282,12 +282,14 @@ def _train_part(training: EnsembleTraining, recipe: TrainingRecipe, parts: Parts
     return training.epoch(parts.order(recipe.members, epoch, part, lengths[part]), rates, batch)
 
 
-def _training(model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, seed: int) -> EnsembleTraining:
-    """Members side by side on the processor, or all of them at once on a GPU, by the engine that fits the model."""
+def _training(
+    model: FactoredEnsemble, data: Batchable, recipe: TrainingRecipe, seed: int, device: str
+) -> EnsembleTraining:
+    """Members side by side on "cpu", or all of them at once elsewhere, by the engine that fits the model."""
     members = model.config.members
     each = [slice(m, m + 1) for m in range(members)]
     engines: list[Engine]
-    if model.obs_mean.device.type != "cpu":
+    if device != "cpu":
         engines = [TorchEngine(model, slice(0, members), recipe, seed)]
         return EnsembleTraining(engines, data, side_by_side=False)
     if model.config.small and not recipe.noise and not recipe.weight_decay:

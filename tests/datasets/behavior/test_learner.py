@@ -3,12 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from persim_gym.datasets.behavior.configs import BEHAVIOR_CONFIGS
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.datasets.behavior.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
 from persim_gym.datasets.behavior.policies import PolicyNetwork, policy_covariates
+from persim_gym.envs import DOMAINS
 
 
 def _trained(algorithm, env_id, **keywords):
@@ -33,7 +33,7 @@ def test_numpy_policy_equals_the_sb3_network_it_came_from(algorithm, env_id):
 
 
 def test_sac_goes_on_with_its_entropy_coefficient(tmp_path):
-    recipe = BEHAVIOR_CONFIGS["pendulum"]
+    recipe = DOMAINS["pendulum"].behavior
     covariates = policy_covariates("pendulum", "test")
     learner = make_learner(recipe, "pendulum", covariates, seed=0)
     learner.learn(520)  # a few updates past learning_starts

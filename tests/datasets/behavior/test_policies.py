@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from gymnasium import spaces
-from persim_gym.datasets.behavior.configs import in_band
 from support.policies import _card, _network
 
 from persim_gym import storage as files
@@ -20,6 +19,7 @@ from persim_gym.datasets.behavior.policies import (
     with_random_actions,
 )
 from persim_gym.envs import DOMAINS
+from persim_gym.envs.behavior import in_band
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.paths import ASSETS
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from persim_gym.datasets.behavior.configs import BehaviorConfig
 from support.policies import _card, _network
 
 from persim_gym.datasets.behavior import policies as behaviour
@@ -14,6 +13,7 @@ from persim_gym.datasets.behavior import train as train_loggers
 from persim_gym.datasets.behavior.learner import load_checkpoint, make_learner
 from persim_gym.datasets.behavior.policies import policy_covariates, save_behavior_policy
 from persim_gym.datasets.behavior.train import train_behavior_policy
+from persim_gym.envs.behavior import BehaviorConfig
 
 TINY = BehaviorConfig(
     "DQN",

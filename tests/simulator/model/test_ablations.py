@@ -16,7 +16,7 @@ from persim_gym.simulator import load_simulator
 from persim_gym.simulator.model.ablations import HIDDEN, build_model
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.training.trainer import fit_ensemble
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 
 LONG = replace(TINY, epochs=60, learning_rate=5e-3, schedule="one-cycle")
 
@@ -33,9 +33,7 @@ def simulator(cars, variant, tmp_path_factory):
         patch.setitem(
             __import__("persim_gym.simulator.training.recipe", fromlist=["DEFAULT"]).DEFAULT, "mountaincar", LONG
         )
-        folder = train_simulator(
-            cars, name="mountaincar/tiny-v0", domain="mountaincar", variant=variant, progress=False
-        )
+        folder = train(cars, name="mountaincar/tiny-v0", domain="mountaincar", variant=variant, progress=False).folder
         return load_simulator(str(folder))
 
 

@@ -25,8 +25,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(cars, tmp_path, reci
     path = tmp_path / "training.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 5, KeyboardInterrupt)
+        patch.setattr(fit_module, "CHECKPOINT_SECONDS", seconds)
         with pytest.raises(KeyboardInterrupt):
-            train(cars, recipe, checkpoint=path, checkpoint_seconds=seconds)
+            train(cars, recipe, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "5"
     assert_same_weights(train(cars, recipe, checkpoint=path), train(cars, recipe))
 
@@ -72,8 +73,9 @@ def test_divergence_leaves_the_last_good_checkpoint(cars, tmp_path, recipe, monk
     path = tmp_path / "training.safetensors"
     rate = fit_module.learning_rate
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 3 else 1e30)
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(TrainingDiverged):
-        train(cars, recipe, checkpoint=path, checkpoint_seconds=0.0)
+        train(cars, recipe, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "3"
     saved, _ = read_checkpoint(path)
     assert all(
@@ -103,10 +105,11 @@ def test_processes_that_train_the_same_do_not_write_into_one_file(cars, tmp_path
         if next(others) == 100:
             with monkeypatch.context() as patch:
                 patch.setattr(os, "getpid", lambda: 1)
-                train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
+                train(cars, replace(TINY, epochs=2), checkpoint=path)
 
     monkeypatch.setattr(checkpoint_module, "save_file", save)
-    both = train(cars, replace(TINY, epochs=2), checkpoint=path, checkpoint_seconds=0)
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    both = train(cars, replace(TINY, epochs=2), checkpoint=path)
     assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
     assert_same_weights(both, train(cars, replace(TINY, epochs=2)))
 

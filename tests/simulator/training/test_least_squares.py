@@ -19,7 +19,7 @@ from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transition_store import write_transitions
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.train import train_simulator
+from persim_gym.workflows.train import train
 
 SHAPES = {
     "discrete": ModelConfig(n_agents=5, obs_dim=2, n_actions=3, action_dim=0, rank=3, members=2, state_layers=(6,)),
@@ -143,8 +143,8 @@ def test_data_on_disk_are_refined_on_too(cars, tmp_path):
 
 def test_training_ends_with_the_rounds_of_its_recipe(cars, tmp_path):
     folders = [
-        train_simulator(
-            cars, name="a/b-v0", domain="mountaincar", recipe=replace(TINY, refine=n), folder=tmp_path / f"{n}",
+        train(
+            cars, name="a/b-v0", domain="mountaincar", recipe=replace(TINY, refine=n), out=tmp_path / f"{n}",
             progress=False,
         )
         for n in (0, 2)
@@ -229,12 +229,12 @@ def test_rounds_of_something_else_are_made_anew(cars, tmp_path, left):
 
 
 def test_a_training_leaves_no_rounds_behind(cars, tmp_path, home):
-    train_simulator(
+    train(
         cars,
         name="a/b-v0",
         domain="mountaincar",
         recipe=replace(TINY, refine=2),
-        folder=tmp_path / "x",
+        out=tmp_path / "x",
         progress=False,
     )
     assert list((home / "training").glob("*")) == []

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from support.models import CONTINUOUS, DEEP, DISCRETE, both_activations
-from support.training import engines, order
-
-from persim_gym.simulator.training.numba_engine import NumbaEngine
-from persim_gym.simulator.training.torch_engine import TorchEngine
+from support.recipes import TINY
+from support.training import compiled, engines, in_tensors, order
 
 
 @pytest.mark.parametrize(
@@ -19,17 +17,17 @@ from persim_gym.simulator.training.torch_engine import TorchEngine
 @both_activations
 def test_compiled_epochs_equal_those_in_tensors(activation, pull, interaction, hidden, batch):
     shape = replace(DISCRETE, activation=activation, state_layers=(hidden,))
-    in_tensors, data = engines(shape)
-    compiled = deepcopy(in_tensors)
-    slow = TorchEngine(in_tensors, *data, pull, interaction=interaction)
-    fast = NumbaEngine(compiled, *(d.numpy() for d in data), pull, interaction=interaction)
+    model, data = engines(shape)
+    other = deepcopy(model)
+    recipe = replace(TINY, pull=pull, interaction=interaction)
+    slow, fast = in_tensors(model, data, recipe), compiled(other, data, recipe)
     for _ in range(2):
         rates = np.linspace(0.001, 0.003, 6)
         losses = slow.epoch(order(200), rates, batch), fast.epoch(order(200), rates, batch)
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert slow.count == fast.count == 12
-    for (name, one), other in zip(compiled.named_parameters(), in_tensors.parameters(), strict=True):
-        torch.testing.assert_close(one.detach(), other, rtol=0, atol=2e-5, msg=name)
+    for (name, one), theirs in zip(other.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one.detach(), theirs.detach(), rtol=0, atol=2e-5, msg=name)
 
 
 def test_only_one_hidden_layer_and_discrete_actions_are_compiled():
@@ -46,11 +44,7 @@ def test_permuting_agents_permutes_trained_factors(shape):
     with torch.no_grad():
         permuted.agent_encoder.factor[:, permutation] = model.agent_encoder.factor
     for one, agents in ((model, agent), (permuted, permutation[agent])):
-        engine = (
-            NumbaEngine(one, agents.numpy(), *(r.numpy() for r in rest), 0.1)
-            if shape.small
-            else TorchEngine(one, agents, *rest, 0.1)
-        )
-        engine.epoch(order(200), np.full(6, 0.01), 32)
+        training = (compiled if shape.small else in_tensors)(one, (agents, *rest), replace(TINY, pull=0.1))
+        training.epoch(order(200), np.full(6, 0.01), 32)
     trained = model.agent_encoder.factor.detach()
     torch.testing.assert_close(permuted.agent_encoder.factor.detach()[:, permutation], trained, rtol=0, atol=1e-6)

@@ -3,7 +3,8 @@
 import pytest
 
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.training.recipe import TrainingRecipe, recipe_for
+from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.workflows.training_setup import recipe_for
 
 
 @pytest.mark.parametrize(

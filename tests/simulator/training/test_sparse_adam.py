@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support import training
 from support.recipes import TINY
 from support.training import MANY, assert_same
 
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.sparse_adam import SparseAdam
-from persim_gym.simulator.training.torch_engine import TorchEngine
 from persim_gym.simulator.training.trainer import fit_ensemble
+
+PULLED = replace(TINY, pull=0.1)
 
 
 def many_data(k: int = 1500):
@@ -21,7 +23,7 @@ def many_data(k: int = 1500):
     agent = rng.integers(300, size=k)
     agent[agent < 60] = 7
     obs, delta = (rng.normal(size=(k, 3)).astype(np.float32) for _ in range(2))
-    return agent, obs, rng.integers(4, size=k), delta
+    return tuple(map(torch.from_numpy, (agent, obs, rng.integers(4, size=k), delta)))
 
 
 def three_epochs(engine_of, rank=5):
@@ -34,7 +36,7 @@ def three_epochs(engine_of, rank=5):
 
 
 def compiled(sparse, rank=5):
-    return three_epochs(lambda model: NumbaEngine(model, *many_data(), 0.1, sparse=sparse), rank)
+    return three_epochs(lambda model: training.compiled(model, many_data(), PULLED, sparse=sparse), rank)
 
 
 def compiled_on_two_lines(sparse):
@@ -42,8 +44,7 @@ def compiled_on_two_lines(sparse):
 
 
 def in_tensors(sparse):
-    data = [torch.from_numpy(values) for values in many_data()]
-    return three_epochs(lambda model: TorchEngine(model, *data, 0.1, sparse=sparse))
+    return three_epochs(lambda model: training.in_tensors(model, many_data(), PULLED, sparse=sparse))
 
 
 @pytest.mark.parametrize("run", [compiled, compiled_on_two_lines, in_tensors])
@@ -56,7 +57,7 @@ def test_row_wise_updates_equal_dense_adam(run):
     torch.testing.assert_close(sparse, dense, rtol=0, atol=1e-5)
     for name, value in state.items():
         torch.testing.assert_close(sparse_state[name], value, rtol=0, atol=1e-5, msg=name)
-    assert engine.state()["factor_moments"].abs().sum() > 0
+    assert engine.state()["0/factor_moments"].abs().sum() > 0
 
 
 def test_a_row_without_a_gradient_moves_as_adam_moves_it():
@@ -86,13 +87,13 @@ def test_moments_of_row_wise_updates_resume(cars, tmp_path, monkeypatch):
     whole = fit_ensemble(cars, TINY, n_actions=3, progress=False)
     stopped = iter(range(4))
 
-    def epoch(self, *args, original=NumbaEngine.epoch):
+    def epoch(self, *args, original=EnsembleTraining.epoch):
         if next(stopped) == 3:
             raise KeyboardInterrupt
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NumbaEngine, "epoch", epoch)
+        patch.setattr(EnsembleTraining, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):
             fit_ensemble(cars, TINY, n_actions=3, progress=False, checkpoint=path)
     assert_same(fit_ensemble(cars, TINY, n_actions=3, progress=False, checkpoint=path), whole)

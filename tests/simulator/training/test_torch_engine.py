@@ -1,4 +1,4 @@
-"""Steps in tensors: gradients by hand equal autograd, updates equal PyTorch's Adam."""
+"""Steps in tensors: gradients equal those of the plain formulas, updates equal PyTorch's Adam."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from support.models import CONTINUOUS, both_activations, every_shape, random_inputs
-from support.training import engines, order
+from support.recipes import TINY
+from support.training import engines, in_tensors, order
 
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.torch_engine import TorchEngine
@@ -16,7 +17,7 @@ from persim_gym.simulator.training.torch_engine import TorchEngine
 @pytest.mark.parametrize(("pull", "interaction"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.7)])
 @both_activations
 @every_shape
-def test_gradients_written_by_hand_equal_autograd(shape, activation, pull, interaction):
+def test_gradients_equal_those_of_the_plain_formulas(shape, activation, pull, interaction):
     shape = replace(shape, activation=activation)
     model = FactoredEnsemble(shape).double()
     agent, obs, action = random_inputs(shape, 20, members=(3,))
@@ -29,7 +30,7 @@ def test_gradients_written_by_hand_equal_autograd(shape, activation, pull, inter
     swapped = action.roll(-1, 1)  # what another action would change beyond what it changes for the shared factor
     crossed = reference.scaled_delta(offset, obs, swapped) - reference.scaled_delta(offset, obs, action)
     (error + (pull * offset.square().sum() + interaction * crossed.square().sum()) / 20).backward()
-    engine = TorchEngine(model, agent[0], obs[0], action[0], delta[0], pull, interaction=interaction)
+    engine = TorchEngine(model, slice(0, 3), replace(TINY, pull=pull, interaction=interaction))
     torch.testing.assert_close(engine.gradient(agent, obs, action, delta), error.detach())
     for (name, ours), autograd in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, autograd.grad, rtol=1e-10, atol=1e-12, msg=name)
@@ -42,7 +43,7 @@ def test_gradients_of_wide_layers_in_bfloat16_equal_those_in_float32(activation)
     agent, obs, action = random_inputs(shape, 200, members=(3,))
     data = agent, obs.float(), action.float(), torch.randn(3, 200, 3, generator=torch.Generator().manual_seed(1))
     errors = [
-        TorchEngine(model, *(part[0] for part in data), 0.0, half=half).gradient(*data)
+        TorchEngine(model, slice(0, 3), TINY, half=half).gradient(*data)
         for model, half in zip(models, (False, True), strict=True)
     ]
     assert float(errors[0]) == pytest.approx(float(errors[1]), rel=1e-3)
@@ -64,6 +65,6 @@ def test_updates_equal_adam(shape):
         predicted = reference.scaled_delta(reference.agent_encoder(agent[use]), obs[use], action[use])
         ((predicted - delta[use]).square().sum() / 40).backward()
         adam.step()
-    TorchEngine(model, agent, obs, action, delta, 0.0).epoch(order(200), np.full(5, 0.01), 40)
+    in_tensors(model, (agent, obs, action, delta)).epoch(order(200), np.full(5, 0.01), 40)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=2e-5)
+        torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=0, atol=2e-5)

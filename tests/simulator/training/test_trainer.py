@@ -17,8 +17,8 @@ from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import walls_of
 from persim_gym.simulator.training import trainer as fit_module
-from persim_gym.simulator.training.recipe import recipe_for
 from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble, learning_rate
+from persim_gym.workflows.training_setup import recipe_for
 
 # --- recipes ------------------------------------------------------------------------------------------------------
 
