@@ -131,7 +131,7 @@ def train(
     seed: int = 0,
 ) -> dict[str, FactoredEnsemble]:
     """Trains in place by as many updates as `fit` makes; returns the named averages over its updates."""
-    parts = Parts(transitions, seed, len(transitions))
+    parts = Parts(transitions, seed)
     data, starts = parts.read(model, 0, 0), windows(transitions.trajectory, horizon)
     if horizon > 1:  # one step is as `fit` takes it, which repeats others in place of those that a wall stopped
         starts = free_windows(starts, transitions, model.walls, horizon)

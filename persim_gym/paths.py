@@ -23,6 +23,18 @@ def simulators_root() -> Path:
     return persim_home() / "simulators"
 
 
+def simulator_path(name: str) -> Path:
+    """Where a simulator of a name goes, among the user's own.
+
+    Raises:
+        ValueError: If the name is none.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or any(part.startswith(".") for part in parts):
+        raise ValueError(f"{name!r} is no name of a simulator, such as fleet/pumps-v0; a folder goes into --out")
+    return simulators_root() / name
+
+
 def unfinished(name: str, *options: Any) -> Path:
     """Where work under way keeps its state, less a file's ending; other options have a path of their own.
 

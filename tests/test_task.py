@@ -8,7 +8,9 @@ import torch
 from support.ends import FORMULAS, RULES, around
 
 from persim_gym.envs import DOMAINS
-from persim_gym.task import Ends, never
+from persim_gym.planning.scoring import rollout_returns
+from persim_gym.simulator.registry import load_simulator
+from persim_gym.task import Ends, FunctionDynamics, PlanningDynamics, Task, never, planning_dynamics
 
 
 def test_every_domain_but_those_that_never_end_tells_its_end_as_a_rule():
@@ -74,3 +76,45 @@ def test_a_range_of_components_that_are_not_there_decides_nothing(span):
     for obs in (np.ones((4, 2)), np.ones(2), torch.ones(4, 2)):
         with pytest.raises(ValueError, match="compares more components than the 2 of observations"):
             rule(obs)
+
+
+FIRST = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
+
+
+def test_a_plain_function_is_taken_for_one_member():
+    wrapped = planning_dynamics(lambda obs, action: obs + 1.0)
+    assert isinstance(wrapped, FunctionDynamics)
+    assert (wrapped.members, wrapped.fused, wrapped.stops, wrapped.concurrent, wrapped.tile) == (1, *[False] * 3, None)
+    assert planning_dynamics(wrapped) is wrapped
+    np.testing.assert_array_equal(wrapped(np.zeros((1, 3, 2)), np.zeros(3)), 1.0)
+
+
+def test_our_own_dynamics_say_what_planners_ask():
+    simulator = load_simulator("cartpole/random-v0")
+    said = {
+        "simulator": simulator.dynamics(0),
+        "online": simulator.online(0),
+        "true": DOMAINS["cartpole"].dynamics(0),
+        "robot": DOMAINS["hopper"].dynamics(0),
+    }
+    assert all(isinstance(dynamics, PlanningDynamics) for dynamics in said.values())
+    assert {name: dynamics.members for name, dynamics in said.items()} == {
+        "simulator": simulator.model.config.members,
+        "online": simulator.model.config.members,
+        "true": 1,
+        "robot": 1,
+    }
+    assert [name for name, dynamics in said.items() if dynamics.fused] == ["simulator", "online", "robot"]
+    assert [name for name, dynamics in said.items() if dynamics.stops] == ["simulator", "online", "robot"]
+    assert [name for name, dynamics in said.items() if dynamics.concurrent] == ["simulator"]
+
+
+def test_dynamics_that_state_no_rollout_are_called_step_by_step():
+    class Own(PlanningDynamics):
+        members = 2
+
+        def __call__(self, obs, action):
+            return obs + np.array([1.0, 3.0])[:, None, None]
+
+    returns = rollout_returns(Own(), FIRST, np.zeros(2), np.zeros((3, 4), dtype=int))
+    assert returns.tolist() == [(1 + 2 + 3 + 4) * 2.0] * 3

@@ -9,7 +9,7 @@ from persim_gym.transition_store import TransitionStore, hash_on_disk, write_tra
 
 def test_a_file_holds_the_transitions(file, cars):
     data = big(cars)
-    rows = file.read(range(file.blocks))
+    rows = file.read(range(len(file.block_lengths)))
     for name, values in rows.items():
         np.testing.assert_array_equal(values, getattr(data, name), err_msg=name)
     np.testing.assert_array_equal(file.starts()[0], data.starts()[0])

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from persim_gym.paths import ASSETS, simulators_root
+from persim_gym.paths import ASSETS, simulator_path, simulators_root
 from persim_gym.simulator.simulator import Simulator, read_simulator
 from persim_gym.storage import CARD, replaceable
 
@@ -24,12 +24,7 @@ def simulator_folder(name: str, folder: Path | None = None) -> Path:
     Raises:
         ValueError: If the name is none, or something else would be lost (`persim_gym.storage.replaceable`).
     """
-    if folder is not None:
-        return replaceable(folder)
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or any(part.startswith(".") for part in parts):
-        raise ValueError(f"{name!r} is no name of a simulator, such as fleet/pumps-v0; a folder goes into --out")
-    return replaceable(simulators_root() / name)
+    return replaceable(simulator_path(name) if folder is None else folder)
 
 
 def list_simulators() -> dict[str, Path]:

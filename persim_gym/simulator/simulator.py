@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
-from persim_gym.paths import simulators_root
+from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.metrics import agents_summary
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
@@ -71,7 +71,7 @@ class Simulator:
         """
         agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.config.obs_dim), dtype=np.float32))
         order = np.argsort(agents, kind="stable")
-        return cls(card, model, simulators_root() / card.name, agents[order], obs[order], beliefs)
+        return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs)
 
     @cached_property
     def spec(self) -> EnvironmentSpec:
@@ -178,7 +178,7 @@ class Simulator:
             self,
             card=replace(self.card, name=name, shape=model.config.to_json()),
             model=model,
-            folder=simulators_root() / name,
+            folder=simulator_path(name),
             beliefs=beliefs,
             start_agents=np.append(self.start_agents, known + np.searchsorted(names, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
@@ -205,7 +205,7 @@ class Simulator:
         Returns:
             The folder.
         """
-        folder = self.folder if folder is None else Path(folder)
+        folder = self.folder if folder is None else Path(folder).expanduser()
         tensors = dict(self.model.state_dict())
         if not walls_of(self.model.walls):
             del tensors["walls"]

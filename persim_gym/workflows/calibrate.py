@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from persim_gym.datasets.load import load
-from persim_gym.paths import ASSETS, simulators_root, unfinished
+from persim_gym.paths import ASSETS, simulator_path, unfinished
 from persim_gym.simulator.diagnostics.calibrate import measure_trust
 from persim_gym.simulator.registry import load_simulator, simulator_folder
 from persim_gym.simulator.simulator import Simulator
@@ -49,7 +49,7 @@ def calibrate(
     """
     loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
     beliefs = loaded.known_beliefs()  # A simulator without is an error before anything is trained.
-    own = simulators_root() / loaded.card.name if loaded.folder.resolve().is_relative_to(ASSETS) else loaded.folder
+    own = simulator_path(loaded.card.name) if loaded.folder.resolve().is_relative_to(ASSETS) else loaded.folder
     folder = simulator_folder(loaded.card.name, own if out is None else Path(out))
     recipe, data = TrainingRecipe.from_json(loaded.card.recipe), logged_data(loaded)
     checkpoint = Path(f"{unfinished('calibration', data.content_hash(), recipe.to_json(), agents, seed)}.safetensors")

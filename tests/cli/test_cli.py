@@ -34,7 +34,7 @@ def test_help_shows_defaults(verb, default):
         (("train", "mountaincar/sideways-v0"), "can be built: "),
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
         (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
-        (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave --rank out"),
+        (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave the rank out"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_remedy(words, said, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from persim_gym.envs.mujoco.physics import load_model
 from persim_gym.simulator.model.walls import no_walls
 from persim_gym.simulator.training.batches import Parts
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import _model_for, fit_ensemble
+from persim_gym.simulator.training.trainer import _initial_model, fit_ensemble
 from persim_gym.transitions import Transitions
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -46,7 +46,7 @@ def cars():
 
 
 def model_of(transitions, recipe=RECIPE):
-    model = _model_for(transitions, recipe, 3, 0, False, "factored")
+    model = _initial_model(transitions, recipe, 3, None, False, "factored", 0)
     space = DOMAINS["mountaincar"].observation_space
     model.obs_low.copy_(torch.from_numpy(space.low))
     model.obs_high.copy_(torch.from_numpy(space.high))
@@ -83,7 +83,7 @@ def test_unchanged_loop_is_that_of_fit(cars):
 def test_loss_over_steps_is_the_error_of_the_models_own_rollout(cars):
     recipe, model = replace(RECIPE, pull=0.0), model_of(cars)
     first = torch.from_numpy(plain_training.windows(cars.trajectory, 4))
-    data = Parts(cars, 0, len(cars)).read(model, 0, 0)
+    data = Parts(cars, 0).read(model, 0, 0)
     loss = plain_training.window_loss(model, data, first.expand(2, -1), 4, recipe, torch.Generator())
     agent, action, following = (torch.from_numpy(values) for values in (cars.agent, cars.action, cars.next_obs))
     guess, error = torch.from_numpy(cars.obs)[first].expand(2, -1, -1), 0.0

@@ -66,8 +66,9 @@ def watched(monkeypatch, gpu):
 
     def check(engine, *rest):
         loss = train(engine, *rest)
-        model = engine._model
-        everything = [*model.parameters(), *model.buffers(), *engine.state().values(), *engine._data]
+        (whole,) = engine._engines
+        model = whole._model
+        everything = [*model.parameters(), *model.buffers(), *engine.state().values(), *whole._data]
         assert all(x.is_cuda and gpu.holds(x) for x in everything)
         seen.append(loss)
         return loss
@@ -392,7 +393,7 @@ def test_actions_that_do_not_exist_never_reach_the_device(gpu, name, wrong):
 @pytest.fixture(scope="module")
 def simulator(cars, tmp_path_factory) -> Simulator:
     folder, recipe = tmp_path_factory.mktemp("simulator") / "car", replace(SHORT, state_layers=(8, 8))
-    options = {"domain": "mountaincar", "recipe": recipe, "folder": folder, "progress": False}
+    options = {"domain": "mountaincar", "recipe": recipe, "out": folder, "progress": False}
     return train(cars, name="mountaincar/there-v0", **options)
 
 

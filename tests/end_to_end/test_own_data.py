@@ -18,7 +18,7 @@ from support.recipes import TINY
 from support.tanks import AGENTS, tank_logs, tanks_of
 
 from persim_gym.datasets.load import load, load_for_training, open_dataset
-from persim_gym.datasets.minari_adapter import interface_of_dataset
+from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.planning import MPC, RandomShooting
 from persim_gym.policies import PolicyTraining, read_policy, run_training
 from persim_gym.policies import train as policy_training
@@ -153,9 +153,9 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     simulator = load_simulator(str(folder))
     assert rmse_of(simulator, data).max() < 0.1
     fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
-    bigger, posterior = simulator.personalize(fresh)
+    bigger = simulator.personalize(fresh)
     assert rmse_of(bigger, replace(fresh, agent=np.full(100, 6), n_agents=7)).max() < 0.1
-    assert posterior.undetermined(0) < simulator.model.config.rank
+    assert bigger.beliefs.undetermined(6) < simulator.model.config.rank
 
 
 @pytest.mark.parametrize(("value", "standardize"), [(0.0, True), (3.0, True), (1e4, True), (0.0, False), (3.0, False)])
@@ -359,7 +359,7 @@ log_task = Task(
     ],
 )
 def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_task, home, monkeypatch, name, said):
-    monkeypatch.setattr("persim_gym.workflows.train.fit_ensemble", lambda *args, **keywords: pytest.fail("trained"))
+    monkeypatch.setattr("persim_gym.workflows.train.train_model", lambda *args, **keywords: pytest.fail("trained"))
     for memory in (None, 1e-9):
         with pytest.raises(ValueError, match=f"task 'my_tasks:{name}' {said}"):
             train(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
@@ -369,7 +369,7 @@ def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_t
 
 
 def test_the_interface_is_the_datasets(tanks):
-    interface = interface_of_dataset(minari.load_dataset(tanks))
+    interface = spec_of_dataset(minari.load_dataset(tanks))
     longest = max(len(log["actions"]) for log in all_logs())
     assert (interface.n_actions, interface.episode_steps, interface.bounds) == (2, longest, None)
     assert EnvironmentSpec.from_json(json.loads(json.dumps(interface.to_json()))) == interface

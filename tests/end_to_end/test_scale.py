@@ -48,7 +48,7 @@ def test_divergence_from_disk_leaves_the_last_good_checkpoint(file, tmp_path, mo
     rate = fit_module.learning_rate
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 2 else 1e30)
     with pytest.raises(TrainingDiverged, match="lower learning_rate"):
-        from_file(file, checkpoint=path, checkpoint_seconds=0.0)
+        from_file(file, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "6"
     saved, _ = read_checkpoint(path)
     assert all(torch.isfinite(v).all() for k, v in saved.items() if not k.endswith(("obs_low", "obs_high", "walls")))

@@ -144,7 +144,7 @@ def test_an_impossible_training_is_refused(quick, tmp_path, change, said):
 
 def test_an_agent_that_was_personalized_is_tested_in_the_simulator_alone(quick, tmp_path, cars):
     stranger = replace(cars.select(cars.agent == 2), agent=np.zeros(100, dtype=np.int64), n_agents=1)
-    load_simulator().personalize(stranger)[0].save(tmp_path / "501")
+    load_simulator().personalize(stranger).save(tmp_path / "501")
     training = replace(quick, simulator=str(tmp_path / "501"), agent=500)
     assert truth_of(training) is None and truth_of(replace(training, agent=499)) is DOMAINS["mountaincar"]
     done = run_training(training, tmp_path / "out", progress=False)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.populations import stranger_of
+from support.simulators import believed
 from support.walls import RECIPE, save_pucks
 
 from persim_gym.simulator.inference.posterior import from_tensors, to_tensors
@@ -19,7 +20,9 @@ from persim_gym.storage import README, WEIGHTS
 def test_transitions_in_double_precision_personalize_too(simulator, cars):
     data = stranger_of(cars)
     double = replace(data, obs=data.obs.astype(np.float64), next_obs=data.next_obs.astype(np.float64))
-    np.testing.assert_array_equal(simulator.personalize(double)[1].mean, simulator.personalize(data)[1].mean)
+    one, other = (simulator.personalize(some) for some in (double, data))
+    np.testing.assert_array_equal(one.beliefs.mean, other.beliefs.mean)
+    np.testing.assert_array_equal(one.dynamics(5).factor, other.dynamics(5).factor)
 
 
 # --- new agents and the polish --------------------------------------------------------------------------------------
@@ -27,9 +30,10 @@ def test_transitions_in_double_precision_personalize_too(simulator, cars):
 
 def test_new_agents_come_after_the_known_ones_who_stay_as_they_are(simulator, cars):
     data = replace(cars.select(cars.agent >= 4), source="new")  # agents 4 and 5 of another fleet
-    bigger, posterior = simulator.personalize(data)
+    bigger = simulator.personalize(data)
+    posterior = believed(simulator, data)
     assert bigger.model.config.n_agents == bigger.card.shape["n_agents"] == 7
-    assert posterior.n_agents == 2 and bigger.beliefs.n_agents == 7
+    assert bigger.new_agents == range(5, 7) and bigger.beliefs.n_agents == 7
     np.testing.assert_allclose(bigger.dynamics(6).factor, posterior.mean[:, 1], rtol=1e-5, atol=1e-6)
     for agent in range(5):
         np.testing.assert_array_equal(bigger.dynamics(agent).factor, simulator.dynamics(agent).factor)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from support.simulators import believed
 
 from persim_gym.studies.personalize import dynamics_for, jobs
 
@@ -24,7 +25,7 @@ def test_methods_know_what_they_say(simulator, cars):
     prior = simulator.known_beliefs().prior
     average = dynamics_for(simulator, "personalized", None, 5).factor
     np.testing.assert_allclose(average, prior.mean, rtol=1e-6)
-    _, posterior = simulator.personalize(data)
+    posterior = believed(simulator, data)
     closed = dynamics_for(simulator, "personalized", data, 5).factor
     np.testing.assert_allclose(closed, posterior.mean[:, 0], rtol=1e-5)
     wide = dynamics_for(simulator, "gaussian", data, 5).factor

@@ -1,5 +1,6 @@
 """Simulators on disk that no workflow trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.regression import gather_statistics
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
@@ -49,6 +51,14 @@ def save_model(
     if starts is None and data is not None:
         starts = data.starts()
     return Simulator.of(card, model, starts, beliefs).save(folder)
+
+
+def believed(simulator: Simulator, data: Transitions) -> FactorPosterior:
+    """What a simulator believes of agents that it has never seen, numbered from 0, in full precision."""
+    names, agent = np.unique(data.agent, return_inverse=True)
+    data = replace(data, agent=agent, n_agents=len(names))
+    prior = simulator.known_beliefs().prior
+    return FactorPosterior(prior, gather_statistics(simulator.model, prior.noise, data, prior.clips))
 
 
 def own_simulator(folder, domain, n_agents=4):

@@ -1,6 +1,7 @@
 """Planning runs: one row an episode in the true environment, resumed and filmed."""
 
 import csv
+import pickle
 import re
 from dataclasses import replace
 
@@ -142,3 +143,27 @@ def test_the_command_prints_a_table_and_writes_a_row_an_episode(tmp_path):
     assert done.exit_code == 0
     assert re.search(r"2 │ force .* │ +2 │ +[\d.]+ │ [\d.]+ to [\d.]+ │", done.stdout)
     assert len((tmp_path / "plan.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_planners_reach_the_episodes_as_they_are_and_have_rows_of_their_own(tmp_path, monkeypatch):
+    """As if in other processes: what travels there is pickled."""
+    seen, out = [], tmp_path / "plan.csv"
+
+    def jobs_here(function, jobs, log, *, constants, drop, **_):
+        for job in jobs:
+            if log.get(job) is None:
+                given = pickle.loads(pickle.dumps({**constants, **{k: v for k, v in job.items() if k not in drop}}))
+                seen.append(given["settings"].planner)
+                log.add(job, function(**given))
+        return [log.get(job) for job in jobs]
+
+    monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
+    planners = [CEM(10, 3, 2, 5), CEM(10, 3, 2, 5, first_std=(0.1, 0.9)), CEM(10, 3, 2, 5, first_std=(0.2, 0.9))]
+    for planner in [*planners, *planners]:
+        plan_returns(PlanSettings("pendulum", TRUE_DYNAMICS, planner, steps=3), "", [0], 1, out)
+    assert seen == planners
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sizes = "cem candidates=10 horizon=3 iterations=2 elites=5"
+    assert [row["planner"] for row in rows] == [sizes, f"{sizes} first_std=(0.1,0.9)", f"{sizes} first_std=(0.2,0.9)"]
+    assert len({row["return"] for row in rows}) == 3

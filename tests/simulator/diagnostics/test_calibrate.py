@@ -10,22 +10,22 @@ from persim_gym.simulator.diagnostics.calibrate import measure_trust
 from persim_gym.simulator.diagnostics.trust import agent_horizons
 from persim_gym.simulator.inference.personalize import polished
 from persim_gym.simulator.inference.regression import factor_posterior
-from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.simulator.training.trainer import Problem, fit_ensemble
 
 
 def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     recipe = replace(TINY, epochs=4)
     model = fit_ensemble(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
-    trust = measure_trust(model, recipe, fleet, **options)
+    trust = measure_trust(recipe, fleet, Problem.of_model(model, clips=True), **options)
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
     assert trust.stranger_coverage is not None and 0.5 <= trust.stranger_coverage <= 1
     assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
-    assert trust == measure_trust(model, recipe, fleet, **options)
+    assert trust == measure_trust(recipe, fleet, Problem.of_model(model, clips=True), **options)
     with pytest.raises(ValueError, match="12 agents are too few to calibrate on for level 0.9"):
-        measure_trust(model, recipe, fleet, level=0.9, progress=False)
+        measure_trust(recipe, fleet, Problem.of_model(model, clips=True), level=0.9, progress=False)
     model = polished(model, factor_posterior(model, fleet))
     known = factor_posterior(model, fleet)
     horizons, lengths = agent_horizons(model, known, trust, fleet, agent=17)
@@ -42,11 +42,11 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
 
     agent = np.arange(len(fleet)) % 100
     many = replace(fleet, agent=agent, trajectory=agent, n_agents=100)
-    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.fit_ensemble", begins)
+    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.train_model", begins)
     with pytest.raises(InterruptedError, match="training begins"):
-        measure_trust(model, TINY, many, level=0.9)
+        measure_trust(TINY, many, Problem.of_model(model, clips=True), level=0.9)
     with pytest.raises(ValueError, match="20 agents are too few to calibrate on for level 0.91; it takes 23"):
-        measure_trust(model, TINY, many, level=0.91)
+        measure_trust(TINY, many, Problem.of_model(model, clips=True), level=0.91)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_twenty_agents_are_enough_for_nine_in_ten(monkeypatch, fleet, model):
     ids=str,
 )
 def test_an_impossible_promise_is_refused_before_anything_is_trained(monkeypatch, fleet, model, wrong):
-    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.fit_ensemble", None)
+    monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.train_model", None)
     with pytest.raises(ValueError, match="cannot calibrate for .*the level between 0 and 1"):
-        measure_trust(model, TINY, fleet, **{"level": 0.5, **wrong})
+        measure_trust(TINY, fleet, Problem.of_model(model, clips=True), **{"level": 0.5, **wrong})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.populations import DISCRETE, alone, logged, population, prior_of, stranger_of
+from support.simulators import believed
 
 from persim_gym.simulator.dynamics.agent import AgentDynamics
 from persim_gym.simulator.dynamics.online import OnlineDynamics
@@ -44,7 +45,9 @@ def test_updates_one_at_a_time_equal_all_at_once(simulator, cars):
     online = simulator.online()
     for i in range(len(data)):
         online.update(data.obs[i], data.action[i], data.next_obs[i])
-    _, posterior = simulator.personalize(data)
+    posterior = believed(simulator, data)
+    factor = simulator.personalize(data).dynamics(5).factor
+    np.testing.assert_allclose(online.factor, factor, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(online.posterior.evidence.information, posterior.evidence.information, rtol=1e-5)
     np.testing.assert_allclose(online.factor, posterior.mean[:, 0], rtol=1e-5, atol=1e-6)
     together = simulator.online()

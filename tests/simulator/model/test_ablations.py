@@ -12,7 +12,6 @@ from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.returns import RandomPolicy
 from persim_gym.planning import MPC, RandomShooting
-from persim_gym.simulator import load_simulator
 from persim_gym.simulator.model.ablations import HIDDEN, build_model
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.training.trainer import fit_ensemble
@@ -30,11 +29,8 @@ def variant(request):
 def simulator(cars, variant, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setitem(
-            __import__("persim_gym.simulator.training.recipe", fromlist=["DEFAULT"]).DEFAULT, "mountaincar", LONG
-        )
-        folder = train(cars, name="mountaincar/tiny-v0", domain="mountaincar", variant=variant, progress=False).folder
-        return load_simulator(str(folder))
+        options = {"domain": "mountaincar", "variant": variant, "recipe": LONG, "progress": False}
+        return train(cars, name="mountaincar/tiny-v0", **options)
 
 
 def test_unfactorized_is_one_perceptron_on_agent_action_and_observation():

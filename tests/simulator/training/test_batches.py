@@ -24,7 +24,8 @@ def test_scales_of_a_file_are_those_of_the_data(file, cars):
 
 def test_an_epoch_reads_every_row_once_in_another_order_each_time(file):
     model = FactoredEnsemble(replace(MANY, n_agents=6, obs_dim=2, n_actions=3))
-    parts = Parts(file, seed=0, rows=SMALL_PARTS)
+    file.part_rows = SMALL_PARTS
+    parts = Parts(file, seed=0)
     seen = []
     for epoch in (0, 1):
         read = [parts.read(model, epoch, part) for part in range(parts.number)]
@@ -40,7 +41,7 @@ def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
     other = pucks.next_obs.copy()
     other[touched, 2] += 100.0  # in a component that no wall sets
     model = fit_ensemble(pucks, RECIPE, n_actions=2, progress=False)
-    part, changed = (Parts(data, 0, 10**6).read(model, 0, 0) for data in (pucks, replace(pucks, next_obs=other)))
+    part, changed = (Parts(data, 0).read(model, 0, 0) for data in (pucks, replace(pucks, next_obs=other)))
     for one, same in zip(part, changed, strict=True):
         assert torch.equal(one, same)
     agent, obs, action, target = part

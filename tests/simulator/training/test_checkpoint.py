@@ -15,7 +15,7 @@ from support.training import assert_same, both_engines, interrupt_after, train, 
 from persim_gym.simulator.training import checkpoint as checkpoint_module
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.checkpoint import read_checkpoint
-from persim_gym.simulator.training.numba_engine import NumbaEngine
+from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble
 
 
@@ -146,13 +146,13 @@ def test_an_interrupted_training_of_a_learned_task_ends_with_the_same_weights(ca
     whole = fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False)
     stopped = iter(range(6))
 
-    def epoch(self, *args, original=NumbaEngine.epoch):
+    def epoch(self, *args, original=EnsembleTraining.epoch):
         if next(stopped) == 5:
             raise KeyboardInterrupt
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NumbaEngine, "epoch", epoch)
+        patch.setattr(EnsembleTraining, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):
             fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path)
     assert_same(fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path), whole)

@@ -12,7 +12,6 @@ from support.recipes import TINY
 from persim_gym.simulator.inference.regression import factor_posterior, residual_variance
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training import least_squares as refine
 from persim_gym.simulator.training.least_squares import solve_closed_form, solve_last_layer
 from persim_gym.simulator.training.recipe import TrainingRecipe
@@ -142,14 +141,13 @@ def test_data_on_disk_are_refined_on_too(cars, tmp_path):
 
 
 def test_training_ends_with_the_rounds_of_its_recipe(cars, tmp_path):
-    folders = [
+    plain, better = (
         train(
             cars, name="a/b-v0", domain="mountaincar", recipe=replace(TINY, refine=n), out=tmp_path / f"{n}",
             progress=False,
         )
         for n in (0, 2)
-    ]  # fmt: skip
-    plain, better = (load_simulator(str(folder)) for folder in folders)
+    )  # fmt: skip
     assert better.card.recipe["refine"] == 2
     assert (residual_variance(better.model, cars).sum(1) < residual_variance(plain.model, cars).sum(1)).all()
 

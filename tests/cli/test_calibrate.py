@@ -1,16 +1,10 @@
-"""`persim personalize` and `persim calibrate`: new agents, and how far predictions are trusted."""
+"""`persim calibrate`: how far predictions are trusted, measured and said."""
 
-import warnings
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from minari.data_collector import EpisodeBuffer
 from support.recipes import TINY
-from typer.testing import CliRunner
 
-from persim_gym.cli import app
-from persim_gym.envs import DOMAINS
 from persim_gym.simulator.diagnostics.trust import Trust
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.workflows.train import train
@@ -23,7 +17,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
 
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet)
+    monkeypatch.setattr("persim_gym.workflows.calibrate.load", lambda name: fleet)
     recipe = replace(TINY, epochs=2, polish=True)
     folder = train(
         fleet, name="small", domain="mountaincar", recipe=recipe, out=tmp_path / "small", progress=False
@@ -42,7 +36,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
         raise RuntimeError("out of power")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of power"):
-        patch.setattr("persim_gym.simulator.diagnostics.calibrate.solve_closed_form", interrupted)
+        patch.setattr("persim_gym.simulator.training.trainer.solve_closed_form", interrupted)
         app(command, standalone_mode=False)
     assert len(list((tmp_path / "home" / "training").iterdir())) == 1  # the sibling, trained
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full"):
@@ -56,7 +50,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
     text = capsys.readouterr().out
     assert (folder / "ranks.png").read_bytes() == b"a figure"
-    monkeypatch.setattr("persim_gym.datasets.load", lambda name: fleet.select(fleet.trajectory < 50))
+    monkeypatch.setattr("persim_gym.workflows.calibrate.load", lambda name: fleet.select(fleet.trajectory < 50))
     for words in (["evaluate", str(folder), "--agent", "7"], command):
         with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
             app(words, standalone_mode=False)
@@ -69,38 +63,3 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     )
     assert f"spread by step, median      1: {trust.spread_profile['1']:.2g}" in text
     assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text
-
-
-def test_the_command_adds_a_dataset_s_agents(simulator, home, tmp_path):
-    import minari
-
-    steps = np.linspace(-0.5, -0.4, 6, dtype=np.float32)
-    observations = np.stack([steps, np.full(6, 0.02, dtype=np.float32)], axis=1)
-    flags = np.zeros(5, dtype=np.bool_)
-    buffers = [
-        EpisodeBuffer(
-            observations=observations,
-            actions=np.full(5, 1),
-            rewards=np.full(5, -1.0),
-            terminations=flags,
-            truncations=flags,
-            options={"agent": number},
-        )
-        for number in (812, 640)
-    ]
-    domain = DOMAINS["mountaincar"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its author and code, which it has not
-        minari.create_dataset_from_buffers(
-            "fleet/new-v0",
-            buffer=buffers,
-            observation_space=domain.observation_space,
-            action_space=domain.action_space,
-        )
-    done = CliRunner().invoke(
-        app, ["personalize", str(simulator.folder), "--data", "fleet/new-v0", "--out", str(tmp_path / "new")]
-    )
-    assert done.exit_code == 0, done.output
-    lines = [line.split() for line in done.output.splitlines()]
-    assert ["5", "640", "5"] in [line[:3] for line in lines] and ["6", "812", "5"] in [line[:3] for line in lines]
-    assert load_simulator(str(tmp_path / "new")).model.config.n_agents == 7

@@ -10,7 +10,7 @@ from support.logged_datasets import EPS, RANDOM, three_datasets, two_cards
 from typer.testing import CliRunner
 
 from persim_gym import cli
-from persim_gym.cli import data
+from persim_gym.cli import datasets as data
 from persim_gym.cli import output as shared
 from persim_gym.datasets.behavior.policies import MissingPolicyError
 from persim_gym.datasets.registry import DATASETS
