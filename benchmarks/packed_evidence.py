@@ -59,18 +59,18 @@ def compare(name: str) -> None:
     simulator = load_simulator(name)
     domain, policy = DOMAINS[simulator.card.domain], load_behavior_policy(simulator.card.domain, TEST)
     exact = factor_posterior(simulator.model, load(simulator.card.dataset, progress=False))
-    assert isinstance(exact.evidence, SufficientStatistics)
+    assert isinstance(exact.statistics, SufficientStatistics)
     started = time.perf_counter()
-    packed = PackedStatistics.pack(exact.evidence)
+    packed = PackedStatistics.pack(exact.statistics)
     took = time.perf_counter() - started
     agents = range(0, exact.n_agents, max(1, exact.n_agents // COMPARED))
     ways = {
         "float64": exact,
-        "float32": replace(exact, evidence=rounded(exact.evidence)),
-        "packed": replace(exact, evidence=packed),
+        "float32": replace(exact, statistics=rounded(exact.statistics)),
+        "packed": replace(exact, statistics=packed),
     }
     for label, kept in ways.items():
-        size = nbytes(exact.evidence) // (2 if label == "float32" else 1) if label != "packed" else nbytes(packed)
+        size = nbytes(exact.statistics) // (2 if label == "float32" else 1) if label != "packed" else nbytes(packed)
         shift, change = differences(exact, kept, agents)
         model = polished(simulator.model, kept)
         rmse = np.mean(

@@ -71,7 +71,7 @@ def print_agent(simulator: str, agent: int) -> None:
     loaded.dynamics(agent)  # an unknown agent is an error
     ratios = beliefs.determination(agent).mean(axis=0)
     say(f"{loaded.card.name}, agent {agent}")
-    say(f"transitions seen            {int(beliefs.evidence.seen[agent])}")
+    say(f"transitions seen            {int(beliefs.statistics.seen[agent])}")
     say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank}: data say less than the prior")
     say(f"data over prior             {', '.join(f'{ratio:.2g}' for ratio in ratios)} by direction")
     if not loaded.card.trust:

@@ -28,6 +28,6 @@ def verb(
     table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
     for agent, number in zip(bigger.new_agents, np.unique(transitions.agent), strict=True):
         left = f"{beliefs.undetermined(agent):.1f} of {rank}"
-        table.add_row(str(agent), str(number), str(int(beliefs.evidence.seen[agent])), left)
+        table.add_row(str(agent), str(number), str(int(beliefs.statistics.seen[agent])), left)
     console.print(table)
     say(f"{folder}")

@@ -19,7 +19,7 @@ def test_an_online_policy_learns_from_every_step_but_not_across_episodes(simulat
     for t in range(12):
         action, memory = policy.predict(state, memory, episode_start=np.array([t % 6 == 0]))
         state = physics(state, action)
-    assert int(online.posterior.evidence.seen[0]) == 10  # of 12 steps, two start an episode
+    assert int(online.posterior.statistics.seen[0]) == 10  # of 12 steps, two start an episode
     with pytest.raises(ValueError, match="one policy a row"):
         policy.predict(np.zeros((2, 2)))
 

@@ -92,7 +92,7 @@ def agents_summary(beliefs: FactorPosterior) -> dict[str, Any]:
         data say less than the prior.
     """
     some = np.unique(np.linspace(0, beliefs.n_agents - 1, min(SUMMARY_AGENTS, beliefs.n_agents)).astype(np.int64))
-    seen = beliefs.evidence.seen.numpy()[some]
+    seen = beliefs.statistics.seen.numpy()[some]
     left = [beliefs.undetermined(int(agent)) for agent in some]
     return {
         "agents": len(some),

@@ -41,7 +41,7 @@ class OnlineDynamics(PlanningDynamics):
         s = model.config
         self.members = s.members
         self._model = model
-        start = SufficientStatistics.none(s.members, 1, s.rank) if agent is None else beliefs.evidence.of([agent])
+        start = SufficientStatistics.none(s.members, 1, s.rank) if agent is None else beliefs.statistics.of([agent])
         self._start = self._posterior = FactorPosterior(beliefs.prior, start)
         self._bound: AgentDynamics | None = None
 
@@ -77,7 +77,7 @@ class OnlineDynamics(PlanningDynamics):
         information, vector = transition_statistics(self._model, prior.noise, prior.clips, before, act, after, learned)
         seen = torch.tensor([len(before)])
         more = SufficientStatistics(information.sum(1, keepdim=True), vector.sum(1, keepdim=True), seen)
-        self._posterior = FactorPosterior(prior, self._posterior.evidence.of([0]) + more)
+        self._posterior = FactorPosterior(prior, self._posterior.statistics.of([0]) + more)
         self._bound = None
 
     def _checked(self, obs: Any, action: Any, next_obs: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,7 +36,7 @@ def polished(model: FactoredEnsemble, beliefs: FactorPosterior, every: bool = Tr
     """
     if every:
         return with_factors(model, beliefs.mean)
-    encoder, unseen = model.agent_encoder, beliefs.evidence.seen == 0
+    encoder, unseen = model.agent_encoder, beliefs.statistics.seen == 0
     assert isinstance(encoder, AgentEncoder)
     encoder.factor[:, unseen] = (beliefs.prior.mean[:, None] - encoder.bias.double()).float()
     return model
@@ -61,10 +61,10 @@ def personalized(
     check_fit(model, transitions)
     names, agent = np.unique(transitions.agent, return_inverse=True)
     fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
-    evidence = gather_statistics(model, beliefs.prior.noise, fresh, beliefs.prior.clips)
-    new = FactorPosterior(beliefs.prior, evidence)
+    statistics = gather_statistics(model, beliefs.prior.noise, fresh, beliefs.prior.clips)
+    new = FactorPosterior(beliefs.prior, statistics)
     old = model.agent_encoder(torch.arange(model.config.n_agents)).detach().double()
-    joined = FactorPosterior(beliefs.prior, beliefs.evidence.joined(evidence))
+    joined = FactorPosterior(beliefs.prior, beliefs.statistics.joined(statistics))
     return with_factors(model, torch.cat([old, new.mean], dim=1)), joined
 
 

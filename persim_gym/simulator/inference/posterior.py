@@ -1,4 +1,4 @@
-"""What is believed of agents' latent factors: a prior from learned agents, evidence from transitions, the posterior.
+"""What is believed of agents' latent factors: a prior from learned agents, statistics from transitions, the posterior.
 
 With the encoders frozen, a member's scaled change of dimension d is linear in u(agent), sum_r u_r (v_dr w_r), thesis
 section 4.2.1. Given Gaussian residuals, K transitions enter as two sums over k and d, with f_r = v_dr w_r:
@@ -37,7 +37,7 @@ class FactorPrior:
     Attributes:
         centres: Factors of P learned agents, float64 [M, P, R].
         noise: Variance of each member's one-step residuals in scaled units, float64 [M, D + E]; [M, D] in files of
-            earlier versions, whose evidence leaves learned reward and end out.
+            earlier versions, whose statistics leave learned reward and end out.
         clips: Whether values at bounds are what physics clipped, as a domain knows of its own. In other data they may
             be all there is (one-hot categories), and are taken as they are.
     """
@@ -90,32 +90,32 @@ class FactorPosterior:
 
     Attributes:
         prior: What every agent started from.
-        evidence: What its transitions added.
+        statistics: What its transitions added.
     """
 
     prior: FactorPrior
-    evidence: SufficientStatistics | PackedStatistics
+    statistics: SufficientStatistics | PackedStatistics
 
     @property
     def n_agents(self) -> int:
         """Number of agents N."""
-        return len(self.evidence.seen)
+        return len(self.statistics.seen)
 
     @cached_property
     def mean(self) -> Tensor:
         """Posterior means, [M, N, R]."""
         parts = torch.arange(self.n_agents).split(AGENTS_AT_ONCE)
-        return torch.cat([self._mixture(self.evidence.of(part.tolist()))[0] for part in parts], dim=1)
+        return torch.cat([self._mixture(self.statistics.of(part.tolist()))[0] for part in parts], dim=1)
 
     def covariance(self, agent: int) -> Tensor:
         """Posterior covariance of one agent's factor, [M, R, R]."""
-        mean, weights, centres, inner = self._mixture(self.evidence.of([agent]))
+        mean, weights, centres, inner = self._mixture(self.statistics.of([agent]))
         apart = (centres - mean[:, :, None])[:, 0]  # [M, P, R]
         return torch.linalg.inv(inner[:, 0]) + (apart * weights[:, 0, :, None]).mT @ apart
 
     def sample(self, agent: int, rng: np.random.Generator) -> Tensor:
         """Draws one agent's factor by member, [M, R]."""
-        _, weights, centres, inner = self._mixture(self.evidence.of([agent]))
+        _, weights, centres, inner = self._mixture(self.statistics.of([agent]))
         chosen = (weights[:, 0].cumsum(1) < torch.from_numpy(rng.uniform(size=(len(weights), 1)))).sum(1)
         chosen = chosen.clamp(max=weights.shape[2] - 1)
         lower = torch.linalg.cholesky(inner[:, 0])  # precision = L L'
@@ -132,7 +132,7 @@ class FactorPosterior:
         """
         root = torch.linalg.cholesky(self.prior.covariance)
         ratios: NDArray[np.float64] = torch.linalg.eigvalsh(
-            root.mT @ self.evidence.of([agent]).information[:, 0] @ root
+            root.mT @ self.statistics.of([agent]).information[:, 0] @ root
         ).numpy()
         return ratios.clip(0)
 
@@ -140,18 +140,18 @@ class FactorPosterior:
         """Number of directions of an agent's factor that its data leave to the prior, mean over members, 0 to R."""
         return float((self.determination(agent) < 1).sum(axis=1).mean())
 
-    def _mixture(self, evidence: SufficientStatistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _mixture(self, statistics: SufficientStatistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The posterior mixture of n agents.
 
         Returns:
             Mean [M, n, R], weights of components [M, n, P], their means [M, n, P, R], their common precision
             [M, n, R, R].
         """
-        prior, information = self.prior, evidence.information
+        prior, information = self.prior, statistics.information
         # Origin: the posterior mean under one wide Gaussian. Near it large terms cancel before they are squared.
-        shift = (prior.precision @ prior.mean[..., None])[:, None] + evidence.vector[..., None]
+        shift = (prior.precision @ prior.mean[..., None])[:, None] + statistics.vector[..., None]
         origin = torch.linalg.solve(prior.precision[:, None] + information, shift)[..., 0]  # [M, n, R]
-        rest = evidence.vector - (information @ origin[..., None])[..., 0]
+        rest = statistics.vector - (information @ origin[..., None])[..., 0]
         centres = prior.centres[:, None] - origin[:, :, None]  # [M, n, P, R]
         inner = prior.component_precision[:, None] + information
         pulled = centres @ prior.component_precision[:, None]
@@ -159,7 +159,7 @@ class FactorPosterior:
         means = torch.linalg.solve(inner, right.mT).mT
         weights = torch.softmax(0.5 * ((right * means).sum(-1) - (pulled * centres).sum(-1)), dim=-1)
         mean = origin + (weights[..., None] * means).sum(-2)
-        untouched = evidence.seen == 0
+        untouched = statistics.seen == 0
         mean[:, untouched] = prior.mean[:, None].expand(-1, int(untouched.sum()), -1)  # exactly, not to rounding
         return mean, weights, means + origin[:, :, None], inner
 
@@ -189,8 +189,8 @@ def shrunk_covariance(factors: Tensor) -> Tensor:
 
 def to_tensors(posterior: FactorPosterior) -> dict[str, Tensor]:
     """Named arrays for a file. Learned factors are float32 numbers, and stay exactly what they are."""
-    prior, evidence = posterior.prior, posterior.evidence
-    packed = PackedStatistics.pack(evidence) if isinstance(evidence, SufficientStatistics) else evidence
+    prior, statistics = posterior.prior, posterior.statistics
+    packed = PackedStatistics.pack(statistics) if isinstance(statistics, SufficientStatistics) else statistics
     return {
         "prior.centres": prior.centres.float(),
         "prior.noise": prior.noise,
@@ -211,9 +211,9 @@ def from_tensors(stored: Mapping[str, Tensor], clips: bool = True) -> FactorPost
         KeyError: If a part is missing.
     """
     seen = stored["evidence.seen"]
-    evidence: SufficientStatistics | PackedStatistics
+    statistics: SufficientStatistics | PackedStatistics
     if "evidence.information" in stored:
-        evidence = SufficientStatistics(stored["evidence.information"], stored["evidence.vector"], seen)
+        statistics = SufficientStatistics(stored["evidence.information"], stored["evidence.vector"], seen)
     else:
-        evidence = PackedStatistics(stored["evidence.root"], stored["evidence.target"], seen)
-    return FactorPosterior(FactorPrior(stored["prior.centres"].double(), stored["prior.noise"], clips), evidence)
+        statistics = PackedStatistics(stored["evidence.root"], stored["evidence.target"], seen)
+    return FactorPosterior(FactorPrior(stored["prior.centres"].double(), stored["prior.noise"], clips), statistics)

@@ -66,7 +66,7 @@ def targets(
 def transition_statistics(
     model: FactoredEnsemble, noise: Tensor, clips: bool, obs: Tensor, action: Tensor, next_obs: Tensor, learned: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What each of K transitions adds to the evidence: information [M, K, R, R] and vector [M, K, R]."""
+    """What each of K transitions adds to the statistics: information [M, K, R, R] and vector [M, K, R]."""
     columns = noise.shape[1]  # those of earlier versions are of the observations alone
     f = features(model, obs, action)[:, :, :columns]  # [M, K, D + E, R]
     change, known = (x[:, :columns] for x in targets(model, obs, next_obs, learned, clips))

@@ -74,11 +74,13 @@ class PackedStatistics:
     seen: Tensor
 
     @classmethod
-    def pack(cls, evidence: SufficientStatistics) -> "PackedStatistics":
+    def pack(cls, statistics: SufficientStatistics) -> "PackedStatistics":
         """Packs sums."""
-        parts = [_packed(evidence.of(part.tolist())) for part in torch.arange(len(evidence.seen)).split(AGENTS_AT_ONCE)]
+        parts = [
+            _packed(statistics.of(part.tolist())) for part in torch.arange(len(statistics.seen)).split(AGENTS_AT_ONCE)
+        ]
         roots, targets = zip(*parts, strict=True)
-        return cls(torch.cat(roots, dim=1), torch.cat(targets, dim=1), evidence.seen)
+        return cls(torch.cat(roots, dim=1), torch.cat(targets, dim=1), statistics.seen)
 
     def of(self, agents: Sequence[int]) -> SufficientStatistics:
         """The sums of some agents, in their order."""
@@ -99,13 +101,13 @@ class PackedStatistics:
         )
 
 
-def _packed(evidence: SufficientStatistics) -> tuple[Tensor, Tensor]:
+def _packed(statistics: SufficientStatistics) -> tuple[Tensor, Tensor]:
     """Triangles and targets of n agents; see `PackedStatistics`."""
-    values, vectors = torch.linalg.eigh(evidence.information)
+    values, vectors = torch.linalg.eigh(statistics.information)
     rank = values.shape[-1]
     nothing = values <= rank * torch.finfo(values.dtype).eps * values[..., -1:]  # rounding; few transitions leave zeros
     size = torch.where(nothing, 0.0, values).sqrt()
-    along = (vectors.mT @ evidence.vector[..., None])[..., 0]
+    along = (vectors.mT @ statistics.vector[..., None])[..., 0]
     target = torch.where(nothing, 0.0, along / torch.where(nothing, 1.0, size))
     turn, root = torch.linalg.qr(size[..., None] * vectors.mT)
     rows, columns = torch.triu_indices(rank, rank)

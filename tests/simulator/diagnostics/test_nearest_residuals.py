@@ -82,7 +82,7 @@ def test_actions_count_among_what_is_close_where_they_are_continuous(fleet):
 
 
 def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, model):
-    sums = factor_posterior(model, fleet).evidence
+    sums = factor_posterior(model, fleet).statistics
     known = FactorPosterior(
         factor_posterior(model, fleet).prior,
         replace(sums, information=sums.information * 1e12, vector=sums.vector * 1e12),

@@ -27,7 +27,7 @@ def test_errors_are_those_of_the_mean_of_members_that_go_their_own_way(fleet):
     model = fit_ensemble(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
     windows = cut_windows(fleet, np.array([130, 3]), steps=3)
     known = factor_posterior(model, fleet)
-    sums = known.evidence
+    sums = known.statistics
     certain = FactorPosterior(known.prior, replace(sums, information=sums.information * 1e9, vector=sums.vector * 1e9))
     model = polished(model, certain)
     errors, spreads = open_loop(model, certain, windows)

@@ -30,8 +30,8 @@ def test_rewards_and_ends_are_learned_from_online_where_they_are_told(known):
     online = OnlineDynamics(model, FactorPosterior(prior, SufficientStatistics.none(2, 40, 4)))
     told = {name: getattr(data, name) for name in known}
     online.update(data.obs, data.action, data.next_obs, **told)
-    torch.testing.assert_close(online.posterior.evidence.information, expected.information)
-    torch.testing.assert_close(online.posterior.evidence.vector, expected.vector)
+    torch.testing.assert_close(online.posterior.statistics.information, expected.information)
+    torch.testing.assert_close(online.posterior.statistics.vector, expected.vector)
     for wrong in (np.nan, [1.0, 2.0]):
         with pytest.raises(ValueError, match="give a finite number for each"):
             online.update(data.obs[0], data.action[0], data.next_obs[0], reward=wrong)
@@ -48,7 +48,7 @@ def test_updates_one_at_a_time_equal_all_at_once(simulator, cars):
     posterior = believed(simulator, data)
     factor = simulator.personalize(data).dynamics(5).factor
     np.testing.assert_allclose(online.factor, factor, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(online.posterior.evidence.information, posterior.evidence.information, rtol=1e-5)
+    np.testing.assert_allclose(online.posterior.statistics.information, posterior.statistics.information, rtol=1e-5)
     np.testing.assert_allclose(online.factor, posterior.mean[:, 0], rtol=1e-5, atol=1e-6)
     together = simulator.online()
     together.update(data.obs, data.action, data.next_obs)
@@ -100,7 +100,7 @@ def test_a_transition_of_other_sizes_or_actions_is_refused_and_not_learned(simul
     online = simulator.online()
     with pytest.raises(ValueError, match="the simulator has 2 observations, and its actions are whole numbers 0–2"):
         online.update(obs, action, next_obs)
-    assert online.posterior.evidence.seen.tolist() == [0]
+    assert online.posterior.statistics.seen.tolist() == [0]
 
 
 @pytest.mark.parametrize("agent", ["1", 1.5, True])

@@ -130,18 +130,18 @@ def test_few_agents_still_give_a_covariance_that_can_be_inverted():
         assert torch.linalg.eigvalsh(shrunk_covariance(alike.double())).min() > 0
 
 
-# --- evidence as it is kept -----------------------------------------------------------------------------------------
+# --- statistics as it is kept -----------------------------------------------------------------------------------------
 
 
 def test_files_with_whole_information_matrices_can_be_read():
-    prior, evidence = uneven(agents=3, rank=4)
+    prior, statistics = uneven(agents=3, rank=4)
     old = {
         "prior.centres": prior.centres,
         "prior.noise": prior.noise,
-        "evidence.information": evidence.information,
-        "evidence.vector": evidence.vector,
-        "evidence.seen": evidence.seen,
+        "evidence.information": statistics.information,
+        "evidence.vector": statistics.vector,
+        "evidence.seen": statistics.seen,
     }
     loaded = from_tensors(old)
-    np.testing.assert_array_equal(loaded.mean, FactorPosterior(prior, evidence).mean)
+    np.testing.assert_array_equal(loaded.mean, FactorPosterior(prior, statistics).mean)
     assert "evidence.information" not in to_tensors(loaded)

@@ -13,11 +13,11 @@ from persim_gym.simulator.inference.sufficient_statistics import PackedStatistic
 
 
 def test_packed_evidence_keeps_directions_that_the_data_say_little_about():
-    prior, evidence = uneven(agents=300, rank=6)
-    packed = PackedStatistics.pack(evidence)
-    exact, kept = FactorPosterior(prior, evidence), FactorPosterior(prior, packed)
-    singles = {name: getattr(evidence, name).float().double() for name in ("information", "vector")}
-    rounded = FactorPosterior(prior, replace(evidence, **singles))
+    prior, statistics = uneven(agents=300, rank=6)
+    packed = PackedStatistics.pack(statistics)
+    exact, kept = FactorPosterior(prior, statistics), FactorPosterior(prior, packed)
+    singles = {name: getattr(statistics, name).float().double() for name in ("information", "vector")}
+    rounded = FactorPosterior(prior, replace(statistics, **singles))
     for agent in (0, 255, 256, 299):
         covariance = exact.covariance(agent)
         lower = torch.linalg.cholesky(covariance)
@@ -37,19 +37,19 @@ def test_packed_evidence_of_few_transitions_stays_without_negative_eigenvalues()
     model = population(DISCRETE)
     data = replace(alone(logged(model, [3], 1, noise=0.01)), n_agents=2)
     prior = prior_of(model, 1e-10)
-    evidence = gather_statistics(model, prior.noise, data)
-    kept = FactorPosterior(prior, PackedStatistics.pack(evidence))
-    values = torch.linalg.eigvalsh(kept.evidence.of([0]).information)[:, 0]
+    statistics = gather_statistics(model, prior.noise, data)
+    kept = FactorPosterior(prior, PackedStatistics.pack(statistics))
+    values = torch.linalg.eigvalsh(kept.statistics.of([0]).information)[:, 0]
     assert (values[:, 0].abs() < 1e-12 * values[:, -1]).all()
-    np.testing.assert_allclose(kept.mean, FactorPosterior(prior, evidence).mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(kept.mean, FactorPosterior(prior, statistics).mean, rtol=1e-4, atol=1e-4)
     assert torch.isfinite(kept.sample(0, np.random.default_rng(0))).all()
-    nobody = kept.evidence.of([1])
+    nobody = kept.statistics.of([1])
     assert not nobody.information.any() and not nobody.vector.any() and kept.undetermined(1) == 4
 
 
 @pytest.mark.parametrize(("rank", "share"), [(3, 0.41), (30, 0.27)])
 def test_packed_evidence_takes_a_third_of_the_memory(rank, share):
-    _, evidence = uneven(agents=4, rank=rank)
-    packed = PackedStatistics.pack(evidence)
-    sizes = [sum(x.nbytes for x in vars(kept).values()) for kept in (evidence, packed)]
+    _, statistics = uneven(agents=4, rank=rank)
+    packed = PackedStatistics.pack(statistics)
+    sizes = [sum(x.nbytes for x in vars(kept).values()) for kept in (statistics, packed)]
     assert sizes[1] < share * sizes[0]
