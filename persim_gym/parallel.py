@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import numba
 import torch
 
-EPOCH_SEGMENTS = 4  # of an epoch, which threads may take turns at
+EPOCH_SEGMENTS = 4  # Parts of an epoch that threads may take turns at.
 
 Piece: TypeAlias = tuple[int, slice]
 """A member and some of its candidates."""

@@ -17,7 +17,7 @@ from persim_gym.task import Array, Ends, Task
 
 LEARNED_TASK = "learned"
 DOMAIN_TASK = "domain"
-_LARGEST = float(np.finfo(np.float32).max)  # stands for an infinite bound, which Gymnasium's checker warns of
+_LARGEST = float(np.finfo(np.float32).max)  # Stands for an infinite bound, which Gymnasium's checker warns of.
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def task_at(reference: str) -> Task:
         raise ValueError(f"task {reference!r} names no task; {advice}")
     try:
         found = getattr(import_module(module), name)
-    except Exception as error:  # whatever the user's own module raises
+    except Exception as error:  # The user's own module may raise anything.
         raise ValueError(f"task {reference!r} cannot be imported ({error}); {advice}") from error
     if not isinstance(found, Task):
         raise ValueError(f"task {reference!r} is a {type(found).__name__}, not a persim_gym.task.Task; {advice}")

@@ -112,7 +112,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return card, safetensors.numpy.load(weights)
 
 
-ABANDONED = 24 * 3600.0  # s without a change, after which a scratch folder of an unknown process counts as left behind
+# A scratch folder of an unknown process counts as left behind after so many seconds without a change.
+ABANDONED = 24 * 3600.0
 
 
 @contextmanager

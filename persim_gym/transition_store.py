@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
-STORE_BLOCK_ROWS = 1024  # rows read together; what is shuffled across the file
+STORE_BLOCK_ROWS = 1024  # Rows that are read together; blocks of them are shuffled across the file.
 STORE_FORMAT = 1
-_MAX_INTEGER = 2**24  # float32 counts exactly up to here
+_MAX_INTEGER = 2**24  # Float32 counts exactly up to here.
 
 
 @dataclass(frozen=True)

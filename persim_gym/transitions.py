@@ -143,7 +143,7 @@ class Transitions(LoggedData):
                 )
             object.__setattr__(self, name, values.astype(np.int64, copy=False))
         continuous = ("action",) if action.ndim == 2 else ()
-        with np.errstate(over="ignore"):  # infinite then, and refused as that
+        with np.errstate(over="ignore"):  # What overflows becomes infinite, and is refused as that.
             for name in ("obs", "reward", "next_obs", *continuous):
                 object.__setattr__(self, name, np.asarray(getattr(self, name)).astype(np.float32, copy=False))
         object.__setattr__(self, "terminated", np.asarray(self.terminated).astype(np.bool_, copy=False))

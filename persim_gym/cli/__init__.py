@@ -49,6 +49,6 @@ def main() -> None:
         Console(stderr=True).print(f"persim: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
-        if end.code == 130:  # how typer ends on Ctrl-C
+        if end.code == 130:  # Typer ends with this code on Ctrl-C.
             Console(stderr=True).print("persim: interrupted; the same command goes on where it stopped", style="red")
         raise

@@ -68,7 +68,7 @@ def print_agent(simulator: str, agent: int) -> None:
 
     loaded = load_simulator(simulator)
     beliefs, rank = loaded.known_beliefs(), loaded.model.config.rank
-    loaded.dynamics(agent)  # an unknown agent is an error
+    loaded.dynamics(agent)  # An unknown agent is an error here.
     ratios = beliefs.determination(agent).mean(axis=0)
     say(f"{loaded.card.name}, agent {agent}")
     say(f"transitions seen            {int(beliefs.statistics.seen[agent])}")

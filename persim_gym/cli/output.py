@@ -6,7 +6,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 console = Console()
-_MANY = 10_000_000  # agents in one list
+_MANY = 10_000_000  # A list may name at most so many agents.
 
 
 def numbers(text: str) -> list[int]:

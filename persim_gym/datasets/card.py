@@ -225,7 +225,7 @@ def _loading(dataset_id: str) -> str:
     return f"""```python
 from persim_gym.datasets import load
 
-transitions = load("{dataset_id}")  # flat arrays; builds the dataset when it is missing
+transitions = load("{dataset_id}")  # This builds the dataset when it is missing.
 ```
 
 Once it is built, plain Minari reads it; the metadata of every episode hold `agent`:

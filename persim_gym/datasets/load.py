@@ -102,7 +102,7 @@ def training_bytes(dataset: MinariDataset) -> float:
     """Memory that training on a dataset takes, about: transitions, their scaled copy and five shuffled orders."""
     width = (flatten_space(dataset.observation_space).shape or (1,))[0]
     actions = int(np.prod(dataset.action_space.shape or (1,)))
-    row = 8 + 8 + 8 + 4 * actions + 4 + 1 + 8 * width  # as `Transitions` keeps it
+    row = 8 + 8 + 8 + 4 * actions + 4 + 1 + 8 * width  # Bytes of a row as `Transitions` keeps it.
     return float(dataset.total_steps) * (row + 4 * (2 + actions + 3 * width) + 5 * 8)
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.spec import EnvironmentSpec, finite_box
 
-_SPARSE, _FEW = 100, 10_000  # numbers an agent, and beside these, that a population may leave out
-_LOST = 0.1  # of an observation's changes, in rounding to float32
-_SLACK = 1e-5  # rounding of observations at their bounds
+_SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
+_LOST = 0.1  # An observation whose changes lose more than this share in float32 is warned of.
+_SLACK = 1e-5  # Observations at their bounds may be rounded past them by so much.
 
 
 def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
@@ -121,7 +121,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
         episode = FlatEpisode(recorded, dataset)
         if theirs is not None:
             _check_inside(dataset, number, episode, theirs)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by the caller
+        with np.errstate(over="ignore", invalid="ignore"):  # The caller refuses what is not finite.
             change = np.diff(episode.observations.astype(np.float64), axis=0)
             rounding = np.diff(episode.observations.astype(np.float32).astype(np.float64), axis=0) - change
             lost, squares = lost + np.square(rounding).sum(axis=0), squares + np.square(change).sum(axis=0)

@@ -44,7 +44,7 @@ def _step(gravity: Array, state: Array, action: Array) -> NDArray[np.float64]:
     velocity = velocity + ((action - 1) * FORCE + np.cos(3 * position) * -gravity)
     velocity = np.minimum(np.maximum(velocity, -MAX_SPEED), MAX_SPEED)
     position = np.minimum(np.maximum(position + velocity, MIN_POSITION), MAX_POSITION)
-    velocity = np.where((position == MIN_POSITION) & (velocity < 0), 0.0, velocity)  # inelastic wall
+    velocity = np.where((position == MIN_POSITION) & (velocity < 0), 0.0, velocity)  # The wall is inelastic.
     return stack_state(position, velocity)
 
 

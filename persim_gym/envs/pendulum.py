@@ -23,7 +23,7 @@ MAX_TORQUE = 2.0  # N m
 def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
     """Of the angle before the step, in [-π, π] and 0 when upright, as in Gymnasium."""
     cos, sin, speed, torque = obs[..., 0], obs[..., 1], obs[..., 2], action[..., 0]
-    angle = sin.arctan2(cos) if hasattr(sin, "arctan2") else np.arctan2(sin, cos)  # a torch tensor's method
+    angle = sin.arctan2(cos) if hasattr(sin, "arctan2") else np.arctan2(sin, cos)  # A torch tensor has the method, too.
     return -(angle * angle + 0.1 * speed * speed + 0.001 * torque * torque)
 
 
@@ -107,7 +107,7 @@ DOMAIN = Domain(
     render_fps=30,
     observe=_observe,
     embed=_embed,
-    clips=True,  # the speed by the physics, cosine and sine by what they are
+    clips=True,  # The physics clips the speed; cosine and sine are bounded by themselves.
     exact_reward=_exact_reward,
     policy_settings={
         "ppo": {"steps": 300_000, "n_steps": 128, "gamma": 0.9, "gae_lambda": 0.95},

@@ -23,7 +23,7 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
     """
     if isinstance(space, spaces.Discrete):
         if not batch and isinstance(actions, int | np.integer) and not isinstance(actions, bool):
-            if space.start <= actions < space.start + space.n:  # one action: a comparison costs less than an array's
+            if space.start <= actions < space.start + space.n:  # Comparing one number costs less than an array.
                 return np.array(actions, dtype=np.int64)
         array = np.asarray(actions)
         inside = (

@@ -96,7 +96,7 @@ def returns_figure(
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     counts, _, _ = ax.hist(returns, bins=40, color="#4c78a8", edgecolor="white", linewidth=0.4)
-    crowded = np.max(counts) > len(returns) / 2  # one bar would dwarf the others
+    crowded = np.max(counts) > len(returns) / 2  # One bar would dwarf the others.
     if crowded:
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.7)

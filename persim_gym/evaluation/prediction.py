@@ -115,7 +115,10 @@ def _episode_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """RMSE and variance-weighted R² of each episode over the masked steps."""
     weight = mask[..., None] / mask.sum(axis=1)[:, None, None]  # [E, T, 1]
-    true, guess = np.where(mask[..., None], true, 0.0), np.where(mask[..., None], guess, 0.0)  # may not be finite there
+    true, guess = (
+        np.where(mask[..., None], true, 0.0),
+        np.where(mask[..., None], guess, 0.0),
+    )  # Values may not be finite there.
     error = (weight * (true - guess) ** 2).sum(axis=1)  # [E, D]
     mean = (weight * true).sum(axis=1, keepdims=True)
     variance = (weight * (true - mean) ** 2).sum(axis=1)

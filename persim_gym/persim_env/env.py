@@ -12,7 +12,7 @@ from persim_gym.envs.spaces import checked_actions
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
-_ONE = np.zeros(1, dtype=np.int64)  # the only row
+_ONE = np.zeros(1, dtype=np.int64)  # Index of the only row.
 
 
 class PersimEnv(gym.Env[NDArray[np.float32], Any]):
@@ -132,7 +132,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         self._obs = outcome.obs[0]
         self._steps += 1
         halted = bool(outcome.halted[0])
-        # not a bool: TorchRL wants a dtype, and Gymnasium batches a NumPy scalar of this type as objects
+        # An array: TorchRL wants a dtype, and Gymnasium batches NumPy bools as objects.
         info = {"disagreement": outcome.disagreement[0], "halt": np.array(halted)}
         terminated = bool(outcome.terminated[0])
         truncated = (halted or self._steps >= self._limit) and not terminated
@@ -149,7 +149,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             raise ValueError("call reset() before render()")
         if self._renderer is None:
             self._renderer = self._bound.renderer(self.agent, self.render_mode)
-        assert self.domain is not None  # or there were no render mode
+        assert self.domain is not None  # Without a domain there is no render mode.
         return self._renderer.render(self.domain.embed(self._obs[: self._size].astype(np.float64)))
 
     def close(self) -> None:

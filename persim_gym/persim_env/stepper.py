@@ -134,7 +134,7 @@ class Binding:
         if self.first is not None:
             start: NDArray[np.float32] = self.first[self.begin[rows] + rng.integers(self.count[rows])]
         else:
-            assert self.domain is not None  # or there were logged ones
+            assert self.domain is not None  # Without a domain there are logged first observations.
             start = self.domain.observe(self.domain.initial_state(rng, len(rows))).astype(np.float32)
         return start
 
@@ -151,7 +151,7 @@ class Binding:
 
     def renderer(self, agent: int, render_mode: str) -> Renderer:
         """A new renderer of an agent; one that the population does not hold is drawn with default covariates."""
-        assert self.domain is not None  # or there were no render mode
+        assert self.domain is not None  # Without a domain there is no render mode.
         known = agent < len(self.domain.population)
         return self.domain.make_renderer(render_mode, self.domain.resolve_covariates(agent if known else None, {}))
 
@@ -189,7 +189,7 @@ def bind(
     rows = np.asarray(agents, dtype=np.int64)
     begin = np.searchsorted(loaded.start_agents, rows)
     count = np.searchsorted(loaded.start_agents, rows, side="right") - begin
-    if domain is None and len(loaded.start_agents):  # an agent without logged first observations starts as any
+    if domain is None and len(loaded.start_agents):  # An agent without logged first observations starts as any other.
         begin, count = np.where(count, begin, 0), np.where(count, count, len(loaded.start_agents))
     elif domain is None:
         raise ValueError(f"simulator {loaded.card.name} holds no first observations; train it again")

@@ -123,6 +123,6 @@ class PersimVectorEnv(BatchedVectorEnv):
         return self._bound.renderer(self.agents[row], self.render_mode)
 
     def _drawn_states(self) -> NDArray[np.float64]:
-        assert self.domain is not None  # or there were no render mode
+        assert self.domain is not None  # Without a domain there is no render mode.
         states: NDArray[np.float64] = self.domain.embed(self._obs[:, : self._size].astype(np.float64))
         return states

@@ -102,7 +102,7 @@ def _trust(trust: Mapping[str, Any]) -> list[str]:
     if "spread_profile" not in trust:
         return []
     strangers = trust.get("stranger_coverage")
-    promised = trust["scale"] >= 0  # else there were too few agents
+    promised = trust["scale"] >= 0  # A negative scale stands for too few agents.
     rows = {
         "promise": f"error within {trust['bound']} standard deviations of logged observations for the whole trust "
         f"horizon, in {trust['level']:.0%} of logged trajectories",

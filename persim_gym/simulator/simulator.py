@@ -27,8 +27,8 @@ from persim_gym.storage import CARD, read_folder, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
-START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # beside the model's own tensors; older files lack them
-_BELIEFS = "beliefs."  # prefix of what is believed of the agents, among the weights
+START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
+_BELIEFS = "beliefs."  # Prefix of what is believed of the agents, among the weights.
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def read_simulator(folder: Path) -> Simulator:
             shape[name] = tuple(shape[name])
         model = build_model(ModelConfig(**shape))
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
-        parts.setdefault("walls", model.walls)  # which simulators without walls do not hold
+        parts.setdefault("walls", model.walls)  # Simulators without walls do not hold this.
         believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
         model.load_state_dict(parts)
         beliefs = from_tensors(believed, clips=bool(card.domain)) if believed else None

@@ -21,13 +21,16 @@ from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import recipe_for
 
 DEFAULT, THESIS_RECIPE = "default", "thesis"
-ONE_THESIS = "one member, the thesis's recipe"  # its 300 epochs take most of an hour a member
+# One member alone, because the recipe's 300 epochs take most of an hour a member.
+ONE_THESIS = "one member, the thesis's recipe"
 LOGGING_POLICIES = tuple(EPSILONS)
 ACCURACY_JOB = ("domain", "policy", "variation", "seed")
 MEASURES = ("rmse", "r2")
 ACCURACY_COLUMNS = tuple(f"{measure}_{agent}" for measure in MEASURES for agent in TEST_AGENTS)
 
-_SILU: dict[str, Any] = {  # as accurate as HalfCheetah's default recipe, but robots planned for in it get stuck
+_SILU: dict[
+    str, Any
+] = {  # As accurate as HalfCheetah's default recipe, but robots that are planned for in it get stuck.
     "rank": 30,
     "state_layers": (256,) * 3,
     "action_layers": (64, 64),

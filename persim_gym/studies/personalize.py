@@ -105,7 +105,7 @@ def dynamics_for(simulator: Simulator, method: str, transitions: Transitions | N
 def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
     """Prediction error of one test agent, and the time that its factor took; runs in a worker process."""
     simulator, transitions = _ready(out, domain, method, agent, count, draw)
-    dynamics_for(simulator, method, transitions, agent)  # once for the caches
+    dynamics_for(simulator, method, transitions, agent)  # One prediction fills the caches.
     started = time.perf_counter()
     dynamics = dynamics_for(simulator, method, transitions, agent)
     took = 1000 * (time.perf_counter() - started)
@@ -188,7 +188,7 @@ def run_study(
     kinds = [("error", error_job, draws, (PERSONALIZE_JOB, ERROR))]
     if episodes:
         kinds.append(("return", return_job, episodes, ((*PERSONALIZE_JOB, "steps"), RETURN)))  # type: ignore[arg-type]
-    for held_out in (True, False):  # what needs only the first of two trainings comes first
+    for held_out in (True, False):  # Jobs that need only the first of two trainings come first.
         simulator = study_simulator(domain, held_out, out)
         for rows, (kind, function, number, columns) in zip(measured, kinds, strict=False):
             chosen = [

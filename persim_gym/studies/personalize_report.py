@@ -94,7 +94,7 @@ def personalize_figure(results: Mapping[str, tuple[Rows, Rows]], path: Path) -> 
         _curves(axes[0, column], errors, "rmse")
         axes[0, column].set_yscale("log")
         low, high = axes[0, column].get_ylim()
-        if high < 30 * low:  # hardly a power of ten in it
+        if high < 30 * low:  # There is hardly a power of ten in it.
             for formatted in (axes[0, column].yaxis.set_major_formatter, axes[0, column].yaxis.set_minor_formatter):
                 formatted("{x:g}")
         axes[0, column].set_title(DOMAINS[domain].title, fontsize=11)

@@ -28,7 +28,7 @@ def train_once(
     done = run_training(training, folder, progress=False)
     assert (
         done.true_return is not None and done.true_std is not None
-    )  # domains of `CHOSEN_ALGORITHMS` have true environments
+    )  # Domains of `CHOSEN_ALGORITHMS` have true environments.
     return {
         "return": done.true_return,
         "return_std": done.true_std,
@@ -61,7 +61,7 @@ def compare_training(
             steps = with_defaults(PolicyTraining(0, algo, simulator)).steps
             weights = load_simulator(simulator).card.sha256[:12]
             head = {"simulator": simulator, "algo": algo, "steps": steps, "seed": seed}
-            for agent in agents:  # the truth is the same whatever the simulator's weights
+            for agent in agents:  # The truth is the same whatever the simulator's weights.
                 jobs += [
                     {**head, "agent": agent, "place": place, "weights": "none" if true else weights}
                     for place, true in PLACES.items()

@@ -23,7 +23,7 @@ from persim_gym.studies.accuracy import ACCURACY_COLUMNS, DEFAULT, LOGGING_POLIC
 
 TEST_POLICIES_FILE = "test-policies.csv"
 TEST_POLICY_JOB = ("domain", "policy", "test_seed")
-RETURN = "mean_return"  # of the test policy on the default agent
+RETURN = "mean_return"  # Column of the return of the test policy on the default agent.
 
 
 def trained_test_policy(domain: str, test_seed: int, out: Path) -> PolicyNetwork:

@@ -20,10 +20,10 @@ from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.studies.personalize import drawn
 
-TRUST_COUNTS = ("0", "1", "5", "20")  # transitions of agents that training never saw
+TRUST_COUNTS = ("0", "1", "5", "20")  # Numbers of transitions of agents that training never saw.
 OTHERS = tuple(range(5, 50))
-TRUST_EPISODES = 20  # rollouts an agent
-DRAWS = 5  # of the transitions of an agent that training never saw; its rollouts are dealt out to them
+TRUST_EPISODES = 20  # Rollouts an agent.
+DRAWS = 5  # Draws of the transitions of an agent that training never saw; its rollouts are dealt out to them.
 
 
 def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: int, seed: int = 0) -> Windows:
@@ -69,7 +69,7 @@ def stranger_rollouts(
     results = []
     for draw in range(draws):
         transitions = drawn(domain, agent, count, draw)
-        known, number = simulator, agent  # without transitions: the number that training never saw
+        known, number = simulator, agent  # Without transitions, the number of an agent that training never saw.
         if transitions is not None:
             known = simulator.personalize(transitions)
             number = known.model.config.n_agents - 1

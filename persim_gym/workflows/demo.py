@@ -27,7 +27,7 @@ from persim_gym.workflows.plan import stream_of
 from persim_gym.workflows.train import train
 
 DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
-POLICY = "random"  # the logging policy of the demo's dataset
+POLICY = "random"  # Logging policy of the demo's dataset.
 DEMO_JOB = ("domain", "simulator", "method", "agent", "seed", "episode")
 
 
@@ -142,7 +142,7 @@ def _returns(
         {"domain": domain, "simulator": version, "method": method, "agent": agent, "seed": seed, "episode": episode}
         for episode in range(episodes)
         for method in DEMO_METHODS
-        for agent in sorted(agents, reverse=True)  # the longest episodes tend to be the last agents'
+        for agent in sorted(agents, reverse=True)  # The last agents tend to have the longest episodes.
     ]
     folder = str(simulator.folder.resolve())
     rows = run_jobs(run_episode, jobs, log, description="episodes", constants={"folder": folder}, drop=("simulator",))

@@ -19,11 +19,11 @@ from persim_gym.evaluation.returns import Policy
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy
 
-BANNER = 28  # pixels above the pictures
-OPACITY = 0.45  # of the prediction in an overlay
-VIEWS = 41  # pictures that the empty scene is the median of
-BOUNDED = 1e3  # observations with bounds inside this are positions on the screen or speeds
-DIFFERENT = 10  # grey levels that set a pixel apart from the empty scene
+BANNER = 28  # Height of the banner above the pictures, in pixels.
+OPACITY = 0.45  # Opacity of the prediction in an overlay.
+VIEWS = 41  # The empty scene is the median of so many pictures.
+BOUNDED = 1e3  # Observations with bounds inside of this are positions on the screen or speeds.
+DIFFERENT = 10  # A pixel is set apart from the empty scene by more grey levels than these.
 
 Picture = NDArray[np.uint8]
 
@@ -192,5 +192,7 @@ def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
     if path.suffix == ".gif":
         imageio.imwrite(path, np.stack(frames), duration=1000 / fps, loop=0)
     else:
-        even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants it
+        even = [
+            frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames
+        ]  # The codec wants even sizes.
         imageio.imwrite(path, even, fps=fps, macro_block_size=1)

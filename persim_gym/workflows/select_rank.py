@@ -19,8 +19,9 @@ from persim_gym.workflows.training_setup import TrainingSetup
 
 RANKS = (3, 5, 10, 15, 20, 30)  # thesis appendix A.1
 HELD_OUT_SHARE = 0.2  # thesis appendix A.1
-RESOLVED_ERROR = 1e-3  # of a standard deviation of the change: smaller errors say nothing of the dynamics' rank
-MAX_REFINE_ROUNDS = 4  # rounds of `refine` at most: enough to tell ranks apart, and those of large ranks take long
+# Errors below this share of a standard deviation of the change say nothing of the dynamics' rank.
+RESOLVED_ERROR = 1e-3
+MAX_REFINE_ROUNDS = 4  # So many rounds in closed form tell ranks apart; those of large ranks take long.
 
 
 class HeldOut(NamedTuple):
@@ -117,7 +118,9 @@ def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
     error, change = one_step(model, data)
     squares = np.square(error / np.maximum(change.std(axis=0, dtype=np.float64), 1e-8)).mean(axis=1)
     mean, (which, size) = squares.mean(), np.unique(data.trajectory, return_inverse=True, return_counts=True)[1:]
-    excess = np.bincount(which, squares - mean)  # of each trajectory: its points are not independent
+    excess = np.bincount(
+        which, squares - mean
+    )  # Points of one trajectory are not independent, so that they count together.
     spread = np.sqrt(np.square(excess).sum()) / size.sum()
     rmse = float(np.sqrt(mean))
     return HeldOut(rmse, float(spread / (2 * max(rmse, 1e-12))))

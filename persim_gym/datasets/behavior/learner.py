@@ -65,7 +65,9 @@ def save_checkpoint(learner: Learner, seconds: float, path: Path) -> None:
         "counters": {name: getattr(learner, name, 0) for name in ("num_timesteps", "_n_updates", "_n_calls")},
         "seconds": seconds,
     }
-    if isinstance(learner, SAC) and learner.log_ent_coef is not None:  # no parameter in SB3's sense
+    if (
+        isinstance(learner, SAC) and learner.log_ent_coef is not None
+    ):  # Stable-Baselines3 does not count it among the parameters.
         state["log_ent_coef"] = learner.log_ent_coef.detach().clone()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}")

@@ -164,7 +164,9 @@ def closest_logger(domain: str, covariates: Mapping[str, float]) -> int:
     agent = np.array([covariates[c.name] for c in known])
     gap = (np.asarray(domain_of(domain).training_agents) - agent) / scale  # [training agents, covariates]
     distance = np.sqrt(np.square(gap).sum(axis=1))
-    return int(np.argmin(distance.round(9)))  # rounded, so that rounding errors do not decide between equals
+    return int(
+        np.argmin(distance.round(9))
+    )  # Distances are rounded, so that rounding errors do not decide between equals.
 
 
 def with_random_actions(
@@ -199,7 +201,7 @@ def load_behavior_policy(domain: str, name: str) -> PolicyNetwork:
         MissingPolicyError: If it has not been trained.
         ValueError: If there is no such policy, or its weights are not those its card describes.
     """
-    policy_covariates(domain, name)  # a wrong name is not a missing policy
+    policy_covariates(domain, name)  # A wrong name is another mistake than a missing policy.
     folders = _folders(domain, name)
     for folder in folders:
         if (folder / CARD).is_file():

@@ -36,7 +36,7 @@ from persim_gym.paths import persim_home
 
 CONFIRM_EPISODES = 100
 EVALUATION_SEED = 7_001
-CONFIRM_SEED = 7_002  # other initial states than those that triggered the stop
+CONFIRM_SEED = 7_002  # A stop is confirmed from other initial states than those that triggered it.
 
 
 class _StopInBand(BaseCallback):
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, help="folder of all policies; $PERSIM_HOME/policies if left out")
     given = parser.parse_args()
-    torch.set_num_threads(1)  # the networks are too small to share between threads
+    torch.set_num_threads(1)  # The networks are too small to be shared between threads.
     train_behavior_policies(given.domain, given.name, given.seed, given.root)
 
 

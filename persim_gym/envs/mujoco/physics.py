@@ -20,7 +20,7 @@ from persim_gym.task import Array
 Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 """Maps (generator, shape) to what is added to the resting pose."""
 
-_ROWS_PER_THREAD = 8  # with fewer, waking a second thread costs more than it brings
+_ROWS_PER_THREAD = 8  # With fewer rows, waking a second thread costs more than it brings.
 _KEPT_BATCHES = 8
 
 
@@ -35,7 +35,9 @@ def load_model(xml: str) -> Any:
 
     assets = os.path.join(os.path.dirname(gymnasium.__file__), "envs/mujoco/assets")
     warn = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)  # that Gymnasium's files use settotalmass; it fills a log file
+    mujoco.set_mju_user_warning(
+        lambda message: None
+    )  # MuJoCo warns that Gymnasium's files use settotalmass, and fills a log file.
     try:
         model = mujoco.MjModel.from_xml_path(os.path.join(assets, xml))
     finally:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 RolloutErrors: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Errors and spreads of rollouts of one kind, [B, T] each."""
 
-MIN_SPREAD = 0.001  # of the bound; smaller spreads and errors do not matter
-_SPLITS = 200  # random halves of the rollouts that coverage is measured on
+MIN_SPREAD = 0.001  # Spreads and errors below this share of the bound do not matter.
+_SPLITS = 200  # Coverage is measured on so many random halves of the rollouts.
 
 
 def first_failures(errors: NDArray[np.float64], bound: float) -> NDArray[np.int64]:

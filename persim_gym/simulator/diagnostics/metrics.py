@@ -13,7 +13,7 @@ from persim_gym.transitions import Transitions
 
 SUMMARY_AGENTS = 200
 ERROR_EPISODES = 200
-PREDICTED_ROWS = 4096  # rows predicted together
+PREDICTED_ROWS = 4096  # So many rows are predicted together.
 OPEN_LOOP_STEPS = (1, 5, 10, 20, 50)
 
 

@@ -10,10 +10,11 @@ from scipy.spatial import KDTree
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.transitions import Transitions
 
-MAX_LOGGED_POINTS = 500_000  # logged transitions that are looked at
+MAX_LOGGED_POINTS = 500_000  # At most so many logged transitions are looked at.
 _CHUNK = 2048
-_MIN_SCALE = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
-_WIDE = 8  # dimensions past which a tree looks at most of its points; neighbours are then no more than thrice as far
+_MIN_SCALE = 1e-6  # A dimension with a smaller standard deviation counts as constant, and sets no scale.
+# In more dimensions a tree looks at most of its points; neighbours may then be thrice as far as the nearest.
+_WIDE = 8
 
 
 class NearestResiduals:

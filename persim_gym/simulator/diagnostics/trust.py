@@ -99,7 +99,7 @@ def summarize_trust(
     cases = [known] if strangers is None else [known, strangers]
     (below, kept), *others = measured_coverage(cases, bound, level, seed)
     at = [t for t in PROFILE_STEPS if t <= errors.shape[1] and np.isfinite(errors[:, t - 1]).any()]
-    with np.errstate(invalid="ignore"):  # between an infinite error and another one
+    with np.errstate(invalid="ignore"):  # A quantile between two infinite errors is not a number.
         quantiles = {str(t): np.nanquantile(errors[:, t - 1], (0.5, 0.9)) for t in at}
     return Trust(
         bound=bound,

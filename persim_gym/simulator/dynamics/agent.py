@@ -18,7 +18,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble, with_extra
 from persim_gym.simulator.model.walls import stop, wall_arrays, walls_of
 from persim_gym.task import Ends, PlanningDynamics
 
-GPU_TILE = 2**16  # rows: on a GPU, launching a kernel costs more than falling out of a cache
+GPU_TILE = 2**16  # Rows that a GPU is given at once: launching a kernel costs it more than falling out of a cache.
 
 
 class AgentDynamics(PlanningDynamics):
@@ -145,7 +145,7 @@ class AgentDynamics(PlanningDynamics):
             if runs is None:
                 now = self._following(now, moves[:, t])
             else:
-                some = runs.any(dim=0).nonzero()[:, 0]  # as numbers: a GPU counts a mask anew at each use
+                some = runs.any(dim=0).nonzero()[:, 0]  # Indices, because a GPU counts a mask anew at each use.
                 following = self._following(now[:, some], moves[some, t])
                 now = now.clone()
                 now[:, some] = torch.where(runs[:, some, None], following, now[:, some])

@@ -19,7 +19,7 @@ MEAN_MEMBER = -1
 MAX_BELIEVED_CHANGE = 1e4
 """A change of an observation by this many logged standard deviations in one step is not believed."""
 
-_MIN_UNIT = 1e-6  # standard deviation below which a dimension counts as constant: it sets no scale
+_MIN_UNIT = 1e-6  # A dimension with a smaller standard deviation counts as constant, and sets no scale.
 
 
 class BatchDynamics:

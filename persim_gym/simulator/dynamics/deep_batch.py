@@ -17,7 +17,7 @@ from persim_gym.simulator.model.encoders import DiscreteActionEncoder, EnsembleM
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import wall_arrays
 
-BATCH_BLOCK = 128  # rows
+BATCH_BLOCK = 128  # Rows whose activations stay in the cache together.
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Weight [outputs, inputs] and bias [outputs] of each layer of one member."""
 
@@ -57,7 +57,7 @@ class BlockPredictions:
         blocks = [slice(start, start + BATCH_BLOCK) for start in range(0, len(obs), BATCH_BLOCK)]
         x = [np.ascontiguousarray(obs[rows, : self._size].T) for rows in blocks]  # [D, rows]
         a = [np.ascontiguousarray(action[rows].T) for rows in blocks]
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is the caller's to refuse
+        with np.errstate(invalid="ignore", over="ignore"):  # The caller refuses what is not finite.
             self._fill(each, blocks, x, a)
         if len(self._walls[0]):
             rows = np.arange(len(obs))
@@ -72,7 +72,7 @@ class BlockPredictions:
         x: list[NDArray[np.float32]],
         a: list[NDArray[Any]],
     ) -> None:
-        for m, layers in enumerate(self._states):  # blocks inside: one member's weights stay in the cache
+        for m, layers in enumerate(self._states):  # Blocks are the inner loop: one member's weights stay in the cache.
             for k, rows in enumerate(blocks):
                 if self._table is not None:
                     w = np.ascontiguousarray(self._table[m][:, a[k]])

@@ -15,15 +15,20 @@ from persim_gym.simulator.kernels.dense import byte_products
 from persim_gym.simulator.model.encoders import EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 
-EXAMPLE_ROLLOUTS, EXAMPLE_STEPS, HELD_STEPS = (
-    128,
-    32,
-    8,
-)  # whose inputs rounding is fitted to; steps that some hold their actions
-START_SPREADS, MAX_DISTANCE = (
-    (0.3, 1.0, 0.3, 2.0),
-    10.0,
-)  # how they start and where they stop, in standard deviations of what was logged
+EXAMPLE_ROLLOUTS = 128
+"""Rollouts whose inputs rounding is fitted to."""
+
+EXAMPLE_STEPS = 32
+"""Steps of each of them."""
+
+HELD_STEPS = 8
+"""Steps for which half of them hold an action."""
+
+START_SPREADS = (0.3, 1.0, 0.3, 2.0)
+"""How far from the mean observation they start, in logged standard deviations, in turns."""
+
+MAX_DISTANCE = 10.0
+"""How far from it they may go, in logged standard deviations."""
 
 
 _KEPT: WeakKeyDictionary[Any, tuple[bytes, tuple[DeepNetwork, DeepNetwork]]] = WeakKeyDictionary()
@@ -110,7 +115,7 @@ def _examples(model: FactoredEnsemble) -> tuple[Tensor, Tensor]:
     for action in actions:
         obs.append(now)
         following = model.predict_with(factors, now, action)[..., : s.obs_dim]
-        near = (following - model.obs_mean).abs() <= MAX_DISTANCE * model.obs_std  # not where it is NaN
+        near = (following - model.obs_mean).abs() <= MAX_DISTANCE * model.obs_std  # A NaN is never near.
         now = torch.where(near.all(2, keepdim=True), following, now)
     return torch.cat(obs, dim=1), actions.flatten(0, 1).expand(s.members, -1, -1)
 

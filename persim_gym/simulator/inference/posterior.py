@@ -27,7 +27,8 @@ from torch import Tensor
 
 from persim_gym.simulator.inference.sufficient_statistics import AGENTS_AT_ONCE, PackedStatistics, SufficientStatistics
 
-BANDWIDTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of the prior's components, in standard deviations of learned factors
+# Widths of the prior's components to choose from, in standard deviations of learned factors.
+BANDWIDTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ class FactorPosterior:
         weights = torch.softmax(0.5 * ((right * means).sum(-1) - (pulled * centres).sum(-1)), dim=-1)
         mean = origin + (weights[..., None] * means).sum(-2)
         untouched = statistics.seen == 0
-        mean[:, untouched] = prior.mean[:, None].expand(-1, int(untouched.sum()), -1)  # exactly, not to rounding
+        mean[:, untouched] = prior.mean[:, None].expand(
+            -1, int(untouched.sum()), -1
+        )  # The mean itself, not the mean to rounding.
         return mean, weights, means + origin[:, :, None], inner
 
 
@@ -181,7 +184,7 @@ def shrunk_covariance(factors: Tensor) -> Tensor:
     squared = plain.square().sum((1, 2))  # trace of the square
     unequal = (n + 1 - 2 / rank) * (squared - trace.square() / rank)
     share = ((1 - 2 / rank) * squared + trace.square()) / unequal.clamp_min(1e-300)
-    share = torch.where(unequal > 1e-300, share, 1.0)  # of agents that are all the same, nothing is left to shrink
+    share = torch.where(unequal > 1e-300, share, 1.0)  # If all agents are the same, nothing is left to shrink.
     share = share.clamp(max=1.0)[:, None, None]
     size = (trace / rank).clamp_min(1e-12)[:, None, None]
     return (1 - share) * plain + share * size * identity

@@ -12,12 +12,12 @@ from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
 from persim_gym.simulator.model.walls import stopped
 from persim_gym.transitions import TRANSITION_COLUMNS, LoggedData, Transitions
 
-FEATURE_ROWS = 2048  # transitions whose features are held at once
-NOISE_SAMPLE = 50_000  # transitions that the residual variance is taken from; its error is then below 1 %
-NOISE_FLOOR = 1e-10  # of the scaled changes' unit variance; float32 observations are no finer
-CONSTANT_STD = 1.001 * SMALLEST_STD  # in float32; what never varied in the training data can say nothing of agents
-MAX_CENTRES = 500  # learned agents that the prior keeps
-PRIOR_EPISODES = 2000  # of data on disk, that the prior is learned from
+FEATURE_ROWS = 2048  # Features of so many transitions are held at once.
+NOISE_SAMPLE = 50_000  # The residual variance is taken from so many transitions; its error is then below 1 %.
+NOISE_FLOOR = 1e-10  # Float32 observations are no finer than this variance of scaled changes.
+CONSTANT_STD = 1.001 * SMALLEST_STD  # What varied less than this in the training data can say nothing of agents.
+MAX_CENTRES = 500  # The prior keeps the factors of at most so many learned agents.
+PRIOR_EPISODES = 2000  # The prior is learned from at most so many episodes of data on disk.
 
 
 def features(model: FactoredEnsemble, obs: Tensor, action: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def transition_statistics(
     model: FactoredEnsemble, noise: Tensor, clips: bool, obs: Tensor, action: Tensor, next_obs: Tensor, learned: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What each of K transitions adds to the statistics: information [M, K, R, R] and vector [M, K, R]."""
-    columns = noise.shape[1]  # those of earlier versions are of the observations alone
+    columns = noise.shape[1]  # Noise of earlier versions is of the observations alone.
     f = features(model, obs, action)[:, :, :columns]  # [M, K, D + E, R]
     change, known = (x[:, :columns] for x in targets(model, obs, next_obs, learned, clips))
     scaled = f * (known / noise[:, None])[..., None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-AGENTS_AT_ONCE = 256  # agents whose full matrices are held at once
+AGENTS_AT_ONCE = 256  # Full matrices of so many agents are held at once.
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def _packed(statistics: SufficientStatistics) -> tuple[Tensor, Tensor]:
     """Triangles and targets of n agents; see `PackedStatistics`."""
     values, vectors = torch.linalg.eigh(statistics.information)
     rank = values.shape[-1]
-    nothing = values <= rank * torch.finfo(values.dtype).eps * values[..., -1:]  # rounding; few transitions leave zeros
+    nothing = (
+        values <= rank * torch.finfo(values.dtype).eps * values[..., -1:]
+    )  # Few transitions leave zeros, but for rounding.
     size = torch.where(nothing, 0.0, values).sqrt()
     along = (vectors.mT @ statistics.vector[..., None])[..., 0]
     target = torch.where(nothing, 0.0, along / torch.where(nothing, 1.0, size))

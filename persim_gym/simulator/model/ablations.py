@@ -32,7 +32,7 @@ def build_model(config: ModelConfig, seed: int = 0) -> FactoredEnsemble:
         for encoder in (model.agent_encoder, model.action_encoder, model.state_encoder):
             for parameter in encoder.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)
-        for encoder in (model.agent_encoder, model.action_encoder):  # the layer has one bias, the state encoder's
+        for encoder in (model.agent_encoder, model.action_encoder):  # The layer has one bias, the state encoder's.
             for name, parameter in encoder.named_parameters():
                 if name.endswith("bias"):
                     parameter.zero_()

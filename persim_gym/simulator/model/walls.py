@@ -19,7 +19,7 @@ from torch import Tensor
 
 from persim_gym.simulator.kernels.walls import WallArrays
 
-WALL_TOLERANCE = 1e-5  # of a bound's size, or of 1: no value is past a wall by more, but for rounding
+WALL_TOLERANCE = 1e-5  # No value is past a wall by more than this share of the bound's size, or of 1, but for rounding.
 SIDES = ("low", "high")
 
 
@@ -78,7 +78,7 @@ def stop(walls: Sequence[Wall], next_obs: Any) -> None:
         touched = _touch(wall, next_obs)
         for component, value in wall.sets.items():
             values = next_obs[..., component]
-            values[touched & (values == values)] = value  # a NaN stays one
+            values[touched & (values == values)] = value  # A NaN stays one.
 
 
 def _touch(wall: Wall, next_obs: Any) -> Any:

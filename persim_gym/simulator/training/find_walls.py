@@ -7,19 +7,14 @@ from torch import Tensor
 from persim_gym.simulator.model.walls import no_walls, past, walls_of
 from persim_gym.transitions import LoggedData
 
-MIN_TOUCHES = 3  # different values that a component must have been stopped after
-MAX_WALL_SHARE = (
-    0.02  # share of transitions that may: where more lie at a bound, states rest there, and that is to be learned
-)
-MAX_STEP_RATIO = (
-    2.0  # times the longest step that no wall stopped: what comes from further away was put there, not stopped
-)
-MAX_CHANCE = (
-    1e-3  # that a component has one value after all touches without them, from its share of the other transitions
-)
-MIN_DISTINCT_SHARE = 0.1  # share of values of a component that must differ, for a repeated one to mean something
-WALL_EPISODES = 2000  # of data on disk, that walls are looked for in
-BLOCKS_AT_ONCE = 256  # of data on disk, read at once
+MIN_TOUCHES = 3  # A wall has stopped a component after at least so many different values of it.
+MAX_WALL_SHARE = 0.02  # If more transitions end at a bound, states rest there: that is to be learned, and no wall.
+MAX_STEP_RATIO = 2.0  # A touch that comes from farther off than so many of the longest free steps was put there.
+MAX_CHANCE = 1e-3  # What a wall seems to set must be less likely than this to be chance.
+# A repeated value of a component means something only if at least this share of its values differ.
+MIN_DISTINCT_SHARE = 0.1
+WALL_EPISODES = 2000  # Walls are looked for in at most so many episodes of data on disk.
+BLOCKS_AT_ONCE = 256  # So many blocks of data on disk are read at once.
 
 
 def find_walls(data: LoggedData) -> Tensor:
@@ -46,7 +41,7 @@ def find_walls(data: LoggedData) -> Tensor:
             touched = values == bound
             if touched.mean() > MAX_WALL_SHARE or sample.terminated[touched].mean() > 0.5:
                 continue
-            before = sample.obs[touched, component]  # all may be the same after the same
+            before = sample.obs[touched, component]  # A component that was the same before is no sign of a wall.
             if len(np.unique(before)) < MIN_TOUCHES or len(np.unique(sample.agent[touched])) < agents:
                 continue
             step = np.abs(values - sample.obs[:, component])

@@ -37,8 +37,8 @@ from persim_gym.simulator.training.checkpoint import read_checkpoint, write_chec
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.transitions import LoggedData, Transitions
 
-LAST_LAYER_ROWS = 20_000  # transitions that the last layer is solved on
-MIN_RIDGE = 2e-13  # of the trace; double precision solves no less
+LAST_LAYER_ROWS = 20_000  # The last layer is solved on at most so many transitions.
+MIN_RIDGE = 2e-13  # A ridge is at least this share of the trace; double precision solves no less.
 
 
 def solve_closed_form(
@@ -69,7 +69,7 @@ def solve_closed_form(
     done = _resume_rounds(checkpoint, model, start, recipe.refine) if checkpoint and start else 0
     hidden = not (progress and recipe.refine)
     for k in tqdm(range(done, recipe.refine), "refining", recipe.refine, initial=done, unit="round", disable=hidden):
-        if k:  # the beliefs of one round at a time: those of many agents take gigabytes
+        if k:  # Beliefs are held for one round at a time: those of many agents take gigabytes.
             model = polished(model, factor_posterior(model, transitions, seed, clips))
         model = solve_last_layer(model, transitions, seed, clips)
         if checkpoint:
@@ -108,7 +108,7 @@ def solve_last_layer(
     return changed
 
 
-@torch.no_grad()  # which threads of the pool do not take over
+@torch.no_grad()  # Threads of the pool do not take the setting of the caller over.
 def _solve(
     changed: FactoredEnsemble,
     model: FactoredEnsemble,
@@ -122,7 +122,9 @@ def _solve(
     s, last = model.config, _last(changed)
     width = s.state_layers[-1] + 1
     weights = last.weight[member].double()
-    spread = weights.var() if weights.numel() > 1 else weights.square().sum()  # of one weight: its own size
+    spread = (
+        weights.var() if weights.numel() > 1 else weights.square().sum()
+    )  # A single weight has no spread; its own size stands for it.
     ridges = noise / spread.clamp_min(1e-12)
     grams, moments = _normal_equations(model, member, data, together, clips)
     for gram, group in zip(grams, together, strict=True):
@@ -228,7 +230,7 @@ def _resume_rounds(path: Path, model: FactoredEnsemble, start: str, rounds: int)
     """Loads the last round into the model, if there is one of the same start; returns the number of rounds done."""
     try:
         tensors, metadata = read_checkpoint(path)
-    except (OSError, SafetensorError):  # none, or what is left of one: rounds are soon made again
+    except (OSError, SafetensorError):  # There is none, or what is left of one: rounds are soon made again.
         return 0
     if metadata.get("start") != start or int(metadata.get("done", 0)) > rounds:
         return 0

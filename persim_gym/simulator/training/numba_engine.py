@@ -54,7 +54,9 @@ class NumbaEngine:
         self._ensemble, self._recipe = ensemble, recipe
         self._factor = ensemble.agent_encoder.factor.detach()[members.start].numpy()  # [N, R], the model's own memory
         self._factor_moments = np.zeros((2, *self._factor.shape), dtype=np.float32)
-        self._hidden = -(-config.state_layers[0] // WIDE_COLUMNS) * WIDE_COLUMNS  # as the kernel has them
+        self._hidden = (
+            -(-config.state_layers[0] // WIDE_COLUMNS) * WIDE_COLUMNS
+        )  # The kernel pads hidden units to whole vectors.
         self.load()
         self._moments = np.zeros((2, *self._theta.shape), dtype=np.float32)
 
