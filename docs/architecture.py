@@ -95,8 +95,8 @@ MODULE = re.compile(r"persim_gym\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)")
 
 
 def source_files() -> list[Path]:
-    """Every module of the package but its front door, whose names are loaded lazily from anywhere."""
-    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+    """Every module of the package but its two doors, `__init__` (lazy names from anywhere) and `__main__`."""
+    return sorted(path for path in ROOT.rglob("*.py") if path not in (ROOT / "__init__.py", ROOT / "__main__.py"))
 
 
 def module_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The command line: one file a verb."""
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,12 +19,13 @@ from persim_gym.cli import (
     train_policy,
     video,
 )
+from persim_gym.version import __version__
 
 app = typer.Typer(
     name="persim",
     help="Personalized simulators of many different agents, learned from one logged trajectory each.",
     no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,6 +41,16 @@ app.command()(planning.plan)
 app.command("train-policy")(train_policy.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Personalized simulators of many different agents, learned from one logged trajectory each."""
+    if version:
+        typer.echo(f"persim_gym {__version__}")
+        raise typer.Exit()
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool)
 def datasets_build(
     dataset_ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0. (default: all that can be built)"),
+        typer.Argument(help="Minari ids, e.g. persim/mountaincar/random-v0. (default: see --domain and --all)"),
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Build all of this domain.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Build all that can be built.")] = False,
@@ -70,6 +70,8 @@ def datasets_build(
     """Build datasets into Minari's folder; those that exist are left alone. Ctrl-C leaves no half dataset."""
     from persim_gym.datasets.collect import build
 
+    if not dataset_ids and domain is None and not everything:
+        raise ValueError("say which datasets to build: their ids, --domain NAME, or --all; `persim datasets list`")
     for dataset_id, recipe in _chosen(dataset_ids, domain, everything).items():
         if not dataset_ids and (missing := recipe.missing_loggers):
             text = f"left out, needs {', '.join(missing)}: persim datasets train-loggers --domain {recipe.domain.name}"

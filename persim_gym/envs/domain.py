@@ -175,11 +175,14 @@ class Domain:
             Every covariate by name.
 
         Raises:
-            ValueError: If both are given, a name is unknown, or a value lies outside its range.
+            TypeError: If a name is unknown.
+            ValueError: If both are given, or a value lies outside its range.
         """
         known = {c.name: c for c in self.covariates}
         if unknown := sorted(set(named) - set(known)):
-            raise ValueError(f"{self.env_id} has no keyword {', '.join(unknown)}; covariates: {', '.join(known)}")
+            raise TypeError(
+                f"{self.env_id} got an unexpected keyword argument {unknown[0]!r}; covariates: {', '.join(known)}"
+            )
         if agent is not None:
             if named:
                 raise ValueError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
-from persim_gym.envs.spaces import checked_actions
+from persim_gym.envs.spaces import checked_actions, checked_options
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
 
 
@@ -83,8 +83,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         """Starts an episode; `options["state"]`, [S], sets the full physical state instead of drawing it."""
         super().reset(seed=seed)
         start = self.domain.initial_state(self.np_random, 1)[0]
-        if options and "state" in options:
-            start = checked_state(options["state"], len(start))
+        if "state" in checked_options(options, "state"):
+            start = checked_state((options or {})["state"], len(start))
         self._state = start
         if self.render_mode == "human":
             self.render()
@@ -140,6 +140,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         domain: str,
         num_envs: int,
         agents: Sequence[int] | None = None,
+        agent: int | None = None,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
@@ -151,6 +152,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
             domain: Name of the domain; set by the registered id.
             num_envs: Number of rows B.
             agents: Agent of each row, [B].
+            agent: Agent of all rows, instead of `agents`.
             max_episode_steps: Time limit; None for the domain's.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
@@ -159,6 +161,8 @@ class HeteroVectorEnv(BatchedVectorEnv):
         Raises:
             ValueError: If the number of agents is not the number of rows, or as for `HeteroEnv`.
         """
+        if agent is not None and agents is not None:
+            raise ValueError(f"agent={agent} and agents={agents} both say which agents; give one of them")
         self.domain = domain_of(domain)
         super().__init__(
             num_envs,
@@ -172,7 +176,9 @@ class HeteroVectorEnv(BatchedVectorEnv):
         rows = [
             self.domain.resolve_covariates(agent, named)
             for agent, named in zip(
-                _spread("agents", agents, num_envs), _spread_covariates(covariates, num_envs), strict=True
+                _spread("agents", agent if agents is None else agents, num_envs),
+                _spread_covariates(covariates, num_envs),
+                strict=True,
             )
         ]
         self.covariates = {c.name: np.array([row[c.name] for row in rows]) for c in self.domain.covariates}
@@ -205,7 +211,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         return self._obs.astype(np.float32)
 
     def _place(self, row: int, options: dict[str, Any]) -> None:
-        if "state" in options:
+        if "state" in checked_options(options, "state"):
             self._state[row] = checked_state(options["state"], self._state.shape[1])
             self._obs = self.domain.observe(self._state)
 

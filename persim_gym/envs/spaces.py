@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 
 def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ...] = ()) -> NDArray[Any]:
-    """Returns actions as an array of the space's dtype.
+    """Returns actions as an array of the space's dtype; those of a Box are clipped to it, as Gymnasium's robots do.
+
+    One rounding past a bound is common: Stable-Baselines3's own scaling of actions does that.
 
     Args:
         space: Space of one action, Discrete or Box.
@@ -19,7 +21,7 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
         int64 [*batch] (Discrete) or float32 [*batch, A] (Box).
 
     Raises:
-        ValueError: If the shape is wrong, or an action lies outside the space or is not finite.
+        ValueError: If the shape is wrong, a discrete action lies outside the space, or an action of a Box is NaN.
     """
     if isinstance(space, spaces.Discrete):
         if not batch and isinstance(actions, int | np.integer) and not isinstance(actions, bool):
@@ -36,13 +38,25 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
     elif isinstance(space, spaces.Box):
         array = np.asarray(actions)
         if array.shape == (*batch, *space.shape) and array.dtype.kind in "iuf":
-            array = array.astype(np.float32, copy=False)
-            if bool(((array >= space.low) & (array <= space.high)).all()):
+            array = np.clip(array.astype(np.float32, copy=False), space.low, space.high)
+            if not np.isnan(array).any():
                 return array
     else:
         raise ValueError(f"only Discrete and Box actions are supported, not {space}")
     where = f"a batch of shape {batch} of actions in " if batch else ""
     raise ValueError(f"action {actions!r} is outside the action space; expected {where}{space}")
+
+
+def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
+    """Options of a reset; none is an empty dict.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    options = options or {}
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"reset knows no option {', '.join(unknown)}; known: {', '.join(known)}")
+    return options
 
 
 def random_actions(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
-from persim_gym.envs.spaces import checked_actions
+from persim_gym.envs.spaces import checked_actions, checked_options
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
@@ -88,8 +88,8 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         """Starts an episode as `starts` says; `options["obs"]`, [D], sets the first observation instead."""
         super().reset(seed=seed)
         start = self._bound.draw_starts(self.np_random, _ONE)[0]
-        if options and "obs" in options:
-            start = self._bound.checked_start(options["obs"])
+        if "obs" in checked_options(options, "obs"):
+            start = self._bound.checked_start((options or {})["obs"])
         self._obs, self._steps = start, 0
         self._bound.draw_members(self.np_random, self._active, _ONE)
         if self._sampled and self._online is not None:

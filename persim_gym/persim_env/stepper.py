@@ -214,7 +214,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _checked_member(member: str | int, members: int) -> str | int:
-    if member in ("mean", "random") or (isinstance(member, int) and 0 <= member < members):
+def _checked_member(member: Any, members: int) -> str | int:
+    if isinstance(member, str) and member in ("mean", "random"):
         return member
+    if isinstance(member, int | np.integer) and 0 <= member < members:
+        return int(member)
     raise ValueError(f'member={member!r}; use "mean", "random" or an index 0–{members - 1}')

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
+from persim_gym.envs.spaces import checked_options
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
@@ -111,7 +112,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         return self._obs[:, : self._size].copy()
 
     def _place(self, row: int, options: dict[str, Any]) -> None:
-        if "obs" in options:
+        if "obs" in checked_options(options, "obs"):
             self._obs[row, : self._size] = self._bound.checked_start(options["obs"])
 
     def row_attributes(self, row: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model
 _BELIEFS = "beliefs."  # Prefix of what is believed of the agents, among the weights.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Simulator:
     """A trained simulator of all agents.
 
@@ -72,6 +72,11 @@ class Simulator:
         agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.config.obs_dim), dtype=np.float32))
         order = np.argsort(agents, kind="stable")
         return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs)
+
+    def __repr__(self) -> str:
+        """One line that says what it is."""
+        s = self.model.config
+        return f"Simulator({self.card.name!r}: {s.n_agents:,} agents, {s.variant}, rank {s.rank}, {s.members} members)"
 
     @cached_property
     def spec(self) -> EnvironmentSpec:

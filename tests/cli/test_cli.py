@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import persim_gym
 from persim_gym.cli import app, main
 
 
@@ -45,6 +46,16 @@ def test_a_mistake_is_one_line_that_names_the_remedy(words, said, monkeypatch, c
     shown = capsys.readouterr().err
     line = shown.splitlines()[-1]  # there may be a progress bar before it
     assert line.startswith("persim: ") and said in line and "Traceback" not in shown
+
+
+def test_the_version_is_told():
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.exit_code == 0 and shown.stdout == f"persim_gym {persim_gym.__version__}\n"
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "persim_gym", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"persim_gym {persim_gym.__version__}\n"
 
 
 def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():

@@ -102,7 +102,6 @@ def test_bad_input_says_what_is_wrong(domain):
         ({first.name: first.high + 1.0}, rf"{first.name}=.* is outside \[{first.low}, {first.high}\]"),
         ({first.name: float("nan")}, "is outside"),
         ({first.name: "heavy"}, "is outside"),
-        ({"colour": 1.0}, f"no keyword colour; covariates: {first.name}"),
         ({"agent": 0, first.name: first.default}, "agent=0 already fixes the covariates"),
         ({"agent": POPULATION_SIZE}, f"agent {POPULATION_SIZE} is not in the {domain.name} population"),
         ({"agent": -1}, "agent -1 is not"),
@@ -111,6 +110,8 @@ def test_bad_input_says_what_is_wrong(domain):
     for keywords, message in cases:
         with pytest.raises(ValueError, match=message):
             gym.make(domain.env_id, **keywords)
+    with pytest.raises(TypeError, match=f"unexpected keyword argument 'colour'; covariates: {first.name}"):
+        gym.make(domain.env_id, colour=1.0)
     with pytest.raises(ValueError, match="render_mode='ascii' is not supported"):
         HeteroEnv(domain.name, render_mode="ascii")
     vector_cases = [
@@ -118,6 +119,7 @@ def test_bad_input_says_what_is_wrong(domain):
         ({"agents": [0, 1, POPULATION_SIZE]}, "is not in the"),
         ({first.name: [first.low, first.high]}, f"2 values of {first.name} for 3 rows"),
         ({"agents": [0, 1, 2], first.name: first.default}, "already fixes the covariates"),
+        ({"agents": [0, 1, 2], "agent": 1}, "both say which agents"),
     ]
     for keywords, message in vector_cases:
         with pytest.raises(ValueError, match=message):
@@ -131,12 +133,33 @@ def test_bad_actions_and_states_say_what_is_wrong(domain):
     with pytest.raises(ValueError, match=re.escape("call reset() first")):
         env.step(action)
     env.reset(seed=0)
-    outside = np.asarray(action) + 100
-    for wrong in (outside, np.stack([action, action]), np.asarray(action) + np.nan):
+    outside = [np.asarray(action) + 100] if isinstance(env.action_space, gym.spaces.Discrete) else []
+    for wrong in (*outside, np.stack([action, action]), np.asarray(action) + np.nan):
         with pytest.raises(ValueError, match="is outside the action space"):
             env.step(wrong)
     with pytest.raises(ValueError, match="finite numbers"):
         env.reset(options={"state": [np.nan]})
+    with pytest.raises(ValueError, match="reset knows no option low; known: state"):
+        env.reset(options={"low": -0.5})
+    rows = gym.make_vec(domain.env_id, num_envs=2)
+    with pytest.raises(ValueError, match="reset knows no option low; known: reset_mask"):
+        rows.reset(options={"low": -0.5})
+
+
+@every_domain
+def test_a_vector_environment_takes_one_agent_for_all_rows(domain):
+    rows = gym.make_vec(domain.env_id, num_envs=3, agent=7)
+    for covariate, value in domain.agent_covariates(7).items():
+        np.testing.assert_array_equal(rows.unwrapped.covariates[covariate], value)
+
+
+def test_a_box_action_is_clipped_to_its_space():
+    env = gym.make("persim_gym:HeteroHalfCheetah-v0", agent=0).unwrapped
+    ahead = []
+    for action in (env.action_space.high, env.action_space.high * 1.0001, env.action_space.high + 100):
+        env.reset(seed=0)
+        ahead.append(env.step(action)[0])
+    np.testing.assert_array_equal(ahead[1:], ahead[:1] * 2)
 
 
 @every_domain

@@ -282,6 +282,15 @@ def test_an_unknown_simulator_is_an_error_that_lists_those_there_are():
     assert all(name in str(error.value) for name in BUNDLED)
 
 
+def test_a_members_index_may_be_of_numpy(tiny):
+    ahead = []
+    for member in (2, np.int64(2)):
+        env = tiny(agent=1, member=member)
+        env.reset(seed=0)
+        ahead.append(env.step(0)[0])
+    np.testing.assert_array_equal(*ahead)
+
+
 @pytest.mark.parametrize("member", [3, -1, "median", 1.5, None])
 def test_an_unknown_member_is_refused(tiny, member):
     with pytest.raises(ValueError, match='use "mean", "random" or an index 0–2'):

@@ -68,6 +68,12 @@ def test_the_card_holds_what_is_known_of_the_agents(simulator, cars, tmp_path):
     ).read_text(encoding="utf-8")
 
 
+def test_it_is_printed_in_one_line(simulator):
+    text = repr(simulator)
+    assert "\n" not in text and len(text) < 120
+    assert simulator.card.name in text and f"rank {simulator.model.config.rank}" in text
+
+
 def test_data_of_another_domain_are_refused(simulator, cars, pushes):
     with pytest.raises(ValueError, match="pushes has 3 observations, the simulator 2"):
         simulator.personalize(pushes)

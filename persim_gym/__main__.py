@@ -1,0 +1,5 @@
+"""`python -m persim_gym`."""
+
+from persim_gym.cli import main
+
+main()
