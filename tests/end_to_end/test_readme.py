@@ -23,7 +23,7 @@ def test_training_example_is_the_committed_one():
 
 @pytest.mark.slow
 def test_planning_example_runs():
-    exec(compile(block("MPCPolicy("), "README.md", "exec"), {})
+    exec(compile(block("MPC("), "README.md", "exec"), {})
 
 
 def test_pictures_and_links_exist():
