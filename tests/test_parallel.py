@@ -147,3 +147,29 @@ def test_each_item_is_worked_on_once_and_an_error_in_one_is_raised(torch_threads
     assert sorted(done) == [0, 1, 2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         run_each(lambda item: 1 // item, [1, 0, 2, 3])
+
+
+FORK = """
+import os, signal
+import torch
+from persim_gym import parallel
+torch.set_num_threads(2)
+matrix = torch.ones(600, 600)
+parallel.run_each(lambda item: matrix @ matrix, range(4))
+(matrix @ matrix).exp().sum()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    several = [int((matrix @ matrix).sum())]
+    parallel.run_each(lambda item: several.append(int((matrix @ matrix).sum())), range(3))
+    os._exit(torch.get_num_threads() if several == [600**3] * 4 else 99)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_multiplies_on_one_thread_and_does_not_wait_for_those_that_are_gone():
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["1", "2"]  # the child's threads, as its status, and the parent's

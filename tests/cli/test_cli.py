@@ -34,6 +34,7 @@ def test_help_shows_defaults(verb, default):
         (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
         (("train", "mountaincar/sideways-v0"), "can be built: "),
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
+        (("train", "cartpole/random-v0", "--rank", "0"), "rank '0' is neither a positive number nor \"auto\""),
         (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
         (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave the rank out"),
     ],

@@ -7,7 +7,7 @@ from minari.data_collector import EpisodeBuffer
 from typer.testing import CliRunner
 
 from persim_gym.cli import app
-from persim_gym.envs.__init__ import DOMAINS
+from persim_gym.envs import DOMAINS
 from persim_gym.simulator.registry import load_simulator
 
 

@@ -56,6 +56,14 @@ def test_a_local_dataset_with_agents_loads(minari_folder):
     assert (data.n_agents, data.source) == (3, "mine/carts-v0")
 
 
+def test_our_datasets_are_loaded_by_both_spellings_of_their_names(minari_folder, place_dataset):
+    place_dataset(CARTPOLE, minari_folder)
+    whole, short = load(CARTPOLE), load(CARTPOLE.removeprefix("persim/"))
+    assert whole.source == short.source == CARTPOLE
+    assert whole.content_hash() == short.content_hash()
+    assert list(minari.list_local_datasets()) == [CARTPOLE]
+
+
 def test_a_dataset_without_agents_is_refused_with_the_remedy(minari_folder):
     write("mine/nameless-v0", [{"agent": 0}, {"score": 1}])
     with pytest.raises(ValueError, match=r"mine/nameless-v0: episode 1 names no agent.*update_episode_metadata"):

@@ -21,6 +21,14 @@ def test_a_dataset_that_is_not_listed_can_be_built_once_its_loggers_are_there():
     assert find_dataset("mine/hopper/pure-v0") is None
 
 
+def test_both_spellings_name_the_same_dataset():
+    for dataset_id, recipe in DATASETS.items():
+        assert find_dataset(dataset_id) == find_dataset(dataset_id.removeprefix("persim/")) == recipe
+        assert dataset_spec(recipe.name) == recipe
+    for name in ("cartpole", "cartpole/random", "persim/persim/cartpole/random-v0", "persim/carts/random-v0", ""):
+        assert find_dataset(name) is None
+
+
 def test_the_thesis_domains_have_its_four_datasets_and_all_others_a_random_one():
     policies = ("pure", "random", "pure-eps-20", "pure-eps-40")
     assert {f"persim/{domain}/{policy}-v0" for domain in THESIS_DOMAINS for policy in policies} <= set(DATASETS)

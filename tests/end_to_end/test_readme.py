@@ -1,13 +1,21 @@
-"""What the README shows runs and is what the repository holds."""
+"""What the README and other pages show runs, and is what the repository holds."""
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.populations import stranger_of
+
+from persim_gym.simulator.registry import load_simulator
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = [path for folder in ("examples", "benchmarks", "docs") for path in sorted((ROOT / folder).glob("*.py"))]
 
 
 def block(word: str) -> str:
@@ -21,9 +29,42 @@ def test_training_example_is_the_committed_one():
     assert block("model.learn").strip() == code
 
 
+@pytest.mark.parametrize("path", [*PAGES, *PROGRAMS], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_pages_and_programs_import_from_the_package_is_there(path):
+    text = path.read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, re.S) if path.suffix == ".md" else [text]:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "persim_gym":
+                module = import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name) or import_module(f"{node.module}.{alias.name}")
+
+
+def test_example_of_learning_online_runs():
+    rng = np.random.default_rng(0)
+    obs, next_obs = rng.normal(size=(2, 3, 4))  # of one transition or, as here, of several
+    names = {"obs": obs, "action": np.array([0, 1, 1]), "next_obs": next_obs, "actions": np.array([1, 0, 1])}
+    exec(compile(block(".online()"), "README.md", "exec"), names)
+    simulator = load_simulator("cartpole/random-v0")
+    assert names["next_obs"].shape == (simulator.model.config.members, 3, 4)
+    assert names["online"].posterior.n_agents == 1 and simulator.model.config.n_agents == 500
+
+
+def test_example_of_new_agents_runs(cars, tmp_path):
+    page = (ROOT / "docs" / "personalize.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    data = stranger_of(cars)
+    given = {"obs": data.obs[:3], "action": data.action[:3], "next_obs": data.next_obs[:3], "actions": data.action[:3]}
+    names = {**given, "transitions": data, "folder": tmp_path / "bigger", "rng": np.random.default_rng(0)}
+    exec(compile(code.replace("cartpole/random-v0", "mountaincar/random-v0"), "personalize.md", "exec"), names)
+    assert names["bigger"].new_agents == range(500, 501)
+    assert load_simulator(str(tmp_path / "bigger")).model.config.n_agents == 501
+    assert names["next_obs"].shape == names["draw"](data.obs[:3], data.action[:3]).shape == (5, 3, 2)
+
+
 @pytest.mark.slow
 def test_planning_example_runs():
-    exec(compile(block("MPCPolicy("), "README.md", "exec"), {})
+    exec(compile(block("MPC("), "README.md", "exec"), {})
 
 
 def test_pictures_and_links_exist():

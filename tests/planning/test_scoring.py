@@ -227,7 +227,7 @@ def test_impossible_objectives_are_refused(impossible):
         Objective(**impossible)
 
 
-# --- MPCPolicy ----------------------------------------------------------------------------------------------------
+# --- simulators and true robots -----------------------------------------------------------------------------------
 
 
 def test_the_domains_bonus_prefers_the_candidate_that_gets_furthest_right():

@@ -13,7 +13,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.policies import ALGORITHMS, load_policy, read_policy, run_training, truth_of, with_defaults
+from persim_gym.policies import (
+    ALGORITHMS,
+    load_policy,
+    read_policy,
+    run_training,
+    train_policy,
+    truth_of,
+    with_defaults,
+)
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.registry import load_simulator
 
@@ -42,6 +50,23 @@ def test_a_finished_training_is_not_done_again_and_another_is_not_mistaken_for_i
     assert (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="is of another training"):
         run_training(replace(quick, seed=1), tmp_path, progress=False)
+
+
+def test_the_front_door_trains_what_it_is_told_and_goes_on(quick, tmp_path, save_car, monkeypatch):
+    simulator = load_simulator(quick.simulator)
+    settings = {"n_envs": 4, "hyperparameters": quick.hyperparameters, "progress": False}
+    done = train_policy(simulator, 3, "ppo", 128, out=tmp_path / "out", **settings)
+    assert done.training == with_defaults(quick)
+    assert run_training(quick, tmp_path / "out", progress=False) == done  # read from its file
+    monkeypatch.chdir(tmp_path)
+    simulator.save(tmp_path / "home" / "car")
+    named = train_policy("home/car", 3, "ppo", 128, **settings)
+    result = tmp_path / "persim-out" / "policies" / "home-car-ppo" / "agent-3.json"
+    assert read_policy(result) == named and named.simulator_return == done.simulator_return
+    with pytest.raises(ValueError, match="is not on disk; save it first: simulator.save"):
+        train_policy(replace(simulator, folder=tmp_path / "nowhere"), 3, **settings)
+    with pytest.raises(ValueError, match="is of another training"):
+        train_policy(simulator, 3, "ppo", 128, seed=1, out=tmp_path / "out", **settings)
 
 
 class Stop(BaseCallback):

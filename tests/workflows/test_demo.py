@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from support.recipes import TINY
 
-from persim_gym.simulator.training import recipe
+from persim_gym.workflows import training_setup
 from persim_gym.workflows.demo import DEMO_METHODS, run_demo
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -15,7 +15,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.mark.slow
 def test_the_demo_writes_its_results_and_goes_on_where_it_stopped(tmp_path, monkeypatch, home):
-    monkeypatch.setitem(recipe.DEFAULT, "cartpole", TINY)
+    monkeypatch.setattr(training_setup, "recipe_for", lambda *args, **keywords: TINY)
     console = Console(width=200, record=True, file=io.StringIO())
     result = run_demo("cartpole", [4], 1, tmp_path, console=console)
     with (tmp_path / "results.csv").open() as file:

@@ -1,0 +1,66 @@
+"""Where a calibrated simulator goes: into its own folder, or among the user's own; what is bundled is never written."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from support.errors import rollouts
+from support.simulators import own_simulator
+
+from persim_gym.paths import ASSETS
+from persim_gym.simulator.diagnostics.trust import summarize_trust
+from persim_gym.simulator.registry import DEFAULT_SIMULATOR, find_simulator, load_simulator
+from persim_gym.workflows import calibrate as workflow
+from persim_gym.workflows.calibrate import calibrate, logged_data
+
+
+@pytest.fixture
+def measured(cars, monkeypatch, home):
+    """Limits that every calibration finds at once, without data of the simulator's own."""
+    trust = summarize_trust(rollouts(np.random.default_rng(0), 100), bound=0.5, level=0.9)
+    monkeypatch.setattr(workflow, "measure_trust", lambda *args, **keywords: trust)
+    monkeypatch.setattr(workflow, "logged_data", lambda simulator: cars)
+    return trust.to_json()
+
+
+def bundled():
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in ASSETS.rglob("*") if path.is_file()}
+
+
+def test_a_bundled_simulator_is_calibrated_among_the_users_own(measured, home):
+    before, original = bundled(), load_simulator()
+    assert original.folder == ASSETS / "simulators" / DEFAULT_SIMULATOR
+    found = calibrate(DEFAULT_SIMULATOR, progress=False)
+    assert found.folder == home / "simulators" / DEFAULT_SIMULATOR == find_simulator(DEFAULT_SIMULATOR)
+    assert bundled() == before
+    assert found.card.trust == measured and load_simulator().card == found.card
+    assert asdict(replace(found.card, trust={})) == asdict(replace(original.card, trust={}))
+    for name, value in original.model.state_dict().items():
+        np.testing.assert_array_equal(found.model.state_dict()[name], value)
+
+
+def test_a_simulator_of_ones_own_is_calibrated_in_place_or_where_one_says(measured, simulator, tmp_path):
+    own = load_simulator(str(simulator.save(tmp_path / "own")))
+    other = calibrate(own, out=tmp_path / "other", progress=False)
+    assert other.folder == tmp_path / "other" and other.card.trust == measured
+    assert load_simulator(str(tmp_path / "own")).card.trust == {}
+    assert calibrate(str(tmp_path / "own"), progress=False).folder == tmp_path / "own"
+    assert load_simulator(str(tmp_path / "own")).card.trust == measured
+
+
+def test_what_cannot_be_calibrated_is_refused_before_anything_is_trained(measured, tmp_path):
+    with pytest.raises(ValueError, match="holds no prior over agents"):
+        calibrate(str(own_simulator(tmp_path / "own", "cartpole")))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("three years")
+    with pytest.raises(ValueError, match="holds thesis.tex, which would be lost"):
+        calibrate(DEFAULT_SIMULATOR, out=tmp_path / "notes")
+
+
+def test_data_that_are_not_the_simulators_are_refused(simulator, cars, monkeypatch):
+    known = cars.select(cars.agent < 5)
+    monkeypatch.setattr(workflow, "load", lambda name: replace(known, n_agents=5))
+    assert logged_data(simulator).content_hash() == simulator.card.dataset_hash
+    monkeypatch.setattr(workflow, "load", lambda name: cars)
+    with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
+        logged_data(simulator)
