@@ -13,7 +13,7 @@ from persim_gym.cli import (
     evaluate,
     info,
     personalize,
-    planning,
+    plan,
     study,
     train,
     train_policy,
@@ -37,7 +37,7 @@ app.command("train")(train.verb)
 app.command("personalize")(personalize.verb)
 app.command("calibrate")(calibrate.verb)
 app.command("evaluate")(evaluate.verb)
-app.command()(planning.plan)
+app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)

@@ -60,7 +60,7 @@ def test_the_package_runs_as_a_module():
 
 
 def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
-    command = [sys.executable, "-m", "persim_gym.cli", "evaluate", "nowhere/at-all-v0"]
+    command = [sys.executable, "-m", "persim_gym", "evaluate", "nowhere/at-all-v0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0'; known: ") and done.stderr.count("\n") == 1

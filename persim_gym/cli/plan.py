@@ -9,7 +9,7 @@ from persim_gym.cli.output import console, numbers, say
 from persim_gym.envs import DOMAINS
 
 
-def plan(
+def verb(
     simulator: Annotated[
         str, typer.Argument(help="Name or path of a simulator; with --truth, the name of a domain.")
     ] = "mountaincar/random-v0",

@@ -1,5 +1,0 @@
-"""`python -m persim_gym.cli`."""
-
-from persim_gym.cli import main
-
-main()
