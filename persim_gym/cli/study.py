@@ -132,6 +132,26 @@ def trust(
 
 
 @app.command()
+def quantization(
+    simulator: Annotated[
+        str, typer.Argument(help="Name or path of a simulator of continuous actions.")
+    ] = "halfcheetah/random-v0",
+    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
+    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 12,
+    steps: Annotated[int, typer.Option(help="Longest episode.")] = 200,
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    out: Annotated[Path, typer.Option(help="CSV file, a row an episode and arithmetic; kept rows count.")] = Path(
+        "persim-out/quantization.csv"
+    ),
+) -> None:
+    """Plan the same episodes in bytes and in float32, and print the paired difference of their returns; resumable."""
+    from persim_gym.studies.quantization import quantization_table, run_quantization_study
+
+    rows = run_quantization_study(simulator, numbers(agents), episodes, steps, out, workers)
+    console.print(quantization_table(rows), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def polish(
     simulator: Annotated[str, typer.Argument(help="Name or path of one trained with polish=false and refine=0.")],
     agents: Annotated[int, typer.Option(help="Agents of the population, from 0.")] = 45,

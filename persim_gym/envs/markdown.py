@@ -1,5 +1,7 @@
 """The page that describes every true environment, made from what the domains say of themselves."""
 
+from pathlib import Path
+
 from gymnasium import spaces
 
 from persim_gym.envs import DOMAINS, Covariate, Domain
@@ -21,14 +23,7 @@ def actions_of(domain: Domain) -> str:
 
 def environment_page() -> str:
     """Markdown of `docs/environments.md`."""
-    lines = [
-        "# The true environments",
-        "",
-        "Made by `persim envs --markdown > docs/environments.md`. Each has a population of 500 agents; agents 0–4 are",
-        "the listed test agents, 5–499 are drawn uniformly in the ranges from a fixed seed. `gym.make(id, agent=17)`",
-        "picks one, covariates by name (`gym.make(id, mass=0.5)`) make one outside the population, and neither gives",
-        "Gymnasium's own physics. Covariates are not part of the observation.",
-    ]
+    lines: list[str] = []
     for domain in DOMAINS.values():
         names = [c.name for c in domain.covariates]
         lines += [
@@ -49,7 +44,8 @@ def environment_page() -> str:
             "|---|---|",
             *(f"| {i} | {name} |" for i, name in enumerate(domain.observation_names)),
         ]
-    return "\n".join(lines) + "\n"
+    template = (Path(__file__).parent / "templates" / "environments.md").read_text(encoding="utf-8")
+    return template.format(domains="\n".join(lines))
 
 
 def _agents(agents: tuple[tuple[float, ...], ...]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -159,109 +160,31 @@ def _ablation_row(domain: str, policy: str, name: str, runs: Sequence[Row]) -> s
     return f"| {name} | {cells} | {below} of {errors.size} | {seconds} |"
 
 
-_SAME_DATA = """## The thesis's recipe on the same data
-
-Part of what sets our errors apart from the published ones is the data and the test policy. Here the thesis's own recipe
-(`persim train --recipe thesis`: its layers, rank, batch, learning rate and 300 epochs, PyTorch's initialisation) is
-trained on our data and tested as ours is: ours / the thesis's recipe. A HalfCheetah of it takes most of an hour a
-member: one stands beside one of ours in the last table of this page.
-
-    persim study accuracy --domain mountaincar --variation thesis --seeds 0,1,2
-    persim study accuracy --domain cartpole --variation thesis --seeds 0,1,2
-"""
-
-_EXPLAINED = """## What is explained
-
-R² is the share of an episode's variance that the predictions explain: the median of the episodes, ours / the thesis's.
-Bold: at or above the thesis's. Unlike RMSE it does not depend on how far a test policy drives its agents.
-"""
-
-_SPREAD = """HalfCheetah's test policy drives its agents farther than the thesis's did: RMSE / √(1 − R²), about the
-spread of an episode's observations, ours / the thesis's.
-"""
-
-_OTHERS = """## Under other test policies
-
-A test policy decides where agents go, and how chaotically. The thesis's is not published, and trainings that differ in
-nothing but their seed end in different gaits. Here the same simulators are tested under further policies, trained as
-ours is with other seeds, and stopped at the same return: ours / the thesis's. None of them chose a recipe. From seed 0,
-whose errors stand above, to seed 2 those of the agent of mass 1.7 and damping 1.7 fall by 18 to 47 %; those of mass 0.3
-and damping 0.3 are above the thesis's under each.
-
-    persim study test-policies
-"""
-
-_FLOOR = """## What nearly perfect simulators would score
-
-The true dynamics themselves, set off by noise: either once, where they start, by a fraction of each dimension's
-standard deviation, or at every step, by a fraction of the root mean square of its change in a step. The mean of five
-such rollouts is scored, as an ensemble's is. Where these errors are large the agent is chaotic under the test policy: a
-model that errs by 1 % in its first step can hardly do better, however well it was trained. Noise of 1 % at every step
-takes HalfCheetah's agent of mass 1.7 and damping 1.7 past three of the thesis's four errors of it already, which were
-measured under another test policy.
-
-    persim study sensitivity
-"""
-
-
 def accuracy_page(rows: Sequence[Row], others: Sequence[Row] = (), set_off: Sequence[Row] = ()) -> str:
     """Markdown: how errors are measured, the tables beside the thesis's, and the ablations.
+
+    The sentences stand in `templates/accuracy.md` and, for parts that need rows of their own, in files beside it.
 
     Args:
         rows: Of `accuracy.csv`.
         others: Rows of `persim_gym.studies.test_policies`, if there are any.
         set_off: Rows of `persim_gym.studies.sensitivity`, likewise.
     """
-    same_data = same_data_tables(rows)
-    same_data = f"{_SAME_DATA}\n{same_data}\n" if same_data else ""
-    explained = f"{_EXPLAINED}\n{explained_tables(rows)}\n"
-    spread = spread_table(rows)
-    explained += f"{_SPREAD}\n{spread}\n" if spread else ""
-    explained += f"{_OTHERS}\n{other_policies_tables(others)}\n" if others else ""
-    floor = f"{_FLOOR}\n{sensitivity_table(set_off)}\n" if set_off else ""
-    return f"""# How accurate the simulators are
+    return _template("accuracy").format(
+        error_tables=error_tables(rows),
+        explained_tables=explained_tables(rows),
+        spread=_section("spread", spread_table(rows)),
+        other_test_policies=_section("other-test-policies", other_policies_tables(others)),
+        same_data=_section("same-data", same_data_tables(rows)),
+        sensitivity=_section("sensitivity", sensitivity_table(set_off) if set_off else ""),
+        ablation_tables=ablation_tables(rows),
+    )
 
-Mean RMSE of 200 episodes of 50 open-loop steps under a test policy that was trained on the default agent and never
-logged, ours / the thesis's (PerSim, 500 agents). Bold: at or below the thesis's, both rounded as the thesis rounds.
-Each simulator has five members and the default recipe of its dataset. Times are wall clock of trainings that shared
-two cores with other work, one core each; `benchmarks/training.py` has speeds.
 
-Data and test policies are our own, made as the thesis describes; where loggers or the test policy behave differently
-from the thesis's, so do the errors. Our HalfCheetah test policy earns 4,252 on the default agent.
-Recipes were chosen on seed 0; that of MountainCar's pure data on seeds 0 to 2.
-Weights differ between processors, and so do errors: HalfCheetah's ablations were run on one that multiplies bfloat16,
-its other tables on one that does not.
+def _section(name: str, tables: str) -> str:
+    """A part of the page around its tables; empty where there are none."""
+    return _template(f"accuracy-{name}").format(tables=tables) if tables else ""
 
-    persim study accuracy --seeds 0,1,2
-    persim study accuracy --domain halfcheetah
 
-{error_tables(rows)}
-{explained}{same_data}{floor}## What the parts of a recipe bring
-
-Each row changes the default recipe in the respects it names; RMSE of agents 0–4, of seed 0 where no seeds are given.
-
-    persim study accuracy --domain mountaincar --policy random --variation all
-    persim study accuracy --domain mountaincar --policy pure --variation all
-    persim study accuracy --domain cartpole --policy random --variation all
-    persim study accuracy --domain halfcheetah --policy random --variation all
-
-MountainCar's dynamics are of rank 3 and smooth, but for the wall at the left end, which takes all of a car's speed at
-once. It stops 0.02 % of the transitions of the random data and up to 0.3 % of the others. A simulator that learns it as
-all else is spreads that jump over the states around it and, as rank 3 has no room for it, over all others. Recipes find
-such walls in the data (`walls`: an extreme that is met exactly, again and again), leave the transitions that they stop
-out of training, and apply them to what is predicted. The speed limit is no wall: it cuts a few cars' speed off and sets
-nothing else.
-
-What is left is smooth and without noise, as CartPole is: there the last layer of the state encoder is solved in closed
-form after training, in turns with the agents' factors (`refine`, rounds of two ridge regressions, on at most 20,000
-transitions), which takes the one-step error to a small part of what Adam leaves; on MountainCar's random data to what
-float32 resolves. The contacts of HalfCheetah's feet leave residuals that a regression would spread over all states; its
-recipe has no rounds.
-
-In MountainCar's pure data an agent logs about one action a state, and the agents of one logger are alike: what the
-agent does and what the action does can be told apart only across loggers. So its errors stay the largest, and there the
-pull of agents towards each other decides.
-
-{ablation_tables(rows)}
-Averaged weights, losses over several steps and physical features have [a page of their own](ablations.md).
-"""
+def _template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / f"{name}.md").read_text(encoding="utf-8")

@@ -39,9 +39,17 @@ class AgentDynamics(PlanningDynamics):
 
     fused = True
 
-    def __init__(self, model: FactoredEnsemble, factor: Tensor) -> None:
-        """Folds `factor`, [M, R], into the model's weights."""
+    def __init__(self, model: FactoredEnsemble, factor: Tensor, quantize: bool = True) -> None:
+        """Folds an agent's latent factor into the model's weights.
+
+        Args:
+            model: The ensemble.
+            factor: The agent's latent factor by member, [M, R].
+            quantize: Whether rollouts of a deep model of continuous actions may round the weights and inputs of its
+                inner layers to bytes, where the processor multiplies those; else all is float32.
+        """
         s = model.config
+        self._quantize = quantize
         self.members = s.members
         self.factor = factor.detach()
         on_cpu = factor.device.type == "cpu"
@@ -75,8 +83,9 @@ class AgentDynamics(PlanningDynamics):
         encoder = model.action_encoder
         if self.factor.device.type != "cpu" or not isinstance(encoder, EnsembleMLP):
             return None
+        networks = folded_networks(model, self._quantize)
         limits = (model.obs_low, model.obs_high), wall_arrays(model.walls)
-        return DeepRollout(*folded_networks(model), self.factor, s.activation == "silu", model.delta_mean, *limits)
+        return DeepRollout(*networks, self.factor, s.activation == "silu", model.delta_mean, *limits)
 
     def kernel_weights(self) -> tuple[Any, ...]:
         """Weights as the compiled kernel takes them."""
@@ -102,7 +111,7 @@ class AgentDynamics(PlanningDynamics):
         """Observations that follow h actions, as h calls one after the other, but faster.
 
         Small models agree with the calls up to float32 rounding. Deep ones of continuous actions round the weights and
-        inputs of their inner layers to bytes where the processor multiplies those.
+        inputs of their inner layers to bytes where the processor multiplies those and `quantize` did not forbid it.
 
         Args:
             obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.

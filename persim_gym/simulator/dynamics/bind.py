@@ -7,8 +7,13 @@ from persim_gym.simulator.dynamics.unfactorized import PerceptronDynamics
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 
 
-def bind_agent(model: FactoredEnsemble, agent: int) -> AgentDynamics | PerceptronDynamics:
+def bind_agent(model: FactoredEnsemble, agent: int, quantize: bool = True) -> AgentDynamics | PerceptronDynamics:
     """The ensemble bound to one agent: what planners roll out.
+
+    Args:
+        model: The ensemble.
+        agent: The agent.
+        quantize: See `AgentDynamics`.
 
     Raises:
         ValueError: If the agent is unknown.
@@ -18,4 +23,4 @@ def bind_agent(model: FactoredEnsemble, agent: int) -> AgentDynamics | Perceptro
         return PerceptronDynamics(model, agent)
     with torch.no_grad():
         factor = model.agent_encoder(torch.tensor([agent], device=model.obs_mean.device))[:, 0]
-    return AgentDynamics(model, factor)
+    return AgentDynamics(model, factor, quantize)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from persim_gym.parallel import run_on_own_thread
 from persim_gym.simulator.kernels.deep_weights import DeepNetwork, deep_network
-from persim_gym.simulator.kernels.dense import byte_products
+from persim_gym.simulator.kernels.dense import ByteProducts, byte_products
 from persim_gym.simulator.model.encoders import EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 
@@ -31,23 +31,30 @@ MAX_DISTANCE = 10.0
 """How far from it they may go, in logged standard deviations."""
 
 
-_KEPT: WeakKeyDictionary[Any, tuple[bytes, tuple[DeepNetwork, DeepNetwork]]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Any, dict[ByteProducts | None, tuple[bytes, tuple[DeepNetwork, DeepNetwork]]]] = (
+    WeakKeyDictionary()
+)
 
 
-def folded_networks(model: FactoredEnsemble) -> tuple[DeepNetwork, DeepNetwork]:
-    """State and action encoder with all scaling folded in; made once, and anew when a weight has changed."""
-    return run_on_own_thread(partial(_kept, model))
+def folded_networks(model: FactoredEnsemble, quantize: bool = True) -> tuple[DeepNetwork, DeepNetwork]:
+    """State and action encoder with all scaling folded in; made once, and anew when a weight has changed.
+
+    Args:
+        model: The ensemble.
+        quantize: Whether inner layers multiply bytes where the processor does; see `AgentDynamics`.
+    """
+    return run_on_own_thread(partial(_kept, model, byte_products() if quantize else None))
 
 
-def _kept(model: FactoredEnsemble) -> tuple[DeepNetwork, DeepNetwork]:
-    digest = _digest(model)
-    if model not in _KEPT or _KEPT[model][0] != digest:
-        _KEPT[model] = digest, _networks(model)
-    return _KEPT[model][1]
+def _kept(model: FactoredEnsemble, products: ByteProducts | None) -> tuple[DeepNetwork, DeepNetwork]:
+    digest, kept = _digest(model), _KEPT.setdefault(model, {})
+    if products not in kept or kept[products][0] != digest:
+        kept[products] = digest, _networks(model, products)
+    return kept[products][1]
 
 
 def _digest(model: FactoredEnsemble) -> bytes:
-    digest = hashlib.blake2b(repr(byte_products()).encode())
+    digest = hashlib.blake2b()
     encoders = model.state_encoder, model.action_encoder
     scales = model.obs_mean, model.obs_std, model.action_mean, model.action_std, model.delta_mean, model.delta_std
     limits = model.obs_low, model.obs_high, model.walls
@@ -83,14 +90,14 @@ def scaled_layers(
 
 
 @torch.no_grad()
-def _networks(model: FactoredEnsemble) -> tuple[DeepNetwork, DeepNetwork]:
+def _networks(model: FactoredEnsemble, products: ByteProducts | None) -> tuple[DeepNetwork, DeepNetwork]:
     s, unit = model.config, model.delta_std.repeat_interleave(model.config.rank)
     parts = (
         scaled_layers(model.state_encoder, model.obs_mean, model.obs_std, unit),
         scaled_layers(model.action_encoder, model.action_mean, model.action_std),
     )
     states, actions = (
-        deep_network([(w, b[:, 0]) for w, b in layers], examples, s.activation == "silu", byte_products())
+        deep_network([(w, b[:, 0]) for w, b in layers], examples, s.activation == "silu", products)
         for layers, examples in zip(parts, _examples(model), strict=True)
     )
     return states, actions
