@@ -14,7 +14,6 @@ from support.simulators import save_model
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
-from persim_gym.simulator.dynamics import folding as networks
 from persim_gym.simulator.dynamics.agent import AgentDynamics
 from persim_gym.simulator.kernels import deep_rollout as deep
 from persim_gym.simulator.kernels import small_rollout as lanes
@@ -227,7 +226,6 @@ def moved(monkeypatch):
     monkeypatch.setattr(lanes, "_rollout_member", counting(lanes._rollout_member))
     monkeypatch.setattr(deep, "_rollout_deep", counting(deep._rollout_deep))
     monkeypatch.setattr(AgentDynamics, "_following", following)
-    monkeypatch.setattr(networks, "byte_products", lambda: None)
     return counts
 
 
@@ -247,9 +245,3 @@ def file(cars, tmp_path) -> TransitionStore:
     data = big(cars)
     pieces = (data.select(data.trajectory == t) for t in range(54))
     return write_transitions(tmp_path / "rows", pieces, n_agents=6, source="big")
-
-
-@pytest.fixture
-def float32(monkeypatch):
-    """Rollouts in float32 on processors that multiply bytes too."""
-    monkeypatch.setattr(networks, "byte_products", lambda: None)

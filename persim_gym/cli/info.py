@@ -22,7 +22,7 @@ def envs(
         return
     table = Table(header_style="bold")
     for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "environment")
     for domain in DOMAINS.values():
         covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
         size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
@@ -52,7 +52,9 @@ def doctor() -> None:
         except PackageNotFoundError:
             table.add_row(package, "missing")
     table.add_row("cores", str(available_cores()))
-    table.add_row("planning of deep models", f"in bytes ({products.name})" if products else "in float32")
+    table.add_row(
+        "planning of deep models", f"float32; bytes with --quantize ({products.name})" if products else "float32 only"
+    )
     table.add_row("training of deep models", "in bfloat16" if multiplies_bfloat16() else "in float32")
     table.add_row("datasets", str(get_dataset_path()))
     table.add_row("$PERSIM_HOME", str(persim_home()))

@@ -27,6 +27,9 @@ def verb(
     pessimism: Annotated[float, typer.Option(help="Standard deviations over members below their mean.")] = 0.0,
     trust: Annotated[int, typer.Option(help="Steps that predictions are trusted for; 0 for the horizon.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Longest episode; 0 for the domain's own limit.")] = 0,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="Deep models in bytes where the processor can: faster, but earns less.")
+    ] = False,
     truth: Annotated[bool, typer.Option("--truth", help="Plan in the true environment's own dynamics.")] = False,
     out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(
         "persim-out/plan.csv"
@@ -59,7 +62,8 @@ def verb(
         "temperature": temperature,
     }
     bonus = bonus and DOMAINS[domain].peak_bonus is not None
-    settings = PlanSettings(domain, dynamics, planner_for(domain, planner, **sizes), bonus, pessimism, trust, steps)
+    chosen_planner = planner_for(domain, planner, **sizes)
+    settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize)
     chosen = numbers(agents)
     returns = plan_returns(settings, folder, chosen, episodes, out, seed)
     where = f"true dynamics of {domain}" if truth else simulator

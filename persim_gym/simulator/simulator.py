@@ -127,13 +127,13 @@ class Simulator:
             )
         return DOMAINS[self.card.domain]
 
-    def dynamics(self, agent: int, quantize: bool = True) -> Any:
+    def dynamics(self, agent: int, quantize: bool = False) -> Any:
         """The simulator bound to one agent.
 
         Args:
             agent: The agent.
-            quantize: Whether rollouts of deep models may multiply bytes where the processor does, which is about twice
-                as fast; False for float32.
+            quantize: Whether rollouts of deep models of continuous actions multiply bytes where the processor does.
+                That is faster, but plans earn less (docs/planning.md); False for float32.
 
         Raises:
             ValueError: If the agent is unknown.

@@ -25,7 +25,10 @@ CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
 PLANNERS = DISCRETE | CONTINUOUS
 TRUE_DYNAMICS = "true"
 """Stands for the true environment's own dynamics where a simulator is named."""
-PLAN_JOB = ("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "agent", "seed", "episode")
+PLAN_JOB = (
+    *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize"),
+    *("agent", "seed", "episode"),
+)
 PLAN_RESULT = ("return", "seconds")
 
 
@@ -41,6 +44,7 @@ class PlanSettings:
         pessimism: See `Objective`.
         trust: See `Objective`; 0 for none.
         steps: Longest episode; 0 for the domain's own limit.
+        quantize: See `Simulator.dynamics`; unused for the true dynamics.
     """
 
     domain: str
@@ -50,6 +54,7 @@ class PlanSettings:
     pessimism: float = 0.0
     trust: int = 0
     steps: int = 0
+    quantize: bool = False
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -126,10 +131,10 @@ def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> M
         stream: Seeds the candidates.
     """
     domain = DOMAINS[settings.domain]
-    model: Any = domain if settings.dynamics == TRUE_DYNAMICS else load_simulator(folder)
+    learned = None if settings.dynamics == TRUE_DYNAMICS else load_simulator(folder)
     return MPC(
-        model.dynamics(agent),
-        model.task,
+        learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
+        learned.task if learned else domain.task,
         domain.action_space,
         planner=settings.planner,
         bonus=domain.peak_bonus if settings.bonus else None,

@@ -17,7 +17,6 @@ from support.walls import SHAPES, bouncing, walled
 from persim_gym.planning import CEM, CategoricalCEM, rollout_returns
 from persim_gym.simulator.diagnostics.metrics import logged_error
 from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
-from persim_gym.simulator.dynamics import folding as networks
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.simulator import Simulator, read_simulator
@@ -319,8 +318,7 @@ def test_rollouts_there_are_the_steps_of_here(gpu, shape, ends, some):
 
 
 @every_shape
-def test_returns_and_plans_there_are_those_of_here(gpu, shape, monkeypatch):
-    monkeypatch.setattr(networks, "byte_products", lambda: None)  # float32 here as there
+def test_returns_and_plans_there_are_those_of_here(gpu, shape):
     here = walled(shape)
     there = deepcopy(here).to("cuda")
     obs, actions = rows(shape, 30, 25)

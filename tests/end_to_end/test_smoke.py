@@ -33,4 +33,4 @@ def test_the_truth_beside_it_is_the_same_agent():
 def test_the_command_line_says_what_is_installed():
     done = subprocess.run([sys.executable, "-m", "persim_gym", "doctor"], capture_output=True, text=True, check=True)
     assert "cartpole/random-v0" in done.stdout and "mountaincar/random-v0" in done.stdout
-    assert ("in bytes" if byte_products() else "in float32") in done.stdout
+    assert (byte_products().name if byte_products() else "float32 only") in done.stdout

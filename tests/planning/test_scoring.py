@@ -399,7 +399,7 @@ MAIN = threading.main_thread()
 
 @pytest.mark.parametrize("agents", [[2] * 7, [0, 1, 0, 2, 3, 3, 0]], ids=["one agent", "four agents"])
 @pytest.mark.parametrize("name", ["relu", "deep, discrete", "deep"])
-def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, float32, monkeypatch, torch_threads):
+def test_threads_that_take_whole_tiles_do_not_change_returns(name, agents, monkeypatch, torch_threads):
     shape = SHAPES[name]
     models = [drawn(shape, agent=agent) for agent in range(4)]
     obs, actions = inputs(shape, 7 * 30)
@@ -455,7 +455,7 @@ def test_trained_simulators_rank_candidates_as_the_plain_calls_do(name):
 
 
 @pytest.mark.parametrize("name", ["learned task", "deep learned task"])
-def test_planners_plan_where_reward_and_termination_are_learned(name, float32):
+def test_planners_plan_where_reward_and_termination_are_learned(name):
     shape = SHAPES[name]
     dynamics = drawn(shape)
     learned = Task(lambda obs, action, next_obs: next_obs[..., -2], lambda next_obs: next_obs[..., -1] > 1.0)

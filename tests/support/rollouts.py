@@ -25,7 +25,7 @@ SHAPES = {  # small ones of the sizes of other tests' models: the kernel is comp
 needs_bytes = pytest.mark.skipif(not byte_products(), reason="the processor does not multiply bytes")
 
 
-def drawn(shape, bounded=False, agent=2):
+def drawn(shape, bounded=False, agent=2, quantize=False):
     """A model with scaling, and an agent's dynamics."""
     ensemble = FactoredEnsemble(shape, seed=1).requires_grad_(False)
     generator = torch.Generator().manual_seed(2)
@@ -36,7 +36,7 @@ def drawn(shape, bounded=False, agent=2):
     if bounded:
         ensemble.obs_low.fill_(-0.3)
         ensemble.obs_high.fill_(0.4)
-    return bind_agent(ensemble, agent)
+    return bind_agent(ensemble, agent, quantize)
 
 
 def inputs(shape, candidates=37, steps=6):

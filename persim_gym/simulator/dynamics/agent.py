@@ -39,14 +39,14 @@ class AgentDynamics(PlanningDynamics):
 
     fused = True
 
-    def __init__(self, model: FactoredEnsemble, factor: Tensor, quantize: bool = True) -> None:
+    def __init__(self, model: FactoredEnsemble, factor: Tensor, quantize: bool = False) -> None:
         """Folds an agent's latent factor into the model's weights.
 
         Args:
             model: The ensemble.
             factor: The agent's latent factor by member, [M, R].
-            quantize: Whether rollouts of a deep model of continuous actions may round the weights and inputs of its
-                inner layers to bytes, where the processor multiplies those; else all is float32.
+            quantize: Whether rollouts of a deep model of continuous actions round the weights and inputs of its inner
+                layers to bytes, where the processor multiplies those; else all is float32.
         """
         s = model.config
         self._quantize = quantize
@@ -110,8 +110,7 @@ class AgentDynamics(PlanningDynamics):
     ) -> NDArray[np.float32]:
         """Observations that follow h actions, as h calls one after the other, but faster.
 
-        Small models agree with the calls up to float32 rounding. Deep ones of continuous actions round the weights and
-        inputs of their inner layers to bytes where the processor multiplies those and `quantize` did not forbid it.
+        They agree with the calls up to float32 rounding, unless `quantize` was asked for.
 
         Args:
             obs: [M, C, D], or [M, C, D + E]; columns past D are ignored.

@@ -7,7 +7,7 @@ from persim_gym.simulator.dynamics.unfactorized import PerceptronDynamics
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 
 
-def bind_agent(model: FactoredEnsemble, agent: int, quantize: bool = True) -> AgentDynamics | PerceptronDynamics:
+def bind_agent(model: FactoredEnsemble, agent: int, quantize: bool = False) -> AgentDynamics | PerceptronDynamics:
     """The ensemble bound to one agent: what planners roll out.
 
     Args:

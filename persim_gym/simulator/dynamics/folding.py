@@ -36,7 +36,7 @@ _KEPT: WeakKeyDictionary[Any, dict[ByteProducts | None, tuple[bytes, tuple[DeepN
 )
 
 
-def folded_networks(model: FactoredEnsemble, quantize: bool = True) -> tuple[DeepNetwork, DeepNetwork]:
+def folded_networks(model: FactoredEnsemble, quantize: bool = False) -> tuple[DeepNetwork, DeepNetwork]:
     """State and action encoder with all scaling folded in; made once, and anew when a weight has changed.
 
     Args:

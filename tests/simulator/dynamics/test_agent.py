@@ -10,9 +10,7 @@ from support.models import DISCRETE, both_activations, every_shape, random_input
 from support.recipes import TINY
 from support.rollouts import SHAPES, drawn, inputs, needs_bytes
 
-from persim_gym.simulator.dynamics import folding as networks
 from persim_gym.simulator.dynamics.bind import bind_agent
-from persim_gym.simulator.kernels.dense import byte_products
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.task import Ends
 
@@ -27,7 +25,7 @@ def one_by_one(dynamics, obs, actions):
 
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_rollout_equals_the_calls(name, bounded, float32):
+def test_a_rollout_equals_the_calls(name, bounded):
     dynamics = drawn(SHAPES[name], bounded)
     obs, actions = inputs(SHAPES[name])
     expected = one_by_one(dynamics, obs, actions)
@@ -40,7 +38,7 @@ def test_a_rollout_equals_the_calls(name, bounded, float32):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", ["silu", "deep"])
-def test_threads_do_not_change_a_rollout(name, threads, float32, torch_threads):
+def test_threads_do_not_change_a_rollout(name, threads, torch_threads):
     dynamics = drawn(SHAPES[name])
     obs, actions = inputs(SHAPES[name], 1100)
     alone = dynamics.rollout(obs, actions)
@@ -50,9 +48,8 @@ def test_threads_do_not_change_a_rollout(name, threads, float32, torch_threads):
 
 @pytest.mark.parametrize("name", ["relu", "silu", "deep", "deep, relu", "odd widths"])
 @pytest.mark.parametrize("of_bytes", [False, pytest.param(True, marks=needs_bytes)])
-def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_bytes, monkeypatch):
-    monkeypatch.setattr(networks, "byte_products", lambda: byte_products() if of_bytes else None)
-    dynamics = drawn(SHAPES[name], bounded=True)
+def test_what_is_not_finite_stays_so_and_spoils_no_other_candidate(name, of_bytes):
+    dynamics = drawn(SHAPES[name], bounded=True, quantize=of_bytes)
     obs, actions = inputs(SHAPES[name])
     clean = dynamics.rollout(obs, actions)
     obs[0, 5, 0] = np.nan
@@ -70,19 +67,18 @@ def test_a_weight_that_is_no_number_gives_predictions_that_are_none(name, part, 
     model = drawn(SHAPES[name])._model
     getattr(model, f"{part}_encoder").layers[layer].weight.data[0, 0, 1] = np.nan
     obs, actions = inputs(SHAPES[name])
-    dynamics = bind_agent(model, 1)
+    dynamics = bind_agent(model, 1, quantize=True)
     following = dynamics.rollout(obs, actions)
     np.testing.assert_array_equal(np.isfinite(following), np.isfinite(one_by_one(dynamics, obs, actions)))
     assert not np.isfinite(following[0]).all() and np.isfinite(following[1]).all()
 
 
 @pytest.mark.parametrize("of_bytes", [False, pytest.param(True, marks=needs_bytes)])
-def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
-    monkeypatch.setattr(networks, "byte_products", lambda: byte_products() if of_bytes else None)
+def test_units_far_below_zero_are_off(of_bytes):
     model = drawn(SHAPES["deep"])._model
     model.state_encoder.layers[0].bias.data[:, 0, 3] = -1e8
     obs, actions = inputs(SHAPES["deep"])
-    dynamics = bind_agent(model, 1)
+    dynamics = bind_agent(model, 1, of_bytes)
     expected = dynamics(obs, actions[:, 0])
     np.testing.assert_allclose(
         dynamics.rollout(obs, actions[:, :1])[:, :, 0], expected, atol=2e-3 if of_bytes else 1e-5
@@ -92,7 +88,7 @@ def test_units_far_below_zero_are_off(of_bytes, monkeypatch):
 @needs_bytes
 @pytest.mark.parametrize("count", [1, 8, 9, 16, 21])
 def test_bytes_of_a_candidate_do_not_depend_on_how_many_are_beside_it(count):
-    dynamics = drawn(SHAPES["deep"])
+    dynamics = drawn(SHAPES["deep"], quantize=True)
     obs, actions = inputs(SHAPES["deep"], 64)
     np.testing.assert_array_equal(
         dynamics.rollout(obs[:, -count:], actions[-count:]), dynamics.rollout(obs, actions)[:, -count:]
@@ -104,7 +100,7 @@ def test_bytes_of_a_candidate_do_not_depend_on_how_many_are_beside_it(count):
 def test_bytes_move_predictions_by_little(name):
     shape = SHAPES[name]
     obs, actions = inputs(shape, 200, 10)
-    dynamics = drawn(shape)
+    dynamics = drawn(shape, quantize=True)
     plain = one_by_one(dynamics, obs, actions)
     error = np.abs(dynamics.rollout(obs, actions) - plain).max(axis=(0, 1, 3))
     assert 1e-5 < error[0] < 0.015 * plain.std()

@@ -60,22 +60,23 @@ def test_networks_are_made_anew_when_what_they_were_fitted_to_changes(part):
     assert networks.folded_networks(ensemble) is not first
 
 
-def test_networks_are_made_anew_for_another_processor(monkeypatch):
+def test_networks_are_in_bytes_where_asked_for_and_where_the_processor_multiplies_them(monkeypatch):
     ensemble = drawn(SHAPES["deep"])._model
     monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
-    assert networks.folded_networks(ensemble)[0].per == 4
-    monkeypatch.setattr(networks, "byte_products", lambda: None)
+    assert networks.folded_networks(ensemble, quantize=True)[0].per == 4
     assert networks.folded_networks(ensemble)[0].per == 1
+    monkeypatch.setattr(networks, "byte_products", lambda: None)
+    assert networks.folded_networks(ensemble, quantize=True)[0].per == 1
 
 
 def test_networks_are_made_once_and_the_same_on_any_number_of_threads(torch_threads, monkeypatch):
     shape = ModelConfig(4, 6, 0, 2, 3, 2, (256, 256), (16,), "silu")
     made = []
     build = networks._networks
-    monkeypatch.setattr(networks, "_networks", lambda model: made.append(build(model)) or made[-1])
+    monkeypatch.setattr(networks, "_networks", lambda *given: made.append(build(*given)) or made[-1])
     for number in (1, 3):
         torch_threads(number)
         model = drawn(shape)._model
-        run_each(lambda item, model=model: networks.folded_networks(model), range(number))
+        run_each(lambda item, model=model: networks.folded_networks(model, quantize=True), range(number))
     alone, together = made  # one a model, however many threads ask
     np.testing.assert_array_equal(together[0].rest, alone[0].rest)

@@ -35,8 +35,7 @@ def test_everything_that_predicts_stops_at_walls(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "unfactorized"])
-def test_rollouts_stop_at_walls_as_the_calls_do(name, monkeypatch):
-    monkeypatch.setattr("persim_gym.simulator.dynamics.folding.byte_products", lambda: None)
+def test_rollouts_stop_at_walls_as_the_calls_do(name):
     shape = SHAPES[name]
     dynamics = bind_agent(walled(shape), 1)
     obs, action = inputs(shape)

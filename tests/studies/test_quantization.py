@@ -20,7 +20,7 @@ def test_dynamics_without_quantization_are_those_of_a_processor_without_bytes(sa
     assert np.abs(rounded - exact).max() > 0
     np.testing.assert_allclose(rounded, exact, atol=0.05)
     monkeypatch.setattr(folding, "byte_products", lambda: None)
-    np.testing.assert_array_equal(simulator.dynamics(2).rollout(*inputs), exact)
+    np.testing.assert_array_equal(simulator.dynamics(2, quantize=True).rollout(*inputs), exact)
 
 
 @needs_bytes
