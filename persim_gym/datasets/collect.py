@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
@@ -24,13 +25,36 @@ from persim_gym.datasets.behavior.policies import (
 )
 from persim_gym.datasets.registry import NAMESPACE, DatasetSpec
 from persim_gym.envs import Domain
-from persim_gym.envs.spaces import random_actions
+from persim_gym.evaluation.acting import Policy, RandomPolicy, act
 from persim_gym.storage import scratch_folder
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
 Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Maps the observations of all agents, [N, D], to their policies' actions."""
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """Logging policies, some of whose actions are replaced by random ones.
+
+    Attributes:
+        greedy: The logging policies.
+        action_space: Space of one action.
+        epsilon: Probability of a uniformly random action.
+        rng: Source of randomness.
+    """
+
+    greedy: Greedy
+    action_space: spaces.Discrete | spaces.Box
+    epsilon: float
+    rng: np.random.Generator
+
+    def predict(
+        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], None]:
+        """Actions of all agents, [N] or [N, A]; as `Policy`."""
+        return with_random_actions(self.greedy(observation), self.action_space, self.epsilon, self.rng), None
 
 
 def collect_episodes(
@@ -50,42 +74,38 @@ def collect_episodes(
 
     Source: thesis section 5.1.2.
     """
-    agents = len(domain.population)
-    columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
-    rows = np.arange(agents)  # the agents whose physics still run; finished ones are dropped now and then
-    physics = domain.physics(**columns)
-    state = domain.initial_state(rng, agents)
-    obs = domain.observe(state)
-    alive = np.ones(agents, dtype=np.bool_)
-    length = np.zeros(agents, dtype=np.int64)
-    log: dict[str, list[NDArray[Any]]] = {"obs": [obs.astype(np.float32)], "action": [], "reward": [], "terminated": []}
-    steps = tqdm(range(domain.episode_steps), desc=f"{domain.name}: {agents} agents", unit="step", disable=not progress)
-    for _ in steps:
-        action: NDArray[Any]
-        if epsilon == 1.0:
-            action = random_actions(domain.action_space, rng, agents)
-        elif greedy is None:
+    policy: Policy = RandomPolicy(domain.action_space, rng)
+    if epsilon < 1.0:
+        if greedy is None:
             raise ValueError("epsilon < 1 needs logging policies; pass greedy")
-        else:
-            action = with_random_actions(greedy(log["obs"][-1]), domain.action_space, epsilon, rng)
-        state = physics(state, action[rows])
-        next_obs = obs.copy()
-        next_obs[rows] = domain.observe(state)
-        log["action"].append(action)
-        log["reward"].append(np.asarray(domain.task.reward(obs, action, next_obs), dtype=np.float64))
-        log["terminated"].append(np.asarray(domain.task.terminated(next_obs)))
-        log["obs"].append(next_obs.astype(np.float32))
-        obs = next_obs
-        length += alive
-        alive &= ~log["terminated"][-1]
+        policy = EpsilonGreedy(greedy, domain.action_space, epsilon, rng)
+    agents, limit = len(domain.population), domain.episode_steps
+    state = domain.initial_state(rng, agents)
+    columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
+    physics, running = domain.physics(**columns), np.arange(agents)
+
+    def advance(state: NDArray[np.float64], action: NDArray[Any]) -> NDArray[np.float64]:
+        following = state.copy()
+        following[running] = physics(state[running], action[running])
+        return following
+
+    lengths, alive = np.zeros(agents, dtype=np.int64), np.ones(agents, dtype=np.bool_)
+    log: dict[str, list[NDArray[Any]]] = {"obs": [domain.observe(state)], "action": [], "reward": [], "terminated": []}
+    acting = act(policy, domain, advance, state, limit)
+    for step in tqdm(acting, total=limit, desc=f"{domain.name}: {agents} agents", unit="step", disable=not progress):
+        log["action"].append(step.action)
+        log["reward"].append(domain.task.reward(step.obs, step.action, step.next_obs))
+        log["terminated"].append(step.terminated)
+        log["obs"].append(step.next_obs)
+        lengths += alive
+        alive &= ~step.terminated
         if not alive.any():
-            steps.close()
             break
-        if 2 * alive.sum() < len(rows):
-            state, rows = state[alive[rows]], np.flatnonzero(alive)
-            physics = domain.physics(**{name: column[rows] for name, column in columns.items()})
+        if 2 * alive.sum() < len(running):  # Finished agents are left out now and then: new physics takes a while.
+            running = np.flatnonzero(alive)
+            physics = domain.physics(**{name: column[running] for name, column in columns.items()})
     stacked = {name: np.stack(values, axis=1) for name, values in log.items()}  # [N, T(+1), ...]
-    return [_episode(stacked, agent, int(length[agent]), domain.episode_steps) for agent in range(agents)]
+    return [_episode(stacked, agent, int(length), limit) for agent, length in enumerate(lengths)]
 
 
 def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> EpisodeBuffer:
@@ -95,7 +115,7 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
     return EpisodeBuffer(
         id=agent,
         options={"agent": agent},
-        observations=log["obs"][agent, : steps + 1],
+        observations=log["obs"][agent, : steps + 1].astype(np.float32),
         actions=log["action"][agent, :steps],
         rewards=log["reward"][agent, :steps],
         terminations=terminated,

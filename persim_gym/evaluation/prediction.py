@@ -1,13 +1,13 @@
 """The thesis's measure of a simulator: open-loop prediction error in the true environment."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain
-from persim_gym.evaluation.returns import Policy
+from persim_gym.evaluation.acting import Policy, act
 from persim_gym.task import Dynamics, planning_dynamics
 
 
@@ -70,39 +70,63 @@ def prediction_error(
 
     Source: thesis appendix B.1.
     """
-    physics = domain.physics(**domain.agent_covariates(agent))
     state = domain.initial_state(np.random.default_rng(seed), episodes)
-    alive = np.ones(episodes, dtype=np.bool_)
-    memory = None
-    observations: list[NDArray[np.float32]] = []
-    scored: list[NDArray[np.bool_]] = []
-    actions: list[NDArray[Any]] = []
-    for t in range(warmup + horizon):
-        obs = domain.observe(state).astype(np.float32)
-        start = np.full(episodes, t == 0)
-        action, memory = policy.predict(obs, state=memory, episode_start=start, deterministic=True)
-        if t >= warmup:
-            observations.append(obs)
-            actions.append(action)
-            scored.append(alive.copy())
-        state = physics(state, action)
-        alive &= ~np.asarray(domain.task.terminated(domain.observe(state)))
-    observations.append(domain.observe(state).astype(np.float32))
-    keep = scored[0]
+    true = record_trajectories(policy, domain, agent, state, warmup, horizon)
+    keep = true.happened[:, 0]
     if not keep.any():
         raise ValueError(f"all {episodes} episodes of agent {agent} end within the {warmup} warm-up steps")
-    members = planning_dynamics(dynamics).members
-    current = np.broadcast_to(observations[0], (members, *observations[0].shape))
-    predicted = [observations[0].astype(np.float64)]
-    for action in actions:
+    predicted = _open_loop(dynamics, true)[keep]
+    observed, happened = np.stack(true.obs, axis=1).astype(np.float64)[keep], true.happened[keep]
+    rmse, r2 = _episode_scores(observed[:, 1:], predicted[:, 1:], happened)
+    observed[:, 1:][~happened] = np.nan
+    return PredictionError(rmse, r2, observed, predicted)
+
+
+class Trajectories(NamedTuple):
+    """Pieces of episodes in the true environment, as long as each other; the physics goes on behind the end.
+
+    Attributes:
+        obs: T + 1 arrays, float32 [E, D].
+        action: T arrays, int64 [E] or float32 [E, A].
+        happened: Whether the episode had not ended before a step, bool [E, T].
+    """
+
+    obs: list[NDArray[np.float32]]
+    action: list[NDArray[Any]]
+    happened: NDArray[np.bool_]
+
+
+def record_trajectories(
+    policy: Policy, domain: Domain, agent: int, state: NDArray[np.float64], warmup: int, steps: int
+) -> Trajectories:
+    """Trajectories of a policy, from behind a warm-up on.
+
+    Args:
+        policy: Chooses actions.
+        domain: The domain.
+        agent: Agent of the population.
+        state: Initial full physical states, [E, S].
+        warmup: Steps before the first that is kept.
+        steps: Steps T that are kept.
+    """
+    physics = domain.physics(**domain.agent_covariates(agent))
+    taken = list(act(policy, domain, physics, state, warmup + steps))
+    ended = np.logical_or.accumulate([np.zeros(len(state), dtype=np.bool_), *(step.terminated for step in taken)])
+    kept = taken[warmup:]
+    obs = [*(step.obs for step in kept), kept[-1].next_obs]
+    happened = np.stack(~ended[warmup:-1], axis=1)
+    return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened)
+
+
+def _open_loop(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
+    """Mean over members of the observations that they predict from the first under the same actions, [E, T + 1, D]."""
+    first = true.obs[0]
+    current = np.broadcast_to(first, (planning_dynamics(dynamics).members, *first.shape))
+    predicted = [first.astype(np.float64)]
+    for action in true.action:
         current = dynamics(current, action)
-        predicted.append(current.mean(axis=0, dtype=np.float64)[:, : observations[0].shape[1]])
-    true = np.stack(observations, axis=1).astype(np.float64)[keep]  # [E, T + 1, D]
-    guess = np.stack(predicted, axis=1)[keep]
-    mask = np.stack(scored, axis=1)[keep]  # [E, T]: whether the step happened
-    rmse, r2 = _episode_scores(true[:, 1:], guess[:, 1:], mask)
-    true[:, 1:][~mask] = np.nan
-    return PredictionError(rmse, r2, true, guess)
+        predicted.append(current.mean(axis=0, dtype=np.float64)[:, : first.shape[1]])
+    return np.stack(predicted, axis=1)
 
 
 def format_error(error: float) -> str:
@@ -115,10 +139,8 @@ def _episode_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """RMSE and variance-weighted R² of each episode over the masked steps."""
     weight = mask[..., None] / mask.sum(axis=1)[:, None, None]  # [E, T, 1]
-    true, guess = (
-        np.where(mask[..., None], true, 0.0),
-        np.where(mask[..., None], guess, 0.0),
-    )  # Values may not be finite there.
+    # Values may not be finite where steps did not happen.
+    true, guess = np.where(mask[..., None], true, 0.0), np.where(mask[..., None], guess, 0.0)
     error = (weight * (true - guess) ** 2).sum(axis=1)  # [E, D]
     mean = (weight * true).sum(axis=1, keepdims=True)
     variance = (weight * (true - mean) ** 2).sum(axis=1)

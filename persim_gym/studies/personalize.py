@@ -13,9 +13,10 @@ import torch
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import PREDICTION_EPISODES, TEST_AGENTS
-from persim_gym.evaluation.returns import Policy, episode_returns
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.planning.online_mpc import OnlineMPC

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import Policy
+from persim_gym.evaluation.prediction import record_trajectories
 from persim_gym.evaluation.published import PREDICTION_WARMUP, TEST_AGENTS
-from persim_gym.evaluation.returns import Policy
 from persim_gym.simulator.diagnostics.conformal import first_failures, trust_horizons
 from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import Windows, open_loop
@@ -29,23 +30,11 @@ DRAWS = 5  # Draws of the transitions of an agent that training never saw; its r
 def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: int, seed: int = 0) -> Windows:
     """Pieces of true trajectories under a policy, after the protocol's warm-up; NaN behind a termination."""
     spec = DOMAINS[domain]
-    physics = spec.physics(**spec.agent_covariates(agent))
     state = spec.initial_state(np.random.default_rng([seed, agent]), episodes)
-    alive, memory = np.ones(episodes, dtype=np.bool_), None
-    start, kept, actions, following = None, alive, [], []
-    for t in range(PREDICTION_WARMUP + steps):
-        obs = spec.observe(state).astype(np.float32)
-        action, memory = policy.predict(obs, memory, np.full(episodes, t == 0), deterministic=True)
-        if t == PREDICTION_WARMUP:
-            start, kept = obs, alive.copy()
-        state = physics(state, action)
-        if start is not None:
-            actions.append(action)
-            following.append(np.where(alive[:, None], spec.observe(state), np.nan).astype(np.float32))
-        alive &= ~np.asarray(spec.task.terminated(spec.observe(state)))
-    assert start is not None
-    cut = np.full(int(kept.sum()), agent), start[kept]
-    return Windows(*cut, np.stack(actions, axis=1)[kept], np.stack(following, axis=1)[kept])
+    true = record_trajectories(policy, spec, agent, state, PREDICTION_WARMUP, steps)
+    following = np.where(true.happened[..., None], np.stack(true.obs[1:], axis=1), np.float32(np.nan))
+    kept, actions = true.happened[:, 0], np.stack(true.action, axis=1)
+    return Windows(np.full(int(kept.sum()), agent), true.obs[0][kept], actions[kept], following[kept])
 
 
 def shares(results: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], trust: Trust) -> dict[str, float]:

@@ -14,10 +14,11 @@ from rich.table import Table
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.evaluation.figures import covariate_label, latent_figure, trajectories_figure
 from persim_gym.evaluation.prediction import PredictionError, format_error, prediction_error
 from persim_gym.evaluation.published import published_error, published_logging, published_return
-from persim_gym.evaluation.returns import Policy, RandomPolicy, episode_returns
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.simulator.registry import load_simulator

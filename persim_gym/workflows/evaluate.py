@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
-from persim_gym.evaluation.returns import Policy
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 

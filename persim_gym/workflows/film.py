@@ -15,7 +15,7 @@ from persim_gym.datasets.behavior.policies import TEST
 from persim_gym.datasets.behavior.policies import load_behavior_policy as load_test_policy
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
-from persim_gym.evaluation.returns import Policy
+from persim_gym.evaluation.acting import Policy, act
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy
 
@@ -51,19 +51,14 @@ class Pair:
 def roll_out(env: PersimEnv, policy: Policy, steps: int, seed: int) -> Pair:
     """The policy acts in the true environment of the simulator's agent; the simulator repeats its actions."""
     domain = domain_of(env.simulator.card.domain)
-    physics = domain.physics(**domain.agent_covariates(env.agent))
     state = domain.initial_state(np.random.default_rng(seed), 1)
-    obs = domain.observe(state).astype(np.float32)
-    true, predicted = [obs[0]], [env.reset(seed=seed, options={"obs": obs[0]})[0]]
-    memory: Any = None
-    for t in range(min(steps, domain.episode_steps)):
-        action, memory = policy.predict(obs, state=memory, episode_start=np.array([t == 0]), deterministic=True)
-        state = physics(state, action)
-        obs = domain.observe(state).astype(np.float32)
-        true.append(obs[0])
-        predicted.append(env.step(action[0])[0])
-        if domain.task.terminated(obs)[0]:
-            break
+    true = [domain.observe(state)[0].astype(np.float32)]
+    predicted = [env.reset(seed=seed, options={"obs": true[0]})[0]]
+    limit = min(steps, domain.episode_steps)
+    physics = domain.physics(**domain.agent_covariates(env.agent))
+    for step in act(policy, domain, physics, state, limit, drop_finished=True):
+        true.append(step.next_obs[0].astype(np.float32))
+        predicted.append(env.step(step.action[0])[0])
     apart = (np.array(predicted) - np.array(true)) / env.simulator.model.logged_std.numpy()
     return Pair(np.array(true), np.array(predicted), np.sqrt((apart.astype(np.float64) ** 2).mean(axis=1)))
 

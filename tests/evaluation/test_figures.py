@@ -4,9 +4,9 @@ import matplotlib.image
 import numpy as np
 
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.figures import covariate_label, latent_figure, rank_figure, trajectories_figure
 from persim_gym.evaluation.prediction import prediction_error
-from persim_gym.evaluation.returns import RandomPolicy
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

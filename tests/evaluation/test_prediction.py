@@ -6,8 +6,9 @@ from support.policies import Constant
 
 from persim_gym.datasets.behavior.policies import load_behavior_policy
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.prediction import prediction_error
-from persim_gym.evaluation.returns import RandomPolicy, episode_returns
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.task import FunctionDynamics
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]

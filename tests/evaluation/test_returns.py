@@ -7,7 +7,8 @@ from support.policies import Constant
 
 from persim_gym.datasets.behavior.policies import load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluation.returns import RandomPolicy, episode_returns, select_rows
+from persim_gym.evaluation.acting import RandomPolicy, select_rows
+from persim_gym.evaluation.returns import episode_returns
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
 

@@ -4,8 +4,8 @@ import numpy as np
 from support.accuracy import row
 
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.prediction import prediction_error
-from persim_gym.evaluation.returns import RandomPolicy
 from persim_gym.studies.accuracy_report import accuracy_page
 from persim_gym.studies.sensitivity import OFFSETS, SetOff, sensitivity
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.published import PREDICTION_WARMUP
-from persim_gym.evaluation.returns import RandomPolicy
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import summarize_trust
 from persim_gym.studies import trust as trust_study

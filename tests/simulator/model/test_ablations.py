@@ -9,8 +9,8 @@ import torch
 from support.recipes import TINY
 
 from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.prediction import prediction_error
-from persim_gym.evaluation.returns import RandomPolicy
 from persim_gym.planning import MPC, RandomShooting
 from persim_gym.simulator.model.ablations import HIDDEN, build_model
 from persim_gym.simulator.model.config import ModelConfig

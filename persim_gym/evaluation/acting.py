@@ -1,0 +1,104 @@
+"""Policies act in the true environment: the one loop behind returns, prediction errors, films and logged data."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.envs import Domain
+from persim_gym.envs.domain import Physics
+from persim_gym.envs.spaces import random_actions
+
+
+class Policy(Protocol):
+    """Anything with Stable-Baselines3's `predict`: its algorithms, `MPC`, `PolicyNetwork`."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Actions of a batch of observations, [B, D], and the state for the next call."""
+
+
+class RandomPolicy:
+    """Uniformly random actions; the floor that every policy is measured against."""
+
+    def __init__(self, action_space: spaces.Discrete | spaces.Box, seed: int | np.random.Generator = 0) -> None:
+        """Draws from one stream, given or seeded by `seed`."""
+        self.action_space = action_space
+        self._rng = np.random.default_rng(seed)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Random actions, one a row of [B, D], or one for [D]."""
+        actions = random_actions(self.action_space, self._rng, len(np.atleast_2d(observation)))
+        return (actions if np.ndim(observation) > 1 else actions[0]), None
+
+
+class Step(NamedTuple):
+    """One step of a batch in the true environment.
+
+    Attributes:
+        rows: Numbers of the rows that took it, int64 [B].
+        obs: Observations before it, float64 [B, D]; policies see them as float32.
+        action: int64 [B] or float32 [B, A].
+        next_obs: Observations after it, float64 [B, D].
+        terminated: Whether the task ends there, bool [B].
+    """
+
+    rows: NDArray[np.int64]
+    obs: NDArray[np.float64]
+    action: NDArray[Any]
+    next_obs: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+
+
+def act(
+    policy: Policy,
+    domain: Domain,
+    physics: Physics,
+    state: NDArray[np.float64],
+    steps: int,
+    *,
+    drop_finished: bool = False,
+) -> Iterator[Step]:
+    """Lets a policy act in the true environment, all rows in step.
+
+    Args:
+        policy: Chooses actions.
+        domain: The domain.
+        physics: The domain's, of the agents' covariates.
+        state: Initial full physical states, [B, S].
+        steps: Number of steps, whether or not episodes end before.
+        drop_finished: Whether rows that have terminated take no more steps, and the last of them ends all. Else the
+            physics goes on behind the end.
+    """
+    rows, started, memory = np.arange(len(state)), np.ones(len(state), dtype=np.bool_), None
+    obs = domain.observe(state)
+    for _ in range(steps):
+        action, memory = policy.predict(obs.astype(np.float32), state=memory, episode_start=started, deterministic=True)
+        state = physics(state, action)
+        next_obs = domain.observe(state)
+        terminated = np.asarray(domain.task.terminated(next_obs))
+        yield Step(rows, obs, action, next_obs, terminated)
+        if drop_finished and terminated.any():
+            rows, state, memory = rows[~terminated], state[~terminated], select_rows(memory, ~terminated)
+            if not len(rows):
+                return
+            next_obs = domain.observe(state)
+        obs, started = next_obs, np.zeros(len(rows), dtype=np.bool_)
+
+
+def select_rows(memory: Any, keep: NDArray[np.bool_]) -> Any:
+    """The rows of a policy's state that go on: tuples hold one entry a row, arrays one row a row."""
+    if memory is None:
+        return None
+    if isinstance(memory, tuple):
+        return tuple(row for row, kept in zip(memory, keep, strict=True) if kept)
+    return memory[keep]
