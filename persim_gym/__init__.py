@@ -7,9 +7,12 @@ MuJoCo.
 import gymnasium
 
 from persim_gym.envs import DOMAINS
+from persim_gym.paths import find_room_for_compiled_code
 from persim_gym.version import __version__
 
 __all__ = ["DOMAINS", "__version__"]
+
+find_room_for_compiled_code()
 
 for _domain in DOMAINS.values():
     gymnasium.register(

@@ -173,15 +173,15 @@ def test_what_another_process_is_writing_stays(tmp_path):
 
 
 def test_a_scratch_folder_of_an_unknown_process_is_removed_when_it_is_old(tmp_path):
-    new, old = tmp_path / ".data-v0-new", tmp_path / ".data-v0-old"
+    new, old = tmp_path / ".data-v0-new_____", tmp_path / ".data-v0-old_____"
     for folder in (new, old):
         folder.mkdir()
     os.utime(old, (0, 0))
-    other = tmp_path / ".other-v0-old"
+    other = tmp_path / ".other-v0-old_____"
     other.mkdir()
     os.utime(other, (0, 0))
     scratch.remove_left_behind(tmp_path / "data-v0")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".data-v0-new", ".other-v0-old"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".data-v0-new_____", ".other-v0-old_____"]
 
 
 def test_a_build_that_another_one_overtakes_keeps_the_others(empty, eight_carts, monkeypatch):

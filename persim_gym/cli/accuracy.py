@@ -22,6 +22,7 @@ def accuracy(
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
     from persim_gym.cli.output import numbers
+    from persim_gym.storage import write_text
     from persim_gym.studies.accuracy import LOGGING_POLICIES, read_rows, run_accuracy
     from persim_gym.studies.accuracy_report import ablation_tables, accuracy_page, error_tables, same_data_tables
     from persim_gym.studies.sensitivity import SENSITIVITY_FILE as SET_OFF
@@ -42,7 +43,7 @@ def accuracy(
             say(more)
     if page is not None:
         others, set_off = (read_rows(out / file) if (out / file).is_file() else [] for file in (OTHERS, SET_OFF))
-        page.write_text(accuracy_page(rows, others, set_off), encoding="utf-8")
+        write_text(page, accuracy_page(rows, others, set_off))
 
 
 def test_policies(

@@ -74,11 +74,12 @@ def compare_training(
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
+    from persim_gym.storage import write_text
     from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, training_table
     from persim_gym.studies.policy_training import compare_training as compare
 
     table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
-    (out / "table.md").write_text(table, encoding="utf-8")
+    write_text(out / "table.md", table)
     say(table)
 
 

@@ -1,6 +1,5 @@
 """Trains one policy; one result file an agent."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.policies.checkpoint import Checkpoint, check_weights
+from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.storage import write_json
+from persim_gym.storage import read_json, reading, replaceable, write_json
 
+BEST_MODEL = "best_model.zip"
 CHECKPOINT_SECONDS = 60.0
 TIMES = 20  # that a policy is judged during training
 JUDGED = 50  # episodes, side by side, that choose the best policy
@@ -79,7 +79,7 @@ def train_policy(
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists():
         return read_policy(result, training)
-    folder.mkdir(parents=True, exist_ok=True)
+    replaceable(result, sign="")
     checkpoint = Checkpoint(folder, training, checkpoint_seconds)
     env = normalized(training_env(training, training.n_envs), training.hyperparameters, learning=True)
     model = checkpoint.start(env, str(out / "tensorboard") if tensorboard else None)
@@ -87,7 +87,7 @@ def train_policy(
         normalized(training_env(training, JUDGED), training.hyperparameters, learning=False),
         n_eval_episodes=JUDGED,
         eval_freq=max(training.steps // TIMES // training.n_envs, 1),
-        best_model_save_path=str(folder),
+        callback_on_new_best=KeepBest(folder / BEST_MODEL),
         verbose=0,
     )
     checkpoint.judge = judge
@@ -105,7 +105,7 @@ def train_policy(
         checkpoint.save()
         raise
     seconds = checkpoint.seconds + time.perf_counter() - started
-    best = ALGORITHMS[training.algo].load(folder / "best_model.zip", device="cpu")
+    best = ALGORITHMS[training.algo].load(folder / BEST_MODEL, device="cpu")
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
@@ -119,7 +119,7 @@ def train_policy(
         true_return=None if outside is None else float(outside.mean()),
         true_std=None if outside is None else float(outside.std()),
         seconds=round(seconds, 1),
-        model=f"{folder.name}/best_model.zip",
+        model=f"{folder.name}/{BEST_MODEL}",
     )
     write_json(result, asdict(trained))
     checkpoint.remove()
@@ -134,10 +134,11 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
         training: What it should be the result of; None for anything.
 
     Raises:
-        ValueError: If it is not the result of `training`, or of training in other weights of its simulator.
+        ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
+    with reading(path, "remove it to train the policy again"):
+        stored = read_json(path)
+        found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
     if training is None:
         return found
     if found.training != training:

@@ -14,7 +14,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard
 from persim_gym.simulator.simulator import Simulator, read_simulator
 from persim_gym.spec import EnvironmentSpec
-from persim_gym.storage import CARD, replaceable
+from persim_gym.storage import CARD, replaceable, restore_all, restored
 from persim_gym.version import __version__
 
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
@@ -119,6 +119,7 @@ def save_simulator(
 def list_simulators() -> dict[str, Path]:
     """Every simulator that a name stands for: the user's own, then bundled ones that they do not hide."""
     found: dict[str, Path] = {}
+    restore_all(simulators_root())
     for root in (simulators_root(), ASSETS / "simulators"):
         for card in sorted(root.rglob(CARD)):
             name = card.parent.relative_to(root).as_posix()
@@ -133,8 +134,9 @@ def find_simulator(name: str) -> Path:
     Raises:
         UnknownSimulatorError: If there is none; lists those that exist.
     """
-    if (Path(name).expanduser() / CARD).is_file():
-        return Path(name).expanduser()
+    folder = restored(Path(name).expanduser())
+    if (folder / CARD).is_file():
+        return folder
     known = list_simulators()
     if name not in known:
         raise UnknownSimulatorError(

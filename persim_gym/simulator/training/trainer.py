@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -290,8 +289,6 @@ def _resume_training(path: Path, model: FactoredEnsemble, engine: Engine, identi
         tensors, metadata = read_checkpoint(path)
     except FileNotFoundError:  # another process that trained the same has finished meanwhile
         return 0
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
     if metadata.get("identity") != identity:
         raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
     state = {f"engine/{name}": values for name, values in engine.state().items()}
