@@ -44,7 +44,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "cli": 14,
 }
 ALLOWED = {  # Narrower than the floors: all that these rooms may import.
-    "simulator.kernels": {"task", "parallel"},
+    "simulator.kernels": {"task", "parallel", "paths"},
     "simulator.model": {"simulator.kernels"},
     "planning": {"task", "parallel", "spec"},
 }

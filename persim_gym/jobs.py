@@ -14,6 +14,8 @@ import numba
 import torch
 from tqdm import tqdm
 
+from persim_gym.storage import replaceable, replacing
+
 
 def _start_worker() -> None:
     """One thread a worker: two on two busy cores are slower. A worker ends with the process that started it."""
@@ -47,12 +49,12 @@ class RowLog:
         """Reads what is there; a last line that was cut off is dropped.
 
         Raises:
-            ValueError: If the file is a table of other columns, which is left as it is.
+            ValueError: If the file is a table of other columns, which is left as it is, or as `replaceable`.
         """
         self.path, self.keys, self.values = path, tuple(keys), tuple(values)
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
-        if path.exists():
+        if replaceable(path, sign="").exists():
             text = path.read_text(encoding="utf-8")
             header = next(csv.reader(text.splitlines()[:1]), [])
             if text.strip() and header != columns:
@@ -63,13 +65,10 @@ class RowLog:
             for row in csv.DictReader(whole.splitlines()):
                 if all(row.get(c) not in (None, "") for c in columns):
                     self._rows[tuple(row[k] for k in self.keys)] = row
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self._rows.values())
-        os.replace(partial, path)
 
     def get(self, key: Mapping[str, Any]) -> dict[str, str] | None:
         """The row of a job, or None if it has not finished."""

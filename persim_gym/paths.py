@@ -1,11 +1,16 @@
-"""Where a user's own files live: trained simulators, logging policies, unfinished training."""
+"""Where a user's own files live: trained simulators, logging policies, unfinished training, compiled code."""
 
+import atexit
 import hashlib
 import json
 import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numba
 import platformdirs
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,3 +49,26 @@ def unfinished(name: str, *options: Any) -> Path:
     """
     mark = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
     return persim_home() / "training" / f"{name.replace('/', '-')}-{mark}"
+
+
+def unwritable_part(folder: Path) -> Path | None:
+    """The part of a path where it cannot be made or written into: the lowest one that exists; None where it can."""
+    lowest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return None if lowest.is_dir() and os.access(lowest, os.W_OK | os.X_OK) else lowest
+
+
+def find_room_for_compiled_code() -> None:
+    """Gives Numba a temporary folder where it can write to none of its own, which would be an error when it compiles.
+
+    Worker processes inherit the folder.
+    """
+    compiled, given = ASSETS.parent / "simulator" / "kernels" / "__pycache__", os.environ.get("NUMBA_CACHE_DIR")
+    places = [compiled, platformdirs.user_cache_path("numba", False), *([Path(given)] if given else [])]
+    if all(unwritable_part(place.absolute()) for place in places):
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder = tempfile.mkdtemp(prefix="persim_gym-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        print(
+            "persim_gym: no folder for compiled code can be written to, so that it is compiled anew each time; set "
+            "NUMBA_CACHE_DIR to a folder of yours",
+            file=sys.stderr,
+        )

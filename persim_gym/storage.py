@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all; folders of one JSON card and one safetensors file, checked when read."""
+"""The one way to write files and folders, whole or not at all, and the one to read and check them."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -8,8 +9,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,82 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from persim_gym.paths import ASSETS, unwritable_part
+
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 README = "README.md"
+
+MAX_JSON_BYTES = 16 * 2**20
+REMAKE = "remove it and make it again, or reinstall persim_gym if it is bundled"
+ABANDONED = 24 * 3600.0  # s without a change, after which a scratch folder of an unknown process counts as left behind
+
+_DISPLACED = "old"  # name inside a scratch folder of what a new folder takes the place of
+_SCRATCH_NAME = re.compile(r"\.(?P<target>.+?)(-(?P<host>[0-9a-f]{8})-(?P<pid>\d+))?-[a-z0-9_]{8}")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(target: Path, sign: str = "") -> Iterator[Path]:
+    """Gives a path to write to; what is there in the end takes the place of `target` in one step.
+
+    A process that is killed leaves the old content or the new one, and hidden beside it what the next writer removes.
+
+    Args:
+        target: Final place of a file, or of a folder with `sign`. Links are followed, folders above it are made.
+        sign: See `replaceable`. With one, the path that is given is a new and empty folder.
+
+    Raises:
+        ValueError: As `replaceable`.
+    """
+    target = replaceable(target, sign)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as scratch:
+        new, old = scratch / f"new-{target.name}", scratch / _DISPLACED
+        if sign:
+            new.mkdir()
+        yield new
+        for path in new.iterdir() if sign else [new]:
+            _flush(path)
+        if not sign or not target.exists():
+            os.replace(new, target)
+        elif not _exchange(new, target):
+            try:
+                os.replace(target, old)
+                os.replace(new, target)
+            finally:  # Where nothing took its place, the old folder goes back; else nothing shall restore it.
+                if old.exists():
+                    os.replace(old, new if target.exists() else target)
+        _flush(target.parent)
+
+
+def replaceable(target: Path, sign: str = CARD) -> Path:
+    """The absolute path, links followed, of what may be written: something new, a regular file, or a folder of ours.
+
+    Args:
+        target: The file or folder; `~` is the user's home.
+        sign: Name of a file that every folder of this kind holds; "" where `target` is a file.
+
+    Raises:
+        ValueError: If something else would be lost, or it cannot be written.
+    """
+    target = Path(os.path.realpath(target.expanduser()))
+    kind, remedy = ("folder", "give another folder") if sign else ("regular file", "give another file")
+    if target.is_relative_to(os.path.realpath(ASSETS)):
+        raise ValueError(f"{target} is part of persim_gym itself, which is never written to; {remedy}")
+    if os.path.lexists(target) and not (target.is_dir() if sign else target.is_file()):
+        raise ValueError(f"{target} is no {kind}; {remedy}")
+    inside = sorted(target.iterdir()) if sign and target.exists() else []
+    if inside and not ((target / sign) in inside and all(path.is_symlink() or path.is_file() for path in inside)):
+        names = ", ".join(path.name for path in inside[:3]) + (", …" if len(inside) > 3 else "")
+        raise ValueError(f"{target} holds {names}, which would be lost; {remedy}")
+    if sign and (target.parent / sign).is_file():
+        raise ValueError(f"{target.parent} holds a {sign}, and nothing goes inside of it; {remedy}")
+    if parent := unwritable_part(target.parent):
+        raise ValueError(f"{target} cannot be written: {parent} is no folder that you may write to; {remedy}")
+    return target
 
 
 def write_folder(
@@ -28,12 +102,10 @@ def write_folder(
     tensors: Mapping[str, NDArray[Any]],
     readme: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> None:
-    """Writes a card and its weights; a folder of that name is replaced whole or not at all.
-
-    Files of other names in a folder that is replaced, such as a figure, are kept.
+    """Writes a card and its weights; files of other names in a folder that is replaced, such as a figure, are kept.
 
     Args:
-        folder: Where they go; `~` is the user's home.
+        folder: Where they go.
         card: JSON-plain values; `sha256` of the weights is added.
         tensors: Weights by name.
         readme: Maps the card as stored to a text for people, README.md beside it; None for none.
@@ -44,53 +116,73 @@ def write_folder(
     folder = replaceable(folder)
     weights = safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
     stored = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new = scratch / "new"
-        new.mkdir()
+    with replacing(folder, CARD) as new:
         (new / WEIGHTS).write_bytes(weights)
         (new / CARD).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         if readme is not None:
             (new / README).write_text(readme(stored), encoding="utf-8")
-        if folder.exists():
-            for kept in folder.iterdir():
-                if kept.name not in (CARD, WEIGHTS, README):
-                    shutil.copy2(kept, new / kept.name)
-            os.replace(folder, scratch / "old")
-        os.replace(new, folder)
-    finally:
-        if (scratch / "old").exists() and not folder.exists():  # cut off between the two renames
-            os.replace(scratch / "old", folder)
-        shutil.rmtree(scratch, ignore_errors=True)
+        for kept in folder.glob("*"):
+            if kept.name not in (CARD, WEIGHTS, README):
+                shutil.copy2(kept, new / kept.name, follow_symlinks=False)
 
 
-def replaceable(folder: Path) -> Path:
-    """The absolute path of a folder that may be written: a new or empty one, or one of a card and files beside it.
-
-    Raises:
-        ValueError: If something else would be lost, or the folder cannot be written.
-    """
-    folder = Path(os.path.abspath(folder.expanduser()))
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give another folder")
-    inside = sorted(folder.iterdir()) if folder.exists() else []
-    if inside and (folder / CARD not in inside or any(path.is_dir() for path in inside)):
-        names = ", ".join(path.name for path in inside[:3]) + (", …" if len(inside) > 3 else "")
-        raise ValueError(f"{folder} holds {names}, which would be lost; give another folder")
-    if (folder.parent / CARD).is_file():
-        raise ValueError(f"{folder.parent} holds a {CARD}, and nothing goes inside of it; give another folder")
-    parent = next(path for path in folder.parents if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder} cannot be written: {parent} is no folder that you may write to; give another")
-    return folder
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file; errors as `replacing`."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON-plain values; a file of that name is replaced whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Writes JSON-plain values; errors as `replacing`."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk: a power cut then loses neither old nor new."""
+    if os.name == "posix" and not path.is_symlink():  # Elsewhere this takes a file opened for writing, and no folder.
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders in one step; False where the system or its file system cannot, and nothing has happened."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # This is not Linux, or an old C library.
+        return False
+    here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(what: object, remedy: str = REMAKE) -> Iterator[None]:
+    """Makes one ValueError, of one line, of whatever goes wrong while something on disk is read and taken apart.
+
+    Args:
+        what: The file or folder, for the message.
+        remedy: What to do about it, likewise.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, OSError | ValueError) else repr(error)
+        raise ValueError(f"{what} cannot be read ({' '.join(reason.split())}); {remedy}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; call it inside `reading`, which says what to do about any error."""
+    if _regular(path).stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path.name} has more than {MAX_JSON_BYTES:,} bytes")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return values
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -99,21 +191,47 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises:
         ValueError: If a file is missing, cannot be read, or the weights are not those that the card describes.
     """
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        weights = (folder / WEIGHTS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} cannot be read ({error}); remove it and make it again") from error
-    if not isinstance(card, dict) or hashlib.sha256(weights).hexdigest() != card.get("sha256"):
-        raise ValueError(
-            f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}; remove {folder} and make it again, "
-            "or reinstall persim_gym if it is a bundled one"
-        )
-    return card, safetensors.numpy.load(weights)
+    with reading(folder):
+        card, weights = read_json(folder / CARD), _regular(folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
+            raise ValueError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}")
+        return card, safetensors.numpy.load(weights)
 
 
-# A scratch folder of an unknown process counts as left behind after so many seconds without a change.
-ABANDONED = 24 * 3600.0
+def checked_array(
+    name: str, array: NDArray[Any] | None, shape: Sequence[int | None], kinds: str, where: object
+) -> NDArray[Any]:
+    """The array, if it is what it should be; call this inside `reading`.
+
+    Args:
+        name: Its name, for messages.
+        array: The array; None where it is missing.
+        shape: Its sizes; None for any.
+        kinds: NumPy's letters of the types that it may have: "f" for real numbers, "i" for whole ones.
+        where: File that it is from, for messages.
+
+    Raises:
+        ValueError: If it is missing, of another type or shape, or not finite.
+    """
+    if array is None:
+        raise ValueError(f"{where} lacks {name}")
+    fits = array.ndim == len(shape) and all(size in (None, own) for size, own in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind not in kinds:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} in {where} is {array.dtype} {list(array.shape)}, not of kind {kinds} [{wanted}]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} in {where} holds values that are not finite")
+    return array
+
+
+def _regular(path: Path) -> Path:
+    """The path, unless it is a device or a pipe, which might have no end."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no regular file")
+    return path
+
+
+# --- what killed processes leave --------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -131,34 +249,54 @@ def scratch_folder(target: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def restored(target: Path) -> Path:
+    """The path itself, once a folder that a killed writer had moved aside is back in its place."""
+    place = Path(os.path.realpath(target))
+    if not place.exists():
+        for folder, match in _scratch_folders(place):
+            if not _is_written(match):
+                with suppress(OSError):
+                    os.replace(folder / _DISPLACED, place)
+    return target
+
+
+def restore_all(root: Path) -> None:
+    """As `restored`, for all folders below a root."""
+    for old in root.rglob(f".*/{_DISPLACED}"):
+        if match := _SCRATCH_NAME.fullmatch(old.parent.name):
+            restored(old.parent.with_name(match["target"]))
+
+
 def remove_left_behind(target: Path) -> None:
     """Removes scratch folders of `target` whose process is gone; those that are being written stay."""
-    for folder in target.parent.glob(f".{target.name}-*"):
-        if folder.is_dir() and _is_left_behind(folder, target.name):
+    restored(target)
+    for folder, match in _scratch_folders(target):
+        written = _is_written(match)
+        if written is None:
+            with suppress(OSError):  # It is being removed or written.
+                written = time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < ABANDONED
+        if written is False:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_left_behind(folder: Path, name: str) -> bool:
-    owner = re.fullmatch(rf"\.{re.escape(name)}-([0-9a-f]{{8}})-(\d+)-.*", folder.name)
-    if owner is not None and owner[1] == _host() and os.name == "posix":  # elsewhere a signal of 0 is not a question
-        return not _is_running(int(owner[2]))
+def _scratch_folders(target: Path) -> list[tuple[Path, re.Match[str]]]:
+    named = [(folder, _SCRATCH_NAME.fullmatch(folder.name)) for folder in target.parent.glob(".*-*")]
+    return [(folder, match) for folder, match in named if match and match["target"] == target.name]
+
+
+def _is_written(scratch: re.Match[str]) -> bool | None:
+    """Whether the process that a scratch folder is named after still runs; None if that cannot be known here."""
+    if scratch["host"] != _host() or os.name != "posix":  # Elsewhere a signal of 0 is not a question.
+        return None
     try:
-        changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-    except OSError:  # it is being removed or written
+        os.kill(int(scratch["pid"]), 0)
+    except (ProcessLookupError, OverflowError):
         return False
-    return time.time() - changed > ABANDONED
+    except PermissionError:  # It is another user's.
+        return True
+    return True
 
 
 def _host() -> str:
     """This computer, in eight characters that may stand in a file name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.storage import checked_array, read_json, reading, replacing, restored
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
 STORE_BLOCK_ROWS = 1024  # Rows that are read together; blocks of them are shuffled across the file.
+HASHED_BYTES = 2**22  # Bytes that are read together, to be hashed.
 STORE_FORMAT = 1
 _MAX_INTEGER = 2**24  # Float32 counts exactly up to here.
 
@@ -71,11 +70,11 @@ class TransitionStore(LoggedData):
         """Opens a folder written by `write`.
 
         Raises:
-            ValueError: If a file is missing, of another format, or of another length than recorded.
+            ValueError: If a file is missing, damaged, or of another format.
         """
-        self.folder = folder
-        try:
-            header = json.loads((folder / HEADER_FILE).read_text(encoding="utf-8"))
+        self.folder = restored(folder)
+        with reading(folder, "delete it, and it is written again"):
+            header = read_json(folder / HEADER_FILE)
             if header["format"] != STORE_FORMAT:
                 raise ValueError(f"format {header['format']}")
             self.columns = Columns(header["obs_dim"], header["action_dim"])
@@ -83,14 +82,16 @@ class TransitionStore(LoggedData):
             self.source: str = header["source"]
             self._hash: str = header["sha256"]
             self._moments: dict[str, list[list[float]]] = header["moments"]
-            self.episodes: NDArray[np.int64] = np.load(folder / EPISODES_FILE)
-            first = np.load(folder / FIRST_FILE)
-            stored, expected = (folder / ROWS_FILE).stat().st_size, 4 * int(self.episodes[-1]) * self.columns.width
-            if stored != expected:
-                raise ValueError(f"{ROWS_FILE} has {stored} bytes, not {expected}")
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{folder} cannot be read ({error}); delete it, and it is written again") from error
-        self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
+            self.episodes: NDArray[np.int64] = checked_array(
+                "episodes", np.load(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
+            )
+            sizes = (len(self.episodes) - 1, 1 + self.columns.obs_dim)
+            first = checked_array("first", np.load(folder / FIRST_FILE), sizes, "f", FIRST_FILE)
+            self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
+            known = (self.first_agent >= 0) & (self.first_agent < self.n_agents)
+            if self.episodes[0] or (np.diff(self.episodes) < 1).any() or not known.all():
+                raise ValueError(f"{EPISODES_FILE} or {FIRST_FILE} is damaged")
+            self._check_rows()
 
     def __len__(self) -> int:
         """Number of transitions K."""
@@ -137,6 +138,15 @@ class TransitionStore(LoggedData):
         trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
         return Transitions(**columns, trajectory=trajectory, n_agents=self.n_agents, source=self.source)
 
+    def _check_rows(self) -> None:
+        """Refuses rows that are not those that were written: their agents and actions are indices into memory."""
+        digest, expected = hashlib.sha256(str(self.n_agents).encode()), 4 * len(self) * self.columns.width
+        with (self.folder / ROWS_FILE).open("rb", buffering=0) as file:
+            while some := file.read(HASHED_BYTES):
+                digest.update(some)
+            if file.tell() != expected or digest.hexdigest() != self._hash:
+                raise ValueError(f"{ROWS_FILE} is damaged: its SHA-256 is not the one in {HEADER_FILE}")
+
     def _read_rows(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
         """Rows of spans of the file, read and not mapped: mapped pages would count as this process's memory."""
         rows = np.empty((sum(end - start for start, end in spans), self.columns.width), dtype=np.float32)
@@ -164,23 +174,18 @@ def write_transitions(
     Raises:
         ValueError: If there are no pieces, they differ in their sizes, or an agent or action is too large for float32.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        header = _write_rows(scratch, episodes, n_agents, source)
-        (scratch / HEADER_FILE).write_text(json.dumps({**header, "stamp": stamp}), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with replacing(folder, HEADER_FILE) as new:
+        header = _write_rows(new, episodes, n_agents, source)
+        (new / HEADER_FILE).write_text(json.dumps({**header, "stamp": stamp}), encoding="utf-8")
     return TransitionStore(folder)
 
 
 def matches(folder: Path, stamp: str) -> bool:
     """Whether a folder holds transitions written from what `stamp` describes."""
     try:
-        header = json.loads((folder / HEADER_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with reading(folder):
+            header = read_json(restored(folder) / HEADER_FILE)
+    except ValueError:
         return False
     return bool(header.get("stamp") == stamp and header.get("format") == STORE_FORMAT)
 

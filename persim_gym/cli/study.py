@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.output import console, numbers, say
+from persim_gym.storage import write_text
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
 
@@ -44,7 +45,7 @@ def accuracy(
             say(more)
     if page is not None:
         others, set_off = (read_rows(out / file) if (out / file).is_file() else [] for file in (OTHERS, SET_OFF))
-        page.write_text(accuracy_page(rows, others, set_off), encoding="utf-8")
+        write_text(page, accuracy_page(rows, others, set_off))
 
 
 @app.command()
@@ -91,7 +92,7 @@ def policy_training(
     from persim_gym.studies.policy_training import compare_training as compare
 
     table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
-    (out / "table.md").write_text(table, encoding="utf-8")
+    write_text(out / "table.md", table)
     say(table)
 
 

@@ -15,6 +15,7 @@ from persim_gym.datasets.registry import DatasetSpec, dataset_spec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.figures import covariate_label, returns_figure
 from persim_gym.evaluation.published import TEST_AGENTS, published_logging, published_logging_agents
+from persim_gym.storage import write_text
 
 POLICY_DESCRIPTIONS = {
     "pure": "each agent acts as the logging policy that was trained on the training agent closest to it (thesis 5.1.2)",
@@ -92,11 +93,10 @@ def write_card(dataset_id: str, out: Path | None = None, progress: bool = True) 
     recipe = dataset_spec(dataset_id)
     summary = summarize(dataset_id, progress)
     path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else out / f"{recipe.name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
     published = published_logging(recipe.domain.name, recipe.policy)
     picture = path.with_suffix(".png")
     returns_figure(recipe.domain, summary.returns, dataset_id, published[0] if published else None, picture)
-    path.write_text(card_text(recipe, summary, picture.name), encoding="utf-8")
+    write_text(path, card_text(recipe, summary, picture.name))
     return path
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import Domain
 from persim_gym.evaluation.prediction import PredictionError
+from persim_gym.storage import replacing
 
 DPI = 130
 
@@ -49,7 +50,7 @@ def trajectories_figure(domain: Domain, errors: dict[int, PredictionError], path
         axes[-1, column].set_xlabel("open-loop step", fontsize=9)
     axes[0, 0].legend(fontsize=8, loc="best")
     figure.suptitle(f"{domain.title}: predicted without correction, median of {len(error.rmse)} episodes", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
@@ -78,7 +79,7 @@ def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
             ax.set_ylabel(f"second direction ({share[1]:.0%})")
         ax.grid(alpha=0.25)
     figure.suptitle(f"{domain.title}: latent factors of {len(factors)} agents", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def returns_figure(
@@ -116,12 +117,13 @@ def returns_figure(
         panel.grid(alpha=0.25)
     ax.legend(fontsize=8)
     ax.set_title(title, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure: a PNG, or what the file's ending says."""
+    with replacing(path) as new:
+        figure.savefig(new, dpi=DPI, format=path.suffix[1:] or "png")
 
 
 def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, enough: float, name: str, path: Path) -> Path:
@@ -142,5 +144,5 @@ def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, enough: float
     ax.plot([str(chosen)], [errors[chosen][0]], "o", color="#e8590c", markersize=11, label=f"rank {chosen} is used")
     ax.set(xlabel="rank", ylabel="held-out RMSE / std of change", title=name, yscale="log")
     ax.legend(frameon=False)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path)
     return path

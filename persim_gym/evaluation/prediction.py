@@ -114,7 +114,7 @@ def record_trajectories(
     ended = np.logical_or.accumulate([np.zeros(len(state), dtype=np.bool_), *(step.terminated for step in taken)])
     kept = taken[warmup:]
     obs = [*(step.obs for step in kept), kept[-1].next_obs]
-    happened = np.stack(~ended[warmup:-1], axis=1)
+    happened = np.ascontiguousarray(~ended[warmup:-1].T)
     return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened)
 
 

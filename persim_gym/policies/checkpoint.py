@@ -1,7 +1,5 @@
 """Unfinished trainings on disk."""
 
-import json
-import os
 import shutil
 import time
 from dataclasses import asdict
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -16,10 +15,33 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining
 from persim_gym.policies.preprocessing import of_algorithm
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.storage import write_json
+from persim_gym.storage import (
+    CARD,
+    checked_array,
+    read_json,
+    reading,
+    remove_left_behind,
+    replacing,
+    restored,
+    write_json,
+)
 
-_CARD, _POLICY, _BUFFER = "card.json", "policy.zip", "buffer.npz"
+_POLICY, _BUFFER = "policy.zip", "buffer.npz"
 _BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos", "full")
+
+
+class KeepBest(BaseCallback):
+    """Writes the policy to a file, whenever it is the best so far."""
+
+    def __init__(self, path: Path) -> None:
+        """Keeps it in the file `path`."""
+        super().__init__()
+        self._path = path
+
+    def _on_step(self) -> bool:
+        with replacing(self._path) as new:
+            self.model.save(new)
+        return True
 
 
 class Checkpoint(BaseCallback):
@@ -35,41 +57,44 @@ class Checkpoint(BaseCallback):
         self._started = time.perf_counter()
 
     def start(self, env: VecEnv, tensorboard: str | None) -> BaseAlgorithm:
-        """The algorithm, new or from the checkpoint."""
+        """The algorithm, new or from the checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint is damaged or of another training.
+        """
         algorithm = ALGORITHMS[self._training.algo]
-        if not self._folder.exists():
+        if not restored(self._folder).exists():
             env.seed(self._training.seed)
             hyper = of_algorithm(self._training.hyperparameters)
             return algorithm(
                 "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
             )
-        card = json.loads((self._folder / _CARD).read_text(encoding="utf-8"))
-        if PolicyTraining(**card["training"]) != self._training:
+        with reading(self._folder, "remove it to start anew"):
+            card = read_json(self._folder / CARD)
+            training, trained_in = PolicyTraining(**card["training"]), card["simulator_sha256"]
+        if training != self._training:
             raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
-        check_weights(self._folder, self._training, card["simulator_sha256"])
-        if isinstance(env, VecNormalize):
-            for name, value in card["returns"].items():
-                setattr(env.ret_rms, name, np.float64(value))
-        self.best, self.seconds = card["best"], card["seconds"]
-        env.seed(self._training.seed + card["steps"])
-        model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
-        if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
-            with np.load(self._folder / _BUFFER) as stored:
-                for name in stored.files:
-                    value = stored[name]
-                    setattr(model.replay_buffer, name, value if value.ndim else value.item())
+        check_weights(self._folder, self._training, trained_in)
+        with reading(self._folder, "remove it to start anew"):
+            if isinstance(env, VecNormalize):
+                for name, value in card["returns"].items():
+                    setattr(env.ret_rms, name, np.float64(value))
+            self.best, self.seconds = card["best"], card["seconds"]
+            env.seed(self._training.seed + card["steps"])
+            model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
+            if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+                self._read_buffer(model.replay_buffer)
         return model
+
+    def _read_buffer(self, buffer: ReplayBuffer) -> None:
+        with np.load(self._folder / _BUFFER) as stored:
+            for name in _BUFFER_PARTS:
+                value = checked_array(name, stored[name], np.shape(getattr(buffer, name)), "fiub", _BUFFER)
+                setattr(buffer, name, value if value.ndim else value.item())
 
     def save(self) -> None:
         """Replaces the checkpoint whole."""
         assert self.judge is not None
-        new = self._folder.with_suffix(".partial")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        self.model.save(new / _POLICY)
-        buffer = getattr(self.model, "replay_buffer", None)
-        if buffer is not None:
-            np.savez(new / _BUFFER, **{name: getattr(buffer, name) for name in _BUFFER_PARTS})
         seconds = self.seconds + time.perf_counter() - self._started
         normalized = self.model.get_vec_normalize_env()
         returns = vars(normalized.ret_rms) if normalized is not None else {}
@@ -81,12 +106,16 @@ class Checkpoint(BaseCallback):
             "best": float(self.judge.best_mean_reward),
             "returns": {name: float(value) for name, value in returns.items()},
         }
-        write_json(new / _CARD, card)
-        self.remove()
-        os.replace(new, self._folder)
+        buffer = getattr(self.model, "replay_buffer", None)
+        with replacing(self._folder, CARD) as new:
+            self.model.save(new / _POLICY)
+            if buffer is not None:
+                np.savez(new / _BUFFER, **{name: getattr(buffer, name) for name in _BUFFER_PARTS})
+            write_json(new / CARD, card)
 
     def remove(self) -> None:
         """Removes the checkpoint of a finished training."""
+        remove_left_behind(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _on_step(self) -> bool:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from persim_gym.jobs import available_cores
 from persim_gym.policies import PolicyTraining, TrainedPolicy, read_policy, run_training, with_defaults
 from persim_gym.simulator.registry import load_simulator
+from persim_gym.storage import replacing
 
 BACKENDS = ("local", "ray")
 
@@ -136,7 +137,6 @@ def _received(files: dict[str, bytes], out: Path) -> TrainedPolicy:
     """Writes the files of a result, the result file last: it vouches for the rest."""
     names = sorted(files, key=lambda name: "/" not in name)
     for name in names:
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(files[name])
+        with replacing(out / name) as new:
+            new.write_bytes(files[name])
     return read_policy(out / names[-1])

@@ -1,6 +1,5 @@
 """Trains one policy; one result file an agent."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.policies.checkpoint import Checkpoint, check_weights
+from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD, write_json
+from persim_gym.storage import CARD, read_json, reading, replaceable, write_json
 
+BEST_MODEL = "best_model.zip"
 POLICY_CHECKPOINT_SECONDS = 60.0
 JUDGINGS = 20
 """How often a policy is judged during training."""
@@ -122,9 +122,9 @@ def run_training(
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists():
         return read_policy(result, training)
-    folder.mkdir(parents=True, exist_ok=True)
+    replaceable(result, sign="")
     checkpoint = Checkpoint(folder, training, POLICY_CHECKPOINT_SECONDS)
-    seconds = _learn(training, folder, checkpoint, str(out / "tensorboard") if tensorboard else None, progress)
+    seconds = _learn(training, checkpoint, folder, str(out / "tensorboard") if tensorboard else None, progress)
     trained = _tested(training, folder, seconds)
     write_json(result, asdict(trained))
     checkpoint.remove()
@@ -132,7 +132,7 @@ def run_training(
 
 
 def _learn(
-    training: PolicyTraining, folder: Path, checkpoint: Checkpoint, tensorboard: str | None, progress: bool
+    training: PolicyTraining, checkpoint: Checkpoint, folder: Path, tensorboard: str | None, progress: bool
 ) -> float:
     """Takes the steps of a training and keeps the best policy; returns its seconds, those before a break too."""
     env = normalized(training_env(training, training.n_envs), training.hyperparameters, learning=True)
@@ -141,7 +141,7 @@ def _learn(
         normalized(training_env(training, JUDGED_EPISODES), training.hyperparameters, learning=False),
         n_eval_episodes=JUDGED_EPISODES,
         eval_freq=max(training.steps // JUDGINGS // training.n_envs, 1),
-        best_model_save_path=str(folder),
+        callback_on_new_best=KeepBest(folder / BEST_MODEL),
         verbose=0,
     )
     checkpoint.judge = judge
@@ -164,7 +164,7 @@ def _learn(
 def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPolicy:
     """Returns of the best policy in the simulator and, where there is one, in the true environment."""
     card = load_simulator(training.simulator).card
-    best = ALGORITHMS[training.algo].load(folder / "best_model.zip", device="cpu")
+    best = ALGORITHMS[training.algo].load(folder / BEST_MODEL, device="cpu")
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
@@ -178,7 +178,7 @@ def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPo
         true_return=None if outside is None else float(outside.mean()),
         true_std=None if outside is None else float(outside.std()),
         seconds=round(seconds, 1),
-        model=f"{folder.name}/best_model.zip",
+        model=f"{folder.name}/{BEST_MODEL}",
     )
 
 
@@ -190,10 +190,11 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
         training: What it should be the result of; None for anything.
 
     Raises:
-        ValueError: If it is not the result of `training`, or of training in other weights of its simulator.
+        ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
+    with reading(path, "remove it to train the policy again"):
+        stored = read_json(path)
+        found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
     if training is None:
         return found
     if found.training != training:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from persim_gym.paths import ASSETS, simulator_path, simulators_root
 from persim_gym.simulator.simulator import Simulator, read_simulator
-from persim_gym.storage import CARD, replaceable
+from persim_gym.storage import CARD, replaceable, restore_all, restored
 
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
 
@@ -30,6 +30,7 @@ def simulator_folder(name: str, folder: Path | None = None) -> Path:
 def list_simulators() -> dict[str, Path]:
     """Every simulator that a name stands for: the user's own, then bundled ones that they do not hide."""
     found: dict[str, Path] = {}
+    restore_all(simulators_root())
     for root in (simulators_root(), ASSETS / "simulators"):
         for card in sorted(root.rglob(CARD)):
             name = card.parent.relative_to(root).as_posix()
@@ -44,8 +45,9 @@ def find_simulator(name: str) -> Path:
     Raises:
         UnknownSimulatorError: If there is none; lists those that exist.
     """
-    if (Path(name).expanduser() / CARD).is_file():
-        return Path(name).expanduser()
+    folder = restored(Path(name).expanduser())
+    if (folder / CARD).is_file():
+        return folder
     known = list_simulators()
     if name not in known:
         raise UnknownSimulatorError(

@@ -23,11 +23,12 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task, task_at
-from persim_gym.storage import CARD, read_folder, write_folder
+from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
+_MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
 _BELIEFS = "beliefs."  # Prefix of what is believed of the agents, among the weights.
 
 
@@ -239,8 +240,11 @@ def read_simulator(folder: Path) -> Simulator:
     stored, tensors = read_folder(folder)
     card = SimulatorCard.from_json(stored, folder)
     shape = dict(card.shape)
-    start_agents = tensors.pop(START_AGENTS, np.empty(0, dtype=np.int64))
-    start_obs = tensors.pop(START_OBS, np.empty((0, int(shape.get("obs_dim", 0))), dtype=np.float32))
+    with reading(folder):
+        start_agents, start_obs = _checked_starts(tensors, int(shape["n_agents"]), int(shape["obs_dim"]))
+        for name, values in tensors.items():
+            bounded = values[~np.isinf(values)] if name in _MAY_BE_INFINITE else values
+            checked_array(name, bounded, bounded.shape, "iuf", WEIGHTS)
     try:
         for name in ("state_layers", "action_layers"):
             shape[name] = tuple(shape[name])
@@ -255,6 +259,18 @@ def read_simulator(folder: Path) -> Simulator:
     simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)
     _check_spec(simulator)
     return simulator
+
+
+def _checked_starts(
+    tensors: dict[str, NDArray[Any]], n_agents: int, obs_dim: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Takes the logged first observations out of what was read; none where none were kept."""
+    agents = checked_array(START_AGENTS, tensors.pop(START_AGENTS, np.empty(0, np.int64)), (None,), "i", WEIGHTS)
+    none = np.empty((0, obs_dim), np.float32)
+    obs = checked_array(START_OBS, tensors.pop(START_OBS, none), (len(agents), obs_dim), "f", WEIGHTS)
+    if len(agents) and (agents[0] < 0 or agents[-1] >= n_agents or (np.diff(agents) < 0).any()):
+        raise ValueError(f"{START_AGENTS} in {WEIGHTS} are not sorted agents of 0–{n_agents - 1}")
+    return agents, obs
 
 
 def _check_spec(simulator: Simulator) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluation.figures import DPI
+from persim_gym.evaluation.figures import save_figure
 from persim_gym.evaluation.prediction import format_error
 from persim_gym.evaluation.published import TEST_AGENTS
 from persim_gym.studies.personalize import TRANSITION_COUNTS
@@ -108,8 +108,7 @@ def personalize_figure(results: Mapping[str, tuple[Rows, Rows]], path: Path) -> 
         axes[1, 0].set_ylabel("return of MPC in the\ntrue environment")
     axes[0, 0].legend(fontsize=7, ncols=2)
     figure.suptitle("An agent that training never saw, after so many of its transitions (dashed: trained with it)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path)
 
 
 def _curves(ax: Axes, rows: Rows, column: str) -> None:

@@ -23,7 +23,7 @@ from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD
+from persim_gym.storage import CARD, replacing
 from persim_gym.workflows.plan import stream_of
 from persim_gym.workflows.train import train
 
@@ -192,8 +192,7 @@ def _with_published(ours: str, theirs: str | None) -> str:
 
 def _write_csv(spec: Domain, result: DemoResult, simulator: Simulator, seed: int, path: Path) -> None:
     """One tidy row a (domain, dataset, agent, method, seed, metric)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["domain", "dataset", "agent", "method", "seed", "metric", "value"])
         for agent, error in result.errors.items():

@@ -18,6 +18,7 @@ from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy
+from persim_gym.storage import replaceable, replacing
 
 BANNER = 28  # Height of the banner above the pictures, in pixels.
 OPACITY = 0.45  # Opacity of the prediction in an overlay.
@@ -169,25 +170,23 @@ FILM_FORMATS = (".gif", ".mp4")
 
 
 def check_film(path: Path) -> None:
-    """Checks, before any work is done, that a film can be written, and makes its folder.
+    """Checks, before any work is done, that a film can be written.
 
     Raises:
-        ValueError: If the file is neither .gif nor .mp4, or what writes .mp4 is not installed.
-        OSError: If its folder cannot be made.
+        ValueError: If the file is neither .gif nor .mp4, what writes .mp4 is not installed, or as `replaceable`.
     """
-    if path.suffix not in FILM_FORMATS or path.is_dir():
+    if path.suffix not in FILM_FORMATS:
         raise ValueError(f"{path} is neither {' nor '.join(FILM_FORMATS)}")
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    replaceable(path, sign="")
 
 
 def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
     """Writes pictures, [height, width, 3] each, as a film that `check_film` has passed."""
-    if path.suffix == ".gif":
-        imageio.imwrite(path, np.stack(frames), duration=1000 / fps, loop=0)
-    else:
-        even = [
-            frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames
-        ]  # The codec wants even sizes.
-        imageio.imwrite(path, even, fps=fps, macro_block_size=1)
+    with replacing(path) as new:
+        if path.suffix == ".gif":
+            imageio.imwrite(new, np.stack(frames), duration=1000 / fps, loop=0)
+        else:
+            even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants
+            imageio.imwrite(new, even, fps=fps, macro_block_size=1)

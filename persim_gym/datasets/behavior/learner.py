@@ -1,6 +1,5 @@
 """Learners of logging policies, Stable-Baselines3's: made from a recipe, kept on disk, read out as layers."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from persim_gym.datasets.behavior.policies import NetworkLayers
 from persim_gym.envs.behavior import BehaviorConfig
 from persim_gym.envs.hetero import domain_of
+from persim_gym.storage import reading, replacing
 
 Learner: TypeAlias = DQN | SAC | TD3
 
@@ -69,10 +69,8 @@ def save_checkpoint(learner: Learner, seconds: float, path: Path) -> None:
         isinstance(learner, SAC) and learner.log_ent_coef is not None
     ):  # Stable-Baselines3 does not count it among the parameters.
         state["log_ent_coef"] = learner.log_ent_coef.detach().clone()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    torch.save(state, scratch)
-    os.replace(scratch, path)
+    with replacing(path) as new:
+        torch.save(state, new)
 
 
 def load_checkpoint(learner: Learner, seed: int, path: Path) -> float:
@@ -85,17 +83,21 @@ def load_checkpoint(learner: Learner, seed: int, path: Path) -> float:
 
     Returns:
         Seconds of training so far.
+
+    Raises:
+        ValueError: If it cannot be read, or is of another learner.
     """
-    state = torch.load(path, weights_only=True)
-    learner.set_parameters(state["parameters"])
-    buffer = learner.replay_buffer
-    assert buffer is not None
-    for name, values in state["buffer"].items():
-        getattr(buffer, name)[: len(values)] = values.numpy()
-    buffer.pos, buffer.full = state["position"], state["full"]
-    for name, value in state["counters"].items():
-        setattr(learner, name, value)
-    if isinstance(learner, SAC) and learner.log_ent_coef is not None:
-        learner.log_ent_coef.data.copy_(state["log_ent_coef"])
-    learner.set_random_seed(seed + learner.num_timesteps)
-    return float(state["seconds"])
+    with reading(path, "remove it to start anew"):
+        state = torch.load(path, weights_only=True)
+        learner.set_parameters(state["parameters"])
+        buffer = learner.replay_buffer
+        assert buffer is not None
+        for name, values in state["buffer"].items():
+            getattr(buffer, name)[: len(values)] = values.numpy()
+        buffer.pos, buffer.full = state["position"], state["full"]
+        for name, value in state["counters"].items():
+            setattr(learner, name, value)
+        if isinstance(learner, SAC) and learner.log_ent_coef is not None:
+            learner.log_ent_coef.data.copy_(state["log_ent_coef"])
+        learner.set_random_seed(seed + learner.num_timesteps)
+        return float(state["seconds"])

@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
+from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.envs.spaces import random_actions
 from persim_gym.paths import ASSETS, persim_home
-from persim_gym.storage import CARD, read_folder, write_folder
+from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, restored, write_folder
 
 NetworkLayers: TypeAlias = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 """Weight [out, in] and bias [out] of each linear layer, as torch keeps them."""
@@ -228,7 +230,7 @@ def missing_loggers(domain: str, bundled_only: bool = False) -> list[str]:
 
 def _folders(domain: str, name: str) -> list[Path]:
     """Where a policy may be: the user's own first, then the bundled one."""
-    return [root / domain / name for root in (persim_home() / "policies", ASSETS / "policies")]
+    return [restored(root / domain / name) for root in (persim_home() / "policies", ASSETS / "policies")]
 
 
 def read_behavior_policy(folder: Path, domain: str) -> PolicyNetwork:
@@ -239,14 +241,29 @@ def read_behavior_policy(folder: Path, domain: str) -> PolicyNetwork:
         domain: Name of its domain.
 
     Raises:
-        ValueError: If its weights are not those its card describes, or the card is of another version.
+        ValueError: If its weights are not those its card describes or no network of the domain, or the card is of
+            another version.
     """
     stored, tensors = read_folder(folder)
-    if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
-        raise ValueError(f"{folder / CARD} is of another version ({', '.join(sorted(unknown))}); train it again")
-    card = PolicyCard(**{**stored, "threshold": tuple(stored["threshold"])})
-    layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(len(tensors) // 2))
-    return PolicyNetwork(layers, domain_of(domain).action_space, card)
+    with reading(folder):
+        if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
+            raise ValueError(f"{CARD} is of another version ({', '.join(sorted(unknown))})")
+        card = PolicyCard(**{**stored, "threshold": tuple(stored["threshold"])})
+        return PolicyNetwork(_checked_layers(tensors, domain_of(domain)), domain_of(domain).action_space, card)
+
+
+def _checked_layers(tensors: Mapping[str, NDArray[Any]], domain: Domain) -> NetworkLayers:
+    """The layers of a file, if they lead from the domain's observations to its actions."""
+    sizes, layers = [flatdim(domain.observation_space)], []
+    for i in range(len(tensors) // 2):
+        weight = checked_array(f"{i}.weight", tensors.get(f"{i}.weight"), (None, sizes[-1]), "f", WEIGHTS)
+        bias = checked_array(f"{i}.bias", tensors.get(f"{i}.bias"), weight.shape[:1], "f", WEIGHTS)
+        layers.append((weight, bias))
+        sizes.append(len(bias))
+    actions = flatdim(domain.action_space)
+    if len(sizes) < 2 or sizes[-1] != actions:
+        raise ValueError(f"{WEIGHTS} holds layers of {sizes} units, whose last should be {actions} actions")
+    return tuple(layers)
 
 
 def save_behavior_policy(layers: NetworkLayers, card: PolicyCard, root: Path | None = None) -> Path:

@@ -1,6 +1,5 @@
 """Files that a training keeps its state in while it runs: tensors, and what they belong to."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,13 +7,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from persim_gym.storage import reading, replacing
+
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes tensors; a file of that name is replaced whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may train the same
-    save_file(dict(tensors), partial, metadata=dict(metadata))
-    os.replace(partial, path)
+    with replacing(path) as new:
+        save_file(dict(tensors), new, metadata=dict(metadata))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -22,10 +21,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         FileNotFoundError: If there is none.
-        OSError: If it cannot be read.
-        safetensors.SafetensorError: If it is damaged.
+        ValueError: If it cannot be read, or is damaged.
     """
-    with safe_open(path, framework="pt") as file:
+    if not path.exists():
+        raise FileNotFoundError(path)
+    with reading(f"checkpoint {path}", "delete it to start anew"), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -230,7 +229,7 @@ def _resume_rounds(path: Path, model: FactoredEnsemble, start: str, rounds: int)
     """Loads the last round into the model, if there is one of the same start; returns the number of rounds done."""
     try:
         tensors, metadata = read_checkpoint(path)
-    except (OSError, SafetensorError):  # There is none, or what is left of one: rounds are soon made again.
+    except (FileNotFoundError, ValueError):  # There is none, or what is left of one: rounds are soon made again.
         return 0
     if metadata.get("start") != start or int(metadata.get("done", 0)) > rounds:
         return 0

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -243,8 +242,6 @@ class _Keeper:
             tensors, metadata = read_checkpoint(path)
         except FileNotFoundError:  # Another process that trained the same has finished meanwhile.
             return 0
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
         if metadata.get("identity") != self._identity:
             raise ValueError(f"checkpoint {path} is of other data, recipe, seed or options; delete it to start anew")
         state = {f"engine/{name}": values for name, values in self._training.state().items()}
