@@ -33,8 +33,8 @@ PARTS = ("a", "b", "growth", "ends", "true", "agreement")
 FORWARD = Task(lambda obs, action, next_obs: next_obs[..., 0], never)
 
 
-def bound(shape: ModelConfig) -> AgentDynamics:
-    return bind_agent(FactoredEnsemble(shape).requires_grad_(False), 3)
+def bound(shape: ModelConfig, quantize: bool = False) -> AgentDynamics:
+    return bind_agent(FactoredEnsemble(shape).requires_grad_(False), 3, quantize)
 
 
 def measure(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -154,9 +154,11 @@ def torchrl_peer(
     return torch.no_grad()(lambda: planner(start.clone()))
 
 
-def ours(shape: ModelConfig, planner: RandomShooting | CEM, rows: int = 1) -> Callable[[], object]:
+def ours(
+    shape: ModelConfig, planner: RandomShooting | CEM, rows: int = 1, quantize: bool = False
+) -> Callable[[], object]:
     space = DOMAINS["cartpole" if shape.n_actions else "halfcheetah"].action_space
-    policy = MPC(bound(shape), FORWARD, space, planner=planner)
+    policy = MPC(bound(shape, quantize), FORWARD, space, planner=planner)
     obs = np.zeros((rows, shape.obs_dim), dtype=np.float32)
     return lambda: policy.predict(obs)
 
@@ -170,17 +172,19 @@ def case(title: str, shape: ModelConfig, planner: RandomShooting | CEM, rounds: 
         "TorchRL": torchrl_peer(shape, *sizes, max(1, planner.candidates // 4)),
         "persim_gym": ours(shape, planner),
     }
+    if not shape.n_actions and byte_products():
+        contenders["in bytes"] = ours(shape, planner, quantize=True)
     seconds = measure(contenders, rounds)
     best = min(seconds[name] for name in list(contenders)[:2])
     work = operations(shape, planner.candidates * planner.horizon * shape.members * iterations)
     print(f"\n{title}")
     for name, value in seconds.items():
         print(f"  {name:14s} {value * 1e3:8.1f} ms   best peer / this: {best / value:5.2f}")
-    rate = work / seconds["persim_gym"]
-    for dtype in (torch.float32, torch.int8) if byte_products() == VNNI else (torch.float32,):
-        peak = matrix_peak(dtype)
-        kind = str(dtype).removeprefix("torch.")
-        print(f"  ours: {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the {kind} matrix peak {peak / 1e9:.0f}")
+    for name, dtype in (("persim_gym", torch.float32), ("in bytes", torch.int8)):
+        if name in seconds and (dtype == torch.float32 or byte_products() == VNNI):
+            rate, peak = work / seconds[name], matrix_peak(dtype)
+            kind = str(dtype).removeprefix("torch.")
+            print(f"  {name}: {rate / 1e9:.0f} G/s, {rate / peak:.0%} of the {kind} matrix peak {peak / 1e9:.0f}")
 
 
 def growth(rounds: int) -> None:
@@ -284,7 +288,7 @@ class Reference(PlanningDynamics):
         return [np.concatenate(self.parts[i : i + each], axis=1) for i in range(0, len(self.parts), each)]
 
 
-def agreement(name: str, agents: range, decisions: int) -> None:
+def agreement(name: str, agents: range, decisions: int, quantize: bool) -> None:
     """How far fused rollouts choose as the plain float32 `Dynamics` does, on a trained simulator.
 
     Each agent is moved through its true environment by the plans of the fused rollouts, from a start state.
@@ -296,7 +300,7 @@ def agreement(name: str, agents: range, decisions: int) -> None:
     elites = getattr(planner, "elites", 20)
     overlaps, earned = [], []
     for agent in agents:
-        fused, truth = simulator.dynamics(agent), domain.dynamics(agent)
+        fused, truth = simulator.dynamics(agent, quantize), domain.dynamics(agent)
         obs = domain.observe(domain.initial_state(np.random.default_rng(agent), 1)[0]).astype(np.float32)
         previous = None
         for t in range(decisions):
@@ -346,6 +350,7 @@ def main() -> None:
     parser.add_argument("--simulators", nargs="*", default=["mountaincar/random-v0", "cartpole/random-v0"])
     parser.add_argument("--agents", type=int, default=20, help="of the check of agreement")
     parser.add_argument("--decisions", type=int, default=10, help="of each of them, one after the other")
+    parser.add_argument("--quantize", action="store_true", help="check the agreement of rollouts in bytes")
     arguments = parser.parse_args()
     if unknown := set(arguments.what) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
@@ -369,7 +374,7 @@ def main() -> None:
         true_robot(arguments.rounds)
     if "agreement" in arguments.what:
         for name in arguments.simulators:
-            agreement(name, range(arguments.agents), arguments.decisions)
+            agreement(name, range(arguments.agents), arguments.decisions, arguments.quantize)
 
 
 if __name__ == "__main__":

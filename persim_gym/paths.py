@@ -65,7 +65,8 @@ def find_room_for_compiled_code() -> None:
     compiled, given = ASSETS.parent / "simulator" / "kernels" / "__pycache__", os.environ.get("NUMBA_CACHE_DIR")
     places = [compiled, platformdirs.user_cache_path("numba", False), *([Path(given)] if given else [])]
     if all(unwritable_part(place.absolute()) for place in places):
-        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder = tempfile.mkdtemp(prefix="persim_gym-")
+        folder = tempfile.mkdtemp(prefix="persim_gym-")
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         print(
             "persim_gym: no folder for compiled code can be written to, so that it is compiled anew each time; set "

@@ -26,9 +26,8 @@ def test_a_film_that_cannot_be_written_is_refused_before_planning(tmp_path, monk
     words = ["plan", "cartpole", "--truth", "--out", tmp_path / "plan.csv", "--video", tmp_path / video]
     code, said = persim(monkeypatch, capsys, *words)
     assert code == 2 and len(said.splitlines()) == 1
-    assert {"taken/film.gif": "taken", "folder.gif": "is no regular file"}.get(
-        video, "is neither .gif nor .mp4"
-    ) in said
+    reasons = {"taken/film.gif": "taken", "folder.gif": "is no regular file"}
+    assert reasons.get(video, "is neither .gif nor .mp4") in said
     assert not (tmp_path / "plan.csv").exists()
 
 
