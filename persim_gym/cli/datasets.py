@@ -106,8 +106,13 @@ def datasets_card(
 def datasets_train_loggers(
     domain: Annotated[str, typer.Option(help="Domain whose logging and test policies to train.")],
     name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of all policies. (default: $PERSIM_HOME/policies)")] = None,
 ) -> None:
     """Train the logging and test policies again; an interrupted training goes on."""
+    import torch
+
     from persim_gym.datasets.behavior.train import train_behavior_policies
 
-    train_behavior_policies([domain], name)
+    torch.set_num_threads(1)  # The networks are too small to be shared between threads.
+    train_behavior_policies([domain], name, seed, out)

@@ -176,7 +176,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
         rows = [
             self.domain.resolve_covariates(agent, named)
             for agent, named in zip(
-                _spread("agents", agent if agents is None else agents, num_envs),
+                _one_a_row("agents", agent if agents is None else agents, num_envs),
                 _spread_covariates(covariates, num_envs),
                 strict=True,
             )
@@ -250,7 +250,7 @@ def checked_render_mode(render_mode: str | None, known: Sequence[str]) -> str | 
     return render_mode
 
 
-def _spread(name: str, values: Any, num_envs: int) -> list[Any]:
+def _one_a_row(name: str, values: Any, num_envs: int) -> list[Any]:
     """One value a row."""
     if values is None or np.ndim(values) == 0:
         return [values] * num_envs
@@ -260,5 +260,5 @@ def _spread(name: str, values: Any, num_envs: int) -> list[Any]:
 
 
 def _spread_covariates(covariates: dict[str, Any], num_envs: int) -> list[dict[str, float]]:
-    columns = {name: _spread(f"values of {name}", values, num_envs) for name, values in covariates.items()}
+    columns = {name: _one_a_row(f"values of {name}", values, num_envs) for name, values in covariates.items()}
     return [{name: column[row] for name, column in columns.items()} for row in range(num_envs)]

@@ -91,7 +91,7 @@ def rollout_returns(
         model, rows = tile
         returns[rows] = _tile_returns(model, task, obs[rows // candidates], flat[rows], objective)
 
-    tiles = _tiles(dynamics, count, candidates)
+    tiles = _row_tiles(dynamics, count, candidates)
     if all(model.concurrent for model, _ in tiles):
         run_each(score, tiles)
     else:
@@ -100,7 +100,7 @@ def rollout_returns(
     return returns.reshape(count, candidates)
 
 
-def _tiles(
+def _row_tiles(
     dynamics: Dynamics | Sequence[Dynamics], count: int, candidates: int
 ) -> list[tuple[PlanningDynamics, NDArray[np.int64]]]:
     """Each different dynamics with rows that it moves at once, of the E * C candidates of all episodes."""

@@ -63,7 +63,9 @@ class SetOff(PlanningDynamics):
         return flat.reshape(now.shape) + self._rng.standard_normal(now.shape) * self._step
 
 
-def sensitivity(domain: str, when: str, offset: float, episodes: int = 200, members: int = 5) -> dict[str, float]:
+def measure_sensitivity(
+    domain: str, when: str, offset: float, episodes: int = 200, members: int = 5
+) -> dict[str, float]:
     """Mean RMSE of each test agent, as for learned simulators, of the true dynamics set off.
 
     Args:
@@ -106,7 +108,7 @@ def run_sensitivity(
     ]
     log = RowLog(out / SENSITIVITY_FILE, SENSITIVITY_JOB, SENSITIVITY_COLUMNS)
     constants = {"episodes": episodes}
-    return run_jobs(sensitivity, jobs, log, description="set off", constants=constants, workers=workers)
+    return run_jobs(measure_sensitivity, jobs, log, description="set off", constants=constants, workers=workers)
 
 
 def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -104,7 +104,7 @@ def run_demo(
     console.print(
         f"3. Prediction {len(next(iter(errors.values())).rmse)} episodes an agent, 50 steps without correction"
     )
-    returns = _returns(simulator, domain, agents, episodes, seed, out)
+    returns = _method_returns(simulator, domain, agents, episodes, seed, out)
     console.print(f"4. Planning   {episodes} episodes an agent and method in the true environment\n")
 
     result = DemoResult(errors, returns)
@@ -134,7 +134,7 @@ def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulato
     return simulator
 
 
-def _returns(
+def _method_returns(
     simulator: Simulator, domain: str, agents: Sequence[int], episodes: int, seed: int, out: Path
 ) -> dict[tuple[str, int], np.ndarray]:
     log = RowLog(out / "episodes.csv", DEMO_JOB, ("return",))

@@ -3,7 +3,6 @@
 The thesis logs with sub-optimal policies, so training stops at the first evaluation that reaches the threshold.
 """
 
-import argparse
 import contextlib
 import shutil
 import time
@@ -13,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
@@ -202,19 +200,3 @@ def train_behavior_policies(
                 tqdm.write(f"{folder} trained")
             folders.append(folder)
     return folders
-
-
-def main() -> None:
-    """Command line of `train_behavior_policies`."""
-    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--domain", action="append", choices=list(DOMAINS), required=True)
-    parser.add_argument("--name", action="append", help="logger-0 … or test; all if left out")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--root", type=Path, help="folder of all policies; $PERSIM_HOME/policies if left out")
-    given = parser.parse_args()
-    torch.set_num_threads(1)  # The networks are too small to be shared between threads.
-    train_behavior_policies(given.domain, given.name, given.seed, given.root)
-
-
-if __name__ == "__main__":
-    main()
