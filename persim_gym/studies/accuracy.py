@@ -118,7 +118,7 @@ def study_simulator_folder(root: Path, domain: str, policy: str, variation: str,
     return root / domain / f"{policy}-v0" / f"{variation.replace(' ', '-')}-{seed}"
 
 
-def errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0) -> dict[str, float]:
+def agent_errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0) -> dict[str, float]:
     """Mean RMSE and median R² of each test agent under a test policy, by `ACCURACY_COLUMNS`.
 
     Args:
@@ -134,7 +134,7 @@ def errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0
     return row
 
 
-def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
+def train_and_measure(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
     """Trains one simulator and measures it; runs in a worker process.
 
     Args:
@@ -165,7 +165,7 @@ def accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> d
         )
     simulator = load_simulator(str(folder))
     return {
-        **errors(simulator, domain, load_behavior_policy(domain, TEST), seed=seed),
+        **agent_errors(simulator, domain, load_behavior_policy(domain, TEST), seed=seed),
         "seconds": simulator.card.training_seconds,
     }
 
@@ -196,7 +196,7 @@ def run_accuracy(
         {"domain": domain, "policy": policy, "variation": variation, "seed": seed}
         for domain in domains
         for policy in policies
-        for variation in _named(domain, policy, variations)
+        for variation in _variation_names(domain, policy, variations)
         for seed in seeds
     ]
     for job in jobs:
@@ -206,10 +206,10 @@ def run_accuracy(
         varied_recipe(str(job["domain"]), str(job["policy"]), str(job["variation"]))
     log = RowLog(out / "accuracy.csv", ACCURACY_JOB, (*ACCURACY_COLUMNS, "seconds"))
     simulators = {"out": str((out / "simulators").resolve())}
-    return run_jobs(accuracy, jobs, log, description="simulators", constants=simulators, workers=workers)
+    return run_jobs(train_and_measure, jobs, log, description="simulators", constants=simulators, workers=workers)
 
 
-def _named(domain: str, policy: str, variations: Iterable[str]) -> list[str]:
+def _variation_names(domain: str, policy: str, variations: Iterable[str]) -> list[str]:
     every = [DEFAULT, *CHANGES.get((domain, policy), {})]
     return [name for v in variations for name in (every if v == "all" else [v])]
 

@@ -95,13 +95,13 @@ def quantization_table(rows: Sequence[Mapping[str, str]]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for agent, own in (*sorted(agents.items()), ("all", rows)):
-        rounded, exact = (_returns(own, arithmetic) for arithmetic in (name, FLOAT32))
+        rounded, exact = (_returns_in(own, arithmetic) for arithmetic in (name, FLOAT32))
         mean, low, high = mean_interval(rounded - exact)
         cells = f"{rounded.mean():.1f} | {exact.mean():.1f} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
         lines.append(f"| {agent} | {len(exact)} | {cells} |")
     return "\n".join(lines)
 
 
-def _returns(rows: Sequence[Mapping[str, str]], arithmetic: str) -> NDArray[np.float64]:
+def _returns_in(rows: Sequence[Mapping[str, str]], arithmetic: str) -> NDArray[np.float64]:
     """Returns of the episodes of one arithmetic, in the order of the rows, [E]."""
     return np.array([float(row["return"]) for row in rows if row["arithmetic"] == arithmetic])
