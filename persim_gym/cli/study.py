@@ -88,10 +88,9 @@ def policy_training(
     workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
-    from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, training_table
-    from persim_gym.studies.policy_training import compare_training as compare
+    from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, run_policy_training, training_table
 
-    table = training_table(compare(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
+    table = training_table(run_policy_training(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
     write_text(out / "table.md", table)
     say(table)
 
@@ -109,10 +108,10 @@ def personalize(
     figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
 ) -> None:
     """Simulate and steer agents that training never saw, by the number of their transitions."""
-    from persim_gym.studies.personalize import run_study
+    from persim_gym.studies.personalize import run_personalize_study
     from persim_gym.studies.personalize_report import personalize_figure, personalize_tables
 
-    results = {d: run_study(d, out, draws, episodes, workers, steps) for d in domains.split(",")}
+    results = {d: run_personalize_study(d, out, draws, episodes, workers, steps) for d in domains.split(",")}
     console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
     personalize_figure(results, figure or out / "personalize.png")
 

@@ -23,9 +23,9 @@ POLICY_DESCRIPTIONS = {
     "pure-eps-20": "as pure, but every action is replaced with probability 0.2 by a uniformly random one",
     "pure-eps-40": "as pure, but every action is replaced with probability 0.4 by a uniformly random one",
 }
-LENGTHS = "Lengths count steps"
-CARTPOLE_LENGTHS = (
-    f"{LENGTHS}; Table A.1's for CartPole are its rewards plus one, though every step earns 1, "
+LENGTH_NOTE = "Lengths count steps"
+CARTPOLE_LENGTH_NOTE = (
+    f"{LENGTH_NOTE}; Table A.1's for CartPole are its rewards plus one, though every step earns 1, "
     "so they seem to count observations"
 )
 
@@ -55,7 +55,7 @@ def summarize(dataset_id: str, progress: bool = True) -> Summary:
         progress: Whether a build shows a progress bar.
 
     Raises:
-        ValueError: If there is no such recipe, the content is not the recorded one, or an older version built it.
+        ValueError: If it is none of our datasets, the content is not the recorded one, or an older version built it.
         MissingPolicyError: As `load`.
     """
     dataset_spec(dataset_id)
@@ -90,39 +90,39 @@ def write_card(dataset_id: str, out: Path | None = None, progress: bool = True) 
         ValueError: As `summarize`.
         MissingPolicyError: As `summarize`.
     """
-    recipe = dataset_spec(dataset_id)
+    spec = dataset_spec(dataset_id)
     summary = summarize(dataset_id, progress)
-    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else out / f"{recipe.name}.md"
-    published = published_logging(recipe.domain.name, recipe.policy)
+    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else out / f"{spec.name}.md"
+    published = published_logging(spec.domain.name, spec.policy)
     picture = path.with_suffix(".png")
-    returns_figure(recipe.domain, summary.returns, dataset_id, published[0] if published else None, picture)
-    write_text(path, card_text(recipe, summary, picture.name))
+    returns_figure(spec.domain, summary.returns, dataset_id, published[0] if published else None, picture)
+    write_text(path, card_text(spec, summary, picture.name))
     return path
 
 
-def card_text(recipe: DatasetSpec, summary: Summary, picture: str) -> str:
+def card_text(spec: DatasetSpec, summary: Summary, picture: str) -> str:
     """The card in Markdown.
 
     Args:
-        recipe: How the dataset is made.
+        spec: How the dataset is made.
         summary: What is in it.
         picture: File name of the histogram.
     """
-    domain = recipe.domain
+    domain = spec.domain
     tests, size = len(domain.test_agents), len(domain.population)
-    lengths = CARTPOLE_LENGTHS if domain.name == "cartpole" else LENGTHS
+    lengths = CARTPOLE_LENGTH_NOTE if domain.name == "cartpole" else LENGTH_NOTE
     published = "Table A.1 numbers the agents from 1: its Agent 1 is agent 0."
     template = (Path(__file__).parent / "templates" / "card.md").read_text(encoding="utf-8")
     return template.format(
-        dataset_id=recipe.dataset_id,
+        dataset_id=spec.dataset_id,
         agents=len(summary.returns),
         env_id=domain.env_id,
-        policy=recipe.policy,
+        policy=spec.policy,
         picture=picture,
-        rewards=_rewards(recipe, summary),
+        rewards=_rewards(spec, summary),
         lengths=lengths,
-        published=published if published_logging(domain.name, recipe.policy) else "The thesis has no such dataset.",
-        making=_making(recipe, summary),
+        published=published if published_logging(domain.name, spec.policy) else "The thesis has no such dataset.",
+        making=_making(spec, summary),
         loggers=_loggers(summary),
         covariates=_covariates(domain),
         last_test_agent=tests - 1,
@@ -132,9 +132,9 @@ def card_text(recipe: DatasetSpec, summary: Summary, picture: str) -> str:
     )
 
 
-def _rewards(recipe: DatasetSpec, summary: Summary) -> str:
-    domain, returns, lengths = recipe.domain, summary.returns, summary.lengths
-    tests, average = (f(domain.name, recipe.policy) for f in (published_logging_agents, published_logging))
+def _rewards(spec: DatasetSpec, summary: Summary) -> str:
+    domain, returns, lengths = spec.domain, summary.returns, summary.lengths
+    tests, average = (f(domain.name, spec.policy) for f in (published_logging_agents, published_logging))
     rows = [
         [
             str(agent),
@@ -153,18 +153,18 @@ def _rewards(recipe: DatasetSpec, summary: Summary) -> str:
     return _table(header, rows, "llrrrr")
 
 
-def _making(recipe: DatasetSpec, summary: Summary) -> str:
-    domain, metadata = recipe.domain, summary.metadata
+def _making(spec: DatasetSpec, summary: Summary) -> str:
+    domain, metadata = spec.domain, summary.metadata
     libraries = ", ".join(f"{name} {number}" for name, number in metadata["libraries"].items())
     rows = [
         ["environment", f"`{domain.env_id}`: {domain.summary}; at most {domain.episode_steps} steps an episode"],
-        ["logging policy", POLICY_DESCRIPTIONS[recipe.policy]],
+        ["logging policy", POLICY_DESCRIPTIONS[spec.policy]],
         ["probability of a random action", f"{metadata['epsilon']:g}"],
         ["seed", f"`numpy.random.default_rng({metadata['seed']})`"],
         ["versions", f"{', '.join(metadata['requirements'])}, {libraries}, Python {metadata['python']}"],
         [
             "made by",
-            f"`persim datasets build {recipe.dataset_id}`; equal versions on equal processors give an equal hash",
+            f"`persim datasets build {spec.dataset_id}`; equal versions on equal processors give an equal hash",
         ],
         ["licence", metadata["license"]],
     ]

@@ -167,14 +167,14 @@ def closest_loggers(domain: Domain) -> Loggers:
     return Loggers(closest, {int(i): load_behavior_policy(domain.name, f"logger-{i}") for i in np.unique(closest)})
 
 
-def build(recipe: DatasetSpec, progress: bool = True) -> Path:
+def build(spec: DatasetSpec, progress: bool = True) -> Path:
     """Builds a dataset where Minari keeps its datasets; leaves an existing one alone.
 
     Written beside its final place and renamed at the end, so that an interrupted build leaves nothing behind that
     could be taken for a dataset.
 
     Args:
-        recipe: What to build.
+        spec: What to build.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -183,22 +183,22 @@ def build(recipe: DatasetSpec, progress: bool = True) -> Path:
     Raises:
         MissingPolicyError: If it needs a logging policy that has not been trained.
     """
-    target: Path = get_dataset_path(recipe.dataset_id)
+    target: Path = get_dataset_path(spec.dataset_id)
     if target.exists():
         return target
-    loggers = closest_loggers(recipe.domain) if recipe.epsilon < 1.0 else None
+    loggers = closest_loggers(spec.domain) if spec.epsilon < 1.0 else None
     greedy = None if loggers is None else loggers.greedy
-    episodes = collect_episodes(recipe.domain, recipe.epsilon, greedy, recipe.rng(), progress)
-    metadata = _metadata(recipe, episodes, [] if loggers is None else loggers.records())
-    _make_namespace(f"{NAMESPACE}/{recipe.domain.name}")
+    episodes = collect_episodes(spec.domain, spec.epsilon, greedy, spec.rng(), progress)
+    metadata = _metadata(spec, episodes, [] if loggers is None else loggers.records())
+    _make_namespace(f"{NAMESPACE}/{spec.domain.name}")
     with scratch_folder(target) as scratch:
         folder = scratch / "dataset"
         folder.mkdir()
         storage = MinariStorage.new(
             folder / "data",
-            observation_space=recipe.domain.observation_space,
-            action_space=recipe.domain.action_space,
-            env_spec=gym.spec(recipe.domain.env_id),
+            observation_space=spec.domain.observation_space,
+            action_space=spec.domain.action_space,
+            env_spec=gym.spec(spec.domain.env_id),
         )
         storage.update_metadata(metadata)
         storage.update_episodes(episodes)
@@ -220,23 +220,23 @@ def _make_namespace(name: str) -> None:
                 raise
 
 
-def _metadata(recipe: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:
+def _metadata(spec: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:
     """What is recorded beside the episodes; JSON-plain, or Minari could not read the dataset."""
-    transitions = Transitions.from_episodes(episodes, [e.id for e in episodes], recipe.dataset_id)
-    policy = "uniformly random actions" if recipe.epsilon == 1.0 else f"the policy {recipe.policy}"
+    transitions = Transitions.from_episodes(episodes, [e.id for e in episodes], spec.dataset_id)
+    policy = "uniformly random actions" if spec.epsilon == 1.0 else f"the policy {spec.policy}"
     return {
-        "dataset_id": recipe.dataset_id,
+        "dataset_id": spec.dataset_id,
         "minari_version": version("minari"),
         "author": {"The persim_gym developers"},
-        "algorithm_name": recipe.policy,
+        "algorithm_name": spec.policy,
         "description": (
-            f"{len(recipe.domain.population)} agents of {recipe.domain.env_id}, one episode each under {policy}; "
+            f"{len(spec.domain.population)} agents of {spec.domain.env_id}, one episode each under {policy}; "
             "episode metadata holds the agent."
         ),
         "requirements": [f"persim-gym=={__version__}"],
         "content_hash": transitions.content_hash(),
-        "epsilon": recipe.epsilon,
-        "seed": recipe.seed,
+        "epsilon": spec.epsilon,
+        "seed": spec.seed,
         "loggers": loggers,
         "mean_return": float(np.mean([np.sum(e.rewards) for e in episodes])),
         "license": "MIT",

@@ -75,7 +75,7 @@ def prediction_error(
     keep = true.happened[:, 0]
     if not keep.any():
         raise ValueError(f"all {episodes} episodes of agent {agent} end within the {warmup} warm-up steps")
-    predicted = _mean_predictions(dynamics, true)[keep]
+    predicted = _predict_along(dynamics, true)[keep]
     observed, happened = np.stack(true.obs, axis=1).astype(np.float64)[keep], true.happened[keep]
     rmse, r2 = _episode_scores(observed[:, 1:], predicted[:, 1:], happened)
     observed[:, 1:][~happened] = np.nan
@@ -114,11 +114,11 @@ def record_trajectories(
     ended = np.logical_or.accumulate([np.zeros(len(state), dtype=np.bool_), *(step.terminated for step in taken)])
     kept = taken[warmup:]
     obs = [*(step.obs for step in kept), kept[-1].next_obs]
-    happened = np.ascontiguousarray(~ended[warmup:-1].T)
+    happened = np.stack(list(~ended[warmup:-1]), axis=1)
     return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened)
 
 
-def _mean_predictions(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
+def _predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
     """Mean over members of the observations that they predict from the first under the same actions, [E, T + 1, D]."""
     first = true.obs[0]
     current = np.broadcast_to(first, (planning_dynamics(dynamics).members, *first.shape))

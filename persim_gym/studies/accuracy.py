@@ -118,7 +118,7 @@ def study_simulator_folder(root: Path, domain: str, policy: str, variation: str,
     return root / domain / f"{policy}-v0" / f"{variation.replace(' ', '-')}-{seed}"
 
 
-def errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0) -> dict[str, float]:
+def agent_errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0) -> dict[str, float]:
     """Mean RMSE and median R² of each test agent under a test policy, by `ACCURACY_COLUMNS`.
 
     Args:
@@ -134,7 +134,7 @@ def errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: int = 0
     return row
 
 
-def measure_accuracy(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
+def train_and_measure(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
     """Trains one simulator and measures it; runs in a worker process.
 
     Args:
@@ -165,7 +165,7 @@ def measure_accuracy(domain: str, policy: str, variation: str, seed: int, out: s
         )
     simulator = load_simulator(str(folder))
     return {
-        **errors(simulator, domain, load_behavior_policy(domain, TEST), seed=seed),
+        **agent_errors(simulator, domain, load_behavior_policy(domain, TEST), seed=seed),
         "seconds": simulator.card.training_seconds,
     }
 
@@ -206,7 +206,7 @@ def run_accuracy(
         varied_recipe(str(job["domain"]), str(job["policy"]), str(job["variation"]))
     log = RowLog(out / "accuracy.csv", ACCURACY_JOB, (*ACCURACY_COLUMNS, "seconds"))
     simulators = {"out": str((out / "simulators").resolve())}
-    return run_jobs(measure_accuracy, jobs, log, description="simulators", constants=simulators, workers=workers)
+    return run_jobs(train_and_measure, jobs, log, description="simulators", constants=simulators, workers=workers)
 
 
 def _variation_names(domain: str, policy: str, variations: Iterable[str]) -> list[str]:

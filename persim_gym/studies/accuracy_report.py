@@ -13,7 +13,7 @@ from persim_gym.evaluation.prediction import format_error
 from persim_gym.evaluation.published import ERROR_TABLE, TEST_AGENTS, published_error
 from persim_gym.studies.accuracy import CHANGES, DEFAULT, LOGGING_POLICIES, MEASURES, THESIS_RECIPE
 from persim_gym.studies.sensitivity import sensitivity_table
-from persim_gym.studies.test_policies import RETURN
+from persim_gym.studies.test_policies import MEAN_RETURN
 
 Row = Mapping[str, str]
 
@@ -25,7 +25,7 @@ def error_tables(rows: Sequence[Row]) -> str:
         ours = [row for row in rows if (row["domain"], row["variation"]) == (domain, DEFAULT)]
         if ours:
             title = f"### {DOMAINS[domain].title} (Table {ERROR_TABLE[domain]})"
-            table, below, third = _beside(domain, ours, _published, places=3)
+            table, below, third = _table_beside(domain, ours, _published, places=3)
             counts = f"At or below the thesis's: {below}; at or below a third of it: {third}."
             parts.append(f"{title}\n\n{table}\n\n{counts}")
     return "\n\n".join(parts) + "\n"
@@ -43,7 +43,7 @@ def same_data_tables(rows: Sequence[Row]) -> str:
         defaults = [row for row in rows if (row["domain"], row["variation"]) == (domain, DEFAULT)]
         ours = [row for row in defaults if (domain, row["policy"], row["seed"]) in theirs]
         if ours:
-            table, below, third = _beside(domain, ours, reference)
+            table, below, third = _table_beside(domain, ours, reference)
             counts = f"At or below: {below}; at or below a third: {third}."
             parts.append(f"### {DOMAINS[domain].title}, same data\n\n{table}\n\n{counts}")
     return "\n\n".join(parts) + "\n" if parts else ""
@@ -55,7 +55,7 @@ def explained_tables(rows: Sequence[Row]) -> str:
     for domain in THESIS_DOMAINS:
         ours = [row for row in rows if (row["domain"], row["variation"]) == (domain, DEFAULT)]
         if ours:
-            table, above, _ = _beside(domain, ours, partial(_published, measure="r2"), places=3, measure="r2")
+            table, above, _ = _table_beside(domain, ours, partial(_published, measure="r2"), places=3, measure="r2")
             parts.append(f"### {DOMAINS[domain].title}, median R²\n\n{table}\n\nAt or above the thesis's: {above}.")
     return "\n\n".join(parts) + "\n"
 
@@ -82,9 +82,9 @@ def other_policies_tables(rows: Sequence[Row]) -> str:
     parts = []
     for domain, seed in sorted({(row["domain"], row["test_seed"]) for row in rows}):
         ours = [{**row, "seed": "0"} for row in rows if (row["domain"], row["test_seed"]) == (domain, seed)]
-        errors, below, _ = _beside(domain, ours, _published, places=3)
-        explained, above, _ = _beside(domain, ours, partial(_published, measure="r2"), places=3, measure="r2")
-        earned = f"{float(ours[0][RETURN]):,.0f}"
+        errors, below, _ = _table_beside(domain, ours, _published, places=3)
+        explained, above, _ = _table_beside(domain, ours, partial(_published, measure="r2"), places=3, measure="r2")
+        earned = f"{float(ours[0][MEAN_RETURN]):,.0f}"
         parts.append(
             f"### {DOMAINS[domain].title}, test policy of seed {seed}, which earns {earned}\n\n"
             f"{errors}\n\nRMSE at or below the thesis's: {below}.\n\n"
@@ -99,7 +99,7 @@ def _published(row: Row, agent: int, measure: str = "rmse") -> float:
     return known[MEASURES.index(measure)]
 
 
-def _beside(
+def _table_beside(
     domain: str, ours: Sequence[Row], reference: Callable[[Row, int], float], places: int = 4, measure: str = "rmse"
 ) -> tuple[str, str, str]:
     """A table of ours / reference, bold where ours rounds to no worse; how many cells do, and how many are a third."""

@@ -39,29 +39,29 @@ PERSONALIZE_METHODS = {
     "retrained": "in the training data",
     "online": "learned while it acts",
 }
-LOGGING = "random"  # policy of the dataset
+STUDY_POLICY = "random"  # policy of the dataset
 PERSONALIZE_JOB = ("domain", "version", "method", "agent", "count", "draw")
-ERROR, RETURN = ("rmse", "r2", "milliseconds"), ("return",)
+ERROR_COLUMNS, RETURN_COLUMNS = ("rmse", "r2", "milliseconds"), ("return",)
 MPC_STEPS = {"halfcheetah": 50}  # of an episode where not the domain's own: one of 1,000 takes ten minutes of a core
 
 
 def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
     """Trains a simulator with or without the test agents, or loads it where an earlier run left it."""
-    data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
+    data = load(f"persim/{domain}/{STUDY_POLICY}-v0", progress=False)
     if held_out:
         data = data.select(~np.isin(data.agent, TEST_AGENTS))
-    recipe = recipe_for(f"{domain}/{LOGGING}-v0")
+    recipe = recipe_for(f"{domain}/{STUDY_POLICY}-v0")
     folder = out / domain / ("held-out" if held_out else "all")
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
         trained = simulator.card.dataset_hash, TrainingRecipe.from_json(simulator.card.recipe)
         if trained == (data.content_hash(), recipe):
             return simulator
-    label = f"{domain}/{LOGGING}-{'held-out' if held_out else 'all'}"
+    label = f"{domain}/{STUDY_POLICY}-{'held-out' if held_out else 'all'}"
     return train(data, name=label, domain=domain, out=folder)
 
 
-def drawn(domain: str, agent: int, count: str, draw: int) -> Transitions | None:
+def drawn_transitions(domain: str, agent: int, count: str, draw: int) -> Transitions | None:
     """Transitions of a test agent drawn at random from its logged trajectory, as those of a new agent 0."""
     if count == "0":
         return None
@@ -75,7 +75,7 @@ def drawn(domain: str, agent: int, count: str, draw: int) -> Transitions | None:
 
 @lru_cache(maxsize=16)
 def _trajectory(domain: str, agent: int) -> Transitions:
-    data = load(f"persim/{domain}/{LOGGING}-v0", progress=False)
+    data = load(f"persim/{domain}/{STUDY_POLICY}-v0", progress=False)
     chosen = data.select(data.agent == agent)
     return replace(chosen, agent=np.zeros_like(chosen.agent), n_agents=1)
 
@@ -133,10 +133,10 @@ def _ready(
 ) -> tuple[Simulator, Transitions | None]:
     folder = Path(out) / domain / ("all" if method == "retrained" else "held-out")
     known = method in ("personalized", "gaussian")
-    return load_simulator(str(folder)), drawn(domain, agent, count, draw) if known else None
+    return load_simulator(str(folder)), drawn_transitions(domain, agent, count, draw) if known else None
 
 
-def jobs(domain: str, version: str, draws: int, kind: str, steps: int = 0) -> Iterable[dict[str, Any]]:
+def study_jobs(domain: str, version: str, draws: int, kind: str, steps: int = 0) -> Iterable[dict[str, Any]]:
     """The study's jobs; a count that leaves nothing to chance is measured once, but for returns.
 
     Args:
@@ -168,7 +168,7 @@ def _job(shared: dict[str, Any], method: str, agent: int, count: str, draw: int)
     return {**shared, "method": method, "agent": agent, "count": count, "draw": draw}
 
 
-def run_study(
+def run_personalize_study(
     domain: str, out: Path, draws: int = 5, episodes: int = 5, workers: int | None = None, steps: int | None = None
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Measures one domain; what is in `out` already is not done again.
@@ -186,15 +186,15 @@ def run_study(
     """
     measured: list[list[dict[str, str]]] = [[], []]
     steps = steps or MPC_STEPS.get(domain, DOMAINS[domain].episode_steps)
-    kinds = [("error", error_job, draws, (PERSONALIZE_JOB, ERROR))]
+    kinds = [("error", error_job, draws, (PERSONALIZE_JOB, ERROR_COLUMNS))]
     if episodes:
-        kinds.append(("return", return_job, episodes, ((*PERSONALIZE_JOB, "steps"), RETURN)))  # type: ignore[arg-type]
+        kinds.append(("return", return_job, episodes, ((*PERSONALIZE_JOB, "steps"), RETURN_COLUMNS)))  # type: ignore[arg-type]
     for held_out in (True, False):  # Jobs that need only the first of two trainings come first.
         simulator = study_simulator(domain, held_out, out)
         for rows, (kind, function, number, columns) in zip(measured, kinds, strict=False):
             chosen = [
                 job
-                for job in jobs(domain, simulator.card.sha256[:8], number, kind, steps)
+                for job in study_jobs(domain, simulator.card.sha256[:8], number, kind, steps)
                 if (job["method"] == "retrained") != held_out
             ]
             rows += run_jobs(

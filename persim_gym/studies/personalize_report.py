@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, str]]
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2")
 
 
-def values(rows: Rows, column: str, method: str, count: str, agent: int) -> NDArray[np.float64]:
+def draws_of(rows: Rows, column: str, method: str, count: str, agent: int) -> NDArray[np.float64]:
     """Every draw of one method, count and agent."""
     return np.array(
         [float(r[column]) for r in rows if (r["method"], r["count"], r["agent"]) == (method, count, str(agent))]
@@ -44,11 +44,12 @@ def _header(first: str) -> list[str]:
 def _error_table(rows: Rows) -> list[str]:
     lines = _header("RMSE after … transitions")
     for count in TRANSITION_COUNTS:
-        for method, label in (("personalized", _named(count)), ("gaussian", f"{count}, one wide Gaussian as prior")):
-            found = [values(rows, "rmse", method, count, agent) for agent in TEST_AGENTS]
+        labels = {"personalized": _count_label(count), "gaussian": f"{count}, one wide Gaussian as prior"}
+        for method, label in labels.items():
+            found = [draws_of(rows, "rmse", method, count, agent) for agent in TEST_AGENTS]
             if all(len(x) for x in found):
-                lines.append(f"| {label} |" + "".join(f" {_spread(x)} |" for x in found))
-    found = [values(rows, "rmse", "retrained", "trajectory", agent) for agent in TEST_AGENTS]
+                lines.append(f"| {label} |" + "".join(f" {_median_and_worst(x)} |" for x in found))
+    found = [draws_of(rows, "rmse", "retrained", "trajectory", agent) for agent in TEST_AGENTS]
     if all(len(x) for x in found):
         lines.append("| trained with them |" + "".join(f" {format_error(np.median(x))} |" for x in found))
     times = [float(r["milliseconds"]) for r in rows if r["method"] == "personalized" and r["count"] == "20"]
@@ -57,10 +58,10 @@ def _error_table(rows: Rows) -> list[str]:
 
 def _return_table(rows: Rows) -> list[str]:
     lines = _header(f"return of MPC{_cut_off(rows)} after … transitions")
-    cases = [("personalized", count, _named(count)) for count in TRANSITION_COUNTS]
+    cases = [("personalized", count, _count_label(count)) for count in TRANSITION_COUNTS]
     cases += [("online", "0", "0, learned while it acts"), ("retrained", "trajectory", "trained with them")]
     for method, count, label in cases:
-        found = [values(rows, "return", method, count, agent) for agent in TEST_AGENTS]
+        found = [draws_of(rows, "return", method, count, agent) for agent in TEST_AGENTS]
         if all(len(x) for x in found):
             lines.append(f"| {label} |" + "".join(f" {x.mean():.1f} |" for x in found))
     return lines
@@ -72,11 +73,11 @@ def _cut_off(rows: Rows) -> str:
     return "" if steps >= DOMAINS[rows[0]["domain"]].episode_steps else f" in {steps} steps"
 
 
-def _named(count: str) -> str:
+def _count_label(count: str) -> str:
     return {"0": "0 (population average)", "trajectory": "the whole trajectory"}.get(count, count)
 
 
-def _spread(x: NDArray[np.float64]) -> str:
+def _median_and_worst(x: NDArray[np.float64]) -> str:
     return format_error(x[0]) if len(x) == 1 else f"{format_error(np.median(x))} ({format_error(x.max())})"
 
 
@@ -115,10 +116,10 @@ def _curves(ax: Axes, rows: Rows, column: str) -> None:
     x = np.arange(len(TRANSITION_COUNTS))
     middle = np.median if column == "rmse" else np.mean
     for agent, colour in zip(TEST_AGENTS, _COLOURS, strict=True):
-        found = [values(rows, column, "personalized", count, agent) for count in TRANSITION_COUNTS]
+        found = [draws_of(rows, column, "personalized", count, agent) for count in TRANSITION_COUNTS]
         ax.plot(x, [middle(v) for v in found], "o-", color=colour, markersize=4, label=f"agent {agent}")
         ax.fill_between(x, [v.min() for v in found], [v.max() for v in found], color=colour, alpha=0.12, linewidth=0)
-        known = values(rows, column, "retrained", "trajectory", agent)
+        known = draws_of(rows, column, "retrained", "trajectory", agent)
         if len(known):
             ax.axhline(float(middle(known)), color=colour, linestyle="--", linewidth=0.9, alpha=0.8)
     ax.set_xticks(x, ["0", "1", "5", "20", "100", "all"])

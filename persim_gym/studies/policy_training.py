@@ -37,7 +37,7 @@ def train_once(
     }
 
 
-def compare_training(
+def run_policy_training(
     domains: Sequence[str], agents: Sequence[int], seeds: int, out: Path, workers: int | None = None
 ) -> list[dict[str, str]]:
     """Trains every agent in the simulator and in the true environment, same algorithm, budget and seeds.

@@ -22,7 +22,7 @@ SENSITIVITY_FILE = "sensitivity.csv"
 START, STEP = "start", "step"
 OFFSETS = {START: (0.001, 0.01), STEP: (0.01, 0.03, 0.1, 0.2)}
 """By when the dynamics are set off: fractions of the observations' standard deviation once, of their change a step."""
-WHEN = {START: "of its spread at the start", STEP: "of its change at every step"}
+OFFSET_UNITS = {START: "of its spread at the start", STEP: "of its change at every step"}
 SENSITIVITY_JOB = ("domain", "when", "offset")
 SENSITIVITY_COLUMNS = tuple(f"rmse_{agent}" for agent in TEST_AGENTS)
 
@@ -63,9 +63,7 @@ class SetOff(PlanningDynamics):
         return flat.reshape(now.shape) + self._rng.standard_normal(now.shape) * self._step
 
 
-def measure_sensitivity(
-    domain: str, when: str, offset: float, episodes: int = 200, members: int = 5
-) -> dict[str, float]:
+def offset_errors(domain: str, when: str, offset: float, episodes: int = 200, members: int = 5) -> dict[str, float]:
     """Mean RMSE of each test agent, as for learned simulators, of the true dynamics set off.
 
     Args:
@@ -108,7 +106,7 @@ def run_sensitivity(
     ]
     log = RowLog(out / SENSITIVITY_FILE, SENSITIVITY_JOB, SENSITIVITY_COLUMNS)
     constants = {"episodes": episodes}
-    return run_jobs(measure_sensitivity, jobs, log, description="set off", constants=constants, workers=workers)
+    return run_jobs(offset_errors, jobs, log, description="set off", constants=constants, workers=workers)
 
 
 def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -120,6 +118,6 @@ def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:
         for row in rows:
             if row["domain"] == domain:
                 cells = " | ".join(f"{float(row[column]):.4f}" for column in SENSITIVITY_COLUMNS)
-                lines.append(f"| {100 * float(row['offset']):g} % {WHEN[row['when']]} | {cells} |")
+                lines.append(f"| {100 * float(row['offset']):g} % {OFFSET_UNITS[row['when']]} | {cells} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

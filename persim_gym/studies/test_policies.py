@@ -19,11 +19,17 @@ from persim_gym.datasets.behavior.train import train_behavior_policy
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import CARD
-from persim_gym.studies.accuracy import ACCURACY_COLUMNS, DEFAULT, LOGGING_POLICIES, errors, study_simulator_folder
+from persim_gym.studies.accuracy import (
+    ACCURACY_COLUMNS,
+    DEFAULT,
+    LOGGING_POLICIES,
+    agent_errors,
+    study_simulator_folder,
+)
 
 TEST_POLICIES_FILE = "test-policies.csv"
 TEST_POLICY_JOB = ("domain", "policy", "test_seed")
-RETURN = "mean_return"  # Column of the return of the test policy on the default agent.
+MEAN_RETURN = "mean_return"  # Column of the return of the test policy on the default agent.
 
 
 def trained_test_policy(domain: str, test_seed: int, out: Path) -> PolicyNetwork:
@@ -55,7 +61,7 @@ def train_test_policy(domain: str, test_seed: int, out: str) -> dict[str, float]
     """
     card = trained_test_policy(domain, test_seed, Path(out)).card
     assert card is not None
-    return {RETURN: card.mean_return}
+    return {MEAN_RETURN: card.mean_return}
 
 
 def errors_under(domain: str, policy: str, test_seed: int, out: str) -> dict[str, float]:
@@ -71,7 +77,7 @@ def errors_under(domain: str, policy: str, test_seed: int, out: str) -> dict[str
         Mean RMSE and median R² of each test agent, and the test policy's mean return.
     """
     simulator = load_simulator(str(study_simulator_folder(Path(out) / "simulators", domain, policy, DEFAULT, 0)))
-    measured = errors(simulator, domain, trained_test_policy(domain, test_seed, Path(out)))
+    measured = agent_errors(simulator, domain, trained_test_policy(domain, test_seed, Path(out)))
     return {**measured, **train_test_policy(domain, test_seed, out)}
 
 
@@ -105,8 +111,8 @@ def run_test_policies(
             raise ValueError(f"no simulator of {domain} in {out}; run `persim study accuracy --domain {domain}` first")
     pairs = [{"domain": domain, "test_seed": seed} for domain in domains for seed in test_seeds]
     place = {"out": str(out.resolve())}
-    trained = RowLog(out / "test-policies" / "returns.csv", ("domain", "test_seed"), (RETURN,))
+    trained = RowLog(out / "test-policies" / "returns.csv", ("domain", "test_seed"), (MEAN_RETURN,))
     run_jobs(train_test_policy, pairs, trained, description="test policies", constants=place, workers=workers)
     jobs = [{**pair, "policy": policy} for pair in pairs for policy in found[str(pair["domain"])]]
-    log = RowLog(out / TEST_POLICIES_FILE, TEST_POLICY_JOB, (*ACCURACY_COLUMNS, RETURN))
+    log = RowLog(out / TEST_POLICIES_FILE, TEST_POLICY_JOB, (*ACCURACY_COLUMNS, MEAN_RETURN))
     return run_jobs(errors_under, jobs, log, description="simulators", constants=place, workers=workers)

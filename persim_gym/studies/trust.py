@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,16 @@ from persim_gym.simulator.diagnostics.open_loop import Windows, open_loop
 from persim_gym.simulator.diagnostics.trust import Trust
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.studies.personalize import drawn
+from persim_gym.studies.personalize import drawn_transitions
 
 TRUST_COUNTS = ("0", "1", "5", "20")  # Numbers of transitions of agents that training never saw.
-OTHERS = tuple(range(5, 50))
+OTHER_AGENTS = tuple(range(5, 50))
 TRUST_EPISODES = 20  # Rollouts an agent.
-DRAWS = 5  # Draws of the transitions of an agent that training never saw; its rollouts are dealt out to them.
+TRUST_DRAWS = 5  # Draws of the transitions of an agent that training never saw; its rollouts are dealt out to them.
+
+
+Rollouts: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Errors and spreads of an agent's rollouts, as `open_loop` returns them."""
 
 
 def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: int, seed: int = 0) -> Windows:
@@ -37,8 +41,8 @@ def true_windows(domain: str, agent: int, policy: Policy, episodes: int, steps: 
     return Windows(np.full(int(kept.sum()), agent), true.obs[0][kept], actions[kept], following[kept])
 
 
-def shares(results: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], trust: Trust) -> dict[str, float]:
-    """Shares of rollouts that keep the promise, and how long they are trusted, of errors and spreads."""
+def promise_shares(results: Sequence[Rollouts], trust: Trust) -> dict[str, float]:
+    """Shares of rollouts that keep the promise, and how long they are trusted."""
     errors, spreads = (np.concatenate(parts) for parts in zip(*results, strict=True))
     failures, horizons = first_failures(errors, trust.bound), trust_horizons(spreads, trust.scale, trust.bound)
     return {
@@ -52,12 +56,12 @@ def shares(results: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], t
 
 def stranger_rollouts(
     simulator: Simulator, logged: NearestResiduals | None, agent: int, count: str, windows: Windows
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+) -> list[Rollouts]:
     """Errors and spreads of a test agent that training never saw, each draw of its transitions on its own windows."""
-    domain, draws = simulator.card.domain, DRAWS if count != "0" else 1
+    domain, draws = simulator.card.domain, TRUST_DRAWS if count != "0" else 1
     results = []
     for draw in range(draws):
-        transitions = drawn(domain, agent, count, draw)
+        transitions = drawn_transitions(domain, agent, count, draw)
         known, number = simulator, agent  # Without transitions, the number of an agent that training never saw.
         if transitions is not None:
             known = simulator.personalize(transitions)
@@ -88,18 +92,18 @@ def run_trust_study(simulator: str, held_out: str | None = None) -> list[dict[st
     rows: list[dict[str, Any]] = [
         {"case": "logged trajectories of unseen agents", "rollouts": trust.agents, "kept": trust.coverage}
     ]
-    windows = {a: true_windows(domain, a, policy, TRUST_EPISODES, trust.steps) for a in (*TEST_AGENTS, *OTHERS)}
+    windows = {a: true_windows(domain, a, policy, TRUST_EPISODES, trust.steps) for a in (*TEST_AGENTS, *OTHER_AGENTS)}
     logged = trust.logged(loaded.model, data)
-    for case, agents in (("test policy, agents 0-4", TEST_AGENTS), ("test policy, agents 5-49", OTHERS)):
+    for case, agents in (("test policy, agents 0-4", TEST_AGENTS), ("test policy, agents 5-49", OTHER_AGENTS)):
         results = [open_loop(loaded.model, loaded.known_beliefs(), windows[a], logged=logged) for a in agents]
-        rows.append({"case": case} | shares(results, trust))
+        rows.append({"case": case} | promise_shares(results, trust))
     if held_out is None:
         return rows
     stranger = load_simulator(str(Path(held_out)))
     logged = trust.logged(stranger.model, data.select(~np.isin(data.agent, TEST_AGENTS)))
     for count in TRUST_COUNTS:
         results = [r for a in TEST_AGENTS for r in stranger_rollouts(stranger, logged, a, count, windows[a])]
-        rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions"} | shares(results, trust))
+        rows.append({"case": f"test policy, agents 0-4 unseen, {count} transitions"} | promise_shares(results, trust))
     return rows
 
 

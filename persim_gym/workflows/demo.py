@@ -28,7 +28,7 @@ from persim_gym.workflows.plan import stream_of
 from persim_gym.workflows.train import train
 
 DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
-POLICY = "random"  # Logging policy of the demo's dataset.
+DEMO_POLICY = "random"  # Logging policy of the demo's dataset.
 DEMO_JOB = ("domain", "simulator", "method", "agent", "seed", "episode")
 
 
@@ -96,8 +96,8 @@ def run_demo(
     torch.set_num_threads(1)
 
     console.rule(f"{spec.title}: one random trajectory each of {len(spec.population)} agents")
-    transitions = load(f"persim/{domain}/{POLICY}-v0")
-    console.print(f"1. Dataset    persim/{domain}/{POLICY}-v0: {len(transitions):,} transitions")
+    transitions = load(f"persim/{domain}/{DEMO_POLICY}-v0")
+    console.print(f"1. Dataset    persim/{domain}/{DEMO_POLICY}-v0: {len(transitions):,} transitions")
     simulator = _simulator(spec, out, seed, console)
     policy = load_behavior_policy(domain, TEST)
     errors = {agent: prediction_error(simulator.dynamics(agent), spec, agent, policy, seed=seed) for agent in agents}
@@ -119,7 +119,7 @@ def run_demo(
 
 def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulator:
     """Trains the simulator, or loads it where an earlier run left one for the same data and seed."""
-    transitions = load(f"persim/{spec.name}/{POLICY}-v0", progress=False)
+    transitions = load(f"persim/{spec.name}/{DEMO_POLICY}-v0", progress=False)
     folder = out / "simulator"
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
@@ -159,10 +159,10 @@ def results_table(spec: Domain, result: DemoResult) -> Table:
     for column in ("agent", "covariates", "RMSE", "R²", "PerSim + MPC", "true env + MPC", "random"):
         table.add_column(column, justify="left" if column == "covariates" else "right")
     for agent, error in result.errors.items():
-        known = published_error(spec.name, POLICY, agent) if agent < len(spec.test_agents) else None
+        known = published_error(spec.name, DEMO_POLICY, agent) if agent < len(spec.test_agents) else None
         ours = {method: result.returns[method, agent] for method in DEMO_METHODS}
         theirs = {
-            "persim-mpc": published_return(spec.name, POLICY, agent),
+            "persim-mpc": published_return(spec.name, DEMO_POLICY, agent),
             "true-mpc": published_return(spec.name, "", agent, "True env + MPC"),
             "random": None,
         }
@@ -178,7 +178,7 @@ def results_table(spec: Domain, result: DemoResult) -> Table:
                 for m in DEMO_METHODS
             ),
         )
-    logged = published_logging(spec.name, POLICY)
+    logged = published_logging(spec.name, DEMO_POLICY)
     table.caption = (
         "RMSE: mean over episodes of 50 open-loop steps; R²: median. Returns: mean ± standard deviation over episodes."
         + (f" Thesis, random policy, all agents: {logged[0]:.1f}." if logged else "")

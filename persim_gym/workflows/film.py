@@ -22,9 +22,9 @@ from persim_gym.storage import replaceable, replacing
 
 BANNER = 28  # Height of the banner above the pictures, in pixels.
 OPACITY = 0.45  # Opacity of the prediction in an overlay.
-VIEWS = 41  # The empty scene is the median of so many pictures.
-BOUNDED = 1e3  # Observations with bounds inside of this are positions on the screen or speeds.
-DIFFERENT = 10  # A pixel is set apart from the empty scene by more grey levels than these.
+SCENE_VIEWS = 41  # The empty scene is the median of so many pictures.
+MAX_BOUND = 1e3  # Observations with bounds inside of this are positions on the screen or speeds.
+MIN_DIFFERENCE = 10  # A pixel is set apart from the empty scene by more grey levels than these.
 
 Picture = NDArray[np.uint8]
 
@@ -138,8 +138,8 @@ def overlaid(true: Picture, predicted: Picture, empty: Picture | None) -> Pictur
     if empty is None:
         return (true * (1 - OPACITY) + predicted * OPACITY).astype(np.uint8)
     scene, shown = empty.astype(np.int16), predicted.astype(np.int16)
-    ghost = (np.abs(shown - scene) > DIFFERENT).any(axis=-1, keepdims=True)
-    solid = (np.abs(true.astype(np.int16) - scene) > DIFFERENT).any(axis=-1, keepdims=True)
+    ghost = (np.abs(shown - scene) > MIN_DIFFERENCE).any(axis=-1, keepdims=True)
+    solid = (np.abs(true.astype(np.int16) - scene) > MIN_DIFFERENCE).any(axis=-1, keepdims=True)
     mixed = np.where(ghost, OPACITY * shown + (1 - OPACITY) * scene, scene)
     return np.where(solid, true, mixed).astype(np.uint8)
 
@@ -147,11 +147,11 @@ def overlaid(true: Picture, predicted: Picture, empty: Picture | None) -> Pictur
 def _empty_scene(domain: Domain, draw: Any) -> Picture | None:
     """What does not move: the median of pictures from all over a bounded space; None where it is not bounded."""
     space = domain.observation_space
-    bounded = (np.abs(space.low) < BOUNDED) & (np.abs(space.high) < BOUNDED)
+    bounded = (np.abs(space.low) < MAX_BOUND) & (np.abs(space.high) < MAX_BOUND)
     if not bounded.any():
         return None
     spread = np.random.default_rng(0).uniform(
-        np.where(bounded, space.low, 0), np.where(bounded, space.high, 0), (VIEWS, len(bounded))
+        np.where(bounded, space.low, 0), np.where(bounded, space.high, 0), (SCENE_VIEWS, len(bounded))
     )
     scene: Picture = np.median([draw(obs.astype(np.float32)) for obs in spread], axis=0).astype(np.uint8)
     return scene

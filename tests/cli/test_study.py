@@ -16,7 +16,7 @@ def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
             log.add(job, function(**job, **constants))
         return []
 
-    monkeypatch.setattr(accuracy, "measure_accuracy", measure)
+    monkeypatch.setattr(accuracy, "train_and_measure", measure)
     monkeypatch.setattr(accuracy, "run_jobs", run_here)
     page = tmp_path / "accuracy.md"
     words = ["study", "accuracy", "--domain", "cartpole", "--out", str(tmp_path), "--page", str(page)]

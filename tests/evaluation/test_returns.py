@@ -7,7 +7,6 @@ from support.policies import Constant
 
 from persim_gym.datasets.behavior.policies import load_behavior_policy
 from persim_gym.envs import DOMAINS
-from persim_gym.evaluation.acting import RandomPolicy, select_rows
 from persim_gym.evaluation.returns import episode_returns
 
 CARTPOLE, MOUNTAINCAR = DOMAINS["cartpole"], DOMAINS["mountaincar"]
@@ -102,22 +101,3 @@ def test_rows_keep_their_own_memory_when_others_end(memory):
             _, reward, terminated, truncated, _ = env.step(policy.action(row, step))
             total, step, ended = total + reward, step + 1, terminated or truncated
         assert returns[row] == total
-
-
-def test_select_rows_keeps_rows_of_every_kind_of_memory():
-    keep = np.array([True, False, True])
-    assert select_rows(None, keep) is None
-    assert select_rows(("a", "b", "c"), keep) == ("a", "c")
-    np.testing.assert_array_equal(select_rows(np.arange(6).reshape(3, 2), keep), [[0, 1], [4, 5]])
-
-
-@pytest.mark.parametrize("name", DOMAINS)
-def test_random_actions_fit_the_space_alone_and_in_a_batch(name):
-    space = DOMAINS[name].action_space
-    policy = RandomPolicy(space, seed=3)
-    obs = np.zeros((50, DOMAINS[name].observation_space.shape[0]))
-    batch, _ = policy.predict(obs)
-    assert all(action in space for action in batch)
-    assert len(np.unique(batch, axis=0)) > 1
-    assert policy.predict(obs[0])[0] in space
-    np.testing.assert_array_equal(RandomPolicy(space, seed=3).predict(obs)[0], batch)

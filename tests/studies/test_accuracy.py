@@ -31,10 +31,10 @@ def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path,
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
     monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
     job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "out": str(tmp_path)}
-    first = accuracy.measure_accuracy(**job)
+    first = accuracy.train_and_measure(**job)
     folder = tmp_path / "cartpole" / "random-v0" / "two-words-1"
     card = load_simulator(str(folder)).card
     assert (card.recipe_name, card.seed, card.training_seconds) == ("two words", 1, first["seconds"])
     assert {name for name in first if name != "seconds"} == set(accuracy.ACCURACY_COLUMNS)
     monkeypatch.setattr(accuracy, "train", None)  # must not be called again
-    assert accuracy.measure_accuracy(**job) == first
+    assert accuracy.train_and_measure(**job) == first

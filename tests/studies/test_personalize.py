@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 from support.simulators import believed
 
-from persim_gym.studies.personalize import dynamics_for, jobs
+from persim_gym.studies.personalize import dynamics_for, study_jobs
 
 
 def test_what_leaves_nothing_to_chance_is_measured_once():
-    errors = [tuple(job.values()) for job in jobs("cartpole", "v", 3, "error")]
+    errors = [tuple(job.values()) for job in study_jobs("cartpole", "v", 3, "error")]
     assert len(errors) == len(set(errors))
     once = [j for j in errors if j[2] == "personalized" and j[3] == 0 and j[4] == "0"]
     thrice = [j for j in errors if j[2] == "personalized" and j[3] == 0 and j[4] == "5"]
     assert len(once) == 1 and len(thrice) == 3
-    returns = list(jobs("cartpole", "v", 3, "return", steps=200))
+    returns = list(study_jobs("cartpole", "v", 3, "return", steps=200))
     assert {job["method"] for job in returns} == {"personalized", "retrained", "online"}
     assert {job["steps"] for job in returns} == {200}
     assert len({tuple(job.values()) for job in returns}) == len(returns) == 3 * 5 * 8  # episodes, agents, eight cases

@@ -3,7 +3,7 @@
 import numpy as np
 
 from persim_gym.simulator.diagnostics.trust import summarize_trust
-from persim_gym.studies.personalize import jobs
+from persim_gym.studies.personalize import study_jobs
 from persim_gym.studies.personalize_report import personalize_figure, personalize_tables
 from persim_gym.studies.trust import trust_table
 
@@ -12,10 +12,11 @@ def test_tables_and_figure_of_a_small_study(tmp_path):
     rng = np.random.default_rng(0)
     errors = [
         {k: str(v) for k, v in job.items()} | {"rmse": str(rng.uniform()), "r2": "1", "milliseconds": "2.5"}
-        for job in jobs("cartpole", "v", 2, "error")
+        for job in study_jobs("cartpole", "v", 2, "error")
     ]
     returns = [
-        {k: str(v) for k, v in job.items()} | {"return": "200"} for job in jobs("cartpole", "v", 2, "return", steps=200)
+        {k: str(v) for k, v in job.items()} | {"return": "200"}
+        for job in study_jobs("cartpole", "v", 2, "return", steps=200)
     ]
     text = personalize_tables({"cartpole": (errors, returns)})
     assert "| return of MPC after … transitions | agent 0 |" in text

@@ -7,7 +7,7 @@ from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.studies.accuracy_report import accuracy_page
-from persim_gym.studies.sensitivity import OFFSETS, SetOff, measure_sensitivity
+from persim_gym.studies.sensitivity import OFFSETS, SetOff, offset_errors
 
 
 def test_the_true_dynamics_set_off_by_nothing_are_exact():
@@ -39,12 +39,7 @@ def test_noise_at_the_start_comes_once_and_noise_at_every_step_at_every_step():
 
 def test_sensitivity_grows_with_the_offset_and_is_on_the_page():
     rows = [
-        {
-            "domain": "mountaincar",
-            "when": when,
-            "offset": str(o),
-            **measure_sensitivity("mountaincar", when, o, episodes=4),
-        }
+        {"domain": "mountaincar", "when": when, "offset": str(o), **offset_errors("mountaincar", when, o, episodes=4)}
         for when, offsets in OFFSETS.items()
         for o in (offsets[0], offsets[-1])
     ]

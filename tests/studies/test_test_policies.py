@@ -14,7 +14,7 @@ from persim_gym.studies import test_policies as others
 def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tmp_path, monkeypatch, place_dataset):
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
     monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
-    accuracy.measure_accuracy("cartpole", "random", "default", 0, str(tmp_path / "simulators"))
+    accuracy.train_and_measure("cartpole", "random", "default", 0, str(tmp_path / "simulators"))
     bundled = behaviour.load_behavior_policy("cartpole", "test")
     trained = []
 

@@ -10,7 +10,7 @@ from persim_gym.evaluation.published import PREDICTION_WARMUP
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import summarize_trust
 from persim_gym.studies import trust as trust_study
-from persim_gym.studies.trust import shares, stranger_rollouts, true_windows
+from persim_gym.studies.trust import promise_shares, stranger_rollouts, true_windows
 
 CARTPOLE = DOMAINS["cartpole"]
 
@@ -34,7 +34,7 @@ def test_a_promise_is_kept_where_trust_ends_no_later_than_the_bound():
     limits = replace(summarize_trust((np.ones((40, 4)), np.ones((40, 4))), bound=0.5, level=0.9), scale=2.0)
     errors = np.array([[0.1, 0.1, 0.9, 0.1], [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]])
     spreads = np.array([[0.1, 0.3, 0.3, 0.3], [0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1]])  # trusted for 1, 3, 4 steps
-    measured = shares([(errors[:1], spreads[:1]), (errors[1:], spreads[1:])], limits)
+    measured = promise_shares([(errors[:1], spreads[:1]), (errors[1:], spreads[1:])], limits)
     assert measured == {"rollouts": 3, "kept": 2 / 3, "trusted": 3, "possible": 2, "share": 7 / 8}
 
 
@@ -47,7 +47,7 @@ def test_rollouts_of_a_stranger_are_dealt_out_to_draws_of_its_transitions(simula
         one = rows.select(np.arange(len(rows)) == 7 * draw)
         return None if count == "0" else replace(one, agent=np.zeros(1, dtype=np.int64), n_agents=1)
 
-    monkeypatch.setattr(trust_study, "drawn", drawn)
+    monkeypatch.setattr(trust_study, "drawn_transitions", drawn)
     windows = cut_windows(cars, np.arange(0, 70, 10), steps=5)
     parts = stranger_rollouts(simulator, None, 3, "1", windows)
     assert asked == [("mountaincar", 3, "1", draw) for draw in range(5)]
