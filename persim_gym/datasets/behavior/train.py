@@ -127,18 +127,7 @@ def train_behavior_policy(
     if name != TEST and covariates == policy_covariates(domain, TEST):
         seed += 1
     band = recipe.test if name == TEST else recipe.logger
-    noise = {} if recipe.action_noise is None else {"action_noise": recipe.action_noise}
-    card = partial(
-        PolicyCard,
-        domain=domain,
-        name=name,
-        algorithm=recipe.algorithm,
-        hyperparameters={**recipe.hyperparameters, **noise},
-        covariates=covariates,
-        threshold=band,
-        seed=seed,
-        versions={p: version(p) for p in ("gymnasium", "numpy", "stable-baselines3", "torch")},
-    )
+    card = partial(_card_of, recipe, domain=domain, name=name, covariates=covariates, threshold=band, seed=seed)
     path = persim_home() / "training" / domain / f"{name}-seed{seed}" / "checkpoint.pt"
     learner = make_learner(recipe, domain, covariates, seed)
     spent = load_checkpoint(learner, seed, path) if path.is_file() else 0.0
@@ -158,6 +147,17 @@ def train_behavior_policy(
     folder = save_behavior_policy(*watch.accepted, root)
     shutil.rmtree(path.parent, ignore_errors=True)
     return folder
+
+
+def _card_of(recipe: BehaviorConfig, **others: Any) -> PolicyCard:
+    """The card of a policy trained by a recipe."""
+    noise = {} if recipe.action_noise is None else {"action_noise": recipe.action_noise}
+    return PolicyCard(
+        algorithm=recipe.algorithm,
+        hyperparameters={**recipe.hyperparameters, **noise},
+        versions={p: version(p) for p in ("gymnasium", "numpy", "stable-baselines3", "torch")},
+        **others,
+    )
 
 
 def _own_recipe(domain: str) -> BehaviorConfig:
