@@ -28,9 +28,7 @@ ACCURACY_JOB = ("domain", "policy", "variation", "seed")
 MEASURES = ("rmse", "r2")
 ACCURACY_COLUMNS = tuple(f"{measure}_{agent}" for measure in MEASURES for agent in TEST_AGENTS)
 
-_SILU: dict[
-    str, Any
-] = {  # As accurate as HalfCheetah's default recipe, but robots that are planned for in it get stuck.
+_SILU: dict[str, Any] = {
     "rank": 30,
     "state_layers": (256,) * 3,
     "action_layers": (64, 64),
@@ -40,6 +38,8 @@ _SILU: dict[
     "batch": 256,
     "schedule": "one-cycle",
 }
+"""As accurate as HalfCheetah's default recipe, but robots that are planned for in it get stuck."""
+
 _WALLS: dict[str, dict[str, Any]] = {
     "no rounds in closed form": {"refine": 0},
     "walls learned as all else is": {"walls": False},

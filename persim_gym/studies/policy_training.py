@@ -26,9 +26,8 @@ def train_once(
     training = PolicyTraining(agent, algo, simulator, true=PLACES[place], seed=seed)
     folder = Path(out) / f"{simulator.replace('/', '-')}-{weights}" / f"{algo}-{place}-{seed}"
     done = run_training(training, folder, progress=False)
-    assert (
-        done.true_return is not None and done.true_std is not None
-    )  # Domains of `CHOSEN_ALGORITHMS` have true environments.
+    # Domains of `CHOSEN_ALGORITHMS` have true environments.
+    assert done.true_return is not None and done.true_std is not None
     return {
         "return": done.true_return,
         "return_std": done.true_std,

@@ -1,4 +1,8 @@
-"""Whether planning in bytes earns as much as planning in float32: whole episodes, paired."""
+"""Whether planning in bytes earns as much as planning in float32: whole episodes, paired.
+
+Episodes are drawn, but the rounding is not: one rounded simulator is compared, and the intervals say nothing of others,
+such as the same simulator rounded for another processor.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
