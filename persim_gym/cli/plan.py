@@ -28,7 +28,7 @@ def verb(
     trust: Annotated[int, typer.Option(help="Steps that predictions are trusted for; 0 for the horizon.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Longest episode; 0 for the domain's own limit.")] = 0,
     quantize: Annotated[
-        bool, typer.Option("--quantize", help="Deep models in bytes where the processor can: faster, but earns less.")
+        bool, typer.Option("--quantize", help="Deep models in bytes where the processor can: faster, may earn less.")
     ] = False,
     truth: Annotated[bool, typer.Option("--truth", help="Plan in the true environment's own dynamics.")] = False,
     out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(

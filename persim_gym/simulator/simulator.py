@@ -134,7 +134,7 @@ class Simulator:
         Args:
             agent: The agent.
             quantize: Whether rollouts of deep models of continuous actions multiply bytes where the processor does.
-                That is faster, but plans earn less (docs/planning.md); False for float32.
+                That is faster, but plans may earn less (docs/planning.md); False for float32.
 
         Raises:
             ValueError: If the agent is unknown.

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.intervals import mean_interval
@@ -92,20 +91,17 @@ def run_quantization_study(
 
 def quantization_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: mean returns in bytes and in float32 and their paired difference, of each agent and of all together."""
-    (name,) = {row["arithmetic"] for row in rows} - {FLOAT32}
-    agents = {row["agent"]: [r for r in rows if r["agent"] == row["agent"]] for row in rows}
+    returns = {(row["arithmetic"], row["agent"], row["episode"]): float(row["return"]) for row in rows}
     lines = [
-        f"| agent | episodes | return, {name} | return, {FLOAT32} | difference | 95 % interval |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| bytes of | agent | episodes | return in bytes | return in float32 | difference | 95 % interval |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for agent, own in (*sorted(agents.items()), ("all", rows)):
-        rounded, exact = (_returns_in(own, arithmetic) for arithmetic in (name, FLOAT32))
-        mean, low, high = mean_interval(rounded - exact)
-        cells = f"{rounded.mean():.1f} | {exact.mean():.1f} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
-        lines.append(f"| {agent} | {len(exact)} | {cells} |")
+    for name in sorted({arithmetic for arithmetic, *_ in returns} - {FLOAT32}, reverse=True):
+        paired = [(a, e) for n, a, e in returns if n == name and (FLOAT32, a, e) in returns]
+        for agent in (*sorted({a for a, _ in paired}), "all"):
+            own = [pair for pair in paired if agent in (pair[0], "all")]
+            rounded, exact = (np.array([returns[n, a, e] for a, e in own]) for n in (name, FLOAT32))
+            mean, low, high = mean_interval(rounded - exact)
+            cells = f"{rounded.mean():.1f} | {exact.mean():.1f} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
+            lines.append(f"| {name} | {agent} | {len(own)} | {cells} |")
     return "\n".join(lines)
-
-
-def _returns_in(rows: Sequence[Mapping[str, str]], arithmetic: str) -> NDArray[np.float64]:
-    """Returns of the episodes of one arithmetic, in the order of the rows, [E]."""
-    return np.array([float(row["return"]) for row in rows if row["arithmetic"] == arithmetic])

@@ -45,14 +45,14 @@ def test_differences_are_paired_by_episode():
         ("3", "AVX2"): (8, 10),
     }
     rows = [
-        {"agent": agent, "arithmetic": name, "return": str(values[episode])}
+        {"agent": agent, "episode": str(episode), "arithmetic": name, "return": str(values[episode])}
         for episode in range(2)
         for (agent, name), values in returns.items()
     ]
     *_, first, second, everything = quantization_table(rows).splitlines()
-    assert first == "| 0 | 2 | 29.0 | 30.0 | -1.0 | -1.0 to -1.0 |"
-    assert second == "| 3 | 2 | 9.0 | 6.0 | +3.0 | +3.0 to +3.0 |"
-    assert everything.startswith("| all | 4 | 19.0 | 18.0 | +1.0 |")
+    assert first == "| AVX2 | 0 | 2 | 29.0 | 30.0 | -1.0 | -1.0 to -1.0 |"
+    assert second == "| AVX2 | 3 | 2 | 9.0 | 6.0 | +3.0 | +3.0 to +3.0 |"
+    assert everything.startswith("| AVX2 | all | 4 | 19.0 | 18.0 | +1.0 |")
 
 
 def test_a_processor_without_bytes_has_nothing_to_compare(monkeypatch, tmp_path):
