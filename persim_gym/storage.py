@@ -25,10 +25,10 @@ WEIGHTS = "weights.safetensors"
 README = "README.md"
 
 MAX_JSON_BYTES = 16 * 2**20
-REMAKE = "remove it and make it again, or reinstall persim_gym if it is bundled"
-ABANDONED = 24 * 3600.0  # s without a change, after which a scratch folder of an unknown process counts as left behind
+DEFAULT_REMEDY = "remove it and make it again, or reinstall persim_gym if it is bundled"
+MAX_SCRATCH_AGE = 24 * 3600.0  # Seconds without a change. Older scratch folders of unknown processes are left behind.
 
-_DISPLACED = "old"  # name inside a scratch folder of what a new folder takes the place of
+_DISPLACED = "old"  # Name, in a scratch folder, of the folder that a new one takes the place of.
 _SCRATCH_NAME = re.compile(r"\.(?P<target>.+?)(-(?P<host>[0-9a-f]{8})-(?P<pid>\d+))?-[a-z0-9_]{8}")
 
 
@@ -161,7 +161,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def reading(what: object, remedy: str = REMAKE) -> Iterator[None]:
+def reading(what: object, remedy: str = DEFAULT_REMEDY) -> Iterator[None]:
     """Makes one ValueError, of one line, of whatever goes wrong while something on disk is read and taken apart.
 
     Args:
@@ -274,7 +274,8 @@ def remove_left_behind(target: Path) -> None:
         written = _is_written(match)
         if written is None:
             with suppress(OSError):  # It is being removed or written.
-                written = time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < ABANDONED
+                changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+                written = changed > time.time() - MAX_SCRATCH_AGE
         if written is False:
             shutil.rmtree(folder, ignore_errors=True)
 
