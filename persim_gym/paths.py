@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numba
 import platformdirs
 
 ASSETS = Path(__file__).parent / "assets"
@@ -66,7 +65,9 @@ def find_room_for_compiled_code() -> None:
     places = [compiled, platformdirs.user_cache_path("numba", False), *([Path(given)] if given else [])]
     if all(unwritable_part(place.absolute()) for place in places):
         folder = tempfile.mkdtemp(prefix="persim_gym-")
-        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
+        os.environ["NUMBA_CACHE_DIR"] = folder
+        if numba := sys.modules.get("numba"):  # It read the variable when it was imported.
+            numba.config.CACHE_DIR = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         print(
             "persim_gym: no folder for compiled code can be written to, so that it is compiled anew each time; set "
