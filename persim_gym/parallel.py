@@ -1,4 +1,9 @@
-"""Work shared between threads: rollouts of some candidates, whole or a member's, parts of a member's epoch."""
+"""Threads that share work: rollouts, cut into pieces or taken whole, and the training of ensemble members.
+
+Threads gain where the work is compiled code or tensor operations, which release Python's lock. They belong to pools,
+one for each number of threads, which live as long as the process. What a thread of a pool does is not shared any
+further: one that waited for others of its pool could wait for ever.
+"""
 
 import os
 import threading
@@ -11,28 +16,37 @@ from typing import TypeAlias, TypeVar
 import numba
 import torch
 
-EPOCH_SEGMENTS = 4  # Parts of an epoch that threads may take turns at.
+# A member's epoch is trained in so many segments; between two of them it may change threads.
+EPOCH_SEGMENTS = 4
 
 Piece: TypeAlias = tuple[int, slice]
-"""A member and some of its candidates."""
+"""A member, and a range of candidates that it rolls out."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_HERE = threading.local()
 
 
-def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, most: int, unit: int) -> None:
-    """Calls `function` on pieces that together are every candidate of every member, on torch's number of threads.
+class _Thread(threading.local):
+    """What each thread knows about itself: whether it belongs to a pool."""
+
+    pooled = False
+
+
+_THREAD = _Thread()
+
+
+def run_pieces(function: Callable[[Piece], None], members: int, candidates: int, max_piece: int, unit: int) -> None:
+    """Rolls out every candidate by every member, in pieces that torch's number of threads share.
 
     Args:
         function: Rolls out one piece; must release Python's lock for long enough to gain from threads.
         members: Members M.
         candidates: Candidates C.
-        most: Candidates a piece has at most, a multiple of `unit`. A thread takes the next piece when it has done one:
-            small ones let them end together where other processes hold one up.
-        unit: Candidates that take as long as one; pieces begin at whole multiples of it.
+        max_piece: Candidates a piece has at most, a multiple of `unit`. A thread takes the next piece when it has done
+            one: small ones let them end together where other processes hold one up.
+        unit: Candidates that together take as long as one; pieces begin at whole multiples of it.
     """
-    threads = _free()
-    pieces = split_pieces(members, candidates, threads, most, unit)
+    threads = _usable_threads()
+    pieces = split_pieces(members, candidates, threads, max_piece, unit)
     if threads == 1:
         for piece in pieces:
             function(piece)
@@ -42,16 +56,16 @@ def run_pieces(function: Callable[[Piece], None], members: int, candidates: int,
 
 
 def run_each(function: Callable[[Item], None], items: Sequence[Item]) -> None:
-    """Calls `function` on every item, on torch's number of threads, each of which takes whole items.
+    """Calls `function` on every item, shared item by item between torch's number of threads.
 
-    The last few, too few for all threads, come one after the other, each with all threads to itself. Context variables
-    and whether torch keeps gradients are the caller's in every thread.
+    The last items, too few for all threads, come one after the other, each with all threads to itself. Context
+    variables and whether torch keeps gradients are the caller's in every thread.
 
     Args:
         function: Works on one item; must release Python's lock for long enough to gain from threads.
         items: In any order.
     """
-    threads = _free()
+    threads = _usable_threads()
     beside = len(items) - len(items) % threads if threads > 1 and len(items) > 1 else 0
     context, gradients = copy_context(), torch.is_grad_enabled()
 
@@ -67,9 +81,10 @@ def run_each(function: Callable[[Item], None], items: Sequence[Item]) -> None:
 
 
 def run_on_own_thread(function: Callable[[], Result]) -> Result:
-    """What `function` returns, called on a thread of its own, in which torch uses one, one call at a time.
+    """Calls `function` on the only thread of a pool, where torch uses one thread too; returns what it returns.
 
-    Neither torch's number of threads nor the thread that asks then shows in the last bits of what comes out.
+    Neither torch's number of threads nor the thread that asks then shows in the last bits of the result. Calls from
+    several threads come one after the other.
     """
     return _pool(1).submit(function).result()
 
@@ -80,13 +95,13 @@ def run_members(
     """Calls `train(member, segment)` on all segments of each member in order, on Numba's number of threads.
 
     A free thread takes the member with the most segments left, so that threads end together whatever their number.
-    One thread is one of the pool too: what torch was told in the caller's must not show in the weights.
+    A single thread is one of the pool too: torch's number of threads in the caller must not show in the weights.
 
     Args:
         train: Trains one member for one segment; must release Python's lock for long enough to gain from threads.
         members: Members M.
         segments: Segments of each.
-        stop: Called where one fails, or on Ctrl-C, so that the others, which may take minutes, end early.
+        stop: Called when a call fails, or on Ctrl-C, so that the other calls, which may take minutes, end early.
     """
     left = [segments] * members
     idle = set(range(members))
@@ -111,9 +126,9 @@ def run_members(
             with lock:
                 idle.add(m)
 
-    threads = min(_of_numba(), members)
-    if getattr(_HERE, "pooled", False):
+    if _THREAD.pooled:
         return work()
+    threads = min(_numba_threads(), members)
     futures = [_pool(threads).submit(work) for _ in range(threads)]
     try:
         for future in futures:
@@ -128,7 +143,7 @@ def run_members(
 
 
 def epoch_segments(steps: int, sparse: bool = False) -> list[tuple[int, int]]:
-    """First and last step, exclusive, of each segment of an epoch: the same whatever the number of threads.
+    """First step and the step behind the last of each segment of an epoch, the same whatever the number of threads.
 
     Args:
         steps: Steps of the epoch.
@@ -139,26 +154,29 @@ def epoch_segments(steps: int, sparse: bool = False) -> list[tuple[int, int]]:
     return [(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
 
 
-def split_pieces(members: int, candidates: int, threads: int, most: int, unit: int) -> Iterator[Piece]:
-    """Pieces of equal shares of the work, to `unit`, cut where the member changes and where they grow too large."""
+def split_pieces(members: int, candidates: int, threads: int, max_piece: int, unit: int) -> Iterator[Piece]:
+    """An equal share of the work for each thread, to `unit`, cut where the member changes or a piece grows too large.
+
+    Arguments as `run_pieces`'s.
+    """
     total = members * candidates
     shares = {round(i * total / threads) for i in range(threads + 1)}
     edges = sorted({share - share % candidates % unit for share in shares} | set(range(0, total + 1, candidates)))
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         member, first = divmod(low, candidates)
-        size = -(-(high - low) // -(-(high - low) // most))  # as few pieces as are small enough, of equal size
+        size = -(-(high - low) // -(-(high - low) // max_piece))  # as few pieces as are small enough, of equal size
         size = -(-size // unit) * unit
         for start in range(first, first + high - low, size):
             yield member, slice(start, min(start + size, first + high - low))
 
 
-def _free() -> int:
-    """Threads to share work between: torch's number; 1 in a thread of a pool, which must not wait for the others."""
-    return 1 if getattr(_HERE, "pooled", False) else torch.get_num_threads()
+def _usable_threads() -> int:
+    """Threads to share work between: torch's number, but 1 in a thread of a pool."""
+    return 1 if _THREAD.pooled else torch.get_num_threads()
 
 
-def _of_numba() -> int:
-    """Numba's number of threads. Asking it starts them, which may set torch's number in this thread as well."""
+def _numba_threads() -> int:
+    """Numba's number of threads. Asking starts them and may set torch's number in this thread, which is restored."""
     usual = torch.get_num_threads()
     threads = numba.get_num_threads()
     torch.set_num_threads(usual)
@@ -167,20 +185,21 @@ def _of_numba() -> int:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch itself uses no more of them."""
+    """A pool of so many threads, in each of which torch uses one, made once; other threads keep torch's number."""
     with ThreadPoolExecutor(1) as other:
         usual = other.submit(torch.get_num_threads).result()
         all_started = threading.Barrier(threads, timeout=60)
-        pool = ThreadPoolExecutor(threads, "persim", initializer=_start, initargs=(all_started,))
+        pool = ThreadPoolExecutor(threads, "persim", initializer=_start_thread, initargs=(all_started,))
         wait([pool.submit(int) for _ in range(threads)])
-        other.submit(torch.set_num_threads, usual).result()  # of threads to come, which have what was set last
+        other.submit(torch.set_num_threads, usual).result()  # threads to come take over what was set last
     return pool
 
 
-def _start(all_started: threading.Barrier) -> None:
-    torch.get_num_threads()  # when first asked in a thread, torch takes what was set last, in any of them
+def _start_thread(all_started: threading.Barrier) -> None:
+    """Prepares a thread of a pool, and waits for the others: all of them are there before any takes work."""
+    torch.get_num_threads()  # when first asked in a thread, torch takes over what was set last, in any of them
     torch.set_num_threads(1)
-    _HERE.pooled = True
+    _THREAD.pooled = True
     all_started.wait()
 
 

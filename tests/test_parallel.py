@@ -125,7 +125,7 @@ def test_members_train_in_threads_where_torch_uses_one_whatever_the_callers_numb
 def test_asking_numba_for_its_threads_leaves_torch_s_number_alone():
     """In a process of its own: they start once."""
     code = "import torch; torch.set_num_threads(1); torch.get_num_threads(); from persim_gym import parallel; "
-    code += "print(parallel._of_numba(), torch.get_num_threads())"
+    code += "print(parallel._numba_threads(), torch.get_num_threads())"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "3"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3", "1"]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persim_gym.simulator.dynamics.folding import folded_networks, scaled_layers
-from persim_gym.simulator.kernels.deep_rollout import DeepRollout
-from persim_gym.simulator.kernels.small_forward import predict_small
+from persim_gym.simulator.kernels.deep_rollout import DeepWeights, rollout_deep
+from persim_gym.simulator.kernels.small_forward import SmallWeights, predict_small
 from persim_gym.simulator.kernels.small_rollout import rollout_small
 from persim_gym.simulator.model.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble, with_extra
@@ -79,27 +79,34 @@ class AgentDynamics(PlanningDynamics):
         """The compiled rollout of this model, if there is one: for small ones and for those of continuous actions."""
         s, model = self._config, self._model
         if self._compiled is not None:
-            return partial(rollout_small, weights=self._compiled, silu=s.activation == "silu")
+            return partial(rollout_small, weights=self._compiled)
         encoder = model.action_encoder
         if self.factor.device.type != "cpu" or not isinstance(encoder, EnsembleMLP):
             return None
         networks = folded_networks(model, self._quantize)
-        limits = (model.obs_low, model.obs_high), wall_arrays(model.walls)
-        return DeepRollout(*networks, self.factor, s.activation == "silu", model.delta_mean, *limits)
+        parts = self.factor, model.delta_mean, model.obs_low, model.obs_high
+        factor, mean, low, high = (part.detach().numpy() for part in parts)
+        walls, silu = wall_arrays(model.walls), s.activation == "silu"
+        return partial(rollout_deep, weights=DeepWeights(*networks, factor, mean, low, high, walls, silu))
 
-    def kernel_weights(self) -> tuple[Any, ...]:
-        """Weights as the compiled kernel takes them."""
+    def kernel_weights(self) -> SmallWeights:
+        """A small model's weights as the compiled kernels take them, G = 1."""
         s, model = self._config, self._model
         (first, last), (first_bias, last_bias) = self._weights, self._biases
-        parts = (
-            first.transpose(1, 2),
-            first_bias[..., 0],
-            last.unflatten(1, (s.n_actions, s.out_dim))[None],
-            last_bias[..., 0].unflatten(1, (s.n_actions, s.out_dim))[None],
-            model.obs_low,
-            model.obs_high,
+
+        def array(part: Tensor) -> NDArray[np.float32]:
+            return np.ascontiguousarray(part.detach().numpy())
+
+        return SmallWeights(
+            array(first.transpose(1, 2)),
+            array(first_bias[..., 0]),
+            array(last.unflatten(1, (s.n_actions, s.out_dim))[None]),
+            array(last_bias[..., 0].unflatten(1, (s.n_actions, s.out_dim))[None]),
+            array(model.obs_low),
+            array(model.obs_high),
+            wall_arrays(model.walls),
+            s.activation == "silu",
         )
-        return *(np.ascontiguousarray(part.detach().numpy()) for part in parts), wall_arrays(model.walls)
 
     def rollout(
         self,
@@ -192,7 +199,7 @@ class AgentDynamics(PlanningDynamics):
         if self._compiled is not None:
             each = np.broadcast_to(np.asarray(obs, dtype=np.float32), (self.members, *np.shape(obs)[-2:]))
             one = np.zeros(len(action), dtype=np.int64)
-            return predict_small(each, action, one, self._compiled, s.activation == "silu")
+            return predict_small(each, action, one, self._compiled)
         return self._following(*self._moved(obs, action)).cpu().numpy()
 
     def _moved(self, obs: Any, action: Any) -> tuple[Tensor, Tensor]:

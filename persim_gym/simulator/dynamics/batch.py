@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.simulator.dynamics.agent import AgentDynamics
 from persim_gym.simulator.dynamics.deep_batch import BlockPredictions
-from persim_gym.simulator.kernels.small_forward import predict_small
+from persim_gym.simulator.kernels.small_forward import SmallWeights, predict_small
 from persim_gym.simulator.kernels.small_step import combine_members, step_small
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 
@@ -52,7 +52,6 @@ class BatchDynamics:
         far = np.finfo(np.float32).max
         reach = np.where(self._unit > _MIN_UNIT, np.float32(MAX_BELIEVED_CHANGE) * self._unit, far)
         self._reach = np.append(reach, np.full(model.config.extra_dim, far, dtype=np.float32))
-        self._silu = model.config.activation == "silu"
         rows = np.asarray(agents, dtype=np.int64)
         self._which = np.arange(len(rows)) if apart else np.searchsorted(different, rows)
         with torch.no_grad():
@@ -68,8 +67,8 @@ class BatchDynamics:
         """Gives one row of dynamics that are `apart` another latent factor, [M, R]."""
         self._factors[:, row] = factor
         if self._weights is not None:
-            _, _, last, last_bias, *_ = AgentDynamics(self._model, factor).kernel_weights()
-            self._weights[2][row], self._weights[3][row] = last[0], last_bias[0]
+            own = AgentDynamics(self._model, factor).kernel_weights()
+            self._weights.last[row], self._weights.last_bias[row] = own.last[0], own.last_bias[0]
         elif self._blocks is not None:
             self._blocks.rebind(row, factor)
 
@@ -83,7 +82,7 @@ class BatchDynamics:
         """
         if self._weights is not None:
             each = np.broadcast_to(obs, (self.members, *obs.shape[-2:]))
-            return predict_small(each, action, self._which, self._weights, self._silu)
+            return predict_small(each, action, self._which, self._weights)
         following = self._model.predict_with(self._factors, torch.from_numpy(obs), torch.from_numpy(action))
         result: NDArray[np.float32] = following.numpy()
         return result
@@ -107,7 +106,7 @@ class BatchDynamics:
             member: Member that predicts each row, or `MEAN_MEMBER`, [B].
         """
         if self._weights is not None:
-            return step_small(obs, action, self._which, member, self._weights, self._silu, self._unit, self._reach)
+            return step_small(obs, action, self._which, member, self._weights, self._unit, self._reach)
         if self._blocks is not None:
             each = self._blocks(obs, action)
         else:
@@ -115,10 +114,8 @@ class BatchDynamics:
         return combine_members(each, obs, member, self._unit, self._reach)
 
 
-def _stacked(bound: list[AgentDynamics]) -> tuple[Any, ...]:
+def _stacked(bound: list[AgentDynamics]) -> SmallWeights:
     """Kernel weights of all agents: the first layer, bounds and walls are shared, the folded last layers stacked."""
-    arrays = [one.kernel_weights() for one in bound]
-    first, first_bias, _, _, low, high, walls = arrays[0]
-    last = np.concatenate([a[2] for a in arrays])
-    last_bias = np.concatenate([a[3] for a in arrays])
-    return first, first_bias, last, last_bias, low, high, walls
+    each = [one.kernel_weights() for one in bound]
+    last, last_bias = (np.concatenate(parts) for parts in zip(*((w.last, w.last_bias) for w in each), strict=True))
+    return each[0]._replace(last=last, last_bias=last_bias)

@@ -1,11 +1,57 @@
-"""Adam's constants, and the closed form of its steps without a gradient."""
+"""Adam: one step, and the closed form of many steps without a gradient.
+
+Without a gradient the first moment of a parameter decays by BETA1 a step and the root of the second by sqrt(BETA2), and
+the parameter still moves by their quotient. With keep = BETA1 / sqrt(BETA2), the moves of steps i + 1 to k add up to
+first / (sqrt(second) + epsilon) times the sum over those steps j of size[j] keep^(j - i), which is a difference of two
+tails of one sum: tail[i] - keep^(k - i) tail[k].
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 LOG_BETA2 = float(np.log(BETA2))
-FORGOTTEN_STEPS = 400  # steps after which a first moment is zero: 0.9^400 is 5e-19
+
+# Steps without a gradient after which a first moment counts as zero: 0.9^400 is 5e-19.
+FORGOTTEN_STEPS = 400
+
+
+class AdamState(NamedTuple):
+    """Parameters with Adam's moments, arrays of one shape.
+
+    Attributes:
+        value: The parameters.
+        first: First moments, the decaying mean of gradients.
+        second: Second moments, the decaying mean of their squares.
+    """
+
+    value: NDArray[np.float32]
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+
+
+class AdamTables(NamedTuple):
+    """What S steps need, index 0 standing for what is before the first one.
+
+    Attributes:
+        size: Step sizes with bias correction, float32 [S + 1].
+        epsilon: Epsilons with bias correction, float32 [S + 1].
+        tail: Sums over j >= 1 of size[i + j] keep^j, float64 [S + 1].
+        tail_epsilon: Sums over j >= 1 of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j, float64 [S + 1].
+        powers: Of BETA1, of keep and of BETA1 / BETA2, float64 [3, FORGOTTEN_STEPS + 1]; the last ones are zero, so
+            that a longer gap forgets all.
+        decay: Powers of BETA2, float32 [S + 1].
+    """
+
+    size: NDArray[np.float32]
+    epsilon: NDArray[np.float32]
+    tail: NDArray[np.float64]
+    tail_epsilon: NDArray[np.float64]
+    powers: NDArray[np.float64]
+    decay: NDArray[np.float32]
 
 
 def is_sparse(n_agents: int, batch: int) -> bool:
@@ -14,39 +60,42 @@ def is_sparse(n_agents: int, batch: int) -> bool:
 
 
 @njit(cache=True)
-def lazy_tables(rates, count):  # type: ignore
-    """What steps 1..S need, after `count` steps before them.
-
-    Returns:
-        Adam's step sizes and epsilons with bias correction, float32 [S + 1]; tails, float64 [S + 1]: sums over j >= 1
-        of size[i + j] keep^j, and of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j; the powers of BETA1, of keep and
-        of BETA1 / BETA2, float64 [3, FORGOTTEN + 1]; and those of BETA2, float32 [S + 1].
-    """
+def adam_tables(rates, count):  # type: ignore
+    """`AdamTables` of steps with these learning rates, [S], after `count` steps before them."""
     steps = len(rates)
     size, epsilon = np.zeros(steps + 1, dtype=np.float32), np.zeros(steps + 1, dtype=np.float32)
     tail, tail_epsilon = np.zeros(steps + 1), np.zeros(steps + 1)
     powers = np.zeros((3, FORGOTTEN_STEPS + 1))
-    ratio, ratio_epsilon = BETA1 / np.sqrt(BETA2), BETA1 / BETA2
+    keep, keep_epsilon = BETA1 / np.sqrt(BETA2), BETA1 / BETA2
     for i in range(1, steps + 1):
         debias = np.sqrt(1.0 - BETA2 ** (count + i))
         size[i] = rates[i - 1] * debias / (1.0 - BETA1 ** (count + i))
         epsilon[i] = EPSILON * debias
     for i in range(steps, 0, -1):
-        tail[i - 1] = ratio * (size[i] + tail[i])
-        tail_epsilon[i - 1] = ratio_epsilon * (np.float64(size[i]) * epsilon[i] + tail_epsilon[i])
-    for k in range(FORGOTTEN_STEPS):  # the last power is zero: a longer gap forgets all
-        powers[0, k], powers[1, k], powers[2, k] = BETA1**k, ratio**k, ratio_epsilon**k
+        tail[i - 1] = keep * (size[i] + tail[i])
+        tail_epsilon[i - 1] = keep_epsilon * (np.float64(size[i]) * epsilon[i] + tail_epsilon[i])
+    for k in range(FORGOTTEN_STEPS):
+        powers[0, k], powers[1, k], powers[2, k] = BETA1**k, keep**k, keep_epsilon**k
     decay = np.exp(np.arange(steps + 1) * LOG_BETA2).astype(np.float32)
-    return size, epsilon, tail, tail_epsilon, powers, decay
+    return AdamTables(size, epsilon, tail, tail_epsilon, powers, decay)
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def _adam(theta, grad, first, second, size, epsilon):  # type: ignore
+def adam_step(state, grad, size, epsilon):  # type: ignore
+    """One step of Adam in place.
+
+    Args:
+        state: `AdamState` of P parameters.
+        grad: Their gradient, [P].
+        size: Step size with bias correction.
+        epsilon: Epsilon with bias correction.
+    """
+    value, first, second = state
     keep1, add1 = np.float32(BETA1), np.float32(1.0 - BETA1)
     keep2, add2 = np.float32(BETA2), np.float32(1.0 - BETA2)
-    for i in range(len(theta)):
+    for i in range(len(value)):
         first[i] = keep1 * first[i] + add1 * grad[i]
-    for i in range(len(theta)):
+    for i in range(len(value)):
         second[i] = keep2 * second[i] + add2 * grad[i] * grad[i]
-    for i in range(len(theta)):
-        theta[i] -= size * first[i] / (np.sqrt(second[i]) + epsilon)
+    for i in range(len(value)):
+        value[i] -= size * first[i] / (np.sqrt(second[i]) + epsilon)

@@ -1,9 +1,13 @@
-"""One dense layer over the lanes of a vector, compiled; its inner sums in float32 or in products of bytes.
+"""One layer of a network for `LANES` inputs at once, compiled; its inner sums in float32 or in products of bytes.
 
-Rows are kept in lanes: activations are [inputs, LANES], so that one weight is multiplied by LANES of them and nothing
-is ever transposed. Where the processor multiplies vectors of bytes, eight inputs share two 32-bit words. Their products
-are added up exactly: by one instruction a word (AVX512-VNNI), or four of them in 16 bits first (AVX2), for which
-weights are kept small enough.
+Each lane of a vector register holds one candidate: activations are [units, LANES], so that one weight is multiplied by
+`LANES` of them and nothing is ever transposed. Weights lie in blocks of `UNITS_PER_BLOCK` outputs, which are summed in
+registers while the loop over the inputs runs.
+
+Where the processor multiplies vectors of bytes, activations and weights are whole levels, a byte each, and a layer's
+sums are whole numbers, without rounding. A 32-bit word holds the bytes of four inputs. The loop takes `INPUTS_PER_STEP`
+inputs, two words, at a time: one instruction multiplies and adds up a word (AVX512-VNNI), or a few do both words and
+add up four products in 16 bits on the way (AVX2), for which levels of weights are kept small enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,14 +39,25 @@ from persim_gym.simulator.kernels.simd import (
     word_constant,
 )
 
-UNITS = 8  # outputs whose weights lie side by side
-PER_WORD = 4  # bytes
-ORDER = (0, 1, 4, 5, 2, 3, 6, 7)  # of the inputs whose bytes share two words; all are added to a sum at once
-PER_STEP = len(ORDER)
-WORDS_A_STEP = PER_STEP // PER_WORD
-SUMMED_BYTES = 4  # neighbouring inputs: two bytes of either word
-_TINY = 1e-30  # a range of values that is divided by
-_WHOLE = 2.0**23  # added to a small float32, leaves the nearest whole number in its lowest bits
+UNITS_PER_BLOCK = 8
+INPUTS_PER_WORD = 4
+
+# The inputs of a step in the order of their bytes: the first four share one word, the others the next.
+INPUT_ORDER = (0, 1, 4, 5, 2, 3, 6, 7)
+INPUTS_PER_STEP = len(INPUT_ORDER)
+WORDS_PER_STEP = INPUTS_PER_STEP // INPUTS_PER_WORD
+
+# Neighbouring inputs whose products AVX2 adds up in 16 bits: two bytes of either word.
+SUMMED_BYTES = 4
+
+# An activation's byte counts this many levels above the lowest one.
+BYTE_LEVELS = 255
+
+# The least range of activations: it is divided by.
+_SMALLEST_RANGE = 1e-30
+
+# Added to a small float32, this leaves the nearest whole number in its lowest bits.
+_ROUNDING_SUMMAND = 2.0**23
 
 
 class ByteProducts(NamedTuple):
@@ -51,18 +66,17 @@ class ByteProducts(NamedTuple):
     Attributes:
         name: The instructions.
         lanes: Lanes of a register that they multiply.
-        most: What the levels of `SUMMED_BYTES` weights may come to, above zero and below, where their products are
-            added up in 16 bits; None where no sum is too large.
+        max_level_sum: The most that the levels of `SUMMED_BYTES` neighbouring weights may add up to, those above zero
+            and those below, so that the sum of their products fits 16 bits; None where no sum is too large.
     """
 
     name: str
     lanes: int
-    most: int | None = None
+    max_level_sum: int | None = None
 
 
-BYTE_LEVELS = 255  # of an input, besides 0
 VNNI = ByteProducts("AVX512-VNNI", lanes=16)
-AVX2 = ByteProducts("AVX2", lanes=8, most=2**15 // (BYTE_LEVELS + 1))
+AVX2 = ByteProducts("AVX2", lanes=8, max_level_sum=2**15 // (BYTE_LEVELS + 1))
 
 
 def cpu_features() -> frozenset[str]:
@@ -78,16 +92,16 @@ def byte_products() -> ByteProducts | None:
 
 
 def padded_width(outputs: int) -> int:
-    """The number of outputs as `dense` takes it: a multiple of `UNITS`."""
-    return -(-outputs // UNITS) * UNITS
+    """The number of outputs that `dense` computes for so many: whole blocks."""
+    return -(-outputs // UNITS_PER_BLOCK) * UNITS_PER_BLOCK
 
 
 def pack_weights(weight: NDArray[Any]) -> NDArray[Any]:
-    """Weights as `dense` reads them.
+    """Weights in the order in which `dense` reads them: block by block, and in each input by input or word by word.
 
     Args:
-        weight: [..., inputs, outputs], outputs a multiple of `UNITS`; float32, or int8 with inputs a multiple of
-            `PER_STEP`.
+        weight: [..., inputs, outputs], outputs a multiple of `UNITS_PER_BLOCK`; float32, or int8 with inputs a multiple
+            of `INPUTS_PER_STEP`.
 
     Returns:
         float32 [..., inputs * outputs], or int32 [..., inputs * outputs / 4].
@@ -95,52 +109,46 @@ def pack_weights(weight: NDArray[Any]) -> NDArray[Any]:
     values = np.ascontiguousarray(weight)
     if values.dtype == np.int8:
         *lead, inputs, outputs = values.shape
-        words = values.reshape(*lead, inputs // PER_STEP, PER_STEP, outputs)[..., ORDER, :]
-        words = words.reshape(*lead, inputs // PER_WORD, PER_WORD, outputs).swapaxes(-2, -1)
+        words = values.reshape(*lead, inputs // INPUTS_PER_STEP, INPUTS_PER_STEP, outputs)[..., INPUT_ORDER, :]
+        words = words.reshape(*lead, inputs // INPUTS_PER_WORD, INPUTS_PER_WORD, outputs).swapaxes(-2, -1)
         values = np.ascontiguousarray(words).view("<i4")[..., 0]
     *lead, inputs, outputs = values.shape
-    blocks = values.reshape(*lead, inputs, outputs // UNITS, UNITS).swapaxes(-3, -2)
+    blocks = values.reshape(*lead, inputs, outputs // UNITS_PER_BLOCK, UNITS_PER_BLOCK).swapaxes(-3, -2)
     return np.ascontiguousarray(blocks).reshape(*lead, inputs * outputs)
 
 
 @intrinsic
-def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inputs, outputs, rows, least, silus):  # type: ignore
-    """A layer of up to LANES rows: [inputs, LANES] to [outputs, LANES].
+def dense(typingctx, x, lane_scales, weights, scales, biases, out, used_lanes, least, silu):  # type: ignore
+    """A layer of up to `LANES` candidates.
 
-    Args of the compiled function:
-        x: Inputs, contiguous; float32 values, or int32 words as `quantize_activations` makes them.
-        steps: What one level of a lane's bytes stands for, float32 [LANES]; not read where `x` are values.
-        weights: As `pack_weights` returns them, the same kind as `x`.
-        offset: Where this layer's weights start.
-        scales: What one level of an output's weights stands for, float32; not read where `x` are values.
-        biases: float32.
-        start: Where this layer's scales and biases start.
-        out: Outputs, contiguous, float32.
-        inputs: Values or words of `x` a lane.
-        outputs: Number of outputs, a multiple of `UNITS`.
-        rows: Lanes that are asked for; what the others receive is not said.
+    Args of the compiled function, whose arrays are contiguous:
+        x: Inputs, [inputs, LANES]: float32 values, or the words of `quantize_activations`, [inputs / 4, LANES].
+        lane_scales: What one level of a lane's bytes stands for, float32 [LANES]; not read where `x` are values.
+        weights: As `pack_weights` returns them, the same kind as `x`; what follows this layer's is not read.
+        scales: What one level of an output's weights stands for, float32 [outputs or more]; not read where `x` are
+            values.
+        biases: float32 [outputs or more].
+        out: Receives the outputs, float32 [outputs, LANES], outputs a multiple of `UNITS_PER_BLOCK`.
+        used_lanes: Lanes that are asked for, from the first on; what the others receive is not said.
         least: Outputs are no smaller: 0 for ReLU, minus infinity for none.
-        silus: Whether the activation is SiLU instead.
+        silu: Whether the activation is SiLU instead.
     """
-    signature = types.void(x, steps, weights, offset, scales, biases, start, out, inputs, outputs, rows, least, silus)
+    signature = types.void(x, lane_scales, weights, scales, biases, out, used_lanes, least, silu)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        def data(i: int) -> Any:
-            return context.make_array(signature.args[i])(context, builder, arguments[i]).data
-
-        of_bytes = signature.args[0].dtype == types.int32
-        weights = builder.gep(data(2), [arguments[3]])
-        scales, biases = (builder.gep(data(i), [arguments[6]]) for i in (4, 5))
-        layer = data(0), data(1) if of_bytes else None, weights, scales, biases, data(7)
+        arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in range(6)]
+        source, steps, *others, target = (array.data for array in arrays)
+        layer = source, steps if signature.args[0].dtype == types.int32 else None, *others, target
+        inputs, outputs = (builder.extract_value(arrays[i].shape, 0) for i in (0, 5))
 
         def floor(x: Any) -> Any:
-            return maximum(builder, x, broadcast(builder, arguments[11], x.type))
+            return maximum(builder, x, broadcast(builder, arguments[7], x.type))
 
         activations: list[Callable[[Any], Any]] = [partial(emit_silu, builder), floor]
-        with builder.if_else(context.is_true(builder, types.boolean, arguments[12])) as branches:
+        with builder.if_else(context.is_true(builder, types.boolean, arguments[8])) as branches:
             for branch, activate in zip(branches, activations, strict=True):
                 with branch:
-                    _emit_blocks(builder, layer, arguments[8:11], activate)
+                    _emit_blocks(builder, layer, (inputs, outputs, arguments[6]), activate)
         return context.get_dummy_value()
 
     return signature, emit
@@ -149,21 +157,31 @@ def dense(typingctx, x, steps, weights, offset, scales, biases, start, out, inpu
 def _emit_blocks(
     builder: ir.IRBuilder, layer: tuple[Any, ...], sizes: tuple[Any, Any, Any], activate: Callable[[Any], Any]
 ) -> None:
-    """The loop over blocks of `UNITS` outputs."""
-    with cgutils.for_range(builder, builder.udiv(sizes[1], index_constant(UNITS)), intp=INT) as block:
-        first = builder.mul(block.index, index_constant(UNITS))
+    """The loop over blocks of outputs.
+
+    Args:
+        builder: Adds the instructions.
+        layer: The arrays of `dense` in its order, `lane_scales` None where the inputs are values.
+        sizes: Values or words of the input, outputs, and lanes that are asked for.
+        activate: Emits the activation.
+    """
+    inputs, outputs, used_lanes = sizes
+    with cgutils.for_range(builder, builder.udiv(outputs, index_constant(UNITS_PER_BLOCK)), intp=INT) as block:
+        first = builder.mul(block.index, index_constant(UNITS_PER_BLOCK))
         for units, lanes in _tiles(byte_products() if layer[1] is not None else None):
-            asked_for = builder.icmp_signed(">", sizes[2], index_constant(lanes.start))
+            asked_for = builder.icmp_signed(">", used_lanes, index_constant(lanes.start))
             with builder.if_then(asked_for, likely=True):
-                _emit_tile(builder, layer, sizes[0], first, units, lanes, activate)
+                _emit_tile(builder, layer, inputs, first, (units, lanes), activate)
 
 
 def _tiles(products: ByteProducts | None) -> list[tuple[range, range]]:
-    """Which outputs and lanes of a block are summed at once: as many as registers hold beside what is added."""
+    """Which outputs of a block and which lanes are summed at once: as many as registers hold beside what is added."""
     if products:  # each sum in one register, even of 256 bits where others have 512
-        return [(range(UNITS), range(start, start + products.lanes)) for start in range(0, LANES, products.lanes)]
-    units = UNITS if "+avx512f" in cpu_features() else UNITS // 2  # there are 16 registers of 256 bits
-    return [(range(start, start + units), range(LANES)) for start in range(0, UNITS, units)]
+        return [
+            (range(UNITS_PER_BLOCK), range(start, start + products.lanes)) for start in range(0, LANES, products.lanes)
+        ]
+    units = UNITS_PER_BLOCK if "+avx512f" in cpu_features() else UNITS_PER_BLOCK // 2  # with 16 registers of 256 bits
+    return [(range(start, start + units), range(LANES)) for start in range(0, UNITS_PER_BLOCK, units)]
 
 
 def _emit_tile(
@@ -171,59 +189,63 @@ def _emit_tile(
     layer: tuple[Any, ...],
     inputs: Any,
     first: Any,
-    units: range,
-    lanes: range,
+    tile: tuple[range, range],
     activate: Callable[[Any], Any],
 ) -> None:
-    """The loop over the inputs of some outputs and lanes, whose sums stay in registers."""
-    source, steps, weights, scales, biases, target = layer
-    of_bytes, reals = steps is not None, ir.VectorType(REAL, len(lanes))
+    """The loop over the inputs for some outputs and lanes, whose sums stay in registers.
+
+    Args:
+        builder: Adds the instructions.
+        layer: As `_emit_blocks` takes it.
+        inputs: Values or words of the input.
+        first: First output of the block.
+        tile: Outputs of the block, and lanes.
+        activate: Emits the activation.
+    """
+    source, lane_scales, weights, scales, biases, target = layer
+    units, lanes = tile
+    of_bytes, reals = lane_scales is not None, ir.VectorType(REAL, len(lanes))
     kind, add, at_once = (
-        (ir.VectorType(WORD, len(lanes)), _add_bytes, WORDS_A_STEP) if of_bytes else (reals, _add_real, 1)
+        (ir.VectorType(WORD, len(lanes)), _add_bytes, WORDS_PER_STEP) if of_bytes else (reals, _add_real, 1)
     )
 
+    def plus(index: Any, constant: int) -> Any:
+        return builder.add(index, index_constant(constant))
+
+    def times(index: Any, constant: int) -> Any:
+        return builder.mul(index, index_constant(constant))
+
     def of_output(values: Any, u: int) -> Any:
-        return broadcast(builder, builder.load(builder.gep(values, [builder.add(first, index_constant(u))])), reals)
+        return broadcast(builder, builder.load(builder.gep(values, [plus(first, u)])), reals)
 
     sums = [cgutils.alloca_once(builder, kind) for _ in units]
     for u, total in zip(units, sums, strict=True):
         builder.store(word_constant(0, kind) if of_bytes else of_output(biases, u), total)
     base = builder.mul(first, inputs)
     with cgutils.for_range(builder, builder.udiv(inputs, index_constant(at_once)), intp=INT) as loop:
-        rows = [
-            builder.add(builder.mul(loop.index, index_constant(at_once)), index_constant(k)) for k in range(at_once)
-        ]
-        x = [
-            load_vector(
-                builder, source, builder.add(builder.mul(row, index_constant(LANES)), index_constant(lanes.start)), kind
-            )
-            for row in rows
-        ]
-        places = [builder.add(base, builder.mul(row, index_constant(UNITS))) for row in rows]
+        rows = [plus(times(loop.index, at_once), k) for k in range(at_once)]
+        x = [load_vector(builder, source, plus(times(row, LANES), lanes.start), kind) for row in rows]
+        places = [builder.add(base, times(row, UNITS_PER_BLOCK)) for row in rows]
         for u, total in zip(units, sums, strict=True):
-            held = [builder.load(builder.gep(weights, [builder.add(place, index_constant(u))])) for place in places]
+            held = [builder.load(builder.gep(weights, [plus(place, u)])) for place in places]
             w = [broadcast(builder, weight, kind) for weight in held]
             builder.store(add(builder, x, w, builder.load(total)), total)
     for u, total in zip(units, sums, strict=True):
         result = builder.load(total)
         if of_bytes:
             real = builder.fmul(builder.sitofp(result, reals), of_output(scales, u))
-            result = multiply_add(
-                builder, real, load_vector(builder, steps, index_constant(lanes.start), reals), of_output(biases, u)
-            )
-        place = builder.add(
-            builder.mul(builder.add(first, index_constant(u)), index_constant(LANES)), index_constant(lanes.start)
-        )
-        store_vector(builder, activate(result), target, place)
+            scale = load_vector(builder, lane_scales, index_constant(lanes.start), reals)
+            result = multiply_add(builder, real, scale, of_output(biases, u))
+        store_vector(builder, activate(result), target, plus(times(plus(first, u), LANES), lanes.start))
 
 
 def _add_real(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
-    """A sum and a product, a lane each."""
+    """In each lane, a sum plus a product."""
     return multiply_add(builder, x[0], w[0], total)
 
 
 def _add_bytes(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total: Any) -> Any:
-    """A sum and the products of the bytes of two words, a lane each."""
+    """In each lane, a sum plus the products of the bytes of two words."""
     if byte_products() == VNNI:
         for one, other in zip(x, w, strict=True):
             total = _call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, total, one, other)
@@ -238,62 +260,64 @@ def _add_bytes(builder: ir.IRBuilder, x: Sequence[Any], w: Sequence[Any], total:
 
 
 def _call(builder: ir.IRBuilder, name: str, result: Any, *arguments: Any) -> Any:
+    """Calls an instruction of the processor by LLVM's name for it."""
     kind = ir.FunctionType(result, [a.type for a in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 @intrinsic
-def quantize_activations(typingctx, values, work, steps, count, lowest):  # type: ignore
-    """What a layer made, as the next one takes it; `values` is float32 [count, LANES].
+def quantize_activations(typingctx, values, words, lane_scales, lowest):  # type: ignore
+    """What a layer made, as the next one takes it.
 
-    Args of the compiled function:
-        values: Float32, contiguous.
-        work: Receives them, contiguous: float32 as they are, or int32 words of four bytes, each rounded to the nearest
-            of 256 levels between `lowest` and the largest of its lane.
-        steps: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold what is not finite.
-        count: Number of values a lane, a multiple of `PER_STEP`.
-        lowest: A number that none is below.
+    Args of the compiled function, whose arrays are contiguous:
+        values: Activations, float32 [count, LANES], count a multiple of `INPUTS_PER_STEP`.
+        words: Receives them: float32 as they are, [count, LANES], or int32 words of four bytes, [count / 4, LANES]. A
+            byte is the nearest of 256 levels between `lowest` and the largest activation of its lane.
+        lane_scales: Receives the distance between two levels, float32 [LANES]; NaN in lanes that hold what is not
+            finite.
+        lowest: A number that no activation is below.
     """
-    signature = types.void(values, work, steps, count, lowest)
+    signature = types.void(values, words, lane_scales, lowest)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        source, target, steps = (
-            context.make_array(k)(context, builder, a).data
-            for k, a in zip(signature.args[:3], arguments[:3], strict=True)
-        )
+        arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in range(3)]
+        source, target, scales = (array.data for array in arrays)
+        count = builder.extract_value(arrays[0].shape, 0)
         if signature.args[1].dtype == types.int32:
-            _emit_bytes(builder, source, target, steps, arguments[3], broadcast(builder, arguments[4]))
+            _emit_bytes(builder, source, target, scales, count, broadcast(builder, arguments[3]))
         else:
-            with cgutils.for_range(builder, arguments[3], intp=INT) as loop:
-                where = builder.mul(loop.index, index_constant(LANES))
-                store_vector(builder, load_vector(builder, source, where), target, where)
+            with cgutils.for_range(builder, count, intp=INT) as loop:
+                place = builder.mul(loop.index, index_constant(LANES))
+                store_vector(builder, load_vector(builder, source, place), target, place)
         return context.get_dummy_value()
 
     return signature, emit
 
 
-def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, steps: Any, count: Any, lowest: Any) -> None:
-    top, wrong = cgutils.alloca_once_value(builder, lowest), cgutils.alloca_once_value(builder, float_constant(0.0))
+def _emit_bytes(builder: ir.IRBuilder, source: Any, target: Any, scales: Any, count: Any, lowest: Any) -> None:
+    """Two loops over the activations: the first finds the largest of each lane, the second fills the words."""
+
+    def values_at(index: Any) -> Any:
+        return load_vector(builder, source, builder.mul(index, index_constant(LANES)))
+
+    zero = float_constant(0.0)
+    top, wrong = cgutils.alloca_once_value(builder, lowest), cgutils.alloca_once_value(builder, zero)
     with cgutils.for_range(builder, count, intp=INT) as loop:
-        value = load_vector(builder, source, builder.mul(loop.index, index_constant(LANES)))
+        value = values_at(loop.index)
         builder.store(maximum(builder, value, builder.load(top)), top)  # forgets a NaN that a number follows
-        builder.store(
-            multiply_add(builder, value, float_constant(0.0), builder.load(wrong)), wrong
-        )  # 0, or NaN for good
-    extent = maximum(builder, builder.fsub(builder.load(top), lowest), float_constant(_TINY))
+        builder.store(multiply_add(builder, value, zero, builder.load(wrong)), wrong)  # 0, or NaN for good
+    extent = maximum(builder, builder.fsub(builder.load(top), lowest), float_constant(_SMALLEST_RANGE))
     extent = builder.fadd(extent, builder.load(wrong))
-    store_vector(builder, builder.fmul(extent, float_constant(1 / BYTE_LEVELS)), steps, index_constant(0))
-    scale = builder.fdiv(float_constant(float(BYTE_LEVELS)), extent)
-    with cgutils.for_range(builder, builder.udiv(count, index_constant(PER_STEP)), intp=INT) as loop:
-        first = builder.mul(loop.index, index_constant(PER_STEP))
-        for place in range(WORDS_A_STEP):
-            pack_weights = word_constant(0)
-            for k, i in enumerate(ORDER[place * PER_WORD : (place + 1) * PER_WORD]):
-                value = load_vector(
-                    builder, source, builder.mul(builder.add(first, index_constant(i)), index_constant(LANES))
-                )
-                level = multiply_add(builder, builder.fsub(value, lowest), scale, float_constant(_WHOLE))
+    store_vector(builder, builder.fmul(extent, float_constant(1 / BYTE_LEVELS)), scales, index_constant(0))
+    levels_per_unit = builder.fdiv(float_constant(float(BYTE_LEVELS)), extent)
+    with cgutils.for_range(builder, builder.udiv(count, index_constant(INPUTS_PER_STEP)), intp=INT) as loop:
+        first = builder.mul(loop.index, index_constant(INPUTS_PER_STEP))
+        for place in range(WORDS_PER_STEP):
+            word = word_constant(0)
+            for k, i in enumerate(INPUT_ORDER[place * INPUTS_PER_WORD : (place + 1) * INPUTS_PER_WORD]):
+                above = builder.fsub(values_at(builder.add(first, index_constant(i))), lowest)
+                level = multiply_add(builder, above, levels_per_unit, float_constant(_ROUNDING_SUMMAND))
                 level = builder.and_(builder.bitcast(level, WORDS), word_constant(BYTE_LEVELS))
-                pack_weights = builder.or_(pack_weights, builder.shl(level, word_constant(8 * k)))
-            at = builder.add(builder.mul(loop.index, index_constant(WORDS_A_STEP)), index_constant(place))
-            store_vector(builder, pack_weights, target, builder.mul(at, index_constant(LANES)))
+                word = builder.or_(word, builder.shl(level, word_constant(8 * k)))
+            at = builder.add(builder.mul(loop.index, index_constant(WORDS_PER_STEP)), index_constant(place))
+            store_vector(builder, word, target, builder.mul(at, index_constant(LANES)))

@@ -8,9 +8,14 @@ from torch import Tensor
 
 from persim_gym.simulator.kernels.dense import BYTE_LEVELS, SUMMED_BYTES
 
-MAX_WEIGHT_LEVEL = 127  # level of a weight, of either sign
-DAMPING = 4e-6  # share of the summed variance of all inputs that is added to each; less could drown in rounding errors
-ERROR_BLOCK = 32  # weights after which what was lost is made up for in all that follow
+# The largest level of a weight, of either sign.
+MAX_WEIGHT_LEVEL = 127
+
+# The share of the summed variance of all inputs that is added to that of each. Less could drown in rounding errors.
+DAMPING = 4e-6
+
+# Weights that are rounded one by one before what was lost is made up for in all weights that follow them.
+ERROR_BLOCK = 32
 
 
 class QuantizedLayer(NamedTuple):
@@ -33,15 +38,15 @@ class QuantizedLayer(NamedTuple):
 
 @torch.no_grad()
 def quantize_network(
-    layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, lowest: float | None, most: int | None
+    layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor, lowest: float | None, max_level_sum: int | None
 ) -> tuple[tuple[Tensor, Tensor], list[QuantizedLayer]]:
-    """A network whose layers after the first take and multiply whole levels: the first one, and the others.
+    """A network whose layers after the first multiply whole levels; returns the first layer, and the others.
 
     Args:
         layers: Weights [M, inputs, outputs] and biases [M, outputs].
         examples: Typical inputs of the first layer, [M, K, inputs].
         lowest: A number that no hidden unit is below where they are SiLU, from which levels count; None for ReLU.
-        most: See `quantize_layer`.
+        max_level_sum: See `quantize_layer`.
     """
     activate = torch.relu if lowest is None else torch.nn.functional.silu
     if lowest is None:
@@ -52,7 +57,7 @@ def quantize_network(
     for following in others:
         wanted = torch.baddbmm(following[1][:, None], true, following[0])
         seen = quantize_rows(seen, lowest)
-        layer = quantize_layer(*following, seen, wanted, most)
+        layer = quantize_layer(*following, seen, wanted, max_level_sum)
         values = layer.values()
         rest.append(layer._replace(bias=layer.bias + lowest * values.sum(1)))
         true, seen = activate(wanted), activate(torch.baddbmm(layer.bias[:, None], seen, values))
@@ -60,7 +65,7 @@ def quantize_network(
 
 
 def quantize_rows(x: Tensor, lowest: float) -> Tensor:
-    """Rows at the nearest of the levels between `lowest` and the largest of a row, which `hand_over` takes."""
+    """Activations [..., units], each at the nearest of the levels between `lowest` and the largest of its row."""
     step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-30) / BYTE_LEVELS
     return lowest + step * ((x - lowest) / step).round()
 
@@ -93,7 +98,7 @@ def equalize_units(layers: Sequence[tuple[Tensor, Tensor]], examples: Tensor) ->
 
 @torch.no_grad()
 def quantize_layer(
-    weight: Tensor, bias: Tensor, seen: Tensor, wanted: Tensor, most: int | None = None
+    weight: Tensor, bias: Tensor, seen: Tensor, wanted: Tensor, max_level_sum: int | None = None
 ) -> QuantizedLayer:
     """A layer with weights of few levels that sees `seen` and should answer `wanted`.
 
@@ -101,13 +106,13 @@ def quantize_layer(
     other, and what that loses is made up for with those still to come: inputs of a hidden layer depend on each other.
 
     Args:
-        weight: [M, inputs, outputs]; inputs a multiple of `SUMMED_BYTES` where `most` is told.
+        weight: [M, inputs, outputs]; inputs a multiple of `SUMMED_BYTES` where `max_level_sum` is told.
         bias: [M, outputs]; kept where examples are not finite.
         seen: Examples of what the layer sees once layers before it are rounded, [M, K, inputs].
         wanted: What it would make of them if none were, [M, K, outputs].
-        most: What the levels of `SUMMED_BYTES` neighbouring inputs may come to, above zero and below. Levels of an
-            output stand for so much that its weights, rounded to the nearest, pass it by little; where it binds
-            nonetheless, the weights still to come make up for that as well.
+        max_level_sum: What the levels of `SUMMED_BYTES` neighbouring inputs may add up to, those above zero and those
+            below. Levels of an output stand for so much that its weights, rounded to the nearest, pass it by little;
+            where it binds nonetheless, the weights still to come make up for that as well.
 
     Source: Frantar et al. 2022, "GPTQ", section 3, without its reordering.
     """
@@ -126,10 +131,10 @@ def quantize_layer(
     passed_on = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
     passed_on = (passed_on / passed_on.diagonal(dim1=1, dim2=2)[..., None]).to(weight.dtype)
     scale = left.abs().amax(1) / MAX_WEIGHT_LEVEL
-    if most:
+    if max_level_sum:
         for side in (left, -left):
             sums = side.clamp_min(0).reshape(len(side), -1, SUMMED_BYTES, side.shape[2]).sum(2)
-            scale = torch.maximum(scale, sums.amax(1) / most)
+            scale = torch.maximum(scale, sums.amax(1) / max_level_sum)
     scale = scale.clamp_min(1e-30)
     levels = torch.empty_like(weight)
     for start in range(0, count, ERROR_BLOCK):
@@ -137,9 +142,10 @@ def quantize_layer(
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
             level = (left[:, i] / scale).round().clamp(-MAX_WEIGHT_LEVEL, MAX_WEIGHT_LEVEL)
-            if most:
+            if max_level_sum:
                 before = levels[:, i - i % SUMMED_BYTES : i]
-                level = level.clamp(-most - before.clamp_max(0).sum(1), most - before.clamp_min(0).sum(1))
+                below, above = before.clamp_max(0).sum(1), before.clamp_min(0).sum(1)
+                level = level.clamp(-max_level_sum - below, max_level_sum - above)
             levels[:, i] = level
             error = errors[:, i - start] = left[:, i] - levels[:, i] * scale
             left[:, i + 1 : stop] -= passed_on[:, i, i + 1 : stop, None] * error[:, None]

@@ -1,7 +1,10 @@
-"""LLVM's vector operations, as kernels of rollouts use them: candidates side by side in the lanes of a register.
+"""Vector instructions of the processor, emitted as LLVM code where Numba's own loops cannot be told to use them.
 
-Numba's loops cannot keep sums of many lanes in registers over a loop; LLVM's own vectors can, and it fits them to any
-processor.
+A vector register holds `LANES` float32 numbers side by side, one in each of its lanes, and one instruction works on all
+of them. Rollouts put one candidate into each lane. Numba's loops cannot keep the running sums of many lanes in
+registers; LLVM's own vectors can, and LLVM fits them to the width that a processor has.
+
+Each function here takes the builder that it adds instructions to, and values that exist only once the code runs.
 """
 
 from collections.abc import Sequence
@@ -12,15 +15,21 @@ from llvmlite import ir
 from persim_gym.simulator.kernels.activations import TANH_DENOMINATOR, TANH_NUMERATOR
 
 LANES = 16
+
+# Types of LLVM: one float32, an index, one 32-bit word, and vectors of a float32 or a word in each lane.
 REAL = ir.FloatType()
 INT = ir.IntType(64)
 WORD = ir.IntType(32)
 VECTOR = ir.VectorType(REAL, LANES)
 WORDS = ir.VectorType(WORD, LANES)
-# half of tanh(x / 2) is x top(x^2) / below(x^2)
-_TOP = tuple(float(p) / 4 ** (i + 1) for i, p in reversed(list(enumerate(TANH_NUMERATOR))))
-_BELOW = (*(float(q) / 4 ** (i + 1) for i, q in reversed(list(enumerate(TANH_DENOMINATOR)))), 1.0)
-_CONTRACT = ("contract",)  # a product and a sum may become one operation; NaN is not ruled out
+
+# The fraction of `activations` in powers of x^2 instead of (x / 2)^2, highest power first: tanh(x / 2) / 2 is
+# x P(x^2) / Q(x^2).
+_HALF_TANH_NUMERATOR = tuple(float(p) / 4 ** (i + 1) for i, p in reversed(list(enumerate(TANH_NUMERATOR))))
+_HALF_TANH_DENOMINATOR = (*(float(q) / 4 ** (i + 1) for i, q in reversed(list(enumerate(TANH_DENOMINATOR)))), 1.0)
+
+# A product and a sum may become one instruction. A NaN is never assumed away.
+_CONTRACT = ("contract",)
 
 
 def index_constant(value: int) -> Any:
@@ -46,44 +55,44 @@ def broadcast(builder: ir.IRBuilder, value: Any, kind: Any = VECTOR) -> Any:
 
 
 def load_vector(builder: ir.IRBuilder, data: Any, start: Any, kind: Any = VECTOR) -> Any:
-    """As many values as `kind` has, from `data[start]` on."""
+    """As many values as `kind` has lanes, from `data[start]` on."""
     loaded = builder.load(builder.bitcast(builder.gep(data, [start]), kind.as_pointer()))
     loaded.align = 4
     return loaded
 
 
 def store_vector(builder: ir.IRBuilder, value: Any, data: Any, start: Any) -> None:
-    """Writes the values of a vector to `data[start]` and behind."""
+    """Writes the lanes of a vector to `data[start]` and behind."""
     builder.store(value, builder.bitcast(builder.gep(data, [start]), value.type.as_pointer()), align=4)
 
 
 def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """Product of the first two, plus the third."""
+    """The product of the first two, plus the third."""
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 
 def maximum(builder: ir.IRBuilder, x: Any, least: Any) -> Any:
-    """The larger one, ReLU for a least of 0. Comparisons with NaN are false: it stays."""
+    """The larger of the two; ReLU for a least of 0. A NaN in `x` stays: comparisons with it are false."""
     return builder.select(builder.fcmp_ordered("<", x, least), least, x)
 
 
 def emit_silu(builder: ir.IRBuilder, x: Any) -> Any:
-    """SiLU, x times the logistic function, by the same fraction as `activation.logistic` in powers of x itself.
+    """SiLU, x times the logistic function, by the same fraction as `activations.logistic`.
 
-    Below -16 it stays at that value, 0 but for -2e-6: the fraction's own error times a very negative x is no small
-    number. A NaN that the upper bound lets through as a number comes back in the last product.
+    Below -16 it keeps the value that it has there, -2e-6, instead of going to 0: the fraction's own error times a very
+    negative x would be no small number. The upper bound replaces a NaN by a number, but the last product restores it.
     """
     high = float_constant(16.0, x.type)
     x = maximum(builder, x, float_constant(-16.0, x.type))
     y = builder.select(builder.fcmp_ordered("<", x, high), x, high)
     q = builder.fmul(y, y)
-    top = builder.fmul(y, _polynomial(builder, q, _TOP))
-    gate = builder.fadd(builder.fdiv(top, _polynomial(builder, q, _BELOW)), float_constant(0.5, x.type))
-    return builder.fmul(x, gate)
+    top = builder.fmul(y, _polynomial(builder, q, _HALF_TANH_NUMERATOR))
+    half_tanh = builder.fdiv(top, _polynomial(builder, q, _HALF_TANH_DENOMINATOR))
+    return builder.fmul(x, builder.fadd(half_tanh, float_constant(0.5, x.type)))
 
 
 def _polynomial(builder: ir.IRBuilder, q: Any, coefficients: Sequence[float]) -> Any:
-    """Horner's rule, the highest power first."""
+    """A polynomial by Horner's rule, coefficients from the highest power down."""
     value = float_constant(coefficients[0], q.type)
     for coefficient in coefficients[1:]:
         value = multiply_add(builder, value, q, float_constant(coefficient, q.type))

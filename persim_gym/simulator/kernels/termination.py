@@ -1,6 +1,6 @@
 """Where candidates of a compiled rollout end, decided as `Ends` decides on float32 observations."""
 
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -8,35 +8,50 @@ from numpy.typing import NDArray
 
 from persim_gym.task import Ends
 
-CompiledRule: TypeAlias = tuple[
-    NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], bool, bool
-]
-"""Component, sign, number times sign and whether equality counts, of K comparisons; whether one that fails decides
-instead of one that holds; whether the episode then goes on instead of ending there."""
+
+class CompiledRule(NamedTuple):
+    """An `Ends` as the kernels take it: K comparisons `sign * obs[component] > limit`, and what they decide.
+
+    Attributes:
+        component: Component of the next observation, [K].
+        sign: 1, or -1 where the comparison is "smaller", [K].
+        limit: The number compared with, times the sign, [K].
+        inclusive: Whether equality counts, [K].
+        seeks_failure: Whether it looks for a comparison that fails ("all", "not all"), not for one that holds ("any").
+        found_runs: Whether a candidate in which such a comparison is found runs on ("all"), instead of ending there.
+    """
+
+    component: NDArray[np.int64]
+    sign: NDArray[np.float32]
+    limit: NDArray[np.float32]
+    inclusive: NDArray[np.bool_]
+    seeks_failure: bool
+    found_runs: bool
 
 
 def compiled_rule(ends: Ends | None) -> CompiledRule:
-    """A rule as the kernels take it; one without comparisons, K = 0, where there is none."""
+    """A rule for the kernels; one without comparisons, K = 0, where there is none."""
     each, where = ([], "any") if ends is None else (ends.each, ends.where)
     sign = np.array([1 if sense[0] == ">" else -1 for _, sense, _ in each], dtype=np.float32)
-    return (
-        np.array([component for component, _, _ in each], dtype=np.int64),
-        sign,
-        np.array([number for _, _, number in each], dtype=np.float32) * sign,
-        np.array([len(sense) > 1 for _, sense, _ in each], dtype=np.bool_),
-        where != "any",
-        where == "all",
+    return CompiledRule(
+        component=np.array([component for component, _, _ in each], dtype=np.int64),
+        sign=sign,
+        limit=np.array([number for _, _, number in each], dtype=np.float32) * sign,
+        inclusive=np.array([len(sense) > 1 for _, sense, _ in each], dtype=np.bool_),
+        seeks_failure=where != "any",
+        found_runs=where == "all",
     )
 
 
 @njit(error_model="numpy")
 def list_running(live, obs, out, running):  # type: ignore
-    """Lists candidates that run; returns how many.
+    """Lists the candidates that run; returns how many.
 
     Args:
         live: Which run, [C].
         obs: Observations, [C, D].
-        out: Observations of all steps, [h, D + E, C]; of the first it receives what those have that do not run.
+        out: Observations of all steps, [h, D + E, C]; the first step of candidates that do not run is filled with
+            `obs`.
         running: Receives the candidates that run, [C].
     """
     count, (candidates, size) = 0, obs.shape
@@ -51,27 +66,27 @@ def list_running(live, obs, out, running):  # type: ignore
 
 
 @njit(error_model="numpy")
-def drop_finished(rule, now, running, count, done):  # type: ignore
-    """Takes finished candidates off the list of those that run; returns how many are left.
+def drop_finished(rule, next_obs, running, count, found):  # type: ignore
+    """Takes finished candidates off the list of those that run; returns how many go on.
 
     Args:
-        rule: As `compiled_rule` makes it.
-        now: Observations, [D + E, C].
-        running: Those that ran, the first `count` entries; those that go on are moved to the front.
+        rule: `CompiledRule`.
+        next_obs: Next observations, each a column, [D + E, C].
+        running: Candidates that ran, the first `count` entries; those that go on are moved to the front.
         count: How many ran.
-        done: Work space, uint8 [C].
+        found: Work space, uint8 [C].
     """
-    component, sign, number, closed, fails, goes_on = rule
-    done[:] = 0
-    for k in range(len(component)):
-        row, s, limit, equal = now[component[k]], sign[k], number[k], closed[k]
+    found[:] = 0
+    for k in range(len(rule.component)):
+        row, sign, limit = next_obs[rule.component[k]], rule.sign[k], rule.limit[k]
+        inclusive, seeks_failure = rule.inclusive[k], rule.seeks_failure
         for c in range(len(row)):
-            value = s * row[c]
-            holds = (value > limit) | (equal & (value == limit))
-            done[c] |= holds != fails
-    left = 0
+            value = sign * row[c]
+            holds = (value > limit) | (inclusive & (value == limit))
+            found[c] |= holds != seeks_failure
+    going_on = 0
     for j in range(count):
         c = running[j]
-        running[left] = c
-        left += (done[c] != 0) == goes_on
-    return left
+        running[going_on] = c
+        going_on += (found[c] != 0) == rule.found_runs
+    return going_on

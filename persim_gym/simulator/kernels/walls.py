@@ -1,44 +1,60 @@
-"""Walls inside compiled rollouts: what has gone past a bound is stopped at once."""
+"""Bounds and walls inside compiled predictions, applied as soon as a next observation is known."""
 
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-WallArrays: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
-"""Walls as the kernels take them: component, whether it is an upper bound, and the bound, [W] each; what is set,
-[W, D], infinite where it is not."""
+
+class WallArrays(NamedTuple):
+    """The W walls of a model (`persim_gym.simulator.model.walls` says what a wall is).
+
+    Attributes:
+        component: Component of the observation that each stops, [W].
+        upper: Whether it stops values from above, [W].
+        bound: Where it stands, [W].
+        sets: What a touch sets each component to, infinite where it leaves one alone, [W, D].
+    """
+
+    component: NDArray[np.int64]
+    upper: NDArray[np.bool_]
+    bound: NDArray[np.float32]
+    sets: NDArray[np.float32]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clip(value, low, high):  # type: ignore
+    """A value within its bounds. A NaN stays one: both comparisons with it are false."""
+    return low if value < low else (high if value > high else value)
 
 
 @njit(error_model="numpy")
-def stop_columns(walls, next_obs, some, count):  # type: ignore
-    """As `stop`, of some columns of next observations with rows last, compiled.
+def stop_columns(walls, next_obs, columns, count):  # type: ignore
+    """Applies walls in place to some columns of next observations.
 
     Args:
-        walls: As `wall_arrays` makes them.
-        next_obs: [D or more, C].
-        some: Columns, the first `count` entries.
+        walls: `WallArrays`.
+        next_obs: Next observations, each a column, [D or more, C].
+        columns: Indices of columns, of which the first `count` count.
         count: How many.
     """
-    component, upper, bound, sets = walls
-    for k in range(len(component)):
-        row, limit = next_obs[component[k]], bound[k]
+    for k in range(len(walls.component)):
+        row, bound = next_obs[walls.component[k]], walls.bound[k]
         for j in range(count):
-            c = some[j]
-            if row[c] >= limit if upper[k] else row[c] <= limit:
-                for d in range(sets.shape[1]):
-                    if sets[k, d] < np.inf and next_obs[d, c] == next_obs[d, c]:  # a NaN stays one
-                        next_obs[d, c] = sets[k, d]
+            c = columns[j]
+            if row[c] >= bound if walls.upper[k] else row[c] <= bound:
+                for d in range(walls.sets.shape[1]):
+                    if walls.sets[k, d] < np.inf and next_obs[d, c] == next_obs[d, c]:  # a NaN stays one
+                        next_obs[d, c] = walls.sets[k, d]
 
 
 @njit(error_model="numpy")
 def stop_row(walls, next_obs):  # type: ignore
-    """As `stop`, of one next observation [D or more], compiled."""
-    component, upper, bound, sets = walls
-    for k in range(len(component)):
-        value = next_obs[component[k]]
-        if value >= bound[k] if upper[k] else value <= bound[k]:
-            for d in range(sets.shape[1]):
-                if sets[k, d] < np.inf and next_obs[d] == next_obs[d]:  # a NaN stays one
-                    next_obs[d] = sets[k, d]
+    """Applies walls in place to one next observation, [D or more]."""
+    for k in range(len(walls.component)):
+        value = next_obs[walls.component[k]]
+        if value >= walls.bound[k] if walls.upper[k] else value <= walls.bound[k]:
+            for d in range(walls.sets.shape[1]):
+                if walls.sets[k, d] < np.inf and next_obs[d] == next_obs[d]:  # a NaN stays one
+                    next_obs[d] = walls.sets[k, d]

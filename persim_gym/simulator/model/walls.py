@@ -90,7 +90,7 @@ def wall_arrays(table: Tensor) -> WallArrays:
     """Walls as the kernels take them."""
     walls = walls_of(table)
     sides = [table[int(wall.upper), wall.component].numpy() for wall in walls]
-    return (
+    return WallArrays(
         np.array([wall.component for wall in walls], dtype=np.int64),
         np.array([wall.upper for wall in walls], dtype=np.bool_),
         np.array([wall.bound for wall in walls], dtype=np.float32),

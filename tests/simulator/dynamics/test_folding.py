@@ -63,10 +63,10 @@ def test_networks_are_made_anew_when_what_they_were_fitted_to_changes(part):
 def test_networks_are_in_bytes_where_asked_for_and_where_the_processor_multiplies_them(monkeypatch):
     ensemble = drawn(SHAPES["deep"])._model
     monkeypatch.setattr(networks, "byte_products", lambda: AVX2)
-    assert networks.folded_networks(ensemble, quantize=True)[0].per == 4
-    assert networks.folded_networks(ensemble)[0].per == 1
+    assert networks.folded_networks(ensemble, quantize=True)[0].inputs_per_word == 4
+    assert networks.folded_networks(ensemble)[0].inputs_per_word == 1
     monkeypatch.setattr(networks, "byte_products", lambda: None)
-    assert networks.folded_networks(ensemble, quantize=True)[0].per == 1
+    assert networks.folded_networks(ensemble, quantize=True)[0].inputs_per_word == 1
 
 
 def test_networks_are_made_once_and_the_same_on_any_number_of_threads(torch_threads, monkeypatch):

@@ -18,7 +18,7 @@ from persim_gym.simulator.kernels.deep_weights import SILU_LOWEST
 from persim_gym.simulator.kernels.dense import (
     AVX2,
     BYTE_LEVELS,
-    UNITS,
+    UNITS_PER_BLOCK,
     VNNI,
     _emit_blocks,
     byte_products,
@@ -94,7 +94,7 @@ def test_a_layer_of_bytes_is_the_exact_sum_of_their_products(silu):
     values[:, 4] = 3.0  # and one in which all are on as far as can be
     weight = torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(0))
     weight[..., 0], weight[..., 1] = 1.0, -1.0  # the largest sums of products
-    levels = in_bytes(weight, torch.eye(16)[None], byte_products().most).levels[0].numpy()
+    levels = in_bytes(weight, torch.eye(16)[None], byte_products().max_level_sum).levels[0].numpy()
     scales, biases = rng.uniform(0.1, 1, size=(2, 16)).astype(np.float32)
     out = np.empty((16, LANES), dtype=np.float32)
     words, steps = layer_of_bytes(values, pack_weights(levels), scales, biases, np.float32(lowest), out)
@@ -120,17 +120,19 @@ def test_a_layer_of_bytes_forgets_no_unit_that_is_not_finite(wrong):
 @njit
 def layer_of_bytes(values, weights, scales, biases, lowest, out):
     words, steps = np.empty((4, LANES), dtype=np.int32), np.empty(LANES, dtype=np.float32)
-    quantize_activations(values, words, steps, 16, lowest)
-    dense(words, steps, weights, 0, scales, biases, 0, out, 4, 16, LANES, np.float32(-np.inf), False)
+    quantize_activations(values, words, steps, lowest)
+    dense(words, steps, weights, scales, biases, out, LANES, np.float32(-np.inf), False)
     return words, steps
 
 
 def test_words_hold_four_bytes_each_and_two_of_them_eight_inputs():
     levels = np.random.default_rng(0).integers(-127, 128, size=(3, 16, 16)).astype(np.int8)
-    words = pack_weights(levels).reshape(3, 16 // UNITS, 4, UNITS)  # blocks of outputs, words of 4 inputs
-    for block in range(16 // UNITS):
+    words = pack_weights(levels).reshape(
+        3, 16 // UNITS_PER_BLOCK, 4, UNITS_PER_BLOCK
+    )  # blocks of outputs, words of 4 inputs
+    for block in range(16 // UNITS_PER_BLOCK):
         for word in range(4):
-            held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, UNITS, 4)
+            held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, UNITS_PER_BLOCK, 4)
             inputs = 8 * (word // 2) + 2 * (word % 2) + np.array([0, 1, 4, 5])
-            expected = levels[:, inputs, UNITS * block : UNITS * (block + 1)].swapaxes(1, 2)
+            expected = levels[:, inputs, UNITS_PER_BLOCK * block : UNITS_PER_BLOCK * (block + 1)].swapaxes(1, 2)
             np.testing.assert_array_equal(held, expected)

@@ -24,10 +24,10 @@ def test_levels_that_are_added_up_in_16_bits_fit():
     weight = torch.randn((2, 48, 8), generator=torch.Generator().manual_seed(0))
     weight += torch.tensor([1.0, -1.0] * 4)
     hidden = torch.relu(torch.randn((2, 300, 48), generator=torch.Generator().manual_seed(1)))
-    found, free = in_bytes(weight, hidden, AVX2.most), in_bytes(weight, hidden)
-    assert (sums_of_16_bits(found.levels.numpy()).max(axis=(1, 2, 3)) == AVX2.most).all()
-    assert AVX2.most * BYTE_LEVELS < 2**15
-    assert sums_of_16_bits(free.levels.numpy()).max() > AVX2.most
+    found, free = in_bytes(weight, hidden, AVX2.max_level_sum), in_bytes(weight, hidden)
+    assert (sums_of_16_bits(found.levels.numpy()).max(axis=(1, 2, 3)) == AVX2.max_level_sum).all()
+    assert AVX2.max_level_sum * BYTE_LEVELS < 2**15
+    assert sums_of_16_bits(free.levels.numpy()).max() > AVX2.max_level_sum
 
 
 @pytest.mark.parametrize("kind", ["alike", "of one size", "uniform", "above zero", "an output alike"])
@@ -45,7 +45,7 @@ def test_levels_that_are_added_up_in_16_bits_lose_little(kind, units):
     }[kind]
     hidden = torch.relu(torch.randn((2, 300, units), generator=generator))
     wanted = hidden @ weight
-    assert off(in_bytes(weight, hidden, AVX2.most), hidden, wanted) < 0.02 * wanted.std()
+    assert off(in_bytes(weight, hidden, AVX2.max_level_sum), hidden, wanted) < 0.02 * wanted.std()
 
 
 def test_rounding_makes_up_for_what_it_loses():
@@ -130,7 +130,7 @@ def test_rounding_takes_a_layer_that_one_example_decides(width):
     x[:, 1:] = 0.0
     weight = torch.randn((1, width, 8), generator=generator) / width**0.5
     wanted = x @ weight
-    assert off(in_bytes(weight, x, AVX2.most), x, wanted) < 0.01 * wanted.std()
+    assert off(in_bytes(weight, x, AVX2.max_level_sum), x, wanted) < 0.01 * wanted.std()
 
 
 def test_rounding_is_fitted_to_inputs_that_are_rounded_themselves(monkeypatch):
