@@ -1,9 +1,6 @@
-"""Adam: one step, and the closed form of many steps without a gradient.
+"""Adam: one step, and what the closed form of many steps without a gradient needs.
 
-Without a gradient the first moment of a parameter decays by BETA1 a step and the root of the second by sqrt(BETA2), and
-the parameter still moves by their quotient. With keep = BETA1 / sqrt(BETA2), the moves of steps i + 1 to k add up to
-first / (sqrt(second) + epsilon) times the sum over those steps j of size[j] keep^(j - i), which is a difference of two
-tails of one sum: tail[i] - keep^(k - i) tail[k].
+`persim_gym.simulator.training.sparse_adam` explains that form; `keep` below is BETA1 / sqrt(BETA2).
 """
 
 from typing import NamedTuple
@@ -20,13 +17,7 @@ FORGOTTEN_STEPS = 400
 
 
 class AdamState(NamedTuple):
-    """Parameters with Adam's moments, arrays of one shape.
-
-    Attributes:
-        value: The parameters.
-        first: First moments, the decaying mean of gradients.
-        second: Second moments, the decaying mean of their squares.
-    """
+    """Parameters, their first moments (decaying means of gradients) and second ones (of their squares), of one shape."""
 
     value: NDArray[np.float32]
     first: NDArray[np.float32]
@@ -37,13 +28,12 @@ class AdamTables(NamedTuple):
     """What S steps need, index 0 standing for what is before the first one.
 
     Attributes:
-        size: Step sizes with bias correction, float32 [S + 1].
-        epsilon: Epsilons with bias correction, float32 [S + 1].
-        tail: Sums over j >= 1 of size[i + j] keep^j, float64 [S + 1].
-        tail_epsilon: Sums over j >= 1 of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j, float64 [S + 1].
-        powers: Of BETA1, of keep and of BETA1 / BETA2, float64 [3, FORGOTTEN_STEPS + 1]; the last ones are zero, so
-            that a longer gap forgets all.
-        decay: Powers of BETA2, float32 [S + 1].
+        size: Step sizes with bias correction, [S + 1].
+        epsilon: Epsilons with bias correction, [S + 1].
+        tail: Sums over j >= 1 of size[i + j] keep^j, [S + 1].
+        tail_epsilon: Sums over j >= 1 of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j, [S + 1].
+        powers: Of BETA1, keep and BETA1 / BETA2, [3, FORGOTTEN_STEPS + 1]; the last are 0, so that all is forgotten.
+        decay: Powers of BETA2, [S + 1].
     """
 
     size: NDArray[np.float32]
@@ -82,14 +72,7 @@ def adam_tables(rates, count):  # type: ignore
 
 @njit(fastmath=True, cache=True, error_model="numpy")
 def adam_step(state, grad, size, epsilon):  # type: ignore
-    """One step of Adam in place.
-
-    Args:
-        state: `AdamState` of P parameters.
-        grad: Their gradient, [P].
-        size: Step size with bias correction.
-        epsilon: Epsilon with bias correction.
-    """
+    """One step in place of an `AdamState`, [P], with its gradient, [P]; step size and epsilon with bias correction."""
     value, first, second = state
     keep1, add1 = np.float32(BETA1), np.float32(1.0 - BETA1)
     keep2, add2 = np.float32(BETA2), np.float32(1.0 - BETA2)

@@ -42,20 +42,6 @@ class DeepWeights(NamedTuple):
     silu: bool
 
 
-class Scratch(NamedTuple):
-    """Work space of an encoder.
-
-    Attributes:
-        values: What a layer makes, float32 [widest layer, LANES].
-        words: The same as the next layer takes it, see `quantize_activations`.
-        lane_scales: What one level of a lane's bytes stands for, [LANES].
-    """
-
-    values: NDArray[np.float32]
-    words: NDArray[np.float32] | NDArray[np.int32]
-    lane_scales: NDArray[np.float32]
-
-
 def rollout_deep(
     obs: NDArray[np.float32],
     actions: NDArray[np.float32],
@@ -105,7 +91,9 @@ def _rollout_deep(obs, actions, live, rule, weights, out):  # type: ignore
     running = np.empty(candidates, dtype=np.int64)
     left, taken = list_running(live, obs, out, running), 0
     found = np.empty(candidates, dtype=np.uint8)
-    scratch = _scratch(state_encoder, action_encoder)
+    width = max(state_encoder.widths[1:].max(), action_encoder.widths[1:].max())
+    values = np.empty((width, LANES), dtype=np.float32)
+    words = np.empty((width // state_encoder.inputs_per_word, LANES), dtype=state_encoder.rest.dtype)
     x = np.empty((size, LANES), dtype=np.float32)
     action = np.empty((actions.shape[2], LANES), dtype=np.float32)
     v = np.empty((state_encoder.widths[-1], LANES), dtype=np.float32)
@@ -123,11 +111,11 @@ def _rollout_deep(obs, actions, live, rule, weights, out):  # type: ignore
                     action[d, i] = actions[c, t, d]
                 for d in range(size):
                     x[d, i] = out[t - 1, d, c] if t else obs[c, d]
-            _encode(action_encoder, action, count, silu, scratch, w)
+            _encode(action_encoder, action, count, silu, values, words, w)
             for r in range(rank):
                 for i in range(LANES):
                     w[r, i] *= factor[r]
-            _encode(state_encoder, x, count, silu, scratch, v)
+            _encode(state_encoder, x, count, silu, values, words, v)
             for d in range(outs):
                 following[:] = shift[d]
                 for r in range(rank):
@@ -143,18 +131,13 @@ def _rollout_deep(obs, actions, live, rule, weights, out):  # type: ignore
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _scratch(state, action):  # type: ignore
-    """Work space for both encoders."""
-    width = max(state.widths[1:].max(), action.widths[1:].max())
-    words = np.empty((width // state.inputs_per_word, LANES), dtype=state.rest.dtype)
-    return Scratch(np.empty((width, LANES), dtype=np.float32), words, np.empty(LANES, dtype=np.float32))
+def _encode(network, x, used_lanes, silu, values, words, out):  # type: ignore
+    """Runs one member's encoder, a candidate in each lane, from `x`, [inputs, LANES], to `out`, [outputs, LANES].
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _encode(network, x, used_lanes, silu, scratch, out):  # type: ignore
-    """Runs one member's encoder, a candidate in each lane, from `x`, [inputs, LANES], to `out`, [outputs, LANES]."""
+    `values` and `words` are work space: what a layer makes, and the same as the next one takes it.
+    """
     widths, last = network.widths, len(network.widths) - 2
-    values, words, lane_scales = scratch
+    lane_scales = np.empty(LANES, dtype=np.float32)
     lowest = np.float32(SILU_LOWEST) if silu else np.float32(0.0)
     weight, unit = 0, 0  # where the weights and the outputs of a layer after the first begin
     for layer in range(last + 1):

@@ -159,11 +159,8 @@ def _emit_blocks(
 ) -> None:
     """The loop over blocks of outputs.
 
-    Args:
-        builder: Adds the instructions.
-        layer: The arrays of `dense` in its order, `lane_scales` None where the inputs are values.
-        sizes: Values or words of the input, outputs, and lanes that are asked for.
-        activate: Emits the activation.
+    `layer` are the arrays of `dense` in its order, `lane_scales` being None where the inputs are values; `sizes` the
+    values or words of the input, the outputs, and the lanes that are asked for.
     """
     inputs, outputs, used_lanes = sizes
     with cgutils.for_range(builder, builder.udiv(outputs, index_constant(UNITS_PER_BLOCK)), intp=INT) as block:
@@ -192,15 +189,9 @@ def _emit_tile(
     tile: tuple[range, range],
     activate: Callable[[Any], Any],
 ) -> None:
-    """The loop over the inputs for some outputs and lanes, whose sums stay in registers.
+    """The loop over the inputs for a tile, some outputs of a block and some lanes, whose sums stay in registers.
 
-    Args:
-        builder: Adds the instructions.
-        layer: As `_emit_blocks` takes it.
-        inputs: Values or words of the input.
-        first: First output of the block.
-        tile: Outputs of the block, and lanes.
-        activate: Emits the activation.
+    `layer` is as in `_emit_blocks`, `inputs` the values or words of the input, and `first` the block's first output.
     """
     source, lane_scales, weights, scales, biases, target = layer
     units, lanes = tile

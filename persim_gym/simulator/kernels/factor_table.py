@@ -15,7 +15,7 @@ from persim_gym.simulator.kernels.adam import EPSILON, FORGOTTEN_STEPS
 CACHE_LINE_FLOATS = 16
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def pack_rows(factors):  # type: ignore
     """A row for each agent, [N, 3 R + 1 rounded up to cache lines], from an `AdamState` of factors, [N, R]."""
     agents, rank = factors.value.shape
@@ -50,7 +50,7 @@ def different_agents(rows, place, where, touched):  # type: ignore
     return different
 
 
-@njit(fastmath=True, cache=True, error_model="numpy")
+@njit(fastmath=True, cache=True, nogil=True, error_model="numpy")
 def fetch_rows(table, agents, factors, step, tables):  # type: ignore
     """Reads agents from the table, as they are after the steps without a gradient up to `step`.
 

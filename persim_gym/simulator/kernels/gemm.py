@@ -70,21 +70,13 @@ def multiply_narrow(a, strides, b, out, add):  # type: ignore
 
 @intrinsic(prefer_literal=True)
 def _multiply_tile(typingctx, a, strides, b, out, corner, add, height, width, lanes):  # type: ignore
-    """One tile of a product, whose size is known to the compiler.
+    """One tile of a product, from (row, column) `corner` on: `height` rows of `width` vectors of `lanes` columns each.
 
-    Args of the compiled function:
-        a: See `multiply_wide`.
-        strides: See `multiply_wide`.
-        b: See `multiply_wide`.
-        out: See `multiply_wide`.
-        corner: First row and first column of the tile in `out`.
-        add: See `multiply_wide`.
-        height: Rows of the tile.
-        width: Vectors in each of its rows.
-        lanes: Columns in each vector.
+    These three are constants; other arguments are as `multiply_wide`'s.
     """
     signature = types.void(a, strides, b, out, corner, add, height, width, lanes)
-    tile = height.literal_value, width.literal_value, lanes.literal_value
+    height, width, lanes = height.literal_value, width.literal_value, lanes.literal_value
+    kind = ir.VectorType(REAL, lanes)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[Any]) -> Any:
         left, right, target = (context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 3))
@@ -93,49 +85,29 @@ def _multiply_tile(typingctx, a, strides, b, out, corner, add, height, width, la
             for i in (1, 4)
             for k in (0, 1)
         )
+        summands, columns = builder.extract_value(right.shape, 0), builder.extract_value(right.shape, 1)
+        start = builder.mul(row, row_stride)
         add_to = context.is_true(builder, types.boolean, values[5])
-        matrices = (left.data, builder.mul(row, row_stride), row_stride, sum_stride), right, target.data
-        _emit_product(builder, matrices, (row, column), add_to, tile)
+        offsets = [index_constant(j * lanes) for j in range(width)]
+        places, totals = [], []
+        for i in range(height):
+            begin = builder.add(builder.mul(builder.add(row, index_constant(i)), columns), column)
+            for offset in offsets:
+                places.append(builder.add(begin, offset))
+                held = load_vector(builder, target.data, places[-1], kind)
+                before = builder.select(add_to, held, ir.Constant(kind, [0.0] * lanes))
+                totals.append(cgutils.alloca_once_value(builder, before))
+        with cgutils.for_range(builder, summands, intp=INT) as loop:
+            begin = builder.add(column, builder.mul(loop.index, columns))
+            vectors = [load_vector(builder, right.data, builder.add(begin, offset), kind) for offset in offsets]
+            own = builder.add(start, builder.mul(loop.index, sum_stride))
+            for i in range(height):
+                place = builder.add(own, builder.mul(index_constant(i), row_stride))
+                factor = broadcast(builder, builder.load(builder.gep(left.data, [place])), kind)
+                for vector, total in zip(vectors, totals[i * width : (i + 1) * width], strict=True):
+                    builder.store(multiply_add(builder, factor, vector, builder.load(total)), total)
+        for place, total in zip(places, totals, strict=True):
+            store_vector(builder, builder.load(total), target.data, place)
         return context.get_dummy_value()
 
     return signature, emit
-
-
-def _emit_product(
-    builder: ir.IRBuilder, matrices: tuple[Any, ...], corner: tuple[Any, Any], add: Any, tile: tuple[int, int, int]
-) -> None:
-    """The loop over the summands of one tile.
-
-    Args:
-        builder: Adds the instructions.
-        matrices: The numbers of `a`, where the tile's first row begins in them and the strides; `b`; the numbers of
-            `out`.
-        corner: First row and column of the tile in `out`.
-        add: See `multiply_wide`.
-        tile: Rows of the tile, vectors a row and lanes a vector.
-    """
-    (left, start, row_stride, sum_stride), right, target = matrices
-    row, column = corner
-    height, width, lanes = tile
-    kind = ir.VectorType(REAL, lanes)
-    summands, columns = builder.extract_value(right.shape, 0), builder.extract_value(right.shape, 1)
-    offsets = [index_constant(j * lanes) for j in range(width)]
-    places, totals = [], []
-    for i in range(height):
-        begin = builder.add(builder.mul(builder.add(row, index_constant(i)), columns), column)
-        for offset in offsets:
-            places.append(builder.add(begin, offset))
-            held = load_vector(builder, target, places[-1], kind)
-            before = builder.select(add, held, ir.Constant(kind, [0.0] * lanes))
-            totals.append(cgutils.alloca_once_value(builder, before))
-    with cgutils.for_range(builder, summands, intp=INT) as loop:
-        begin = builder.add(column, builder.mul(loop.index, columns))
-        vectors = [load_vector(builder, right.data, builder.add(begin, offset), kind) for offset in offsets]
-        own = builder.add(start, builder.mul(loop.index, sum_stride))
-        for i in range(height):
-            place = builder.add(own, builder.mul(index_constant(i), row_stride))
-            factor = broadcast(builder, builder.load(builder.gep(left, [place])), kind)
-            for vector, total in zip(vectors, totals[i * width : (i + 1) * width], strict=True):
-                builder.store(multiply_add(builder, factor, vector, builder.load(total)), total)
-    for place, total in zip(places, totals, strict=True):
-        store_vector(builder, builder.load(total), target, place)

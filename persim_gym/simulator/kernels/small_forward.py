@@ -34,7 +34,7 @@ from persim_gym.simulator.kernels.simd import (
     multiply_add,
     store_vector,
 )
-from persim_gym.simulator.kernels.walls import WallArrays, clip, stop_row
+from persim_gym.simulator.kernels.walls import WallArrays, clip, stop_columns
 
 
 class SmallWeights(NamedTuple):
@@ -115,8 +115,9 @@ def predict_small_rows(obs, action, which, weights, out):  # type: ignore
             if d < d_size:
                 following += obs[m, c, d]
             out[m, c, d] = clip(following, low[d], high[d])
-        if len(walls.component):
-            stop_row(walls, out[m, c])
+    if len(walls.component):
+        for m in range(members):
+            stop_columns(walls, out[m].T, np.arange(candidates), candidates)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -196,14 +197,8 @@ def _emit_layers(
 ) -> None:
     """The loop over hidden units, in which inputs and sums stay in registers.
 
-    Args:
-        builder: Adds the instructions.
-        source: Observations.
-        weights: By component of the observation, the weights that lead from it to the hidden units; the biases of the
-            hidden units; by output, the weights that lead to it.
-        target: Receives the outputs.
-        hidden: Number of hidden units.
-        activate: Emits the activation.
+    `weights` are those that lead from each component of the observation to the hidden units, the biases of these, and
+    the weights that lead from them to each output.
     """
     incoming, bias, outgoing = weights
     x = [load_vector(builder, source, index_constant(d * LANES)) for d in range(len(incoming))]

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from persim_gym.simulator.kernels.activations import tanh
-from persim_gym.simulator.kernels.adam import AdamState, adam_step, adam_tables
+from persim_gym.simulator.kernels.adam import AdamState, AdamTables, adam_step
 from persim_gym.simulator.kernels.factor_table import different_agents, fetch_rows, pack_rows, store_rows
 from persim_gym.simulator.kernels.gemm import NARROW_COLUMNS, multiply_narrow, multiply_wide
 
@@ -23,16 +23,12 @@ class SmallTraining(NamedTuple):
     """Sizes of a small model, and how it is trained.
 
     Attributes:
-        obs_dim: D.
-        extra_dim: E.
         hidden: Hidden units, a multiple of `WIDE_COLUMNS`.
-        rank: R.
-        n_actions: Number of actions.
         silu: Whether hidden units are SiLU, not ReLU.
         batch: Transitions of a step.
-        pull: Weight of the squared distance of an agent's latent factor to the shared one, float32.
-        interaction: Weight of the squared interaction of agents and actions, float32.
-        sparse: Whether a step touches the latent factors of its batch's agents only; `adam.py` says how.
+        pull: Weight of the squared distance of an agent's latent factor to the shared one.
+        interaction: Weight of the squared interaction of agents and actions.
+        sparse: Whether a step touches the latent factors of its batch's agents only (`sparse_adam.py` explains how).
     """
 
     obs_dim: int
@@ -48,85 +44,101 @@ class SmallTraining(NamedTuple):
 
 
 class SmallParameters(NamedTuple):
-    """Parameters of a small model but for the agents' own factors, or their gradients: views of one flat vector.
+    """Parameters of a small model but for the agents' own factors, or their gradients: views of one flat vector."""
 
-    Attributes:
-        first: First layer of the state encoder, the bias last, [D + 1, H].
-        last: Its last layer, [(D + E) * R, H].
-        last_bias: The bias of that, [(D + E) * R].
-        agent_bias: The shared factor, which is added to every agent's own, [R].
-        action: Factor of each action, [actions, R].
-        action_bias: What is added to each of these, [R].
-    """
-
-    first: NDArray[np.float32]
-    last: NDArray[np.float32]
-    last_bias: NDArray[np.float32]
-    agent_bias: NDArray[np.float32]
-    action: NDArray[np.float32]
-    action_bias: NDArray[np.float32]
+    first: NDArray[np.float32]  # [D + 1, H], the bias last
+    last: NDArray[np.float32]  # [(D + E) * R, H]
+    last_bias: NDArray[np.float32]  # [(D + E) * R]
+    agent_bias: NDArray[np.float32]  # [R], the shared factor, to which every agent's own is added
+    action: NDArray[np.float32]  # [actions, R]
+    action_bias: NDArray[np.float32]  # [R]
 
 
 class _Scratch(NamedTuple):
-    """Work space of a micro-batch of b transitions; W is (D + E) * R, rounded up to `NARROW_COLUMNS`.
+    """Work space of a micro-batch of b transitions; W is (D + E) * R, rounded up to `NARROW_COLUMNS`."""
 
-    Attributes:
-        last: The last layer, hidden units first, [H, W].
-        x: Observations, and 1 last, by which the bias is multiplied, [b, D + 1].
-        units: What goes into hidden units, and then what comes out, [b, H].
-        slope: SiLU's slope there, [b, H].
-        unit_grad: Gradient of the hidden units, [b, H].
-        v: State factors, [b, W].
-        v_grad: Their gradient, [b, W].
-        product: Of an agent's and an action's factor, [R].
-        product_grad: Its gradient, [R].
-    """
-
-    last: NDArray[np.float32]
-    x: NDArray[np.float32]
-    units: NDArray[np.float32]
-    slope: NDArray[np.float32]
-    unit_grad: NDArray[np.float32]
-    v: NDArray[np.float32]
-    v_grad: NDArray[np.float32]
-    product: NDArray[np.float32]
-    product_grad: NDArray[np.float32]
+    last: NDArray[np.float32]  # [H, W], the last layer, hidden units first
+    x: NDArray[np.float32]  # [b, D + 1], observations, and 1 last, by which the bias is multiplied
+    units: NDArray[np.float32]  # [b, H], what goes into hidden units, and then what comes out
+    slope: NDArray[np.float32]  # [b, H], SiLU's slope there
+    unit_grad: NDArray[np.float32]  # [b, H]
+    v: NDArray[np.float32]  # [b, W], state factors
+    v_grad: NDArray[np.float32]  # [b, W]
+    product: NDArray[np.float32]  # [R], the product of two factors
+    product_grad: NDArray[np.float32]  # [R]
 
 
-@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
-def train_steps(weights, factors, data, order, rates, count, training):  # type: ignore
+def train_steps(
+    weights: AdamState,
+    factors: AdamState,
+    data: NDArray[np.float32],
+    order: NDArray[np.int64],
+    tables: AdamTables,
+    training: SmallTraining,
+) -> float:
     """One member's steps of Adam, in place; returns the sum of their losses.
 
     Args:
-        weights: `AdamState` of all parameters but the agents' own factors, one behind the other as in
-            `SmallParameters`, float32 [P].
-        factors: `AdamState` of the agents' own factors, float32 [N, R].
-        data: Transitions: agent, action, scaled observation and scaled change, float32 [K, 2 + D + D + E].
+        weights: All parameters but the agents' own factors, one behind the other as in `SmallParameters`, [P].
+        factors: The agents' own factors, [N, R].
+        data: Transitions: agent, action, scaled observation and scaled change, [K, 2 + D + D + E].
         order: Rows of the data in the order of their use, [S * batch].
-        rates: Learning rates, float64 [S].
-        count: Steps made before.
-        training: `SmallTraining`.
+        tables: Of the S steps.
+        training: Sizes, and how to train.
     """
-    batch, sparse = training.batch, training.sparse
-    tables = adam_tables(rates, count)
     gradient = np.zeros_like(weights.value)
     parameters, gradients = _views(weights.value, training), _views(gradient, training)
-    scratch = _scratch(training)
+    scratch, steps = _scratch(training), len(tables.size) - 1
+    if not training.sparse:
+        given = factors, factors.value
+    else:  # a step changes copies of the factors of its batch's agents
+        shape = training.batch, training.rank
+        given = AdamState(*(np.empty(shape, dtype=np.float32) for _ in range(3))), pack_rows(factors)
+    total: float = _train_steps(
+        weights, gradient, parameters, gradients, *given, data, order, tables, training, scratch
+    )
+    if training.sparse:
+        fetch_rows(given[1], np.arange(len(factors.value)), factors, steps, tables)
+    return total
+
+
+def _views(flat: NDArray[np.float32], training: SmallTraining) -> SmallParameters:
+    """`SmallParameters` of a flat vector."""
+    t, outs = training, (training.obs_dim + training.extra_dim) * training.rank
+    shapes = (t.obs_dim + 1, t.hidden), (outs, t.hidden), (outs,), (t.rank,), (t.n_actions, t.rank), (t.rank,)
+    parts = np.split(flat, np.cumsum([np.prod(shape) for shape in shapes])[:-1])
+    return SmallParameters(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _scratch(training: SmallTraining) -> _Scratch:
+    """Work space of one member's training."""
+    rows, hidden, rank = min(MICRO_BATCH, training.batch), training.hidden, training.rank
+    width = -(-(training.obs_dim + training.extra_dim) * rank // NARROW_COLUMNS) * NARROW_COLUMNS
+    shapes = (hidden, width), (rows, training.obs_dim + 1), *3 * [(rows, hidden)], *2 * [(rows, width)], rank, rank
+    scratch = _Scratch(*(np.zeros(shape, dtype=np.float32) for shape in shapes))
+    scratch.x[:, -1] = 1.0
+    return scratch
+
+
+@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
+def _train_steps(  # type: ignore
+    weights, gradient, parameters, gradients, own, table, data, order, tables, training, scratch
+):
+    """As `train_steps`, compiled.
+
+    `own` are the factors that a step may change: all, or with `sparse` copies of those of its batch's agents, whose
+    place is `table` then.
+    """
+    batch, sparse = training.batch, training.sparse
     rows = np.empty((batch, data.shape[1]), dtype=np.float32)
     where = np.empty(batch, dtype=np.int64)  # row of each transition's factor in `own`
-    # Factors that a step may change: all, or with `sparse` copies of those of the batch's agents.
-    own, table = factors, factors.value
-    if sparse:
-        shape = batch, training.rank
-        own = AdamState(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32))
-        table = pack_rows(factors)
     own_gradient = np.zeros_like(own.value)
     flat = AdamState(own.value.reshape(-1), own.first.reshape(-1), own.second.reshape(-1))
     touched = np.empty(batch, dtype=np.int64)  # the batch's agents, each once
     place = np.zeros(len(table) if sparse else 0, dtype=np.int32)
     different = 0
     total = 0.0
-    for step in range(len(rates)):
+    for step in range(len(tables.size) - 1):
         gradient[:] = 0.0
         own_gradient[:] = 0.0
         for b in range(batch):
@@ -138,52 +150,12 @@ def train_steps(weights, factors, data, order, rates, count, training):  # type:
             for b in range(batch):
                 where[b] = int(rows[b, 0])
         total += _batch_gradient(rows, where, own.value, parameters, own_gradient, gradients, training, scratch) / batch
-        adam_step(weights, gradient, tables.size[step + 1], tables.epsilon[step + 1])
-        adam_step(flat, own_gradient.reshape(-1), tables.size[step + 1], tables.epsilon[step + 1])
+        size, epsilon = tables.size[step + 1], tables.epsilon[step + 1]
+        adam_step(weights, gradient, size, epsilon)
+        adam_step(flat, own_gradient.reshape(-1), size, epsilon)
         if sparse:
             store_rows(table, touched[:different], own, step + 1)
-    if sparse:
-        fetch_rows(table, np.arange(len(table)), factors, len(rates), tables)
     return total
-
-
-@njit(nogil=True, cache=True)
-def _views(flat, training):  # type: ignore
-    """`SmallParameters` of a flat vector."""
-    hidden, rank = training.hidden, training.rank
-    outs = (training.obs_dim + training.extra_dim) * rank
-    last = (training.obs_dim + 1) * hidden
-    last_bias = last + outs * hidden
-    agent_bias = last_bias + outs
-    action = agent_bias + rank
-    action_bias = action + training.n_actions * rank
-    return SmallParameters(
-        flat[:last].reshape(training.obs_dim + 1, hidden),
-        flat[last:last_bias].reshape(outs, hidden),
-        flat[last_bias:agent_bias],
-        flat[agent_bias:action],
-        flat[action:action_bias].reshape(training.n_actions, rank),
-        flat[action_bias:],
-    )
-
-
-@njit(nogil=True, cache=True)
-def _scratch(training):  # type: ignore
-    """Work space of one member's training."""
-    rows, hidden = min(MICRO_BATCH, training.batch), training.hidden
-    outs = (training.obs_dim + training.extra_dim) * training.rank
-    width = -(-outs // NARROW_COLUMNS) * NARROW_COLUMNS
-    return _Scratch(
-        np.zeros((hidden, width), dtype=np.float32),
-        np.ones((rows, training.obs_dim + 1), dtype=np.float32),
-        np.empty((rows, hidden), dtype=np.float32),
-        np.empty((rows, hidden), dtype=np.float32),
-        np.empty((rows, hidden), dtype=np.float32),
-        np.zeros((rows, width), dtype=np.float32),
-        np.zeros((rows, width), dtype=np.float32),
-        np.empty(training.rank, dtype=np.float32),
-        np.empty(training.rank, dtype=np.float32),
-    )
 
 
 @njit(nogil=True, fastmath=True, cache=True, error_model="numpy")

@@ -10,13 +10,9 @@ from persim_gym.task import Ends
 
 
 class CompiledRule(NamedTuple):
-    """An `Ends` as the kernels take it: K comparisons `sign * obs[component] > limit`, and what they decide.
+    """An `Ends` as the kernels take it: K comparisons, `sign * obs[component] > limit` or `>=`, and what they decide.
 
     Attributes:
-        component: Component of the next observation, [K].
-        sign: 1, or -1 where the comparison is "smaller", [K].
-        limit: The number compared with, times the sign, [K].
-        inclusive: Whether equality counts, [K].
         seeks_failure: Whether it looks for a comparison that fails ("all", "not all"), not for one that holds ("any").
         found_runs: Whether a candidate in which such a comparison is found runs on ("all"), instead of ending there.
     """
@@ -50,8 +46,7 @@ def list_running(live, obs, out, running):  # type: ignore
     Args:
         live: Which run, [C].
         obs: Observations, [C, D].
-        out: Observations of all steps, [h, D + E, C]; the first step of candidates that do not run is filled with
-            `obs`.
+        out: Observations of all steps, [h, D + E, C]; the first step of others is filled with `obs`.
         running: Receives the candidates that run, [C].
     """
     count, (candidates, size) = 0, obs.shape

@@ -36,8 +36,8 @@ def stop_columns(walls, next_obs, columns, count):  # type: ignore
     Args:
         walls: `WallArrays`.
         next_obs: Next observations, each a column, [D or more, C].
-        columns: Indices of columns, of which the first `count` count.
-        count: How many.
+        columns: Indices of columns; those behind the first `count` do not count.
+        count: How many count.
     """
     for k in range(len(walls.component)):
         row, bound = next_obs[walls.component[k]], walls.bound[k]
@@ -47,14 +47,3 @@ def stop_columns(walls, next_obs, columns, count):  # type: ignore
                 for d in range(walls.sets.shape[1]):
                     if walls.sets[k, d] < np.inf and next_obs[d, c] == next_obs[d, c]:  # a NaN stays one
                         next_obs[d, c] = walls.sets[k, d]
-
-
-@njit(error_model="numpy")
-def stop_row(walls, next_obs):  # type: ignore
-    """Applies walls in place to one next observation, [D or more]."""
-    for k in range(len(walls.component)):
-        value = next_obs[walls.component[k]]
-        if value >= walls.bound[k] if walls.upper[k] else value <= walls.bound[k]:
-            for d in range(walls.sets.shape[1]):
-                if walls.sets[k, d] < np.inf and next_obs[d] == next_obs[d]:  # a NaN stays one
-                    next_obs[d] = walls.sets[k, d]

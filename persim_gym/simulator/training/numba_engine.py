@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.kernels.adam import AdamState, is_sparse
+from persim_gym.simulator.kernels.adam import AdamState, adam_tables, is_sparse
 from persim_gym.simulator.kernels.gemm import WIDE_COLUMNS
 from persim_gym.simulator.kernels.small_train import SmallTraining, train_steps
 from persim_gym.simulator.model.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
@@ -74,21 +74,12 @@ class NumbaEngine:
     def steps(self, order: NDArray[np.int64], rates: NDArray[np.float64], batch: int, done: int) -> float:
         """Takes one step a learning rate; arguments and result as `Engine.steps`."""
         s = self._ensemble.config
-        training = SmallTraining(
-            obs_dim=s.obs_dim,
-            extra_dim=s.extra_dim,
-            hidden=self._hidden,
-            rank=s.rank,
-            n_actions=s.n_actions,
-            silu=s.activation == "silu",
-            batch=batch,
-            pull=np.float32(self._recipe.pull),
-            interaction=np.float32(self._recipe.interaction),
-            sparse=self.sparse,
-        )
+        sizes = s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions
+        weights = np.float32(self._recipe.pull), np.float32(self._recipe.interaction)
+        training = SmallTraining(*sizes, s.activation == "silu", batch, *weights, self.sparse)
         others = AdamState(self._theta, *self._moments)
         factors = AdamState(self._factor, *self._factor_moments)
-        loss: float = train_steps(others, factors, self._data, order[0], rates, done, training)
+        loss: float = train_steps(others, factors, self._data, order[0], adam_tables(rates, done), training)
         return loss
 
     def stop(self) -> None:
