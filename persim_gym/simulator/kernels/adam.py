@@ -17,7 +17,7 @@ FORGOTTEN_STEPS = 400
 
 
 class AdamState(NamedTuple):
-    """Parameters, their first moments (decaying means of gradients) and second ones (of their squares), of one shape."""
+    """Parameters, first moments (decaying means of gradients) and second ones (of their squares), of one shape."""
 
     value: NDArray[np.float32]
     first: NDArray[np.float32]
