@@ -173,28 +173,30 @@ def _batch_gradient(rows, where, own, parameters, own_gradient, gradients, train
         scratch: `_Scratch`.
     """
     d_size, hidden, outs, silu = training.obs_dim, training.hidden, len(parameters.last_bias), training.silu
-    x, v, v_grad, width = scratch.x, scratch.v, scratch.v_grad, scratch.v.shape[1]
+    turned, x, all_units, all_slope, all_unit_grad, v, v_grad, _, _ = scratch
+    first, last, last_bias, _, _, _ = parameters
+    width = v.shape[1]
     for o in range(outs):
         for h in range(hidden):
-            scratch.last[h, o] = parameters.last[o, h]
+            turned[h, o] = last[o, h]
     error = 0.0
     for start in range(0, len(rows), MICRO_BATCH):
         some = rows[start : start + MICRO_BATCH]
         used = len(some)
-        units, slope, unit_grad = scratch.units[:used], scratch.slope[:used], scratch.unit_grad[:used]
+        units, slope, unit_grad = all_units[:used], all_slope[:used], all_unit_grad[:used]
         for b in range(used):
             x[b, :d_size] = some[b, 2 : 2 + d_size]
-            v[b, :outs] = parameters.last_bias
-        multiply_wide(x, (d_size + 1, 1), parameters.first, units, False)
+            v[b, :outs] = last_bias
+        multiply_wide(x, (d_size + 1, 1), first, units, False)
         _activate_units(units.reshape(-1), slope.reshape(-1), unit_grad.reshape(-1), silu)
-        multiply_narrow(units, (hidden, 1), scratch.last, v[:used], True)
+        multiply_narrow(units, (hidden, 1), turned, v[:used], True)
         error += _error_gradient(some, where[start:], own, parameters, own_gradient, gradients, training, scratch)
         if training.interaction > 0:
             _interaction_gradient(
                 rows, start, where[start:], own, parameters, own_gradient, gradients, training, scratch
             )
         multiply_wide(v_grad, (1, width), units, gradients.last, True)
-        multiply_wide(v_grad, (width, 1), parameters.last, unit_grad, False)
+        multiply_wide(v_grad, (width, 1), last, unit_grad, False)
         _activate_backward(unit_grad.reshape(-1), units.reshape(-1), slope.reshape(-1), silu)
         multiply_wide(x, (1, d_size + 1), unit_grad, gradients.first, True)
     return error
@@ -209,7 +211,8 @@ def _error_gradient(rows, where, own, parameters, own_gradient, gradients, train
     """
     d_size, rank = training.obs_dim, training.rank
     scale, pull_scale = np.float32(2.0 / training.batch), np.float32(2.0 * training.pull / training.batch)
-    action, agent_bias, action_bias = parameters.action, parameters.agent_bias, parameters.action_bias
+    _, _, _, agent_bias, action, action_bias = parameters
+    _, _, last_bias_grad, agent_bias_grad, action_grad, action_bias_grad = gradients
     v, v_grad, uw, uw_grad = scratch.v, scratch.v_grad, scratch.product, scratch.product_grad
     error = 0.0
     for b in range(len(rows)):
@@ -231,11 +234,11 @@ def _error_gradient(rows, where, own, parameters, own_gradient, gradients, train
         for r in range(rank):
             gu, gw = uw_grad[r] * (action[a, r] + action_bias[r]), uw_grad[r] * (own[n, r] + agent_bias[r])
             own_gradient[n, r] += gu + pull_scale * own[n, r]
-            gradients.agent_bias[r] += gu
-            gradients.action[a, r] += gw
-            gradients.action_bias[r] += gw
-        for o in range(len(gradients.last_bias)):
-            gradients.last_bias[o] += v_grad[b, o]
+            agent_bias_grad[r] += gu
+            action_grad[a, r] += gw
+            action_bias_grad[r] += gw
+        for o in range(len(last_bias_grad)):
+            last_bias_grad[o] += v_grad[b, o]
     return error
 
 
@@ -246,7 +249,7 @@ def _interaction_gradient(rows, start, where, own, parameters, own_gradient, gra
     A transition's interaction is what the action of the batch's next one would change beyond what it changes for the
     shared factor. The micro-batch begins at `start` in `rows`; other arguments as `_batch_gradient`'s.
     """
-    rank, action = training.rank, parameters.action
+    rank, action, action_grad, last_bias_grad = training.rank, parameters.action, gradients.action, gradients.last_bias
     scale = np.float32(2.0 * training.interaction / training.batch)
     v, v_grad, du, du_grad = scratch.v, scratch.v_grad, scratch.product, scratch.product_grad
     for b in range(min(MICRO_BATCH, len(rows) - start)):
@@ -257,19 +260,19 @@ def _interaction_gradient(rows, start, where, own, parameters, own_gradient, gra
         for r in range(rank):
             du[r] = own[n, r] * (action[other, r] - action[a, r])
             du_grad[r] = 0.0
-        for o in range(0, len(gradients.last_bias), rank):
+        for o in range(0, len(last_bias_grad), rank):
             crossed = np.float32(0.0)
             for r in range(rank):
                 crossed += v[b, o + r] * du[r]
             crossed *= scale
             for r in range(rank):
                 v_grad[b, o + r] += crossed * du[r]
-                gradients.last_bias[o + r] += crossed * du[r]
+                last_bias_grad[o + r] += crossed * du[r]
                 du_grad[r] += crossed * v[b, o + r]
         for r in range(rank):
             own_gradient[n, r] += du_grad[r] * (action[other, r] - action[a, r])
-            gradients.action[other, r] += du_grad[r] * own[n, r]
-            gradients.action[a, r] -= du_grad[r] * own[n, r]
+            action_grad[other, r] += du_grad[r] * own[n, r]
+            action_grad[a, r] -= du_grad[r] * own[n, r]
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
