@@ -1,9 +1,7 @@
-"""Latent factors of many agents in compiled training steps that update only the agents of a batch.
+"""Latent factors of many agents in compiled steps: what row-wise Adam needs of one, in as few cache lines as hold it.
 
-What row-wise Adam needs of an agent lies in one row: its factor, the first and second moments of it, R numbers each,
-and the step at which it was last written, so that a step waits for one place in memory instead of three. A row begins
-with a cache line, the piece of memory that is fetched at once, and takes whole ones: one up to rank 5, two up to rank
-10. `adam.py` has the arithmetic of steps that an agent has missed.
+A row is the agent's values, first moments and second moments [R each] and the step at which it was last written, padded
+to whole cache lines and aligned with them: one line up to rank 5, two up to rank 10. See `sparse.py` for the method.
 """
 
 import numpy as np
@@ -11,31 +9,30 @@ from numba import njit
 
 from persim_gym.simulator.kernels.adam import EPSILON, FORGOTTEN_STEPS
 
-# A cache line is 64 bytes.
+# A cache fetches 64 bytes at once, so many float32 numbers.
 CACHE_LINE_FLOATS = 16
 
 
-@njit(cache=True, nogil=True)
-def pack_rows(factors):  # type: ignore
-    """A row for each agent, [N, 3 R + 1 rounded up to cache lines], from an `AdamState` of factors, [N, R]."""
-    agents, rank = factors.value.shape
+@njit(cache=True)
+def pack_rows(table, first, second):  # type: ignore
+    """One row an agent, [N, 3 R + 1 rounded up]."""
+    agents, rank = table.shape
     width = -(-(3 * rank + 1) // CACHE_LINE_FLOATS) * CACHE_LINE_FLOATS
     room = np.zeros(agents * width + CACHE_LINE_FLOATS, dtype=np.float32)
     start = -(room.ctypes.data // 4) % CACHE_LINE_FLOATS
-    table = room[start : start + agents * width].reshape(agents, width)
-    store_rows(table, np.arange(agents), factors, 0)
-    return table
+    memory = room[start : start + agents * width].reshape(agents, width)
+    for n in range(agents):
+        for r in range(rank):
+            memory[n, r], memory[n, rank + r], memory[n, 2 * rank + r] = table[n, r], first[n, r], second[n, r]
+    return memory
 
 
 @njit(cache=True)
 def different_agents(rows, place, where, touched):  # type: ignore
-    """Lists the agents of a batch, each once; returns their number.
+    """The agents of a batch without repeats; returns their number.
 
-    Args:
-        rows: The batch's transitions, which begin with their agents, [B, ...].
-        place: Work space, int32 [N], which is zero before and after.
-        where: Receives the place of each transition's agent in the list, [B].
-        touched: Receives the list, [B].
+    Fills where [B] with each transition's place among them, and touched with the agents. `place`, int32 [N], is zero
+    before and after.
     """
     different = 0
     for b in range(len(rows)):
@@ -50,42 +47,43 @@ def different_agents(rows, place, where, touched):  # type: ignore
     return different
 
 
-@njit(fastmath=True, cache=True, nogil=True, error_model="numpy")
-def fetch_rows(table, agents, factors, step, tables):  # type: ignore
-    """Reads agents from the table, as they are after the steps without a gradient up to `step`.
+@njit(fastmath=True, cache=True, error_model="numpy")
+def fetch_rows(memory, agents, rows, step, tables):  # type: ignore
+    """Brings agents up to date after the steps without a gradient up to `step`.
 
     Args:
-        table: What `pack_rows` made.
-        agents: Whose rows, [A].
-        factors: `AdamState` that receives them, [at least A, R].
+        memory: What `pack_rows` made.
+        agents: Whose, [A].
+        rows: Get the values and the first and second moments, [at least A, R] each.
         step: Steps made.
-        tables: `AdamTables`.
+        tables: Tails, powers and decay of `lazy_tables`.
     """
-    rank = factors.value.shape[1]
+    now, now_first, now_second = rows
+    tail, tail_epsilon, powers, decay = tables
+    rank = now.shape[1]
     for i in range(len(agents)):
         n = agents[i]
-        last = int(table[n, 3 * rank])
+        last = int(memory[n, 3 * rank])
         gap = step - last
         short = min(gap, FORGOTTEN_STEPS)
-        total = tables.tail[last] - tables.powers[1, short] * tables.tail[step]
-        weighted = tables.tail_epsilon[last] - tables.powers[2, short] * tables.tail_epsilon[step]
-        mass, epsilon = np.float32(total), np.float32(weighted / total if total else EPSILON)
-        keep_first, keep_second = np.float32(tables.powers[0, short]), tables.decay[gap]
+        total = tail[last] - powers[1, short] * tail[step]
+        mean = (tail_epsilon[last] - powers[2, short] * tail_epsilon[step]) / total if total else EPSILON
+        mass, epsilon = np.float32(total), np.float32(mean)
+        keep_first, keep_second = np.float32(powers[0, short]), decay[gap]
         for r in range(rank):
-            first, second = table[n, rank + r], table[n, 2 * rank + r]
-            factors.value[i, r] = table[n, r] - mass * first / (np.sqrt(second) + epsilon)
-            factors.first[i, r] = first * keep_first
-            factors.second[i, r] = second * keep_second
+            first, second = memory[n, rank + r], memory[n, 2 * rank + r]
+            now[i, r] = memory[n, r] - mass * first / (np.sqrt(second) + epsilon)
+            now_first[i, r] = first * keep_first
+            now_second[i, r] = second * keep_second
 
 
 @njit(cache=True)
-def store_rows(table, agents, factors, step):  # type: ignore
-    """Writes agents' factors and moments into the table, as they are after `step` steps."""
-    rank = factors.value.shape[1]
+def store_rows(memory, agents, rows, step):  # type: ignore
+    """Writes rows back that were fetched, as they are after `step` steps."""
+    now, now_first, now_second = rows
+    rank = now.shape[1]
     for i in range(len(agents)):
         n = agents[i]
         for r in range(rank):
-            table[n, r] = factors.value[i, r]
-            table[n, rank + r] = factors.first[i, r]
-            table[n, 2 * rank + r] = factors.second[i, r]
-        table[n, 3 * rank] = step
+            memory[n, r], memory[n, rank + r], memory[n, 2 * rank + r] = now[i, r], now_first[i, r], now_second[i, r]
+        memory[n, 3 * rank] = step

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.kernels.adam import AdamState, adam_tables, is_sparse
+from persim_gym.simulator.kernels.adam import is_sparse
 from persim_gym.simulator.kernels.gemm import WIDE_COLUMNS
-from persim_gym.simulator.kernels.small_train import SmallTraining, train_steps
+from persim_gym.simulator.kernels.small_train import train_steps
 from persim_gym.simulator.model.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.batches import Batchable
@@ -54,9 +54,15 @@ class NumbaEngine:
         self._ensemble, self._recipe = ensemble, recipe
         self._factor = ensemble.agent_encoder.factor.detach()[members.start].numpy()  # [N, R], the model's own memory
         self._factor_moments = np.zeros((2, *self._factor.shape), dtype=np.float32)
-        self._hidden = (
-            -(-config.state_layers[0] // WIDE_COLUMNS) * WIDE_COLUMNS
-        )  # The kernel pads hidden units to whole vectors.
+        # The kernel pads hidden units to whole vectors; no step changes the units of zeros that this adds.
+        self._hidden = -(-config.state_layers[0] // WIDE_COLUMNS) * WIDE_COLUMNS
+        parts = [(p.numpy(), self._hidden if is_hidden else p.shape[1]) for p, is_hidden in self._parts()]
+        self._theta = np.zeros(sum(len(own) * width for own, width in parts), dtype=np.float32)
+        self._shared, start = [], 0  # Each parameter of the ensemble, and the same in `_theta`.
+        for own, width in parts:
+            flat = self._theta[start : start + len(own) * width].reshape(len(own), width)
+            self._shared.append((own, flat[:, : own.shape[1]]))
+            start += len(own) * width
         self.load()
         self._moments = np.zeros((2, *self._theta.shape), dtype=np.float32)
 
@@ -74,12 +80,20 @@ class NumbaEngine:
     def steps(self, order: NDArray[np.int64], rates: NDArray[np.float64], batch: int, done: int) -> float:
         """Takes one step a learning rate; arguments and result as `Engine.steps`."""
         s = self._ensemble.config
-        sizes = s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions
-        weights = np.float32(self._recipe.pull), np.float32(self._recipe.interaction)
-        training = SmallTraining(*sizes, s.activation == "silu", batch, *weights, self.sparse)
-        others = AdamState(self._theta, *self._moments)
-        factors = AdamState(self._factor, *self._factor_moments)
-        loss: float = train_steps(others, factors, self._data, order[0], adam_tables(rates, done), training)
+        loss: float = train_steps(
+            self._theta,
+            *self._moments,
+            self._factor,
+            *self._factor_moments,
+            order[0],
+            rates,
+            self._data,
+            (s.obs_dim, s.extra_dim, self._hidden, s.rank, s.n_actions, batch, done),
+            np.float32(self._recipe.pull),
+            np.float32(self._recipe.interaction),
+            s.activation == "silu",
+            self.sparse,
+        )
         return loss
 
     def stop(self) -> None:
@@ -113,15 +127,10 @@ class NumbaEngine:
 
     def load(self) -> None:
         """Takes the ensemble's weights over."""
-        spare = self._hidden - self._ensemble.config.state_layers[0]  # Units of zeros, which no step changes.
-        padded = [torch.nn.functional.pad(p, (0, spare if is_hidden else 0)) for p, is_hidden in self._parts()]
-        self._theta = torch.cat([p.reshape(-1) for p in padded]).numpy()
+        for own, flat in self._shared:
+            flat[...] = own
 
     def store(self) -> None:
         """Writes the weights into the ensemble."""
-        start = 0
-        for p, is_hidden in self._parts():
-            width = self._hidden if is_hidden else p.shape[1]
-            part = torch.from_numpy(self._theta[start : start + len(p) * width])
-            p.copy_(part.view(len(p), width)[:, : p.shape[1]])
-            start += len(p) * width
+        for own, flat in self._shared:
+            own[...] = flat

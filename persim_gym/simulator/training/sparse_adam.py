@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.kernels.adam import BETA1, BETA2, EPSILON, FORGOTTEN_STEPS, adam_tables
+from persim_gym.simulator.kernels.adam import BETA1, BETA2, EPSILON, FORGOTTEN_STEPS, lazy_tables
 
 
 class SparseAdam:
@@ -35,7 +35,7 @@ class SparseAdam:
 
     def start(self, rates: NDArray[np.float64], count: int) -> None:
         """Begins an epoch with these learning rates, [S], after `count` steps before it."""
-        self._tables = [torch.from_numpy(t).to(self._table.device) for t in adam_tables(rates, count)]
+        self._tables = [torch.from_numpy(t).to(self._table.device) for t in lazy_tables(rates, count)]
         self._step = 0
 
     def fetch(self, rows: Tensor) -> Tensor:

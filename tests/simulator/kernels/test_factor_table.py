@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from persim_gym.simulator.kernels.adam import AdamState
 from persim_gym.simulator.kernels.factor_table import different_agents, pack_rows
 
 
 @pytest.mark.parametrize(("rank", "lines"), [(3, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
 def test_an_agent_s_row_is_whole_cache_lines(rank, lines):
     table, first, second = np.arange(3 * 7 * rank, dtype=np.float32).reshape(3, 7, rank)
-    memory = pack_rows(AdamState(table, first, second))
+    memory = pack_rows(table, first, second)
     assert memory.shape == (7, 16 * lines) and memory.ctypes.data % 64 == 0
     np.testing.assert_array_equal(memory[:, : 3 * rank], np.concatenate([table, first, second], axis=1))
     assert (memory[:, 3 * rank :] == 0).all()

@@ -22,5 +22,5 @@ def test_products_equal_numpys(multiply, columns, rows, add):
     a, b, before = (rng.standard_normal(s).astype(np.float32) for s in ((rows, 5), (5, columns), (rows, columns)))
     for factor, strides in ((a, (5, 1)), (np.ascontiguousarray(a.T), (1, rows))):  # rows first, summands first
         out = before.copy()
-        multiply(factor, strides, b, out, add)
+        multiply(factor, *strides, b, out, add)
         np.testing.assert_allclose(out, a @ b + add * before, rtol=0, atol=1e-5)
