@@ -57,7 +57,10 @@ def _rollout_member(obs, actions, live, rule, weights, m, in_dims, out_dims, out
     size, outs = len(in_dims), len(out_dims)
     first, first_bias = weights.first[m], weights.first_bias[m]
     last, last_bias = weights.last[0, m], weights.last_bias[0, m]
-    now = np.ascontiguousarray(obs.T)
+    now = np.empty((size, candidates), dtype=np.float32)
+    for c in range(candidates):
+        for d in range(size):
+            now[d, c] = obs[c, d]
     running = np.empty(candidates, dtype=np.int64)
     left, taken = list_running(live, obs, out, running), 0
     found = np.empty(candidates, dtype=np.uint8)
