@@ -3,9 +3,9 @@
 import numpy as np
 from numba import njit
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # These are Adam's defaults.
 LOG_BETA2 = float(np.log(BETA2))
-FORGOTTEN_STEPS = 400  # steps after which a first moment is zero: 0.9^400 is 5e-19
+FORGOTTEN_STEPS = 400  # After so many steps a first moment is zero: 0.9^400 is 5e-19.
 
 
 def is_sparse(n_agents: int, batch: int) -> bool:
@@ -20,7 +20,7 @@ def lazy_tables(rates, count):  # type: ignore
     Returns:
         Adam's step sizes and epsilons with bias correction, float32 [S + 1]; tails, float64 [S + 1]: sums over j >= 1
         of size[i + j] keep^j, and of size[i + j] epsilon[i + j] (BETA1 / BETA2)^j; the powers of BETA1, of keep and
-        of BETA1 / BETA2, float64 [3, FORGOTTEN + 1]; and those of BETA2, float32 [S + 1].
+        of BETA1 / BETA2, float64 [3, FORGOTTEN_STEPS + 1]; and those of BETA2, float32 [S + 1].
     """
     steps = len(rates)
     size, epsilon = np.zeros(steps + 1, dtype=np.float32), np.zeros(steps + 1, dtype=np.float32)
@@ -34,7 +34,7 @@ def lazy_tables(rates, count):  # type: ignore
     for i in range(steps, 0, -1):
         tail[i - 1] = ratio * (size[i] + tail[i])
         tail_epsilon[i - 1] = ratio_epsilon * (np.float64(size[i]) * epsilon[i] + tail_epsilon[i])
-    for k in range(FORGOTTEN_STEPS):  # the last power is zero: a longer gap forgets all
+    for k in range(FORGOTTEN_STEPS):  # The last power is zero, so that a longer gap forgets all.
         powers[0, k], powers[1, k], powers[2, k] = BETA1**k, ratio**k, ratio_epsilon**k
     decay = np.exp(np.arange(steps + 1) * LOG_BETA2).astype(np.float32)
     return size, epsilon, tail, tail_epsilon, powers, decay

@@ -38,7 +38,7 @@ def multiply_wide(a, a_rows, a_sum, b, out, add):  # type: ignore
         add: Whether the product is added to what `out` holds.
     """
     rows, columns = out.shape
-    pairs = columns // (2 * WIDE_COLUMNS) * 2 * WIDE_COLUMNS  # two vectors a tile, and one where a single one is left
+    pairs = columns // (2 * WIDE_COLUMNS) * 2 * WIDE_COLUMNS  # A tile has two vectors, or the one that is left.
     for column in range(0, pairs, 2 * WIDE_COLUMNS):
         row = 0
         while row + 4 <= rows:
@@ -68,7 +68,7 @@ def multiply_narrow(a, a_rows, a_sum, b, out, add):  # type: ignore
             row += 1
 
 
-_1, _2, _4, _8, _16 = ((0,) * n for n in (1, 2, 4, 8, 16))  # sizes of a tile, known to the compiler
+_1, _2, _4, _8, _16 = ((0,) * n for n in (1, 2, 4, 8, 16))  # The compiler knows a tile's size by them.
 
 
 @intrinsic

@@ -17,7 +17,8 @@ from persim_gym.simulator.kernels.factor_table import (
 )
 from persim_gym.simulator.kernels.gemm import NARROW_COLUMNS, multiply_narrow, multiply_wide
 
-BLOCK_ROWS = 32  # rows that are carried forward and back together: their activations stay in a core's nearest caches
+# So many rows are carried forward and back together: their activations stay in a core's nearest caches.
+BLOCK_ROWS = 32
 
 
 @njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
@@ -50,7 +51,7 @@ def train_steps(  # type: ignore
     o4 = o3 + rank
     o5 = o4 + n_actions * rank
     grad = np.zeros_like(theta)
-    w1, gw1 = theta[:o1].reshape(d_size + 1, hidden), grad[:o1].reshape(d_size + 1, hidden)  # the bias comes last
+    w1, gw1 = theta[:o1].reshape(d_size + 1, hidden), grad[:o1].reshape(d_size + 1, hidden)  # The bias comes last.
     w2, gw2 = theta[o1:o2].reshape(outs, hidden), grad[o1:o2].reshape(outs, hidden)
     b2, gb2 = theta[o2:o3], grad[o2:o3]
     shared, g_shared = theta[o3:o4], grad[o3:o4]
@@ -59,9 +60,9 @@ def train_steps(  # type: ignore
     step_size, epsilon, tail, tail_epsilon, powers, decay = lazy_tables(rates, count)
     tables = tail, tail_epsilon, powers, decay
     # Factors that a step may change and their moments: all, or with `sparse` copies of those of the batch's agents.
-    where = np.empty(batch, dtype=np.int64)  # row of each transition's factor among them
-    touched = np.empty(batch, dtype=np.int64)  # whose they are
-    place = np.zeros(len(factor) if sparse else 0, dtype=np.int32)  # scratch
+    where = np.empty(batch, dtype=np.int64)  # Row of each transition's factor among them.
+    touched = np.empty(batch, dtype=np.int64)  # The agents that they are of.
+    place = np.zeros(len(factor) if sparse else 0, dtype=np.int32)  # Room for `different_agents`.
     memory = pack_rows(factor, factor_first, factor_second) if sparse else factor
     now = np.empty((batch, rank), dtype=np.float32) if sparse else factor
     now_first = np.empty((batch, rank), dtype=np.float32) if sparse else factor_first
@@ -69,10 +70,9 @@ def train_steps(  # type: ignore
     adam_rows = now, now_first, now_second
     g_factor = np.zeros_like(now)
     block = min(BLOCK_ROWS, batch)
-    turned = np.zeros(
-        (hidden, -(-outs // NARROW_COLUMNS) * NARROW_COLUMNS), dtype=np.float32
-    )  # w2 with hidden units first
-    x = np.ones((block, d_size + 1), dtype=np.float32)  # what the bias is multiplied by comes last
+    # Like w2, with hidden units first.
+    turned = np.zeros((hidden, -(-outs // NARROW_COLUMNS) * NARROW_COLUMNS), dtype=np.float32)
+    x = np.ones((block, d_size + 1), dtype=np.float32)  # The last column multiplies the bias.
     act = np.empty((block, hidden), dtype=np.float32)
     slope = np.empty((block, hidden), dtype=np.float32)
     back = np.empty((block, hidden), dtype=np.float32)
@@ -223,7 +223,7 @@ def _activate_block(act, slope, gate, silu):  # type: ignore
     one, half = np.float32(1.0), np.float32(0.5)
     if silu:
         for i in range(len(act)):
-            gate[i] = half + half * tanh(half * act[i])  # the logistic function
+            gate[i] = half + half * tanh(half * act[i])  # This is the logistic function.
         for i in range(len(act)):
             slope[i] = gate[i] * (one + act[i] * (one - gate[i]))
         for i in range(len(act)):
