@@ -125,9 +125,8 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
                 raise ValueError(f"{len(seed)} seeds for {self.num_envs} rows; give one seed, or one a row")
             streams = [seeding.np_random(s) for s in seed]
             rngs = [rng for rng, _ in streams]
-            self._np_random, self._np_random_seed = streams[
-                0
-            ]  # The stream goes on where the first row's first episode left it.
+            # The stream goes on where the first row's first episode left it.
+            self._np_random, self._np_random_seed = streams[0]
         rows = np.flatnonzero(mask)
         self._restart(rows, None if rngs is None else [rngs[i] for i in rows])
         self._steps[mask] = 0

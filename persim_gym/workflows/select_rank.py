@@ -118,9 +118,8 @@ def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
     error, change = one_step(model, data)
     squares = np.square(error / np.maximum(change.std(axis=0, dtype=np.float64), 1e-8)).mean(axis=1)
     mean, (which, size) = squares.mean(), np.unique(data.trajectory, return_inverse=True, return_counts=True)[1:]
-    excess = np.bincount(
-        which, squares - mean
-    )  # Points of one trajectory are not independent, so that they count together.
+    # Points of one trajectory are not independent, so that they count together.
+    excess = np.bincount(which, squares - mean)
     spread = np.sqrt(np.square(excess).sum()) / size.sum()
     rmse = float(np.sqrt(mean))
     return HeldOut(rmse, float(spread / (2 * max(rmse, 1e-12))))

@@ -166,9 +166,8 @@ def closest_logger(domain: str, covariates: Mapping[str, float]) -> int:
     agent = np.array([covariates[c.name] for c in known])
     gap = (np.asarray(domain_of(domain).training_agents) - agent) / scale  # [training agents, covariates]
     distance = np.sqrt(np.square(gap).sum(axis=1))
-    return int(
-        np.argmin(distance.round(9))
-    )  # Distances are rounded, so that rounding errors do not decide between equals.
+    # Distances are rounded, so that rounding errors do not decide between equals.
+    return int(np.argmin(distance.round(9)))
 
 
 def with_random_actions(

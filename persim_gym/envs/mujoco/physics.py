@@ -35,9 +35,8 @@ def load_model(xml: str) -> Any:
 
     assets = os.path.join(os.path.dirname(gymnasium.__file__), "envs/mujoco/assets")
     warn = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(
-        lambda message: None
-    )  # MuJoCo warns that Gymnasium's files use settotalmass, and fills a log file.
+    # MuJoCo warns that Gymnasium's files use settotalmass, and fills a log file.
+    mujoco.set_mju_user_warning(lambda message: None)
     try:
         model = mujoco.MjModel.from_xml_path(os.path.join(assets, xml))
     finally:

@@ -45,9 +45,8 @@ def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int)
         starts: Row that each window starts at, [B].
         steps: Longest window T.
     """
-    ends = np.append(
-        np.flatnonzero(np.diff(transitions.trajectory)), len(transitions) - 1
-    )  # The last row of each episode.
+    # The last row of each episode.
+    ends = np.append(np.flatnonzero(np.diff(transitions.trajectory)), len(transitions) - 1)
     last = ends[np.searchsorted(ends, starts)]
     rows = np.minimum(starts[:, None] + np.arange(steps), last[:, None])  # [B, T]
     inside = starts[:, None] + np.arange(steps) <= last[:, None]

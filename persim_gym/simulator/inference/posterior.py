@@ -161,9 +161,8 @@ class FactorPosterior:
         weights = torch.softmax(0.5 * ((right * means).sum(-1) - (pulled * centres).sum(-1)), dim=-1)
         mean = origin + (weights[..., None] * means).sum(-2)
         untouched = statistics.seen == 0
-        mean[:, untouched] = prior.mean[:, None].expand(
-            -1, int(untouched.sum()), -1
-        )  # The mean itself, not the mean to rounding.
+        # The mean itself, not the mean to rounding.
+        mean[:, untouched] = prior.mean[:, None].expand(-1, int(untouched.sum()), -1)
         return mean, weights, means + origin[:, :, None], inner
 
 

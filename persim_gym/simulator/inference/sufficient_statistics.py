@@ -105,9 +105,8 @@ def _packed(statistics: SufficientStatistics) -> tuple[Tensor, Tensor]:
     """Triangles and targets of n agents; see `PackedStatistics`."""
     values, vectors = torch.linalg.eigh(statistics.information)
     rank = values.shape[-1]
-    nothing = (
-        values <= rank * torch.finfo(values.dtype).eps * values[..., -1:]
-    )  # Few transitions leave zeros, but for rounding.
+    # Few transitions leave zeros, but for rounding.
+    nothing = values <= rank * torch.finfo(values.dtype).eps * values[..., -1:]
     size = torch.where(nothing, 0.0, values).sqrt()
     along = (vectors.mT @ statistics.vector[..., None])[..., 0]
     target = torch.where(nothing, 0.0, along / torch.where(nothing, 1.0, size))

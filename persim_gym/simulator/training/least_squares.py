@@ -121,9 +121,8 @@ def _solve(
     s, last = model.config, _last(changed)
     width = s.state_layers[-1] + 1
     weights = last.weight[member].double()
-    spread = (
-        weights.var() if weights.numel() > 1 else weights.square().sum()
-    )  # A single weight has no spread; its own size stands for it.
+    # A single weight has no spread; its own size stands for it.
+    spread = weights.var() if weights.numel() > 1 else weights.square().sum()
     ridges = noise / spread.clamp_min(1e-12)
     grams, moments = _normal_equations(model, member, data, together, clips)
     for gram, group in zip(grams, together, strict=True):
