@@ -69,9 +69,8 @@ class TorchEnsemble(torch.nn.Module):
     def forward(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         action = action.float().reshape(len(obs), -1)
         x = torch.cat([obs, action], dim=1)
-        x = (x if self.rows_first else x.T).repeat(
-            MEMBERS, 1, 1
-        )  # a copy a member: strides of 0 are several times slower
+        # A copy a member: strides of 0 are several times slower.
+        x = (x if self.rows_first else x.T).repeat(MEMBERS, 1, 1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight) if self.rows_first else torch.baddbmm(bias, weight, x)
             if i < len(self.weights) - 1:

@@ -16,9 +16,8 @@ def test_networks_keep_levels_within_what_is_added_up_in_16_bits(monkeypatch):
         for inputs, outputs in ((3, 21), (21, 13), (13, 5))
     ]
     made = deep_network(layers, torch.randn((2, 100, 3), generator=generator), silu=True, products=AVX2)
-    bytes_of = made.rest.view(np.int8).reshape(
-        2, -1, 2, UNITS_PER_BLOCK, 2, 2
-    )  # pairs of words; halves of a word, bytes of each
+    # Pairs of words; halves of a word, bytes of each.
+    bytes_of = made.rest.view(np.int8).reshape(2, -1, 2, UNITS_PER_BLOCK, 2, 2)
     together = bytes_of.astype(np.int64).swapaxes(2, 3)
     above, below = (side.sum(axis=(3, 5)) for side in (together.clip(min=0), -together.clip(max=0)))
     assert 0 < below.max() <= AVX2.max_level_sum and AVX2.max_level_sum - 8 < above.max() <= AVX2.max_level_sum

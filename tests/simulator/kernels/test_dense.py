@@ -127,9 +127,8 @@ def layer_of_bytes(values, weights, scales, biases, lowest, out):
 
 def test_words_hold_four_bytes_each_and_two_of_them_eight_inputs():
     levels = np.random.default_rng(0).integers(-127, 128, size=(3, 16, 16)).astype(np.int8)
-    words = pack_weights(levels).reshape(
-        3, 16 // UNITS_PER_BLOCK, 4, UNITS_PER_BLOCK
-    )  # blocks of outputs, words of 4 inputs
+    # Blocks of outputs, words of 4 inputs.
+    words = pack_weights(levels).reshape(3, 16 // UNITS_PER_BLOCK, 4, UNITS_PER_BLOCK)
     for block in range(16 // UNITS_PER_BLOCK):
         for word in range(4):
             held = np.ascontiguousarray(words[:, block, word]).view(np.int8).reshape(3, UNITS_PER_BLOCK, 4)
