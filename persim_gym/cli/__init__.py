@@ -7,11 +7,13 @@ import typer
 from rich.console import Console
 
 from persim_gym.cli import (
+    baseline,
     calibrate,
     datasets,
     demo,
     evaluate,
     info,
+    methods,
     personalize,
     plan,
     study,
@@ -39,6 +41,8 @@ app.command("calibrate")(calibrate.verb)
 app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
+app.command("baseline")(baseline.verb)
+app.command("methods")(methods.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 

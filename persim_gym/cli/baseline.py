@@ -1,0 +1,53 @@
+"""`persim baseline`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.output import console, numbers, say
+
+
+def verb(
+    name: Annotated[str, typer.Argument(help="bcq-p, bcq-a, bc or iql; see `persim methods`.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset of one of our domains.")] = "cartpole/pure-v0",
+    agents: Annotated[
+        str, typer.Option(help='Tested, and for bcq-a trained, a policy each: numbers and ranges, "0-4,17".')
+    ] = "0-4",
+    iterations: Annotated[int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000)")] = (
+        None
+    ),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Test episodes an agent; the thesis takes 100.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/baselines/DATASET-NAME)")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another baseline that is in the folder.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes, for bcq-a. (default: one a core)")] = None,
+) -> None:
+    """Train a method that PerSim is compared with, test it in the true environment; Ctrl-C is safe, it goes on."""
+    from persim_gym.baselines.registry import default_folder
+    from persim_gym.datasets.registry import dataset_spec
+    from persim_gym.simulator.registry import list_simulators
+    from persim_gym.workflows.baseline import train_and_test
+    from persim_gym.workflows.plan import returns_table
+
+    chosen = numbers(agents)
+    returns = train_and_test(
+        name,
+        dataset,
+        chosen,
+        out=out,
+        episodes=episodes,
+        workers=workers,
+        iterations=iterations,
+        settings=settings or (),
+        seed=seed,
+        force=force,
+    )
+    spec = dataset_spec(dataset)
+    console.print(returns_table(f"{name} on {spec.name}, in the true environment", spec.domain.name, returns))
+    say(f"{out or default_folder(name, spec.name)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
+    trained = spec.name in list_simulators()
+    say(f"next: persim {f'plan {spec.name} --agents {agents}' if trained else f'train {spec.name}'}")
