@@ -27,7 +27,7 @@ SMALLEST_OBS_STD = 1e-6
 
 
 class BaselineDiverged(ValueError):
-    """The loss of a training is not finite."""
+    """The loss of a training, or a weight, is not finite."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def run_updates(
         progress: Whether to show a progress bar.
 
     Raises:
-        BaselineDiverged: If a loss is not finite.
+        BaselineDiverged: If a loss or a weight is not finite.
         ValueError: If the checkpoint is of another training, or cannot be read.
     """
     done = 0 if checkpoint is None else _resume(learner, checkpoint, identity)
@@ -240,8 +240,8 @@ def run_updates(
             for batch in replay.batches(count, settings.batch, generator):
                 total += learner.update(batch, generator)
             done += count
-            loss = float(total) / count
-            if not math.isfinite(loss):
+            loss, state = float(total) / count, learner.state_dict()
+            if not (math.isfinite(loss) and all(bool(values.isfinite().all()) for values in state.values())):
                 raise BaselineDiverged(
                     f"{name} diverged by update {done:,} of {settings.iterations:,} (loss {loss}); lower learning_rate "
                     f"({settings.learning_rate:g}), or set standardize=true if the data span many magnitudes"
@@ -249,7 +249,6 @@ def run_updates(
             bar.update(count)
             bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             if checkpoint is not None and time.monotonic() - written >= BASELINE_CHECKPOINT_SECONDS:
-                state = {key: value.contiguous() for key, value in learner.state_dict().items()}
                 write_checkpoint(checkpoint, state, {"identity": identity, "done": str(done)})
                 written = time.monotonic()
 
