@@ -114,6 +114,7 @@ class ContinuousBCQ(nn.Module):
         self.policy = policy = ContinuousBCQPolicy(obs_dim, action_dim, settings, generator)
         sizes = (obs_dim + action_dim, *settings.generative_layers, 4 * action_dim)
         self.encoder = EnsembleMLP(1, sizes, "relu", generator)
+        # Of the copy, critic and actor alone are used.
         self.target = deepcopy(policy)
         rate = settings.learning_rate
         self.generative_adam = Adam([*self.encoder.parameters(), *policy.decoder.parameters()], rate)

@@ -161,3 +161,32 @@ def polish(
     from persim_gym.studies.polish import measure_polish
 
     console.print(measure_polish(simulator, agents, episodes), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def offline_rl(
+    domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="What BCQ is trained on. (default: all sources)")] = None,
+    episodes: Annotated[int, typer.Option(help="Simulated episodes an agent.")] = 1,
+    iterations: Annotated[int, typer.Option(help="Updates of BCQ.")] = 20_000,
+    seeds: Annotated[int, typer.Option(help="Seeds a domain and source.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of offline-rl.csv, table.md and the policies.")] = Path(
+        "persim-out/offline-rl"
+    ),
+    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+) -> None:
+    """Train BCQ on logged, true and simulated trajectories, and print what it earns in the truth; resumable."""
+    from persim_gym.studies.offline_rl import SOURCES, offline_rl_table, run_offline_rl
+
+    rows = run_offline_rl(
+        domain or ["cartpole", "mountaincar"],
+        source or list(SOURCES),
+        out,
+        episodes=episodes,
+        iterations=iterations,
+        seeds=seeds,
+        workers=workers,
+    )
+    table = offline_rl_table(rows)
+    write_text(out / "table.md", table)
+    say(table)
