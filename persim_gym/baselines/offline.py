@@ -213,7 +213,7 @@ def run_updates(
     checkpoint: Path | None = None,
     identity: str = "",
     progress: bool = True,
-) -> None:
+) -> float:
     """Makes all updates of a training; the weights depend on the arguments alone, interrupted or not.
 
     Args:
@@ -226,12 +226,15 @@ def run_updates(
         identity: What a checkpoint must agree in.
         progress: Whether to show a progress bar.
 
+    Returns:
+        Seconds that they took, those before an interruption too.
+
     Raises:
         BaselineDiverged: If a loss or a weight is not finite.
         ValueError: If the checkpoint is of another training, or cannot be read.
     """
-    done = 0 if checkpoint is None else _resume(learner, checkpoint, identity)
-    written = time.monotonic()
+    done, before = (0, 0.0) if checkpoint is None else _resume(learner, checkpoint, identity)
+    started = written = time.monotonic()
     generator = torch.Generator()
     with tqdm(total=settings.iterations, initial=done, desc=name, unit="update", disable=not progress) as bar:
         while done < settings.iterations:
@@ -242,24 +245,30 @@ def run_updates(
             done += count
             loss, state = float(total) / count, learner.state_dict()
             if not (math.isfinite(loss) and all(bool(values.isfinite().all()) for values in state.values())):
-                raise BaselineDiverged(
-                    f"{name} diverged by update {done:,} of {settings.iterations:,} (loss {loss}); lower learning_rate "
-                    f"({settings.learning_rate:g}), or set standardize=true if the data span many magnitudes"
-                )
+                raise _diverged(name, settings, done, loss)
             bar.update(count)
             bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             if checkpoint is not None and time.monotonic() - written >= BASELINE_CHECKPOINT_SECONDS:
-                write_checkpoint(checkpoint, state, {"identity": identity, "done": str(done)})
                 written = time.monotonic()
+                made = {"done": str(done), "seconds": str(before + written - started)}
+                write_checkpoint(checkpoint, state, {"identity": identity, **made})
+    return before + time.monotonic() - started
 
 
-def _resume(learner: Learner, checkpoint: Path, identity: str) -> int:
-    """Loads a checkpoint where there is one; returns the number of updates made."""
+def _diverged(name: str, settings: OfflineSettings, done: int, loss: float) -> BaselineDiverged:
+    return BaselineDiverged(
+        f"{name} diverged by update {done:,} of {settings.iterations:,} (loss {loss}); lower learning_rate "
+        f"({settings.learning_rate:g}), or set standardize=true if the data span many magnitudes"
+    )
+
+
+def _resume(learner: Learner, checkpoint: Path, identity: str) -> tuple[int, float]:
+    """Loads a checkpoint where there is one; returns the number of updates made, and the seconds that they took."""
     try:
         tensors, metadata = read_checkpoint(checkpoint)
     except FileNotFoundError:
-        return 0
+        return 0, 0.0
     if metadata.get("identity") != identity:
         raise ValueError(f"checkpoint {checkpoint} is of other data, settings or seed; delete it to start anew")
     learner.load_state_dict(tensors)
-    return int(metadata["done"])
+    return int(metadata["done"]), float(metadata["seconds"])

@@ -34,7 +34,7 @@ class BaselineCard:
         transitions: How many these are.
         settings: Of the training.
         seed: Of the training.
-        training_seconds: Wall-clock time of the training, or of its last part where it was interrupted.
+        training_seconds: Wall-clock time of the training.
         interface: Spaces and time limit (see `EnvironmentSpec`).
         libraries: Versions that trained it.
         format: Version of this card.

@@ -1,7 +1,6 @@
 """All baselines by name: trains one on logged data, and loads what was trained."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -156,16 +155,14 @@ def train_baseline(
     learner = algorithm.learner(*_sizes(spec), chosen, torch.Generator().manual_seed(seed))
     identity = json.dumps(card.identity, sort_keys=True)
     checkpoint = Path(f"{unfinished(f'{name}-{logged.source}-{seed}', identity)}.safetensors")
-    started = time.perf_counter()
     try:
-        run_updates(
+        seconds = run_updates(
             learner, replay, chosen, name=name, seed=seed, checkpoint=checkpoint, identity=identity, progress=progress
         )
     except BaselineDiverged:
         remove_checkpoints(checkpoint)
         raise
-    seconds = round(time.perf_counter() - started, 1)
-    card = replace(card, transitions=len(replay), training_seconds=seconds)
+    card = replace(card, transitions=len(replay), training_seconds=round(seconds, 1))
     BaselinePolicy(learner.policy, card, replay.obs_mean, replay.obs_std).save(folder)
     remove_checkpoints(checkpoint)
     return load_baseline(folder)

@@ -10,7 +10,7 @@ from persim_gym.cli.output import console, numbers, say
 
 def verb(
     name: Annotated[str, typer.Argument(help="bcq-p, bcq-a, bc or iql; see `persim methods`.")],
-    dataset: Annotated[str, typer.Argument(help="Dataset of one of our domains.")] = "cartpole/pure-v0",
+    dataset: Annotated[str, typer.Argument(help="Dataset: one of ours, or any Minari id.")] = "cartpole/pure-v0",
     agents: Annotated[
         str, typer.Option(help='Tested, and for bcq-a trained, a policy each: numbers and ranges, "0-4,17".')
     ] = "0-4",
@@ -28,7 +28,7 @@ def verb(
 ) -> None:
     """Train a method that PerSim is compared with, test it in the true environment; Ctrl-C is safe, it goes on."""
     from persim_gym.baselines.registry import default_folder
-    from persim_gym.datasets.registry import dataset_spec
+    from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
     from persim_gym.workflows.baseline import train_and_test
     from persim_gym.workflows.plan import returns_table
@@ -46,8 +46,11 @@ def verb(
         seed=seed,
         force=force,
     )
-    spec = dataset_spec(dataset)
-    console.print(returns_table(f"{name} on {spec.name}, in the true environment", spec.domain.name, returns))
-    say(f"{out or default_folder(name, spec.name)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
-    trained = spec.name in list_simulators()
-    say(f"next: persim {f'plan {spec.name} --agents {agents}' if trained else f'train {spec.name}'}")
+    ours = find_dataset(dataset)
+    if ours is None:
+        say(f"{dataset} is of no domain here: there is no true environment to test the policy in")
+    else:
+        console.print(returns_table(f"{name} on {ours.name}, in the true environment", ours.domain.name, returns))
+    say(f"{out or default_folder(name, dataset)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
+    known = ours is not None and ours.name in list_simulators()
+    say(f"next: persim {f'plan {ours.name} --agents {agents}' if ours and known else f'train {dataset}'}")

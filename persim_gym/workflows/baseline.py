@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from persim_gym.baselines.policy import BaselinePolicy
-from persim_gym.baselines.registry import default_folder, find_baseline, load_baseline, train_baseline
-from persim_gym.datasets.registry import dataset_spec
+from persim_gym.baselines.registry import default_folder, find_baseline, train_baseline
+from persim_gym.datasets.registry import find_dataset
+from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import available_cores
 
@@ -36,7 +37,7 @@ def train_and_test(
     Args:
         name: A key of `persim_gym.baselines.registry.BASELINES`; one that is for all agents is trained once.
         dataset: Name of the dataset.
-        agents: Agents of the population.
+        agents: Agents of the population, or of data of no domain.
         out: Folder; None for the default. Policies of one agent each are in `agent-N` there.
         episodes: Episodes an agent.
         workers: Processes, where a policy an agent is trained; None for one a core.
@@ -44,24 +45,27 @@ def train_and_test(
         **options: As `train_baseline` takes them: `iterations`, `settings`, `seed`, `force`.
 
     Returns:
-        Returns of each agent, [episodes].
+        Returns of each agent, [episodes]; of none where the dataset is of no domain here, so that there is no truth.
 
     Raises:
         ValueError: If there is no such method, dataset or agent, or as `train_baseline`.
     """
-    method, spec, agents = find_baseline(name), dataset_spec(dataset), list(dict.fromkeys(agents))
-    for agent in agents:
-        spec.domain.agent_covariates(agent)
-    folder = out or default_folder(name, spec.name)
+    method, agents = find_baseline(name), list(dict.fromkeys(agents))
+    ours = find_dataset(dataset)
+    if ours is not None:
+        for agent in agents:
+            ours.domain.agent_covariates(agent)
+    folder = out or default_folder(name, dataset)
     if method.pooled:
-        train_baseline(name, spec.dataset_id, out=folder, progress=progress, **options)
-        bar = tqdm(agents, desc="test", unit="agent", leave=False, disable=not progress)
-        return {agent: _tested(load_baseline(folder), agent, episodes) for agent in bar}
-    jobs = [(name, spec.dataset_id, folder / f"agent-{agent}", agent, episodes, options) for agent in agents]
+        policy = train_baseline(name, dataset, out=folder, progress=progress, **options)
+        bar = tqdm(agents, desc="test", unit="agent", leave=False, disable=not (progress and ours))
+        return {agent: _tested(policy, agent, episodes) for agent in bar} if ours else {}
+    jobs = [(name, dataset, folder / f"agent-{agent}", agent, episodes, options) for agent in agents]
     pool = Parallel(n_jobs=min(workers or available_cores(), len(jobs)), return_as="generator")
     found = pool(delayed(_train_one)(*job) for job in jobs)
     returns = tqdm(found, desc=name, total=len(agents), unit="agent", disable=not progress)
-    return dict(zip(agents, returns, strict=True))
+    tested = dict(zip(agents, returns, strict=True))
+    return tested if ours else {}
 
 
 def _train_one(
@@ -69,10 +73,11 @@ def _train_one(
 ) -> NDArray[np.float64]:
     """Trains and tests the policy of one agent, in a worker process."""
     torch.set_num_threads(1)
-    return _tested(train_baseline(name, dataset, agent=agent, out=folder, progress=False, **options), agent, episodes)
+    policy = train_baseline(name, dataset, agent=agent, out=folder, progress=False, **options)
+    return _tested(policy, agent, episodes) if policy.card.domain else np.empty(0)
 
 
 def _tested(policy: BaselinePolicy, agent: int, episodes: int) -> NDArray[np.float64]:
     """Returns of an agent in the true environment of the policy's domain."""
-    domain = dataset_spec(policy.card.dataset).domain
+    domain = DOMAINS[policy.card.domain]
     return episode_returns(policy, domain, agent, episodes=episodes, seed=policy.card.seed + RETURNS_SEED)

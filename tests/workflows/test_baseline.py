@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from support.tanks import AGENTS, tanks_of
 
 from persim_gym.baselines.registry import load_baseline
 from persim_gym.workflows.baseline import train_and_test
@@ -31,11 +32,20 @@ def test_an_agent_s_own_policy_is_in_its_own_folder(tmp_path):
     assert [load_baseline(tmp_path / "a" / f"agent-{agent}").card.agent for agent in (2, 0)] == [2, 0]
 
 
+@pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")  # It advises to record an author and the like.
+def test_data_of_no_domain_are_trained_on_and_not_tested(tmp_path):
+    tanks_of("tanks/baseline-v0", range(AGENTS))
+    assert train_and_test("bc", "tanks/baseline-v0", [0], out=tmp_path / "bc", **SMALL) == {}
+    policy = load_baseline(tmp_path / "bc")
+    assert policy.card.domain == "" and policy.predict(np.zeros(policy.spec.observation_space.shape))[0] in (0, 1)
+    assert train_and_test("bcq-a", "tanks/baseline-v0", [1], out=tmp_path / "a", workers=1, **SMALL) == {}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("bcq-x", DATASET, [0]), "is not one of bcq-p"),
-        (("bcq-p", "cartpole/none-v0", [0]), "no recipe for dataset 'cartpole/none-v0'"),
+        (("bcq-p", "cartpole/none-v0", [0]), "no dataset 'cartpole/none-v0' among"),
         (("bcq-p", DATASET, [500]), "agent 500 is not in the cartpole population"),
     ],
 )
