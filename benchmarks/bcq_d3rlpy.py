@@ -30,7 +30,8 @@ def main() -> None:
     given = _arguments()
     spec, agents = dataset_spec(given.dataset), numbers(given.agents)
     data = load(spec.dataset_id)
-    means = {"ours": [], "d3rlpy": []}  # A list of [agents] a seed.
+    # A list of [agents] a seed.
+    means = {"ours": [], "d3rlpy": []}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(given.seeds):
             started = time.perf_counter()
@@ -108,7 +109,8 @@ class D3rlpyPolicy:
 
 def serve(file: str, how: str) -> None:
     """In d3rlpy's process: trains, says how fast, and answers observations with actions until the pipe is closed."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # What d3rlpy prints shall not get among the answers.
+    # What d3rlpy prints shall not get among the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
     import d3rlpy
     import torch
     from d3rlpy.logging import NoopAdapterFactory

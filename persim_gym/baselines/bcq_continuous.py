@@ -13,7 +13,8 @@ from persim_gym.baselines.networks import Adam, follow, hidden_type, outputs
 from persim_gym.baselines.offline import Batch, OfflineSettings
 from persim_gym.simulator.model.encoders import EnsembleMLP
 
-LATENT_BOUND = 0.5  # Latent variables that actions are proposed from are cut off there.
+LATENT_BOUND = 0.5
+"""Latent variables that actions are proposed from are cut off there."""
 LOG_STD_BOUNDS = (-4.0, 15.0)
 """Of the latent variables that the encoder gives."""
 

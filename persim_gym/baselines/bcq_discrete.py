@@ -16,7 +16,7 @@ from persim_gym.simulator.model.encoders import EnsembleMLP
 
 Q, IMITATION, TARGET = 0, 1, 2
 """Numbers of the three networks."""
-TRAINED = 2
+TRAINED_NETWORKS = 2
 """Networks before this one are trained by gradients; the target follows the first of them."""
 
 
@@ -96,7 +96,7 @@ class DiscreteBCQ(nn.Module):
         self._settings, self._hidden = settings, hidden_type(settings.bfloat16)
         self.policy = DiscreteBCQPolicy(obs_dim, n_actions, settings, generator)
         self._all = [weight.detach() for weight in self.policy.networks.parameters()]  # [3, inputs, outputs], …
-        self._trained = [weight[:TRAINED] for weight in self._all]
+        self._trained = [weight[:TRAINED_NETWORKS] for weight in self._all]
         self._q, self._target = ([weight[network] for weight in self._all] for network in (Q, TARGET))
         follow(self._target, self._q, 1.0)
         self._gradients = [torch.zeros_like(weight) for weight in self._trained]
@@ -106,7 +106,7 @@ class DiscreteBCQ(nn.Module):
     def update(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """One update of Q values, imitation and target; returns the loss, []."""
         w2, b2 = (weight.to(self._hidden) for weight in self._all[2:4])
-        w2_trained, b2_trained = w2[:TRAINED], b2[:TRAINED]
+        w2_trained, b2_trained = w2[:TRAINED_NETWORKS], b2[:TRAINED_NETWORKS]
         next_outputs = self._forward(batch.next_obs, self._all, w2, b2)[-1]
         best = allowed_best(next_outputs[Q], next_outputs[IMITATION], self._settings.threshold)
         value = next_outputs[TARGET].gather(1, best)
@@ -172,5 +172,5 @@ class DiscreteBCQ(nn.Module):
         g2.copy_(torch.bmm(first.mT, slope))
         torch.sum(slope, 1, keepdim=True, dtype=torch.float32, out=c2)
         slope = torch.ops.aten.threshold_backward(torch.bmm(slope, w2.mT), first, 0.0).float()
-        torch.bmm(obs.T.expand(TRAINED, *obs.T.shape), slope, out=g1)
+        torch.bmm(obs.T.expand(TRAINED_NETWORKS, *obs.T.shape), slope, out=g1)
         torch.sum(slope, 1, keepdim=True, out=c1)

@@ -102,7 +102,7 @@ class Batch(NamedTuple):
     live: Tensor
 
 
-class Learner(Protocol):
+class OfflineLearner(Protocol):
     """An algorithm in training; its `state_dict` holds all that training goes on from."""
 
     def update(self, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -204,7 +204,7 @@ def _scaled_actions(action: Any, space: spaces.Discrete | spaces.Box, source: st
 
 
 def run_updates(
-    learner: Learner,
+    learner: OfflineLearner,
     replay: Replay,
     settings: OfflineSettings,
     *,
@@ -262,7 +262,7 @@ def _diverged(name: str, settings: OfflineSettings, done: int, loss: float) -> B
     )
 
 
-def _resume(learner: Learner, checkpoint: Path, identity: str) -> tuple[int, float]:
+def _resume(learner: OfflineLearner, checkpoint: Path, identity: str) -> tuple[int, float]:
     """Loads a checkpoint where there is one; returns the number of updates made, and the seconds that they took."""
     try:
         tensors, metadata = read_checkpoint(checkpoint)

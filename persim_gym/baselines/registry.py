@@ -132,13 +132,13 @@ def train_baseline(
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
     named = data if isinstance(data, str) else data.spec.dataset_id if isinstance(data, MinariDataset) else data.source
-    folder = replaceable(default_folder(name, named, agent) if out is None else Path(out))
+    folder = replaceable(baseline_folder(name, named, agent) if out is None else Path(out))
     logged, spec = _resolved(data, spec)
-    algorithm = method.algorithm(spec)
     chosen = settings_of(name, spec, settings, iterations)
+    ours = find_dataset(named)
     card = BaselineCard(
         method=name,
-        domain=_domain_of(named),
+        domain="" if ours is None else ours.domain.name,
         dataset=logged.source,
         dataset_hash=logged.content_hash(),
         agent=agent,
@@ -151,21 +151,27 @@ def train_baseline(
     )
     if (folder / CARD).is_file() and not force:
         return _same(folder, card)
-    replay = Replay(logged, spec.action_space, agent=agent, standardize=chosen.standardize)
-    learner = algorithm.learner(*_sizes(spec), chosen, torch.Generator().manual_seed(seed))
+    _train(card, chosen, logged, folder, progress)
+    return load_baseline(folder)
+
+
+def _train(card: BaselineCard, settings: OfflineSettings, data: LoggedData, folder: Path, progress: bool) -> None:
+    """Trains what a card describes, and writes it."""
+    spec = EnvironmentSpec.from_json(card.interface)
+    replay = Replay(data, spec.action_space, agent=card.agent, standardize=settings.standardize)
+    algorithm, generator = find_baseline(card.method).algorithm(spec), torch.Generator().manual_seed(card.seed)
+    learner = algorithm.learner(*_sizes(spec), settings, generator)
     identity = json.dumps(card.identity, sort_keys=True)
-    checkpoint = Path(f"{unfinished(f'{name}-{logged.source}-{seed}', identity)}.safetensors")
+    checkpoint = Path(f"{unfinished(f'{card.method}-{card.dataset}-{card.seed}', identity)}.safetensors")
+    options: dict[str, Any] = {"name": card.method, "seed": card.seed, "identity": identity, "progress": progress}
     try:
-        seconds = run_updates(
-            learner, replay, chosen, name=name, seed=seed, checkpoint=checkpoint, identity=identity, progress=progress
-        )
+        seconds = run_updates(learner, replay, settings, checkpoint=checkpoint, **options)
     except BaselineDiverged:
         remove_checkpoints(checkpoint)
         raise
-    card = replace(card, transitions=len(replay), training_seconds=round(seconds, 1))
-    BaselinePolicy(learner.policy, card, replay.obs_mean, replay.obs_std).save(folder)
+    trained = replace(card, transitions=len(replay), training_seconds=round(seconds, 1))
+    BaselinePolicy(learner.policy, trained, replay.obs_mean, replay.obs_std).save(folder)
     remove_checkpoints(checkpoint)
-    return load_baseline(folder)
 
 
 def load_baseline(folder: str | Path) -> BaselinePolicy:
@@ -206,7 +212,7 @@ def settings_of(
     return chosen if iterations is None else replace(chosen, iterations=iterations)
 
 
-def default_folder(name: str, dataset: str, agent: int | None = None) -> Path:
+def baseline_folder(name: str, dataset: str, agent: int | None = None) -> Path:
     """Where a baseline goes unless told otherwise."""
     dataset = dataset.removeprefix("persim/").strip("/").replace("/", "-")
     folder = Path("persim-out/baselines") / f"{dataset}-{name}"
@@ -226,12 +232,6 @@ def _resolved(
         raise ValueError(f"{data.source} is no dataset of a domain here; give spec=EnvironmentSpec(...) of its spaces")
     domain = ours.domain
     return data, EnvironmentSpec(domain.observation_space, domain.action_space, domain.episode_steps, DOMAIN_TASK)
-
-
-def _domain_of(dataset: str) -> str:
-    """Name of the domain of a dataset; empty for data of none."""
-    ours = find_dataset(dataset)
-    return "" if ours is None else ours.domain.name
 
 
 def _sizes(spec: EnvironmentSpec) -> tuple[int, int]:

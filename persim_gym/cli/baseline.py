@@ -27,7 +27,7 @@ def verb(
     workers: Annotated[int | None, typer.Option(help="Processes, for bcq-a. (default: one a core)")] = None,
 ) -> None:
     """Train a method that PerSim is compared with, test it in the true environment; Ctrl-C is safe, it goes on."""
-    from persim_gym.baselines.registry import default_folder
+    from persim_gym.baselines.registry import baseline_folder
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
     from persim_gym.workflows.baseline import train_and_test
@@ -51,6 +51,6 @@ def verb(
         say(f"{dataset} is of no domain here: there is no true environment to test the policy in")
     else:
         console.print(returns_table(f"{name} on {ours.name}, in the true environment", ours.domain.name, returns))
-    say(f"{out or default_folder(name, dataset)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
+    say(f"{out or baseline_folder(name, dataset)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
     known = ours is not None and ours.name in list_simulators()
     say(f"next: persim {f'plan {ours.name} --agents {agents}' if ours and known else f'train {dataset}'}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from persim_gym.baselines.policy import BaselinePolicy
-from persim_gym.baselines.registry import default_folder, find_baseline, train_baseline
+from persim_gym.baselines.registry import baseline_folder, find_baseline, train_baseline
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
@@ -55,11 +55,11 @@ def train_and_test(
     if ours is not None:
         for agent in agents:
             ours.domain.agent_covariates(agent)
-    folder = out or default_folder(name, dataset)
+    folder = out or baseline_folder(name, dataset)
     if method.pooled:
         policy = train_baseline(name, dataset, out=folder, progress=progress, **options)
         bar = tqdm(agents, desc="test", unit="agent", leave=False, disable=not (progress and ours))
-        return {agent: _tested(policy, agent, episodes) for agent in bar} if ours else {}
+        return {agent: _true_returns(policy, agent, episodes) for agent in bar} if ours else {}
     jobs = [(name, dataset, folder / f"agent-{agent}", agent, episodes, options) for agent in agents]
     pool = Parallel(n_jobs=min(workers or available_cores(), len(jobs)), return_as="generator")
     found = pool(delayed(_train_one)(*job) for job in jobs)
@@ -74,10 +74,10 @@ def _train_one(
     """Trains and tests the policy of one agent, in a worker process."""
     torch.set_num_threads(1)
     policy = train_baseline(name, dataset, agent=agent, out=folder, progress=False, **options)
-    return _tested(policy, agent, episodes) if policy.card.domain else np.empty(0)
+    return _true_returns(policy, agent, episodes) if policy.card.domain else np.empty(0)
 
 
-def _tested(policy: BaselinePolicy, agent: int, episodes: int) -> NDArray[np.float64]:
+def _true_returns(policy: BaselinePolicy, agent: int, episodes: int) -> NDArray[np.float64]:
     """Returns of an agent in the true environment of the policy's domain."""
     domain = DOMAINS[policy.card.domain]
     return episode_returns(policy, domain, agent, episodes=episodes, seed=policy.card.seed + RETURNS_SEED)

@@ -22,7 +22,8 @@ def test_a_perturbation_is_small_and_stays_inside_of_the_bounds(perturbation):
         generator = torch.Generator().manual_seed(seed)
         obs, action = torch.randn(500, OBS_DIM, generator=generator), 2 * torch.rand(500, 2, generator=generator) - 1
         with torch.no_grad():
-            own.policy.actor.layers[-1].weight.mul_(100)  # so that the bound is reached
+            # With larger weights the bound is reached.
+            own.policy.actor.layers[-1].weight.mul_(100)
             change = own.policy.perturbed(obs, action) - action
         assert change.abs().max() <= perturbation + 1e-6 and change.abs().max() > 0.9 * perturbation
         assert (action + change).abs().max() <= 1.0

@@ -46,7 +46,8 @@ def test_the_policy_keeps_the_constraint_on_random_networks(threshold):
     for seed in range(5):
         own = learner(replace(SMALL, threshold=threshold), seed)
         with torch.no_grad():
-            own.policy.networks.layers[-1].weight.mul_(5)  # so that probabilities differ
+            # With larger weights the probabilities differ.
+            own.policy.networks.layers[-1].weight.mul_(5)
             obs = 3 * torch.randn(1000, OBS_DIM, generator=torch.Generator().manual_seed(seed))
             p = own.policy.networks(obs.expand(3, *obs.shape))[IMITATION].softmax(1)
         chosen = own.policy.act(obs)[:, None]
@@ -56,7 +57,8 @@ def test_the_policy_keeps_the_constraint_on_random_networks(threshold):
 
 def test_the_written_out_gradient_is_that_of_automatic_differentiation():
     own, batch = learner(), random_batch("discrete")
-    batch = batch._replace(reward=5 * batch.reward)  # so that both branches of the Huber loss occur
+    # Larger rewards bring both branches of the Huber loss.
+    batch = batch._replace(reward=5 * batch.reward)
     parameters = list(own.policy.networks.parameters())
     expected = plain_loss(own, batch, SMALL)
     gradients = torch.autograd.grad(expected, parameters)

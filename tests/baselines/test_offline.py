@@ -139,7 +139,8 @@ def test_batches_hold_whole_transitions_drawn_evenly(kind):
         assert batch.action.abs().max() <= 1.0
         middle, half = (space.low + space.high) / 2, (space.high - space.low) / 2
         np.testing.assert_allclose(middle + half * batch.action.numpy(), data.action[rows], atol=1e-6)
-    assert abs(counts / counts.mean() - 1).max() < 0.5  # five standard deviations
+    # That is five standard deviations.
+    assert abs(counts / counts.mean() - 1).max() < 0.5
 
 
 def test_one_agent_s_transitions_are_its_own(tmp_path):

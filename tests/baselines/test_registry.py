@@ -9,7 +9,7 @@ from support.offline import OBS_DIM, SPECS, logged, of_cartpole
 
 from persim_gym.baselines.bcq_discrete import DiscreteBCQSettings
 from persim_gym.baselines.iql import IQLSettings
-from persim_gym.baselines.registry import BASELINES, default_folder, load_baseline, settings_of, train_baseline
+from persim_gym.baselines.registry import BASELINES, baseline_folder, load_baseline, settings_of, train_baseline
 from persim_gym.storage import CARD, WEIGHTS
 
 SMALL = ("layers=[16,16]", "batch=8", "iterations=20")
@@ -37,12 +37,14 @@ def test_what_is_written_is_what_was_trained_and_writing_repeats_byte_for_byte(n
     card = json.loads((tmp_path / "one" / CARD).read_text())
     assert card["method"] == name and card["dataset"] == "in memory" and card["settings"]["iterations"] == 20
     assert card["transitions"] == (40 if name == "bcq-a" else 120)
-    assert not list((home / "training").glob("*"))  # No checkpoint is left behind.
+    # No checkpoint is left behind.
+    assert not list((home / "training").glob("*"))
 
 
 def test_a_finished_training_is_loaded_and_another_is_not_replaced(tmp_path):
     first = train("bc", tmp_path)
-    assert train("bc", tmp_path).card == first.card  # The time of the training is its own too.
+    # The time of the training is its own too.
+    assert train("bc", tmp_path).card == first.card
     with pytest.raises(ValueError, match=r"holds another baseline \(bc of in memory, seed 0.*--force"):
         train("bc", tmp_path, seed=1)
     with pytest.raises(ValueError, match="holds another baseline"):
@@ -115,5 +117,5 @@ def test_the_domain_of_a_dataset_gives_the_spaces(tmp_path):
 
 
 def test_default_folders_say_dataset_method_and_agent():
-    assert str(default_folder("bcq-p", "persim/cartpole/pure-v0")) == "persim-out/baselines/cartpole-pure-v0-bcq-p"
-    assert default_folder("bcq-a", "cartpole/pure-v0", 3).as_posix().endswith("cartpole-pure-v0-bcq-a/agent-3")
+    assert str(baseline_folder("bcq-p", "persim/cartpole/pure-v0")) == "persim-out/baselines/cartpole-pure-v0-bcq-p"
+    assert baseline_folder("bcq-a", "cartpole/pure-v0", 3).as_posix().endswith("cartpole-pure-v0-bcq-a/agent-3")

@@ -32,7 +32,8 @@ def test_simulated_episodes_are_chains_that_end_as_the_task_says():
         own = data.select(data.trajectory == number)
         assert (own.agent == agent).all()
         np.testing.assert_array_equal(own.obs[1:], own.next_obs[:-1])
-        assert not own.terminated[:-1].any() and own.terminated[-1]  # Random actions let the pole fall.
+        # Random actions let the pole fall.
+        assert not own.terminated[:-1].any() and own.terminated[-1]
         np.testing.assert_array_equal(own.terminated, DOMAIN.task.terminated(own.next_obs))
 
 
@@ -48,7 +49,8 @@ def test_under_the_behavior_policy_simulated_returns_are_the_true_ones():
     rng = np.random.default_rng(0)
     policy = EpsilonGreedy(closest_loggers(DOMAIN).greedy, DOMAIN.action_space, 0.0, rng)
     data = simulated_episodes(SIMULATOR, range(500), policy, rng)
-    assert 100 < data.reward.sum() / 500 < 130  # In the truth it is 114.4.
+    # In the truth it is 114.4.
+    assert 100 < data.reward.sum() / 500 < 130
 
 
 def test_joined_data_hold_all_episodes_apart():

@@ -32,7 +32,8 @@ def test_an_agent_s_own_policy_is_in_its_own_folder(tmp_path):
     assert [load_baseline(tmp_path / "a" / f"agent-{agent}").card.agent for agent in (2, 0)] == [2, 0]
 
 
-@pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")  # It advises to record an author and the like.
+# Minari advises to record an author and the like.
+@pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
 def test_data_of_no_domain_are_trained_on_and_not_tested(tmp_path):
     tanks_of("tanks/baseline-v0", range(AGENTS))
     assert train_and_test("bc", "tanks/baseline-v0", [0], out=tmp_path / "bc", **SMALL) == {}
