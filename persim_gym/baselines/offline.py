@@ -56,6 +56,11 @@ class OfflineSettings:
         """
         if min(self.iterations, self.batch) < 1 or not self.learning_rate > 0:
             raise ValueError(f"iterations, batch and learning_rate must be positive: {self}")
+        for name, value in asdict(self).items():
+            if isinstance(value, tuple) and not all(type(width) is int and width > 0 for width in value):
+                raise ValueError(f"{name} must be positive whole numbers: {self}")
+            if isinstance(value, float) and not 0.0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative: {self}")
 
     def changed(self, settings: Sequence[str]) -> Self:
         """The settings with some fields changed, each written "field=value" with the value as JSON has it.

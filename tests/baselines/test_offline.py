@@ -196,3 +196,17 @@ def test_what_sets_no_field_is_refused_and_the_fields_are_listed(text):
 def test_impossible_settings_are_refused(text):
     with pytest.raises(ValueError, match="must be positive"):
         DiscreteBCQSettings().changed([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("layers=[64, 0]", "layers must be positive whole numbers"),
+        ('layers=["64", 32]', "layers must be positive whole numbers"),
+        ("discount=-0.5", "discount must be finite and not negative"),
+        ("logit_weight=Infinity", "logit_weight must be finite and not negative"),
+    ],
+)
+def test_impossible_values_are_refused_by_their_field(text, said):
+    with pytest.raises(ValueError, match=said):
+        DiscreteBCQSettings().changed([text])
