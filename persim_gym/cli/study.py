@@ -168,7 +168,7 @@ def offline_rl(
     domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
     source: Annotated[list[str] | None, typer.Option(help="What BCQ is trained on. (default: all sources)")] = None,
     episodes: Annotated[int, typer.Option(help="Simulated episodes an agent.")] = 1,
-    iterations: Annotated[int, typer.Option(help="Updates of BCQ.")] = 20_000,
+    iterations: Annotated[int, typer.Option(help="Updates of BCQ.")] = 30_000,
     seeds: Annotated[int, typer.Option(help="Seeds a domain and source.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of offline-rl.csv, table.md and the policies.")] = Path(
         "persim-out/offline-rl"

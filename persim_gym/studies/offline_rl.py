@@ -159,7 +159,7 @@ def run_offline_rl(
     out: Path,
     *,
     episodes: int = 1,
-    iterations: int = 20_000,
+    iterations: int = 30_000,
     seeds: int = 3,
     workers: int | None = None,
 ) -> list[dict[str, str]]:
