@@ -85,9 +85,9 @@ class ContinuousBCQPolicy(nn.Module):
         change = outputs(self.actor, torch.cat([obs, action], 1), self._hidden)[0].tanh()
         return (action + self._settings.perturbation * change).clamp(-1.0, 1.0)
 
-    def q_values(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Both critics' Q values, [2, B, 1]."""
-        return outputs(self.critic, torch.cat([obs, action], 1), self._hidden)
+    def q_values(self, obs: Tensor, action: Tensor, critics: int = 2) -> Tensor:
+        """Q values of both critics or of the first, [critics, B, 1]."""
+        return outputs(self.critic, torch.cat([obs, action], 1), self._hidden, critics)
 
     @torch.no_grad()
     def act(self, obs: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -102,7 +102,7 @@ class ContinuousBCQPolicy(nn.Module):
             latents = torch.randn(latents.shape, generator=generator).clamp_(-LATENT_BOUND, LATENT_BOUND)
         repeated = obs.repeat_interleave(count, 0)  # [B * proposals, D]
         actions = self.perturbed(repeated, self.decode(repeated, latents))
-        best = self.q_values(repeated, actions)[0].view(-1, count).argmax(1)
+        best = self.q_values(repeated, actions, critics=1).view(-1, count).argmax(1)
         return actions.view(len(obs), count, -1)[torch.arange(len(obs)), best]
 
 
@@ -160,7 +160,7 @@ class ContinuousBCQ(nn.Module):
         """Negative Q value of perturbed proposals, by the first critic."""
         with torch.no_grad():
             proposed = self.policy.decode(batch.obs, self._latents(batch.obs, generator))
-        return -self.policy.q_values(batch.obs, self.policy.perturbed(batch.obs, proposed))[0].mean()
+        return -self.policy.q_values(batch.obs, self.policy.perturbed(batch.obs, proposed), critics=1).mean()
 
     def _latents(self, obs: Tensor, generator: torch.Generator) -> Tensor:
         """Latent variables of proposals, [B, 2A]."""

@@ -16,28 +16,29 @@ def hidden_type(bfloat16: bool) -> torch.dtype:
     return torch.bfloat16 if bfloat16 and multiplies_bfloat16() else torch.float32
 
 
-def outputs(networks: EnsembleMLP, x: Tensor, hidden: torch.dtype = torch.float32) -> Tensor:
+def outputs(networks: EnsembleMLP, x: Tensor, hidden: torch.dtype = torch.float32, count: int | None = None) -> Tensor:
     """Outputs of ReLU networks side by side, as `EnsembleMLP`, whose wide hidden layers multiply in another type.
 
     First and last layers, weights, and gradients with respect to weights stay float32.
 
     Args:
-        networks: M networks.
+        networks: The networks.
         x: Inputs, [B, inputs], the same for all networks.
         hidden: Type that wide hidden layers multiply in.
+        count: How many of the networks, M, from the first on; None for all.
 
     Returns:
         Float32, [M, B, outputs].
     """
     *inner, last = networks.layers
     assert isinstance(last, EnsembleLinear)
-    x = x.expand(len(last.weight), *x.shape)
+    x = x.expand(len(last.weight[:count]), *x.shape)
     for layer in inner:
         assert isinstance(layer, EnsembleLinear)
         kind = hidden if layer.weight.shape[1] >= WIDE_LAYER else x.dtype
-        x = torch.baddbmm(layer.bias.to(kind), x.to(kind), layer.weight.to(kind)).relu_()
+        x = torch.baddbmm(layer.bias[:count].to(kind), x.to(kind), layer.weight[:count].to(kind)).relu_()
     # Thin products are several times faster this way round.
-    return torch.baddbmm(last.bias.mT, last.weight.mT, x.float().mT).mT
+    return torch.baddbmm(last.bias[:count].mT, last.weight[:count].mT, x.float().mT).mT
 
 
 class Adam(nn.Module):

@@ -15,6 +15,7 @@ def networks(count: int, *sizes: int) -> EnsembleMLP:
 def test_outputs_are_those_of_the_plain_networks():
     some, x = networks(2, 3, 150, 150, 4), torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(outputs(some, x), some(x.expand(2, 7, 3)))
+    torch.testing.assert_close(outputs(some, x, count=1), outputs(some, x)[:1])
     near = outputs(some, x, torch.bfloat16)
     assert near.dtype == torch.float32
     torch.testing.assert_close(near, outputs(some, x), rtol=0.02, atol=0.02)
