@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.baselines.registry import train_baseline
@@ -21,6 +22,7 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.persim_env.stepper import bind
 from persim_gym.planning import MPC
+from persim_gym.policies import PolicyTraining, run_training
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.transitions import Transitions
 
@@ -32,8 +34,13 @@ SOURCES = {
     "simulated-mpc": "simulated, MPC of agents 0-4",
     "logged+behavior": "logged, and simulated under the behavior policy",
     "logged+mpc": "logged, and simulated under MPC of agents 0-4",
+    "inside": "DQN or SAC inside the simulator, an agent each",
+    "inside-penalty": "likewise, reward less the disagreement (as MOPO)",
+    "inside-halt": "likewise, episodes end past a disagreement of 1 (as MOReL)",
 }
-"""What BCQ is trained on, and how a table calls it."""
+"""What BCQ is trained on, or what is trained in its place, and how a table calls it."""
+INSIDE: dict[str, dict[str, float]] = {"inside": {}, "inside-penalty": {"penalty": 1.0}, "inside-halt": {"halt": 1.0}}
+"""Sources in which a policy is trained inside the simulator, and the keywords of `PersimEnv` there."""
 OFFLINE_JOB = ("domain", "weights", "source", "episodes", "iterations", "seed")
 OFFLINE_RESULT = ("transitions", "return", *(f"return_{agent}" for agent in TEST_AGENTS))
 OFFLINE_TESTS = 100
@@ -103,8 +110,8 @@ def offline_data(simulator: str, source: str, episodes: int, seed: int) -> Trans
     Raises:
         ValueError: If there is no such source.
     """
-    if source not in SOURCES:
-        raise ValueError(f"source {source!r} is not one of {', '.join(SOURCES)}")
+    if source not in SOURCES or source in INSIDE:
+        raise ValueError(f"source {source!r} is not one of {', '.join(s for s in SOURCES if s not in INSIDE)}")
     loaded, rng = load_simulator(simulator), np.random.default_rng([seed, list(SOURCES).index(source)])
     domain = DOMAINS[loaded.card.domain]
     everyone, logged = range(len(domain.population)), loaded.card.dataset
@@ -136,21 +143,25 @@ def _planner(simulator: str, agent: int, seed: int) -> MPC:
 def train_on(
     simulator: str, domain: str, source: str, episodes: int, iterations: int, seed: int, out: str
 ) -> dict[str, float]:
-    """Trains BCQ on one source and tests it in the true environment; runs in a worker process."""
-    data, truth = offline_data(simulator, source, episodes, seed), DOMAINS[domain]
-    policy = train_baseline(
-        "bcq-p",
-        data,
-        iterations=iterations,
-        seed=seed,
-        out=Path(out) / f"{domain}-{source}-{episodes}-{iterations}-{seed}",
-        force=True,
-        progress=False,
-        spec=load_simulator(simulator).spec,
-    )
-    returns = [episode_returns(policy, truth, a, episodes=OFFLINE_TESTS, seed=seed + 1).mean() for a in TEST_AGENTS]
-    named = {f"return_{agent}": round(float(value), 2) for agent, value in zip(TEST_AGENTS, returns, strict=True)}
-    return {"transitions": len(data), "return": round(float(np.mean(returns)), 2), **named}
+    """Trains on one source and tests in the true environment; runs in a worker process."""
+    folder, truth = Path(out) / f"{domain}-{source}-{episodes}-{iterations}-{seed}", DOMAINS[domain]
+    if source in INSIDE:
+        algo = "dqn" if isinstance(truth.action_space, spaces.Discrete) else "sac"
+        each = [PolicyTraining(agent, algo, simulator, seed=seed, environment=INSIDE[source]) for agent in TEST_AGENTS]
+        trained = [run_training(training, folder, progress=False) for training in each]
+        # Domains have true environments.
+        returns = [policy.true_return or 0.0 for policy in trained]
+        count = trained[0].training.steps
+    else:
+        data = offline_data(simulator, source, episodes, seed)
+        policy = train_baseline(
+            "bcq-p", data, iterations=iterations, seed=seed, out=folder, force=True, progress=False,
+            spec=load_simulator(simulator).spec,
+        )  # fmt: skip
+        tests = (episode_returns(policy, truth, a, episodes=OFFLINE_TESTS, seed=seed + 1) for a in TEST_AGENTS)
+        returns, count = [float(test.mean()) for test in tests], len(data)
+    named = {f"return_{agent}": round(value, 2) for agent, value in zip(TEST_AGENTS, returns, strict=True)}
+    return {"transitions": count, "return": round(float(np.mean(returns)), 2), **named}
 
 
 def run_offline_rl(
@@ -202,7 +213,7 @@ def offline_rl_table(rows: Sequence[dict[str, str]]) -> str:
     for domain in dict.fromkeys(row["domain"] for row in rows):
         labels = ", ".join(covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS)
         lines += [f"{DOMAINS[domain].title}, agents 0-4: {labels}", ""]
-        lines += [f"| BCQ trained on | transitions | {agents} | all |", f"|---{'|---:' * (2 + len(TEST_AGENTS))}|"]
+        lines += [f"| trained on | transitions | {agents} | all |", f"|---{'|---:' * (2 + len(TEST_AGENTS))}|"]
         for source, label in SOURCES.items():
             own = [row for row in rows if (row["domain"], row["source"]) == (domain, source)]
             if not own:

@@ -1,6 +1,7 @@
 """Simulated trajectories as data, and the study that trains on them."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from persim_gym.datasets.collect import EpsilonGreedy, closest_loggers
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.studies.offline_rl import (
+    INSIDE,
     SOURCES,
     joined,
     offline_data,
@@ -61,13 +63,16 @@ def test_joined_data_hold_all_episodes_apart():
     assert both.source == one.source
 
 
-def test_an_unknown_source_lists_those_that_exist(tmp_path):
-    for call in (
-        lambda: offline_data(SIMULATOR, "dreams", 1, 0),
-        lambda: run_offline_rl(["cartpole"], ["dreams"], tmp_path),
-    ):
-        with pytest.raises(ValueError, match=f"'dreams' is not one of {', '.join(SOURCES)}".replace("+", r"\+")):
-            call()
+@pytest.mark.parametrize("source", ["dreams", "inside"])
+def test_what_is_no_source_of_data_lists_those_that_are(source):
+    known = ", ".join(name for name in SOURCES if name not in INSIDE)
+    with pytest.raises(ValueError, match=re.escape(f"{source!r} is not one of {known}")):
+        offline_data(SIMULATOR, source, 1, 0)
+
+
+def test_an_unknown_source_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"'dreams' is not one of {', '.join(SOURCES)}")):
+        run_offline_rl(["cartpole"], ["dreams"], tmp_path)
 
 
 @pytest.mark.slow
