@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from persim_gym.envs.domain import UNBOUNDED
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.simulator import Simulator
 
@@ -34,7 +33,7 @@ def latent_factors(simulator: Simulator) -> NDArray[np.float32]:
 
 
 def _extended(space: gym.spaces.Box, size: int) -> gym.spaces.Box:
-    bound = np.full(size, UNBOUNDED, dtype=np.float32)
+    bound = np.full(size, np.inf, dtype=np.float32)
     return gym.spaces.Box(np.concatenate([space.low, -bound]), np.concatenate([space.high, bound]), dtype=np.float32)
 
 

@@ -1,10 +1,20 @@
 """Actions of a space: checked, or drawn at random, one or a batch."""
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+AnySpace = TypeVar("AnySpace", bound=spaces.Space[Any])
+
+
+def own_space(space: AnySpace) -> AnySpace:
+    """A copy with a random stream of its own: who seeds or samples it touches no other environment."""
+    own = deepcopy(space)
+    own.seed()
+    return own
 
 
 def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ...] = ()) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_options
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
+from persim_gym.persim_env.registration import SimulatorLimit
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
@@ -56,7 +57,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which a row's episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for each agent's in the data.
-            max_episode_steps: Time limit; None for the domain's.
+            max_episode_steps: Time limit; None for the simulator's, -1 for none.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
@@ -73,11 +74,13 @@ class PersimVectorEnv(BatchedVectorEnv):
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
+        if max_episode_steps is None or isinstance(max_episode_steps, SimulatorLimit):
+            max_episode_steps = self.simulator.episode_steps
         super().__init__(
             num_envs,
             self.simulator.observation_space,
             self.simulator.action_space,
-            max_episode_steps or self.simulator.episode_steps,
+            max_episode_steps,
             autoreset_mode,
         )
         if self.domain is not None:
