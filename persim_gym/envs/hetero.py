@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
@@ -125,7 +125,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
             self._renderer = None
 
 
-class HeteroVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class HeteroVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """The true environments of many agents, all stepped in one batched call.
 
     Attributes:

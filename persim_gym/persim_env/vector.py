@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
@@ -16,7 +16,8 @@ from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 
-class PersimVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """Many rows of `PersimEnv`, each with its own agent, predicted in one batched call.
 
     A row equals the single environment to float32 rounding: matrix products round differently by batch size.
