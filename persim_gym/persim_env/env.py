@@ -96,7 +96,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
-        return start.copy(), {"disagreement": 0.0, "halt": False}
+        return start.copy(), {"disagreement": np.float64(0.0), "halt": False}
 
     def learn(self, obs: Any, action: Any, next_obs: Any, reward: Any = None, terminated: Any = None) -> None:
         """Learns about its agent from transitions of the true environment; they count from the next step on.
@@ -131,7 +131,8 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
         halted = bool(outcome.halted[0])
-        info = {"disagreement": float(outcome.disagreement[0]), "halt": halted}
+        # NumPy's float64 is a Python float with a dtype, which TorchRL's reader of infos asks for.
+        info = {"disagreement": outcome.disagreement[0], "halt": halted}
         if self.render_mode == "human":
             self.render()
         return self._obs[: self._size].copy(), float(outcome.reward[0]), bool(outcome.terminated[0]), halted, info
