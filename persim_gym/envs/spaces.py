@@ -53,8 +53,12 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
                 return array
     else:
         raise ValueError(f"only Discrete and Box actions are supported, not {space}")
-    where = f"a batch of shape {batch} of actions in " if batch else ""
-    raise ValueError(f"action {actions!r} is outside the action space; expected {where}{space}")
+    wanted = f"a batch of shape {batch} of actions in {space}" if batch else f"{space}"
+    if array.shape != (*batch, *(space.shape or ())):
+        given, wanted = f"of shape {array.shape}", f"{wanted}, of shape {(*batch, *(space.shape or ()))}"
+    else:
+        given = " ".join(f"{actions!r}".split())
+    raise ValueError(f"action {given} is outside the action space; expected {wanted}")
 
 
 def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:

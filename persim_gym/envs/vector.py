@@ -77,8 +77,10 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._done = np.ones(num_envs, dtype=np.bool_)
         self._started = False
-        self._renderers: list[Renderer] = []
-        self._spec: EnvSpec | None = None
+
+    # Gymnasium closes and shows environments too whose making has failed.
+    _renderers: Sequence[Renderer] = ()
+    _spec: EnvSpec | None = None
 
     @abstractmethod
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
@@ -217,11 +219,11 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         """Closes the renderers."""
         for renderer in self._renderers:
             renderer.close()
-        self._renderers = []
+        self._renderers = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the renderers, which a copy makes anew."""
-        return {**self.__dict__, "_renderers": []}
+        return {**self.__dict__, "_renderers": ()}
 
     def _draw_states(
         self, domain: Domain, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None

@@ -11,7 +11,6 @@ from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_options
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
-from persim_gym.persim_env.registration import SimulatorLimit
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
@@ -75,13 +74,11 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
-        if max_episode_steps is None or isinstance(max_episode_steps, SimulatorLimit):
-            max_episode_steps = self.simulator.episode_steps
         super().__init__(
             num_envs,
             self.simulator.observation_space,
             self.simulator.action_space,
-            max_episode_steps,
+            self.simulator.episode_steps if max_episode_steps is None else max_episode_steps,
             autoreset_mode,
         )
         if self.domain is not None:

@@ -185,7 +185,7 @@ def test_a_minari_dataset_is_made_of_buffers_from_inside_the_simulator(minari_ho
     assert dataset.recover_environment().unwrapped.agent == 17
 
 
-# --- copies and workers ---------------------------------------------------------------------------------------------
+# --- copies --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))], ids=["copy", "pickle"])
@@ -203,54 +203,6 @@ def test_a_copy_of_many_rows_goes_on_by_itself(kind, duplicate):
         for mine, theirs in zip(env.step(np.array([0, 1, 2]))[:3], other.step(np.array([0, 1, 2]))[:3], strict=True):
             np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_array_equal(np.array(env.render()), np.array(other.render()))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-def test_workers_step_as_this_process_does(method):
-    sb3 = pytest.importorskip("stable_baselines3.common.vec_env")
-    torch.set_num_threads(2)  # a worker forked from here must not wait for these
-    try:
-        (torch.ones(300, 300) @ torch.ones(300, 300)).sum()
-        here = gym.make(ENV, agent=3, simulator="cartpole/random-v0")
-        makers = [lambda a=a: gym.make(ENV, agent=a, simulator="cartpole/random-v0") for a in (3, 4)]
-        theirs = gym.vector.AsyncVectorEnv(makers, context=method, shared_memory=False)
-        sub = sb3.SubprocVecEnv(makers, start_method=method)
-        try:
-            first, _ = here.reset(seed=5)
-            sub.seed(5)
-            np.testing.assert_array_equal(theirs.reset(seed=[5, 6])[0], sub.reset())
-            for action in (0, 1, 1):
-                obs = here.step(action)[0]
-                async_obs = theirs.step(np.array([action, action]))[0]
-                np.testing.assert_allclose(async_obs[0], obs, atol=1e-6)
-                np.testing.assert_allclose(sub.step(np.array([action, action]))[0], async_obs, atol=1e-6)
-        finally:
-            theirs.close()
-            sub.close()
-    finally:
-        torch.set_num_threads(1)
-
-
-@pytest.mark.slow
-def test_many_rows_step_in_a_forked_worker():
-    import multiprocessing
-
-    from persim_gym.persim_env.vector import PersimVectorEnv
-
-    torch.set_num_threads(2)
-    try:
-        (torch.ones(300, 300) @ torch.ones(300, 300)).sum()
-        env = PersimVectorEnv(64, simulator="cartpole/random-v0")
-        env.reset(seed=0)
-        receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
-        worker = multiprocessing.get_context("fork").Process(target=lambda: send.send(env.step(np.zeros(64, int))[0]))
-        worker.start()
-        assert receive.poll(60), "the worker does not answer"
-        np.testing.assert_array_equal(receive.recv(), env.step(np.zeros(64, int))[0])
-        worker.join(10)
-    finally:
-        torch.set_num_threads(1)
 
 
 # --- a million steps ------------------------------------------------------------------------------------------------
