@@ -23,6 +23,8 @@ from persim_gym.paths import ASSETS, unwritable_part
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 README = "README.md"
+SIGNATURE = "written by persim_gym"
+"""Stands in files that may be replaced without asking, where it shows the least."""
 
 MAX_JSON_BYTES = 16 * 2**20
 DEFAULT_REMEDY = "remove it and make it again, or reinstall persim_gym if it is bundled"
@@ -101,6 +103,7 @@ def write_folder(
     card: Mapping[str, Any],
     tensors: Mapping[str, NDArray[Any]],
     readme: Callable[[Mapping[str, Any]], str] | None = None,
+    force: bool = True,
 ) -> None:
     """Writes a card and its weights; files of other names in a folder that is replaced, such as a figure, are kept.
 
@@ -109,13 +112,16 @@ def write_folder(
         card: JSON-plain values; `sha256` of the weights is added.
         tensors: Weights by name.
         readme: Maps the card as stored to a text for people, README.md beside it; None for none.
+        force: Whether other weights that are there may be replaced; see `check_weights_stay`.
 
     Raises:
-        ValueError: As `replaceable`.
+        ValueError: As `replaceable` and `check_weights_stay`.
     """
     folder = replaceable(folder)
     weights = safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
     stored = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
+    if not force:
+        check_weights_stay(folder, stored["sha256"])
     with replacing(folder, CARD) as new:
         (new / WEIGHTS).write_bytes(weights)
         (new / CARD).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
@@ -126,10 +132,43 @@ def write_folder(
                 shutil.copy2(kept, new / kept.name, follow_symlinks=False)
 
 
+def check_weights_stay(folder: Path, sha256: str) -> None:
+    """Refuses to replace weights in a folder by others.
+
+    Args:
+        folder: What `write_folder` may have written.
+        sha256: Of the weights that are to go there.
+
+    Raises:
+        ValueError: If it holds weights of another hash.
+    """
+    if (folder / CARD).is_file() and read_folder(folder)[0]["sha256"] != sha256:
+        raise ValueError(f"{folder} holds other weights; --force replaces them, --out puts the new ones elsewhere")
+
+
+def check_own_file(path: Path, force: bool = False) -> None:
+    """Refuses to replace a file that does not say that this package wrote it.
+
+    Args:
+        path: The file that is to be written, whose content holds `SIGNATURE`.
+        force: Whether any regular file may be replaced.
+
+    Raises:
+        ValueError: If another one is there; or as `replaceable`.
+    """
+    if (place := replaceable(path, sign="")).exists() and not force and SIGNATURE.encode() not in place.read_bytes():
+        raise ValueError(f"{path} is there and was not written by persim; --force replaces it, --out goes elsewhere")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file; errors as `replacing`."""
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page of Markdown that may be written again without asking; errors as `replacing`."""
+    write_text(path, f"{text.rstrip()}\n\n<!-- {SIGNATURE} -->\n")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from persim_gym.cli.output import console
+from persim_gym.cli.output import console, paragraph, say
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
 
@@ -20,14 +20,13 @@ def envs(
     if markdown:
         typer.echo(environment_page(), nl=False)
         return
-    table = Table(header_style="bold")
-    for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
-        table.add_column(column, no_wrap=column == "environment")
     for domain in DOMAINS.values():
-        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
-        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
-        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
-    console.print(table)
+        size = len(domain.observation_names)
+        steps = f"{domain.episode_steps} steps"
+        say(f"{domain.env_id}: {size} observations, {actions_of(domain)} actions, at most {steps}")
+        paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
+        for covariate in domain.covariates:
+            paragraph(f"{covariate.name} {range_of(covariate)}")
 
 
 def doctor() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from persim_gym.datasets.behavior.policies import missing_loggers
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.suggest import suggestion
 
 NAMESPACE = "persim"
 DATASET_SEED = 2021
@@ -92,5 +93,7 @@ def dataset_spec(name: str) -> DatasetSpec:
     """
     dataset = find_dataset(name)
     if dataset is None:
-        raise ValueError(f"no recipe for dataset {name!r}; known: {', '.join(DATASETS)}")
+        raise ValueError(
+            f"no recipe for dataset {name!r} (`persim datasets list` shows all); {suggestion(name, DATASETS)}"
+        )
     return dataset

@@ -66,9 +66,12 @@ class Checkpoint(BaseCallback):
         if not restored(self._folder).exists():
             env.seed(self._training.seed)
             hyper = of_algorithm(self._training.hyperparameters)
-            return algorithm(
-                "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
-            )
+            try:
+                return algorithm(
+                    "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
+                )
+            except (AssertionError, TypeError, ValueError) as error:
+                raise ValueError(f"{self._training.algo} does not take these settings: {error}") from error
         with reading(self._folder, "remove it to start anew"):
             card = read_json(self._folder / CARD)
             training, trained_in = PolicyTraining(**card["training"]), card["simulator_sha256"]
@@ -131,7 +134,7 @@ def check_weights(path: Path, training: PolicyTraining, trained_in: str) -> None
     Raises:
         ValueError: If the simulator's weights are not those of the hash `trained_in`.
     """
-    if not training.true and trained_in != load_simulator(training.simulator).card.sha256:
+    if not training.truth and trained_in != load_simulator(training.simulator).card.sha256:
         raise ValueError(
             f"{path} was trained in other weights of simulator {training.simulator}; give another folder, or remove it"
         )

@@ -66,6 +66,7 @@ def train_policy(
     seed: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
+    force: bool = False,
     **settings: Any,
 ) -> TrainedPolicy:
     """Trains a policy for one agent inside a simulator, and tests it in the true environment where there is one.
@@ -82,7 +83,8 @@ def train_policy(
         seed: Seed of the policy and its environments.
         progress: Whether to show a progress bar.
         tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
-        **settings: Further fields of `PolicyTraining`: `true`, `n_envs`, `environment`, `hyperparameters`.
+        force: Whether to train anew, whatever is there.
+        **settings: Further fields of `PolicyTraining`: `truth`, `n_envs`, `environment`, `hyperparameters`.
 
     Raises:
         ValueError: As `run_training`; or if the simulator is not on disk.
@@ -93,7 +95,9 @@ def train_policy(
         simulator = simulator.folder
     name = str(simulator)
     training = PolicyTraining(agent, algo, name, steps=steps or 0, seed=seed, **settings)
-    return run_training(training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard)
+    return run_training(
+        training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard, force
+    )
 
 
 def default_folder(simulator: str, algo: str) -> Path:
@@ -102,7 +106,7 @@ def default_folder(simulator: str, algo: str) -> Path:
 
 
 def run_training(
-    training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False
+    training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False, force: bool = False
 ) -> TrainedPolicy:
     """Trains a policy; an interrupted training goes on from its checkpoint, a finished one is read from its file.
 
@@ -114,16 +118,19 @@ def run_training(
         out: Folder: `agent-<n>.json` is the result, `agent-<n>/` holds the policy and, meanwhile, the checkpoint.
         progress: Whether to show a progress bar.
         tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
+        force: Whether to train anew, whatever is there.
 
     Raises:
         ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
     training = with_defaults(training)
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
-    if result.exists():
+    if result.exists() and not force:
         return read_policy(result, training)
-    replaceable(result, sign="")
+    replaceable(result, sign="").unlink(missing_ok=True)
     checkpoint = Checkpoint(folder, training, POLICY_CHECKPOINT_SECONDS)
+    if force:
+        checkpoint.remove()
     seconds = _learn(training, checkpoint, folder, str(out / "tensorboard") if tensorboard else None, progress)
     trained = _tested(training, folder, seconds)
     write_json(result, asdict(trained))
@@ -192,13 +199,19 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
     Raises:
         ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
+    if not path.is_file():
+        raise ValueError(f"no policy {path}; give the agent-<n>.json that `persim train-policy` has written")
     with reading(path, "remove it to train the policy again"):
         stored = read_json(path)
         found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
     if training is None:
         return found
     if found.training != training:
-        raise ValueError(f"{path} is of another training ({found.training}); give another folder, or remove it")
+        stored, wanted = asdict(found.training), asdict(training)
+        others = [f"{name} {stored[name]}, not {value}" for name, value in wanted.items() if stored[name] != value]
+        raise ValueError(
+            f"{path} is of another training ({'; '.join(others)}); --force trains anew, --out puts it elsewhere"
+        )
     check_weights(path, training, found.simulator_sha256)
     return found
 

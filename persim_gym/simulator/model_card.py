@@ -90,6 +90,11 @@ def _error(error: Mapping[str, Any]) -> list[str]:
     lines = [f"## Prediction error ({error['data']})", "", "One step ahead:", "", "| | RMSE | R² |", "|---|---|---|"]
     for name, rmse, r2 in zip(error["columns"], error["one_step_rmse"], error["one_step_r2"], strict=True):
         lines.append(f"| {name} | {four_digits(rmse)} | {four_digits(r2)} |")
+    if held_out := error.get("held_out"):
+        lines += ["", f"One step ahead, on {held_out['transitions']:,} transitions that were not trained on:", ""]
+        lines += ["| | RMSE | of predicting no change |", "|---|---|---|"]
+        for name, rmse, idle in zip(error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):
+            lines.append(f"| {name} | {four_digits(rmse)} | {four_digits(idle)} |")
     lines += ["", "Open loop, in standard deviations of the logged observations:", "", "| steps | RMSE |", "|---|---|"]
     lines += [
         f"| {step} | {four_digits(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)

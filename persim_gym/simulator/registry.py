@@ -6,6 +6,7 @@ from pathlib import Path
 from persim_gym.paths import ASSETS, simulator_path, simulators_root
 from persim_gym.simulator.simulator import Simulator, read_simulator
 from persim_gym.storage import CARD, replaceable, restore_all, restored
+from persim_gym.suggest import suggestion
 
 DEFAULT_SIMULATOR = "mountaincar/random-v0"
 
@@ -25,6 +26,39 @@ def simulator_folder(name: str, folder: Path | None = None) -> Path:
         ValueError: If the name is none, or something else would be lost (`persim_gym.storage.replaceable`).
     """
     return replaceable(simulator_path(name) if folder is None else folder)
+
+
+def bundled_folder(name: str) -> Path | None:
+    """Folder of the simulator of a name that ships with the package; None if there is none."""
+    folder = ASSETS / "simulators" / name
+    return folder if (folder / CARD).is_file() else None
+
+
+def hidden_by(folder: Path) -> str:
+    """Name of the bundled simulator that a folder of the user's own hides from then on; "" for none."""
+    place, root = folder.resolve(), simulators_root().resolve()
+    name = place.relative_to(root).as_posix() if place.is_relative_to(root) else ""
+    return name if name and bundled_folder(name) else ""
+
+
+def reference_to(folder: Path) -> str:
+    """What to call a simulator on disk: its name where that means this folder, else the path."""
+    same = (name for name, known in list_simulators().items() if known.resolve() == folder.resolve())
+    return next(same, str(folder))
+
+
+def own_simulator(name: str) -> Path:
+    """Folder of a simulator of the user's own, by name.
+
+    Raises:
+        ValueError: If there is none of that name among the user's own.
+    """
+    folder = simulator_path(name)
+    if not (folder / CARD).is_file():
+        own = [known for known, path in list_simulators().items() if path != bundled_folder(known)]
+        kind = "is bundled with persim_gym and stays" if bundled_folder(name) else "is none of your simulators"
+        raise ValueError(f"{name!r} {kind}; of yours, {suggestion(name, own)}")
+    return folder
 
 
 def list_simulators() -> dict[str, Path]:
@@ -51,8 +85,8 @@ def find_simulator(name: str) -> Path:
     known = list_simulators()
     if name not in known:
         raise UnknownSimulatorError(
-            f"no simulator {name!r}; known: {', '.join(known) or 'none'}. Train it with `persim train {name}`, or give "
-            f"the path of a folder that holds {CARD}"
+            f"no simulator {name!r}, by name or as a folder with a {CARD} (`persim simulators list` shows all, `persim "
+            f"train` makes one); {suggestion(name, known)}"
         )
     return known[name]
 

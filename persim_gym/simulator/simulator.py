@@ -207,14 +207,18 @@ class Simulator:
         """
         return OnlineDynamics(self.model, self.known_beliefs(), agent)
 
-    def save(self, folder: str | Path | None = None) -> Path:
+    def save(self, folder: str | Path | None = None, force: bool = True) -> Path:
         """Writes it; a folder of that name is replaced whole or not at all.
 
         Args:
             folder: Where to; None for `folder`.
+            force: Whether a simulator of other weights that is there is replaced.
 
         Returns:
             The folder.
+
+        Raises:
+            ValueError: If the folder holds something else, or other weights and `force` is off.
         """
         folder = self.folder if folder is None else Path(folder).expanduser()
         tensors = dict(self.model.state_dict())
@@ -227,7 +231,7 @@ class Simulator:
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(card), arrays, card_markdown)
+        write_folder(folder, asdict(card), arrays, card_markdown, force)
         return folder
 
 

@@ -29,6 +29,7 @@ from persim_gym.workflows.train import train
 
 DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
 DEMO_POLICY = "random"  # Logging policy of the demo's dataset.
+EPISODES_FILE = "episodes.csv"
 DEMO_JOB = ("domain", "simulator", "method", "agent", "seed", "episode")
 
 
@@ -69,7 +70,14 @@ def run_episode(domain: str, folder: str, method: str, agent: int, seed: int, ep
 
 
 def run_demo(
-    domain: str, agents: Sequence[int], episodes: int, out: Path, seed: int = 0, console: Console | None = None
+    domain: str,
+    agents: Sequence[int],
+    episodes: int,
+    out: Path,
+    seed: int = 0,
+    console: Console | None = None,
+    workers: int | None = None,
+    force: bool = False,
 ) -> DemoResult:
     """Runs the main job, prints one table and writes files into `out`; what is there already is not done again.
 
@@ -80,6 +88,8 @@ def run_demo(
         out: Folder of the results.
         seed: Seed of training and evaluation.
         console: Where to print.
+        workers: Processes; None for one a core.
+        force: Whether to do all anew, and to replace what other commands left in the folder.
 
     Raises:
         ValueError: If the domain or an agent is unknown, or the domain has continuous actions.
@@ -98,13 +108,14 @@ def run_demo(
     console.rule(f"{spec.title}: one random trajectory each of {len(spec.population)} agents")
     transitions = load(f"persim/{domain}/{DEMO_POLICY}-v0")
     console.print(f"1. Dataset    persim/{domain}/{DEMO_POLICY}-v0: {len(transitions):,} transitions")
-    simulator = _simulator(spec, out, seed, console)
+    simulator = _simulator(spec, out, seed, console, force)
     policy = load_behavior_policy(domain, TEST)
     errors = {agent: prediction_error(simulator.dynamics(agent), spec, agent, policy, seed=seed) for agent in agents}
     console.print(
         f"3. Prediction {len(next(iter(errors.values())).rmse)} episodes an agent, 50 steps without correction"
     )
-    returns = _method_returns(simulator, domain, agents, episodes, seed, out)
+    log = RowLog(out / EPISODES_FILE, DEMO_JOB, ("return",), force)
+    returns = _method_returns(simulator, domain, agents, episodes, seed, log, workers)
     console.print(f"4. Planning   {episodes} episodes an agent and method in the true environment\n")
 
     result = DemoResult(errors, returns)
@@ -117,16 +128,17 @@ def run_demo(
     return result
 
 
-def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulator:
+def _simulator(spec: Domain, out: Path, seed: int, console: Console, force: bool) -> Simulator:
     """Trains the simulator, or loads it where an earlier run left one for the same data and seed."""
     transitions = load(f"persim/{spec.name}/{DEMO_POLICY}-v0", progress=False)
     folder = out / "simulator"
-    if (folder / CARD).is_file():
+    if (folder / CARD).is_file() and not force:
         simulator = load_simulator(str(folder))
         if (simulator.card.dataset_hash, simulator.card.seed) == (transitions.content_hash(), seed):
             console.print(f"2. Simulator  {folder}, trained before in {simulator.card.training_seconds:.0f} s")
             return simulator
-    simulator = train(transitions, seed=seed, out=folder)
+    # Where an earlier demo has planned, the simulator is its own.
+    simulator = train(transitions, seed=seed, out=folder, force=force or (out / EPISODES_FILE).is_file())
     shape = simulator.model.config
     console.print(
         f"2. Simulator  rank {shape.rank}, {shape.members} members, trained in {simulator.card.training_seconds:.0f} s"
@@ -135,9 +147,14 @@ def _simulator(spec: Domain, out: Path, seed: int, console: Console) -> Simulato
 
 
 def _method_returns(
-    simulator: Simulator, domain: str, agents: Sequence[int], episodes: int, seed: int, out: Path
+    simulator: Simulator,
+    domain: str,
+    agents: Sequence[int],
+    episodes: int,
+    seed: int,
+    log: RowLog,
+    workers: int | None,
 ) -> dict[tuple[str, int], np.ndarray]:
-    log = RowLog(out / "episodes.csv", DEMO_JOB, ("return",))
     version = simulator.card.sha256[:12]
     jobs = [
         {"domain": domain, "simulator": version, "method": method, "agent": agent, "seed": seed, "episode": episode}
@@ -146,7 +163,15 @@ def _method_returns(
         for agent in sorted(agents, reverse=True)  # The last agents tend to have the longest episodes.
     ]
     folder = str(simulator.folder.resolve())
-    rows = run_jobs(run_episode, jobs, log, description="episodes", constants={"folder": folder}, drop=("simulator",))
+    rows = run_jobs(
+        run_episode,
+        jobs,
+        log,
+        description="episodes",
+        constants={"folder": folder},
+        drop=("simulator",),
+        workers=workers,
+    )
     collected: dict[tuple[str, int], list[float]] = {}
     for row in rows:
         collected.setdefault((row["method"], int(row["agent"])), []).append(float(row["return"]))
@@ -209,7 +234,7 @@ def _write_csv(spec: Domain, result: DemoResult, simulator: Simulator, seed: int
 def _say_where(simulator: Simulator, out: Path, console: Console) -> None:
     for name, what in (
         ("results.csv", "every figure of the table"),
-        ("episodes.csv", "the return of every episode"),
+        (EPISODES_FILE, "the return of every episode"),
         ("trajectories.png", "predicted against true observations"),
         ("latent_factors.png", "what the simulator learned about the agents"),
     ):

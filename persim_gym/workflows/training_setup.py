@@ -19,6 +19,7 @@ from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
+from persim_gym.suggest import suggestion
 from persim_gym.transitions import LoggedData
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
@@ -34,7 +35,7 @@ class TrainOptions(TypedDict, total=False):
             learned ones without a domain.
         recipe_name: What the card calls a recipe that is given as an object.
         settings: Changed fields of the recipe, each "field=value" with the value as JSON has it.
-        epochs: Passes over the data instead of the recipe's.
+        epochs: Passes over the data instead of the recipe's; rounds in closed form change in proportion.
         variant: "factored", or a variant of thesis section 5.3.
         device: Torch device.
         memory: GB that the data may take; larger ones are read in parts. None for half of the machine's memory.
@@ -129,7 +130,9 @@ def prepare_training(
             take the data, the folder holds something else or cannot be written, or the rank is impossible.
     """
     if unknown := sorted(set(options) - set(TrainOptions.__annotations__)):
-        raise ValueError(f"train has no option {', '.join(unknown)}; known: {', '.join(TrainOptions.__annotations__)}")
+        raise ValueError(
+            f"train has no option {', '.join(unknown)}; {suggestion(unknown[0], TrainOptions.__annotations__)}"
+        )
     task, variant, settings = options.get("task", ""), options.get("variant", "factored"), options.get("settings", ())
     if rank is not None and rank < 1:
         raise ValueError(f"rank {rank} is not positive")
@@ -151,7 +154,9 @@ def prepare_training(
         known = dataset if domain and dataset.startswith(f"{domain}/") else domain
         chosen = recipe_for(known, recipe, continuous=not spec.n_actions)
     if (epochs := options.get("epochs")) is not None:
-        chosen = replace(chosen, epochs=epochs, samples=0)
+        if epochs < 1:
+            raise ValueError(f"epochs {epochs} is not positive")
+        chosen = chosen.shortened(epochs, len(logged))
     if rank is not None:
         chosen = replace(chosen, rank=rank)
     return TrainingSetup(

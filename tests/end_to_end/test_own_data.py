@@ -269,7 +269,7 @@ def test_a_policy_is_trained_and_tested_in_the_simulator_alone(simulator, tmp_pa
     assert json.loads((tmp_path / "agent-5.json").read_text())["true_return"] is None
     assert read_policy(tmp_path / "agent-5.json") == done
     with pytest.raises(ValueError, match="agent 5 of simulator .* has no true environment here to train in"):
-        run_training(replace(training, true=True), tmp_path / "true", progress=False)
+        run_training(replace(training, truth=True), tmp_path / "true", progress=False)
     with pytest.raises(ValueError, match=r"sac does not fit my/tanks-v0's Discrete\(2\); use one of ppo, dqn"):
         run_training(replace(training, algo="sac"), tmp_path / "sac", progress=False)
 

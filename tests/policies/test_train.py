@@ -104,13 +104,13 @@ def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(qu
 def test_what_was_trained_in_other_weights_is_not_taken_for_done(quick, tmp_path, car_model, save_car):
     folder = Path(quick.simulator)
     run_training(quick, tmp_path / "out", progress=False)
-    run_training(replace(quick, true=True), tmp_path / "true", progress=False)
+    run_training(replace(quick, truth=True), tmp_path / "true", progress=False)
     other = copy.deepcopy(car_model)
     other.delta_std.mul_(1.01)
     save_car(folder, model=other)
     with pytest.raises(ValueError, match="was trained in other weights of simulator"):
         run_training(quick, tmp_path / "out", progress=False)
-    run_training(replace(quick, true=True), tmp_path / "true", progress=False)  # the truth is the same
+    run_training(replace(quick, truth=True), tmp_path / "true", progress=False)  # the truth is the same
 
 
 NORMALIZED = {"scale_observations": True, "normalize_reward": True}
