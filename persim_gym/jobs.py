@@ -143,6 +143,7 @@ def run_jobs(
             # Python waits for workers when it ends, and theirs would be in the middle of long compiled code.
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
+            pool.shutdown()
             raise
         pool.shutdown()
     bar.close()

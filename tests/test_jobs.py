@@ -51,7 +51,7 @@ def test_a_line_that_was_cut_off_anywhere_is_dropped(tmp_path, kept):
 def test_another_table_is_refused_and_left_as_it_is(tmp_path, text):
     path = tmp_path / "log.csv"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="log.csv is another table .* give another file, or move it away"):
+    with pytest.raises(ValueError, match="log.csv is another table .* give another file, or --force to replace it"):
         new_log(path)
     assert path.read_text(encoding="utf-8") == text
     path.write_text("", encoding="utf-8")

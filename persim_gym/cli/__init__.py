@@ -1,7 +1,7 @@
 """The command line: one file a verb."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,8 @@ from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
 from persim_gym.version import __version__
 
-UsageError = typer.BadParameter.__base__  # Typer names only this kind of it.
+# Typer names only this kind of what is wrong with a command line.
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="persim",

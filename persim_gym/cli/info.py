@@ -21,9 +21,10 @@ def envs(
         typer.echo(environment_page(), nl=False)
         return
     for domain in DOMAINS.values():
+        kind = actions_of(domain)
+        actions = kind.replace("continuous", "actions") if "continuous" in kind else f"{kind} actions"
         size = len(domain.observation_names)
-        steps = f"{domain.episode_steps} steps"
-        say(f"{domain.env_id}: {size} observations, {actions_of(domain)} actions, at most {steps}")
+        say(f"{domain.env_id}: {size} observations, {actions}, {domain.episode_steps} steps")
         paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
         for covariate in domain.covariates:
             paragraph(f"{covariate.name} {range_of(covariate)}")

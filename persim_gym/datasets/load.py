@@ -10,9 +10,8 @@ from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes
-from persim_gym.datasets.registry import DATASETS, find_dataset
+from persim_gym.datasets.registry import DATASETS, find_dataset, similar_datasets
 from persim_gym.paths import persim_home
-from persim_gym.suggest import suggestion
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions
 
@@ -60,10 +59,9 @@ def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
         build(ours, progress=progress)
         return minari.load_dataset(ours.dataset_id)
     if dataset_id not in (local := minari.list_local_datasets()):
-        known = [*(dataset.name for dataset in DATASETS.values()), *(set(local) - set(DATASETS))]
         raise ValueError(
             f"no dataset {dataset_id!r}, built or among those that can be (`persim datasets list`); "
-            f"{suggestion(dataset_id, known)}"
+            f"{similar_datasets(dataset_id, set(local) - set(DATASETS))}"
         )
     return minari.load_dataset(dataset_id)
 

@@ -1,6 +1,7 @@
 """Which datasets exist, and how each is made."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,16 @@ def find_dataset(name: str) -> DatasetSpec | None:
     return next((dataset for dataset in every if name in (dataset.dataset_id, dataset.name)), None)
 
 
+def similar_datasets(name: str, more: Iterable[str] = ()) -> str:
+    """The end of a message that there is no dataset of a name.
+
+    Args:
+        name: The name.
+        more: Names of others' datasets.
+    """
+    return suggestion(name.removeprefix(f"{NAMESPACE}/"), [*(dataset.name for dataset in DATASETS.values()), *more])
+
+
 def dataset_spec(name: str) -> DatasetSpec:
     """As `find_dataset`.
 
@@ -93,7 +104,5 @@ def dataset_spec(name: str) -> DatasetSpec:
     """
     dataset = find_dataset(name)
     if dataset is None:
-        raise ValueError(
-            f"no recipe for dataset {name!r} (`persim datasets list` shows all); {suggestion(name, DATASETS)}"
-        )
+        raise ValueError(f"no recipe for dataset {name!r} (`persim datasets list` shows all); {similar_datasets(name)}")
     return dataset

@@ -86,10 +86,7 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
         raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
     settings = domain_of(card.domain).policy_settings if card.domain else {}
     known = {**_DEFAULTS[training.algo], **settings.get(training.algo, {})}
-    given = [*inspect.signature(ALGORITHMS[training.algo]).parameters, SCALE, NORMALIZE]
-    for name in training.hyperparameters:
-        if name not in given:
-            raise ValueError(f"{training.algo} has no setting {name!r}; {suggestion(name, given)}")
+    _check_settings(training)
     hyper = {k: v for k, v in known.items() if k not in ("steps", "n_envs")} | training.hyperparameters
     return PolicyTraining(
         **{
@@ -99,6 +96,17 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
             "hyperparameters": hyper,
         }
     )
+
+
+def _check_settings(training: PolicyTraining) -> None:
+    """Refuses hyperparameters that the algorithm does not have, and words for numbers."""
+    known = inspect.signature(ALGORITHMS[training.algo]).parameters
+    for name, value in training.hyperparameters.items():
+        if name not in (*known, SCALE, NORMALIZE):
+            raise ValueError(f"{training.algo} has no setting {name!r}; {suggestion(name, [*known, SCALE, NORMALIZE])}")
+        usual = known[name].default if name in known else True
+        if isinstance(usual, int | float) and isinstance(value, str):
+            raise ValueError(f"{training.algo}'s {name} cannot be {value!r}; its default is {usual}")
 
 
 def truth_of(training: PolicyTraining) -> Domain | None:

@@ -15,7 +15,7 @@ from support.tanks import AGENTS, tank_logs, tanks_of
 from persim_gym.datasets import load_minari
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.load import load, load_for_training, open_dataset
-from persim_gym.datasets.registry import DATASETS, dataset_spec
+from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
 
 # Minari advises to record an author, a description and the like.
@@ -115,8 +115,8 @@ def test_images_are_refused():
 def test_an_unknown_dataset_lists_what_can_be_built(minari_folder):
     with pytest.raises(ValueError, match="no dataset 'persim/cartpole/expert-v0'") as error:
         load("persim/cartpole/expert-v0")
-    assert all(dataset_id in str(error.value) for dataset_id in DATASETS)
-    with pytest.raises(ValueError, match="known: .*persim/cartpole/random-v0"):
+    assert "did you mean cartpole/" in str(error.value)
+    with pytest.raises(ValueError, match="did you mean cartpole/"):
         dataset_spec("persim/cartpole/expert-v0")
 
 

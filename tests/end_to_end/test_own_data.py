@@ -291,7 +291,7 @@ def test_the_command_line_says_that_there_is_no_truth(simulator, tmp_path, few_e
     from persim_gym.cli import app
 
     monkeypatch.setenv("COLUMNS", "200")
-    where = ["--simulator", str(simulator.folder), "--out", str(tmp_path / "out")]
+    where = [str(simulator.folder), "--out", str(tmp_path / "out")]
     app(["train-policy", "--agent", "2", "--steps", "64", "--n-envs", "4", *where], standalone_mode=False)
     text = capsys.readouterr().out
     assert "no true environment is known here (-): tested only in" in text and (tmp_path / "out/agent-2.json").exists()

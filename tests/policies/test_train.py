@@ -156,7 +156,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"algo": "a2c"}, "algorithm 'a2c' is not one of ppo, dqn, sac, td3"),
+        ({"algo": "a2c"}, "no algorithm 'a2c'; known: ppo, dqn, sac, td3"),
         ({"algo": "sac"}, "sac does not fit mountaincar's .*use one of ppo, dqn"),
         ({"agent": 6}, "agent 6 is not in this simulator"),
         ({"environment": {"penalty": -1.0}}, "penalty=-1.0"),

@@ -94,7 +94,7 @@ def in_process(monkeypatch):
     """Runs jobs here, and counts them."""
     done = []
 
-    def run_jobs(function, jobs, log, *, description, constants, progress):
+    def run_jobs(function, jobs, log, *, description, constants, workers, progress):
         for job in jobs:
             if log.get(job) is None:
                 done.append(job["rank"])
@@ -106,7 +106,7 @@ def in_process(monkeypatch):
 
 
 def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(source, in_process, home, monkeypatch):
-    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False))
+    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False, None))
     folder = train(source, recipe=RECIPE, rank="auto", epochs=60, progress=False).folder
     assert load_simulator(str(folder)).model.config.rank == 3
     rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))

@@ -1,5 +1,6 @@
 """From data to a simulator on disk: settings of a recipe, resumption, and what is left behind."""
 
+import re
 from dataclasses import replace
 
 import gymnasium as gym
@@ -40,7 +41,7 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
         "pull=1",
         "polish=true",
     ]
-    with pytest.raises(ValueError, match="'agent_std=wide' sets no field"):
+    with pytest.raises(ValueError, match="agent_std cannot be 'wide'; write agent_std=VALUE"):
         train("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
     card = train("mountaincar/random-v0", settings=settings, rank=2, progress=False).card
     assert card.recipe_name == " ".join(["default", *settings])
@@ -59,12 +60,32 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["rate=1", "epochs", "epochs=1.5", "epochs=true", "polish=1", "activation=3", "state_layers=8", "batch=x"],
+    ("setting", "said"),
+    [
+        ("rate=1", "a recipe has no field 'rate'; did you mean learning_rate?"),
+        ("epochs", "epochs cannot be ''; write epochs=VALUE with a value such as the present 60"),
+        ("epochs=1.5", "epochs cannot be '1.5'"),
+        ("epochs=true", "epochs cannot be 'true'"),
+        ("polish=1", "polish cannot be '1'; write polish=VALUE with a value such as the present false"),
+        ("activation=3", "activation cannot be '3'"),
+        (
+            "state_layers=8",
+            "state_layers cannot be '8'; write state_layers=VALUE with a value such as the present [16]",
+        ),
+        ("learning_rate=fast", "learning_rate cannot be 'fast'"),
+    ],
 )
-def test_a_setting_that_is_none_shows_the_recipe(setting):
-    with pytest.raises(ValueError, match=f"'{setting}' sets no field .*state_layers=.16.*, learning_rate=0.005"):
+def test_a_setting_that_is_none_says_what_would_be(setting, said):
+    with pytest.raises(ValueError, match=re.escape(f"'{setting}': {said}")):
         RECIPE.changed([setting])
+
+
+def test_fewer_epochs_are_fewer_rounds_in_closed_form_too():
+    recipe = replace(RECIPE, samples=6000, refine=32)  # These are 60 passes over 100 transitions.
+    short = recipe.shortened(3, transitions=100)
+    assert (short.epochs, short.samples, short.refine) == (3, 0, 2)
+    assert recipe.shortened(60, transitions=100).refine == 32
+    assert replace(recipe, refine=0).shortened(3, 100).refine == 0
 
 
 def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
@@ -82,7 +103,7 @@ def test_a_variant_without_a_rank_takes_none(source, home):
 
 @pytest.mark.parametrize("keyword", ["rank", "epochs"])
 def test_zero_is_not_taken_for_the_recipes_own(cars, home, keyword):
-    with pytest.raises(ValueError, match="impossible recipe: epochs|rank 0 is not positive"):
+    with pytest.raises(ValueError, match="epochs 0 is not positive|rank 0 is not positive"):
         train(cars, name="x", domain="mountaincar", **{keyword: 0}, progress=False)
 
 
@@ -91,7 +112,7 @@ def test_the_figure_of_an_earlier_choice_of_rank_does_not_stay(source, home, mon
     folder = train("mountaincar/random-v0", rank=2, progress=False).folder
     (folder / "ranks.png").write_bytes(b"of another training")
     (folder / "notes.txt").write_text("mine")
-    train("mountaincar/random-v0", rank=2, progress=False)
+    train("mountaincar/random-v0", rank=3, force=True, progress=False)
     assert not (folder / "ranks.png").exists() and (folder / "notes.txt").read_text() == "mine"
 
 
@@ -133,11 +154,11 @@ def test_an_abandoned_training_is_in_nobodys_way_and_can_go_on(cars, home):
             train(cars, **abandoned)
     (left,) = (persim_home() / "training").iterdir()
     train(cars, **keywords, recipe=TINY)
-    train(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3))
+    train(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3), force=True)
     assert list((persim_home() / "training").iterdir()) == [left]
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 1, KeyboardInterrupt)  # one epoch is missing, and then nothing runs any more
-        train(cars, **abandoned)
+        train(cars, **abandoned, force=True)
     assert list((persim_home() / "training").iterdir()) == []
 
 
