@@ -76,7 +76,7 @@ class Checkpoint(BaseCallback):
             card = read_json(self._folder / CARD)
             training, trained_in = PolicyTraining(**card["training"]), card["simulator_sha256"]
         if training != self._training:
-            raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
+            raise ValueError(f"{self._folder} is of another training; --force trains anew, --out puts it elsewhere")
         check_weights(self._folder, self._training, trained_in)
         with reading(self._folder, "remove it to start anew"):
             if isinstance(env, VecNormalize):
@@ -136,5 +136,6 @@ def check_weights(path: Path, training: PolicyTraining, trained_in: str) -> None
     """
     if not training.truth and trained_in != load_simulator(training.simulator).card.sha256:
         raise ValueError(
-            f"{path} was trained in other weights of simulator {training.simulator}; give another folder, or remove it"
+            f"{path} was trained in other weights of simulator {training.simulator}; --force trains anew, --out puts it "
+            "elsewhere"
         )

@@ -48,8 +48,10 @@ def test_a_finished_training_is_not_done_again_and_another_is_not_mistaken_for_i
     before = (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns
     run_training(quick, tmp_path, progress=False)
     assert (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="is of another training"):
+    with pytest.raises(ValueError, match=r"is of another training \(seed 0, not 1\); --force trains anew"):
         run_training(replace(quick, seed=1), tmp_path, progress=False)
+    assert run_training(replace(quick, seed=1), tmp_path, progress=False, force=True).training.seed == 1
+    assert read_policy(tmp_path / "agent-3.json").training.seed == 1
 
 
 def test_the_front_door_trains_what_it_is_told_and_goes_on(quick, tmp_path, save_car, monkeypatch):

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from support.models import assert_same_weights
 from support.recipes import RECIPE, TINY
@@ -18,9 +19,11 @@ from persim_gym.paths import persim_home
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.trainer import TrainingDiverged
+from persim_gym.spec import EnvironmentSpec
 from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import recipe_for
 
+cars_domain = DOMAINS["mountaincar"]
 OWN = replace(RECIPE, epochs=9, samples=5)
 
 
@@ -197,3 +200,57 @@ def test_a_known_domain_can_have_its_task_learned(cars, home):
     env.reset(seed=0)
     assert env.step(1)[0].shape == (2,) and env.render().ndim == 3
     env.close()
+
+
+def test_a_finished_training_is_not_done_again(cars, home, capsys):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY}
+    first = train(cars, **keywords, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 0, KeyboardInterrupt)  # Nothing may be trained.
+        again = train(cars, **keywords)
+        assert "trained before with the same data, recipe and seed" in capsys.readouterr().out
+        with pytest.raises(KeyboardInterrupt):
+            train(cars, **keywords, force=True, progress=False)
+    assert_same_weights(first.model, again.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"seed": 1}, "seed differ"),
+        ({"recipe": replace(TINY, rank=1)}, "recipe differ"),
+        ({"task": "learned"}, "task differ"),
+        ({"variant": "unpersonalized"}, "variant differ"),
+        ({"rank": "auto", "seed": 2}, "seed differ"),
+    ],
+)
+def test_another_simulator_is_not_replaced_unasked(cars, home, change, what):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
+    first = train(cars, **keywords)
+    with pytest.raises(ValueError, match=rf"holds another simulator \({what}\); --force replaces it"):
+        train(cars, **keywords | change)
+    assert load_simulator(str(first.folder)).card == first.card
+
+
+def test_other_data_do_not_replace_a_simulator_unasked(cars, home):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
+    train(cars, **keywords)
+    fewer = cars.select(cars.agent != 3)
+    with pytest.raises(ValueError, match=r"holds another simulator \(data differ\)"):
+        train(fewer, **keywords)
+    assert train(fewer, **keywords, force=True).card.transitions == len(fewer)
+
+
+def test_a_few_transitions_of_own_data_show_the_error(cars, home):
+    """One in a hundred, and 50 at least, is not trained on; of a domain's data and of few data all are."""
+    spec = EnvironmentSpec(cars_domain.observation_space, cars_domain.action_space, 500, "learned")
+    keywords = {"recipe": replace(TINY, epochs=8), "progress": False}
+    simulator = train(cars, name="fleet/cars-v0", spec=spec, **keywords)
+    told = simulator.card.error["held_out"]
+    assert told["transitions"] == 50 and len(told["rmse"]) == len(told["no_change_rmse"]) == 2
+    assert 0 < told["rmse"][0] < told["no_change_rmse"][0]
+    assert int(simulator.beliefs.statistics.seen.sum()) == len(cars) - 50 and simulator.card.transitions == len(cars)
+    assert "on 50 transitions that were not trained on" in (simulator.folder / "README.md").read_text()
+    few = train(cars.select(np.arange(len(cars)) < 400), name="fleet/few-v0", spec=spec, **keywords)
+    assert "held_out" not in few.card.error
+    assert "held_out" not in train(cars, name="x", domain="mountaincar", **keywords).card.error
