@@ -21,6 +21,7 @@ from persim_gym.storage import replaceable, replacing
 def _start_worker() -> None:
     """One thread a worker: two on two busy cores are slower. A worker ends with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the first one decides.
+    tqdm.set_lock(threading.RLock())  # Its own is a semaphore of the system, which a worker that is killed leaves.
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     parent = multiprocessing.parent_process()

@@ -136,6 +136,6 @@ def check_weights(path: Path, training: PolicyTraining, trained_in: str) -> None
     """
     if not training.truth and trained_in != load_simulator(training.simulator).card.sha256:
         raise ValueError(
-            f"{path} was trained in other weights of simulator {training.simulator}; --force trains anew, --out puts it "
-            "elsewhere"
+            f"{path} was trained in other weights of simulator {training.simulator}; --force trains anew, --out puts "
+            "it elsewhere"
         )

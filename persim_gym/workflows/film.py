@@ -200,7 +200,16 @@ def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
     """Writes pictures, [height, width, 3] each, as a film that `check_film` has passed."""
     with replacing(path) as new:
         if path.suffix == ".gif":
-            imageio.imwrite(new, np.stack(frames), duration=1000 / fps, loop=0, comment=SIGNATURE.encode())
+            first, *others = map(Image.fromarray, frames)
+            first.save(
+                new,
+                format="GIF",
+                save_all=True,
+                append_images=others,
+                duration=1000 / fps,
+                loop=0,
+                comment=SIGNATURE.encode(),
+            )
         else:
             even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants
             sign = ["-metadata", f"comment={SIGNATURE}"]
