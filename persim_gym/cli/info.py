@@ -44,6 +44,8 @@ def doctor() -> None:
 
     products = byte_products()
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
     for package in ("gymnasium", "minari", "mujoco", "numba", "numpy", "stable-baselines3", "torch"):

@@ -1,7 +1,7 @@
 """The main job end to end: population, dataset, simulator, planning, returns in the true environment."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,10 +116,11 @@ def run_demo(
     )
     log = RowLog(out / EPISODES_FILE, DEMO_JOB, ("return",), force)
     returns = _method_returns(simulator, domain, agents, episodes, seed, log, workers)
-    console.print(f"4. Planning   {episodes} episodes an agent and method in the true environment\n")
+    console.print(f"4. Planning   {episodes} episodes an agent and method: returns, mean ± standard deviation\n")
 
     result = DemoResult(errors, returns)
-    console.print(results_table(spec, result))
+    console.print(demo_error_table(spec, errors))
+    console.print(demo_returns_table(spec, returns, agents))
     _write_csv(spec, result, simulator, seed, out / "results.csv")
     trajectories_figure(spec, errors, out / "trajectories.png")
     factors = simulator.model.agent_encoder(torch.arange(simulator.model.config.n_agents))[0]
@@ -178,36 +179,43 @@ def _method_returns(
     return {key: np.array(values) for key, values in collected.items()}
 
 
-def results_table(spec: Domain, result: DemoResult) -> Table:
-    """One row an agent: ours, and the thesis's figure behind the slash."""
-    table = Table(title=f"{spec.title}, logged at random (ours / thesis)", header_style="bold")
-    for column in ("agent", "covariates", "RMSE", "R²", "PerSim + MPC", "true env + MPC", "random"):
-        table.add_column(column, justify="left" if column == "covariates" else "right")
-    for agent, error in result.errors.items():
+def demo_error_table(spec: Domain, errors: Mapping[int, PredictionError]) -> Table:
+    """One row an agent: prediction errors, ours, and the thesis's behind the slash."""
+    table = _table("Prediction over 50 steps, ours / thesis", ("agent", "covariates", "mean RMSE", "median R²"))
+    for agent, error in errors.items():
         known = published_error(spec.name, DEMO_POLICY, agent) if agent < len(spec.test_agents) else None
-        ours = {method: result.returns[method, agent] for method in DEMO_METHODS}
-        theirs = {
-            "persim-mpc": published_return(spec.name, DEMO_POLICY, agent),
-            "true-mpc": published_return(spec.name, "", agent, "True env + MPC"),
-            "random": None,
-        }
         table.add_row(
             str(agent),
             covariate_label(spec, agent),
             _with_published(format_error(error.mean_rmse), None if known is None else f"{known[0]:.3f}"),
             _with_published(f"{error.median_r2:.3f}", None if known is None else f"{known[1]:.3f}"),
-            *(
-                _with_published(
-                    f"{ours[m].mean():.1f} ± {ours[m].std():.1f}", None if (t := theirs[m]) is None else f"{t:.1f}"
-                )
-                for m in DEMO_METHODS
-            ),
         )
+    return table
+
+
+def demo_returns_table(spec: Domain, returns: Mapping[tuple[str, int], np.ndarray], agents: Iterable[int]) -> Table:
+    """One row an agent: mean and standard deviation of returns, ours, and the thesis's mean behind the slash."""
+    table = _table("Return in the true environment, ours / thesis", ("agent", *DEMO_METHODS.values()))
+    for agent in agents:
+        theirs = {
+            "persim-mpc": published_return(spec.name, DEMO_POLICY, agent),
+            "true-mpc": published_return(spec.name, "", agent, "True env + MPC"),
+            "random": None,
+        }
+        cells = [
+            _with_published(f"{values.mean():.1f} ± {values.std():.1f}", None if t is None else f"{t:.1f}")
+            for values, t in ((returns[method, agent], theirs[method]) for method in DEMO_METHODS)
+        ]
+        table.add_row(str(agent), *cells)
     logged = published_logging(spec.name, DEMO_POLICY)
-    table.caption = (
-        "RMSE: mean over episodes of 50 open-loop steps; R²: median. Returns: mean ± standard deviation over episodes."
-        + (f" Thesis, random policy, all agents: {logged[0]:.1f}." if logged else "")
-    )
+    table.caption = f"Thesis, random policy, mean of all agents: {logged[0]:.1f}" if logged else None
+    return table
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "covariates" else "right")
     return table
 
 
