@@ -11,7 +11,7 @@ from minari import MinariDataset
 from numpy.typing import NDArray
 
 from persim_gym.datasets.registry import find_dataset
-from persim_gym.spec import EnvironmentSpec, finite_box
+from persim_gym.spec import EnvironmentSpec, flat_box
 
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
 _LOST = 0.1  # An observation whose changes lose more than this share in float32 is warned of.
@@ -22,12 +22,12 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     """Spaces of a dataset, and as time limit that of its environment or else the longest episode."""
     action = dataset.action_space
     if isinstance(action, spaces.Box):
-        action = finite_box(action.low, action.high)
+        action = flat_box(action.low, action.high)
     flat = flatten_space(dataset.observation_space)
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
     lengths = (m["total_steps"] for m in dataset.storage.get_episode_metadata(dataset.episode_indices))
-    return EnvironmentSpec(finite_box(flat.low, flat.high), action, int(steps or max(lengths)))
+    return EnvironmentSpec(flat_box(flat.low, flat.high), action, int(steps or max(lengths)))
 
 
 def check_spaces(dataset: MinariDataset) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
-from persim_gym.envs.spaces import checked_actions, checked_options
+from persim_gym.envs.spaces import checked_actions, checked_options, own_space
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
 from persim_gym.suggest import suggestion
 
@@ -57,8 +57,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         self.covariates = self.domain.resolve_covariates(agent, covariates)
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
-        self.action_space = self.domain.action_space
+        self.observation_space = own_space(self.domain.observation_space)  # type: ignore[arg-type]
+        self.action_space = own_space(self.domain.action_space)
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] | None = None
         self._renderer: Renderer | None = None
@@ -126,7 +126,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
             self._renderer = None
 
 
-class HeteroVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class HeteroVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """The true environments of many agents, all stepped in one batched call.
 
     Attributes:
@@ -154,7 +155,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
             num_envs: Number of rows B.
             agents: Agent of each row, [B].
             agent: Agent of all rows, instead of `agents`.
-            max_episode_steps: Time limit; None for the domain's.
+            max_episode_steps: Time limit; None for the domain's, -1 for none.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             **covariates: Covariates by name instead of agents, a number for all rows or one a row, [B].
@@ -169,7 +170,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
             num_envs,
             self.domain.observation_space,
             self.domain.action_space,
-            max_episode_steps or self.domain.episode_steps,
+            self.domain.episode_steps if max_episode_steps is None else max_episode_steps,
             autoreset_mode,
         )
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}

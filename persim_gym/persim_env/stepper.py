@@ -205,7 +205,7 @@ def bind(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keeps torch to one thread: a forked worker would wait forever for those of the process it was forked from."""
+    """Keeps torch to one thread, so that their number does not show in the last bits of what is folded."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

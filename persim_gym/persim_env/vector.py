@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
@@ -15,7 +15,8 @@ from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 
-class PersimVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """Many rows of `PersimEnv`, each with its own agent, predicted in one batched call.
 
     A row equals the single environment to float32 rounding: matrix products round differently by batch size.
@@ -56,7 +57,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which a row's episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for each agent's in the data.
-            max_episode_steps: Time limit; None for the domain's.
+            max_episode_steps: Time limit; None for the simulator's, -1 for none.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
@@ -77,7 +78,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             num_envs,
             self.simulator.observation_space,
             self.simulator.action_space,
-            max_episode_steps or self.simulator.episode_steps,
+            self.simulator.episode_steps if max_episode_steps is None else max_episode_steps,
             autoreset_mode,
         )
         if self.domain is not None:

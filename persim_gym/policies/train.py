@@ -15,6 +15,7 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
+from persim_gym.simulator.model.precision import in_default_precision
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.storage import CARD, read_json, reading, replaceable, write_json
@@ -105,6 +106,7 @@ def default_folder(simulator: str, algo: str) -> Path:
     return Path("persim-out/policies") / f"{simulator.strip('/').replace('/', '-')}-{algo}"
 
 
+@in_default_precision
 def run_training(
     training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False, force: bool = False
 ) -> TrainedPolicy:
@@ -216,6 +218,7 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
     return found
 
 
+@in_default_precision
 def load_policy(path: Path) -> BaseAlgorithm:
     """The policy of a result file, in Stable-Baselines3's own format."""
     found = read_policy(path)

@@ -186,3 +186,20 @@ def test_ppo_saved_by_sb3_is_the_same_policy(quick, tmp_path):
     obs = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     again = PPO.load(tmp_path / "m", env=env, device="cpu")
     np.testing.assert_array_equal(model.predict(obs, deterministic=True)[0], again.predict(obs, deterministic=True)[0])
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "autocast"])
+def test_torchs_settings_change_no_training(double, quick, tmp_path):
+    def seen(folder):
+        trained = run_training(quick, folder, progress=False)
+        action, _ = load_policy(folder / "agent-3.json").predict(np.zeros(2, dtype=np.float32))
+        return trained.simulator_return, action
+
+    usual = seen(tmp_path / "usual")
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=not double):
+            torch.set_default_dtype(torch.float64 if double else torch.float32)
+            assert seen(tmp_path / "other") == usual
+            assert torch.get_default_dtype() == (torch.float64 if double else torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -6,7 +6,7 @@ import minari
 import pytest
 from gymnasium import spaces
 
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, finite_box
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.workflows import training_setup
 from persim_gym.workflows.training_setup import prepare_training
 
@@ -15,7 +15,7 @@ from persim_gym.workflows.training_setup import prepare_training
 def opened(cars, monkeypatch):
     """Ids of the Minari datasets that are opened; all hold the small MountainCar data."""
     ids = []
-    spec = EnvironmentSpec(finite_box([-2.0] * 2, [2.0] * 2), spaces.Discrete(3), 20, LEARNED_TASK)
+    spec = EnvironmentSpec(flat_box([-2.0] * 2, [2.0] * 2), spaces.Discrete(3), 20, LEARNED_TASK)
     monkeypatch.setattr(import_module("persim_gym.datasets.load"), "build", lambda *args, **keywords: None)
     monkeypatch.setattr(minari, "load_dataset", ids.append)
     monkeypatch.setattr(minari, "list_local_datasets", lambda: {"my/tanks-v0": {}})

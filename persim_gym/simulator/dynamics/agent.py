@@ -15,6 +15,7 @@ from persim_gym.simulator.kernels.small_forward import SmallWeights, predict_sma
 from persim_gym.simulator.kernels.small_rollout import rollout_small
 from persim_gym.simulator.model.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble, with_extra
+from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.model.walls import stop, wall_arrays, walls_of
 from persim_gym.task import Ends, PlanningDynamics
 
@@ -169,6 +170,7 @@ class AgentDynamics(PlanningDynamics):
             steps.append(now)
         return torch.stack(steps, dim=2).cpu().numpy()
 
+    @without_autocast
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent and the actions into weights or biases of the last layer."""
         s, model = self._config, self._model
@@ -211,6 +213,7 @@ class AgentDynamics(PlanningDynamics):
         device = self.factor.device
         return torch.tensor(obs, dtype=torch.float32, device=device), torch.as_tensor(action, dtype=kind, device=device)
 
+    @without_autocast
     def _following(self, obs: Tensor, action: Tensor) -> Tensor:
         s = self._config
         now = obs[..., : s.obs_dim]

@@ -123,7 +123,7 @@ class OnlineDynamics(PlanningDynamics):
 
 def _columns(count: int, *given: Any) -> Tensor:
     """Rewards and ends of `count` transitions as columns, NaN where None is given."""
-    columns = torch.full((count, len(given)), torch.nan)
+    columns = torch.full((count, len(given)), torch.nan, dtype=torch.float32)
     for column, values in zip(columns.T, given, strict=True):
         if values is not None:
             told = np.array(values, dtype=np.float32).reshape(-1)

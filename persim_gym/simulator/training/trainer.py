@@ -261,7 +261,7 @@ def _check_device(seed: int, device: str) -> None:
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device {device!r} cannot be used here ({reason}); use cpu") from error
@@ -357,7 +357,9 @@ def _start_agents(encoder: AgentEncoder, recipe: TrainingRecipe, seed: int) -> N
         encoder.bias.fill_(recipe.agent_mean)
     if recipe.agent_std is not None:
         generator = torch.Generator().manual_seed(seed + 1)
-        encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)
+        encoder.factor.copy_(
+            torch.randn(encoder.factor.shape, generator=generator, dtype=torch.float32) * recipe.agent_std
+        )
 
 
 def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> float:
