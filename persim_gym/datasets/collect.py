@@ -70,7 +70,8 @@ def collect_episodes(
         progress: Whether to show a progress bar.
 
     Returns:
-        One episode an agent in the order of the population; `options["agent"]` holds the agent.
+        One episode an agent in the order of the population; `options["agent"]` holds the agent, and so do the `infos`
+        of every step, which alone are left when Minari combines datasets.
 
     Source: thesis section 5.1.2.
     """
@@ -115,6 +116,7 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
     return EpisodeBuffer(
         id=agent,
         options={"agent": agent},
+        infos={"agent": np.full(steps + 1, agent, dtype=np.int32)},
         observations=log["obs"][agent, : steps + 1].astype(np.float32),
         actions=log["action"][agent, :steps],
         rewards=log["reward"][agent, :steps],

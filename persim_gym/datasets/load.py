@@ -17,15 +17,16 @@ from persim_gym.transitions import Transitions
 
 
 def load_minari(dataset: MinariDataset) -> Transitions:
-    """Reads any Minari dataset whose episode metadata name the agent.
+    """Reads any Minari dataset whose episodes name their agent.
 
     Args:
         dataset: Observations are flattened as Gymnasium flattens their space; actions must be Discrete or a Box; every
-            episode's metadata must hold `agent`, a whole number, at the top or in `options`.
+            episode's metadata must hold `agent`, a whole number, at the top or in `options`, or else the `infos` of
+            its steps.
 
     Raises:
-        ValueError: If a space is of another kind, an episode has no agent, values are not finite, or the content does
-            not match the recorded hash, or an observation or action is outside of its space.
+        ValueError: If a space is of another kind, an episode has no agent, its arrays do not fit together or their
+            space, values are not finite, or the content does not match the recorded hash.
     """
     name = dataset.spec.dataset_id
     check_spaces(dataset)
