@@ -20,6 +20,7 @@ from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.transitions import LoggedData
+from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
 TASK_ROWS = 1000
@@ -41,6 +42,8 @@ class TrainOptions(TypedDict, total=False):
         license: Licence of the weights, for the card; by default MIT for our domains, and not stated for other data.
         domain: Name of the domain of data that are given as an object.
         spec: Spaces and time limit of data of no domain that are given as an object.
+        action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
+            needed where the action space has none.
     """
 
     task: str
@@ -53,6 +56,7 @@ class TrainOptions(TypedDict, total=False):
     license: str
     domain: str
     spec: EnvironmentSpec | None
+    action_bounds: ActionBounds
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,8 @@ def prepare_training(
 
     Raises:
         ValueError: If an option is unknown, there are neither domain nor spec, the task cannot be imported or does not
-            take the data, the folder holds something else or cannot be written, or the rank is impossible.
+            take the data, continuous actions have no bounds, the folder holds something else or cannot be written, or
+            the rank is impossible.
     """
     if unknown := sorted(set(options) - set(TrainOptions.__annotations__)):
         raise ValueError(f"train has no option {', '.join(unknown)}; known: {', '.join(TrainOptions.__annotations__)}")
@@ -142,6 +147,10 @@ def prepare_training(
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     logged, spec = _load_data(data, options.get("memory"))
     spec = _spec(domain, options.get("spec") or spec, task)
+    if not domain:
+        spec = with_action_bounds(spec, logged, options.get("action_bounds"))
+    elif options.get("action_bounds"):
+        raise ValueError(f"actions of {domain} have the bounds of its true environment; leave action bounds out")
     if spec.task not in (DOMAIN_TASK, LEARNED_TASK):
         check_task(spec.task, logged)
     if isinstance(recipe, TrainingRecipe):
