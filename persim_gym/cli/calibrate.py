@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.output import say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
@@ -18,6 +19,7 @@ def verb(
     out: Annotated[
         Path | None, typer.Option(help="Folder. (default: the simulator's own; of a bundled one under $PERSIM_HOME)")
     ] = None,
+    trust_task: TrustTask = False,
 ) -> None:
     """Measure how far a simulator can be trusted, on logged agents that a sibling of it has not seen.
 
@@ -26,6 +28,7 @@ def verb(
     from persim_gym.simulator.diagnostics.trust import Trust
     from persim_gym.workflows.calibrate import calibrate
 
+    apply_trust(simulator, trust_task)
     measured = calibrate(simulator, bound=bound, level=level, agents=agents, steps=steps, seed=seed, out=out)
     trust = Trust.from_json(measured.card.trust)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from persim_gym.cli.output import console, numbers, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
@@ -14,11 +15,13 @@ def verb(
     agent: Annotated[int | None, typer.Option(help="One agent: what the simulator knows of it, without truth.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
+    trust_task: TrustTask = False,
 ) -> None:
     """Measure open-loop prediction error against the true environment, as the thesis does; or say what is known.
 
     A simulator of no domain of ours has no true environment: its card's error on logged data is shown instead.
     """
+    apply_trust(simulator, trust_task)
     if agent is not None:
         print_agent(simulator, agent)
         return

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from persim_gym.cli.output import console, numbers, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 from persim_gym.envs import DOMAINS
 
 
@@ -38,6 +39,7 @@ def verb(
         Path | None, typer.Option(help="Also film the first agent's first episode: a .gif or .mp4 file.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts and candidates.")] = 0,
+    trust_task: TrustTask = False,
 ) -> None:
     """Plan in a simulator, act in the true environment, print returns; Ctrl-C is safe, the same command goes on."""
     from persim_gym.workflows.film import check_film
@@ -53,6 +55,7 @@ def verb(
 
     if video is not None:
         check_film(video)
+    apply_trust(simulator, trust_task and not truth)
     domain, dynamics, folder = known_dynamics(simulator, truth)
     sizes: dict[str, Any] = {
         "candidates": candidates,

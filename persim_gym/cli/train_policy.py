@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.output import console, numbers, plain_table, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 SIMULATOR = "mountaincar/random-v0"
 
@@ -28,6 +29,7 @@ def verb(
     backend: Annotated[str, typer.Option(help="For several agents: local (joblib), or ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster. (default: start Ray here)")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes for several agents. (default: one a core)")] = None,
+    trust_task: TrustTask = False,
 ) -> None:
     """Train a policy inside a simulator and test it in the true environment; Ctrl-C is safe, the command goes on.
 
@@ -41,6 +43,7 @@ def verb(
     environment = {"member": int(member) if member.isdigit() else member, "penalty": penalty, "starts": starts}
     if halt is not None:
         environment["halt"] = halt
+    apply_trust(simulator, trust_task)
     training = PolicyTraining(agent, algo, simulator, true, steps, n_envs, seed, environment)
     out = out or default_folder(simulator, algo)
     if agents is None:

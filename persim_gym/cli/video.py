@@ -7,6 +7,7 @@ import typer
 
 from persim_gym.cli.output import say
 from persim_gym.cli.train_policy import SIMULATOR
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
@@ -20,12 +21,14 @@ def verb(
         bool, typer.Option("--overlay", help="One picture: truth opaque, prediction translucent.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File, .gif or .mp4. (default: persim-out/video/…gif)")] = None,
+    trust_task: TrustTask = False,
 ) -> None:
     """Film the true environment and the simulator under the same actions, side by side or overlaid."""
     from persim_gym.workflows.film import film
 
     kind = "overlay" if overlay else "side-by-side"
     out = out or Path("persim-out/video") / f"{simulator.strip('/').replace('/', '-')}-agent-{agent}-{kind}.gif"
+    apply_trust(simulator, trust_task)
     parted = film(agent, simulator, out, policy=policy, steps=steps, seed=seed, tolerance=tolerance, overlay=overlay)
     when = "never part" if parted is None else f"part at step {parted}"
     say(f"{out}: truth and prediction {when} (by {tolerance:g} standard deviations of the logged observations)")

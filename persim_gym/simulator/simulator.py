@@ -22,7 +22,8 @@ from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task, task_at
+from persim_gym.simulator.trusted_tasks import trusted_task
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task
 from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
@@ -96,12 +97,12 @@ class Simulator:
         """Its reward and termination: the domain's, learned, or the user's own.
 
         Raises:
-            ValueError: If the user's task cannot be imported.
+            ValueError: If the user's task is not trusted (`persim_gym.simulator.trusted_tasks`) or cannot be imported.
         """
         kind = self.spec.task
         if kind == LEARNED_TASK:
             return learned_task(self.model.config.obs_dim)
-        known: Task = self._domain().task if kind == DOMAIN_TASK else task_at(kind)
+        known: Task = self._domain().task if kind == DOMAIN_TASK else trusted_task(kind, self.card.name)
         return known
 
     @property

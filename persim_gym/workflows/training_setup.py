@@ -18,6 +18,7 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
+from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.transitions import LoggedData
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
@@ -31,8 +32,8 @@ class TrainOptions(TypedDict, total=False):
     """Further options of a training, each with a default.
 
     Attributes:
-        task: Reward and termination: "learned", or the user's own as `module:name`; empty for the domain's, and for
-            learned ones without a domain.
+        task: Reward and termination: "learned", or the user's own as `module:name`, which is then one of this user's
+            trusted tasks; empty for the domain's, and for learned ones without a domain.
         recipe_name: What the card calls a recipe that is given as an object.
         settings: Changed fields of the recipe, each "field=value" with the value as JSON has it.
         epochs: Passes over the data instead of the recipe's.
@@ -151,8 +152,9 @@ def prepare_training(
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
     elif options.get("action_bounds"):
         raise ValueError(f"actions of {domain} have the bounds of its true environment; leave action bounds out")
-    if spec.task not in (DOMAIN_TASK, LEARNED_TASK):
+    if is_imported(spec.task):
         check_task(spec.task, logged)
+        trust_from_now_on(spec.task)
     if isinstance(recipe, TrainingRecipe):
         chosen = recipe
     else:  # Data of another name may be of a domain, too.
@@ -233,7 +235,7 @@ def check_task(reference: str, data: LoggedData) -> None:
         try:
             reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
             ended = np.asarray(task.terminated(following))
-        except Exception as error:  # The user's own code may raise anything.
+        except (Exception, SystemExit) as error:  # The user's own code may raise anything.
             said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
             raise ValueError(f"{said}; {advice}") from error
         if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # A reward may be of the action alone.

@@ -261,16 +261,22 @@ def test_an_unknown_simulator_lists_those_that_exist(save_car):
     assert "persim train mountaincar/pure-v0" in message
 
 
-def test_the_users_simulator_hides_a_bundled_one_and_a_path_is_taken_first(save_car, tmp_path, monkeypatch):
+def test_the_users_simulator_hides_a_bundled_one_and_no_folder_hides_either(save_car, tmp_path, monkeypatch):
     assert find_simulator(DEFAULT_SIMULATOR) == ASSETS / "simulators" / DEFAULT_SIMULATOR
     mine = save_car(name=DEFAULT_SIMULATOR)
     assert mine == persim_home() / "simulators" / DEFAULT_SIMULATOR
     assert find_simulator(DEFAULT_SIMULATOR) == list_simulators()[DEFAULT_SIMULATOR] == mine
     monkeypatch.chdir(tmp_path)
-    save_car(tmp_path / DEFAULT_SIMULATOR)
-    assert find_simulator(DEFAULT_SIMULATOR).resolve() == tmp_path / DEFAULT_SIMULATOR
-    shutil.rmtree(tmp_path / DEFAULT_SIMULATOR)
-    assert find_simulator(DEFAULT_SIMULATOR) == mine
+    here = save_car(tmp_path / DEFAULT_SIMULATOR)
+    assert find_simulator(DEFAULT_SIMULATOR) == find_simulator(f"{DEFAULT_SIMULATOR}/") == mine
+    shutil.rmtree(mine)
+    assert find_simulator(DEFAULT_SIMULATOR) == ASSETS / "simulators" / DEFAULT_SIMULATOR
+    for path in (f"./{DEFAULT_SIMULATOR}", str(here), f"../{tmp_path.name}/{DEFAULT_SIMULATOR}"):
+        assert find_simulator(path).resolve() == here
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_simulator(f"~/{DEFAULT_SIMULATOR}") == here
+    save_car(tmp_path / "other" / "one-v0")
+    assert find_simulator("other/one-v0").resolve() == tmp_path / "other" / "one-v0"
 
 
 @pytest.mark.parametrize("name", BUNDLED)

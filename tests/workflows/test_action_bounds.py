@@ -105,7 +105,9 @@ def test_a_simulator_of_logged_bounds_keeps_them_on_its_card(valves):
     env = PersimEnv(simulator=str(simulator.folder))
     env.reset(seed=0)
     env.step(env.action_space.sample())
-    policy = MPC(simulator.dynamics(0), simulator.task, box, planner=CEM(candidates=8, horizon=3, iterations=2))
+    policy = MPC(
+        simulator.dynamics(0), simulator.task, box, planner=CEM(candidates=8, horizon=3, iterations=2, elites=3)
+    )
     assert box.contains(policy.predict(np.zeros(2, np.float32))[0])
 
 
