@@ -12,8 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from persim_gym.policies.config import ALGORITHMS, PolicyTraining
-from persim_gym.policies.preprocessing import of_algorithm
+from persim_gym.policies.algorithm import new_algorithm, read_parameters
+from persim_gym.policies.config import PolicyTraining
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import (
     CARD,
@@ -62,13 +62,9 @@ class Checkpoint(BaseCallback):
         Raises:
             ValueError: If the checkpoint is damaged or of another training.
         """
-        algorithm = ALGORITHMS[self._training.algo]
         if not restored(self._folder).exists():
             env.seed(self._training.seed)
-            hyper = of_algorithm(self._training.hyperparameters)
-            return algorithm(
-                "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
-            )
+            return new_algorithm(self._training, env, tensorboard)
         with reading(self._folder, "remove it to start anew"):
             card = read_json(self._folder / CARD)
             training, trained_in = PolicyTraining(**card["training"]), card["simulator_sha256"]
@@ -80,8 +76,11 @@ class Checkpoint(BaseCallback):
                 for name, value in card["returns"].items():
                     setattr(env.ret_rms, name, np.float64(value))
             self.best, self.seconds = card["best"], card["seconds"]
-            env.seed(self._training.seed + card["steps"])
-            model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
+            model = new_algorithm(self._training, env, tensorboard)
+            read_parameters(model, self._folder / _POLICY)
+            # Random numbers are not those of the steps before.
+            model.set_random_seed(self._training.seed + card["steps"])
+            model.num_timesteps, model._n_updates = card["steps"], card.get("updates", 0)
             if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
                 self._read_buffer(model.replay_buffer)
         return model
@@ -102,6 +101,7 @@ class Checkpoint(BaseCallback):
             "training": asdict(self._training),
             "simulator_sha256": load_simulator(self._training.simulator).card.sha256,
             "steps": self.model.num_timesteps,
+            "updates": self.model._n_updates,
             "seconds": seconds,
             "best": float(self.judge.best_mean_reward),
             "returns": {name: float(value) for name, value in returns.items()},
