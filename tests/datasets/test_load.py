@@ -1,5 +1,6 @@
 """Loading: any Minari dataset with agents, refused with the remedy when something is wrong."""
 
+import warnings
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -269,7 +270,10 @@ def test_steps_that_name_several_agents_are_refused(tmp_path, monkeypatch):
 
 def test_agents_that_would_leave_millions_of_numbers_out_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    assert load(tanks_of("few-v0", [3, 1700])).n_agents == 1701
+    assert load(tanks_of("few-v0", [3, 10_199])).n_agents == 10_200  # 100 numbers an agent, and 10,000 more
+    with pytest.raises(ValueError, match="its 2 agents go up to number 10,200, and"):
+        load(tanks_of("more-v0", [3, 10_200]))
+    assert load(tanks_of("three-v0", [3, 5, 10_299])).n_agents == 10_300
     with pytest.raises(ValueError, match="its 2 agents go up to number 1,000,000,000, .*from 0 without gaps"):
         load(tanks_of("customers-v0", [3, 10**9]))
 
@@ -290,18 +294,18 @@ def test_values_outside_of_their_space_are_refused(box, changes, said, memory, t
         load_for_training(dataset, memory=memory)
 
 
-@pytest.mark.parametrize("most", [1.0, 1.5])
+@pytest.mark.parametrize("most", [1.0, 1.000009, -1.0, -1.000009, 1.5, 1.00002, -1.5, -1.00002])
 def test_continuous_actions_outside_of_their_space_are_refused(most, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     logs = [{**log, "actions": np.full((len(log["actions"]), 1), most, dtype=np.float32)} for log in tank_logs()]
     buffers = [EpisodeBuffer(**log, options={"agent": agent}) for agent, log in enumerate(logs)]
     obs, act = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
     minari.create_dataset_from_buffers("pumps-v0", buffers, observation_space=obs, action_space=act)
-    if most == 1.0:
+    if abs(most) <= 1.00001:  # Rounding is no mistake.
         assert load("pumps-v0").action.shape[1] == 1
         return
     with pytest.raises(
-        ValueError, match="episode 0 has actions 0 from 1.5 to 1.5, outside of its space, -1 to 1; .*clip"
+        ValueError, match=f"episode 0 has actions 0 from {most:g} to {most:g}, outside of its space, -1 to 1; .*clip"
     ):
         load("pumps-v0")
 
@@ -326,3 +330,27 @@ def test_a_clock_that_float32_cannot_follow_is_pointed_out(tmp_path, monkeypatch
     load(from_zero)
     with pytest.warns(UserWarning, match="observation 1 changes by less than float32 resolves .* subtract a constant"):
         load(from_1970)
+
+
+@pytest.mark.parametrize(("lost", "warned"), [(0.08, False), (0.11, True)])
+def test_a_tenth_of_the_changes_is_what_float32_may_lose(lost, warned, tmp_path, monkeypatch):
+    """Float32 keeps every second whole number from 2 ** 24 on: of steps by 8 / (1 - lost) it keeps 8.
+
+    The episode that loses is not the last one, and the other adds next to nothing.
+    """
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+    first = iter([True, False])
+
+    def shaken(rows):
+        step = 8 / (1 - lost) if next(first) else 1e-3
+        return np.column_stack([rows[:, 0], 2.0**24 * (step > 1) + step * (np.arange(len(rows)) % 2)])
+
+    name = tanks_of("shaken-v0", [0, 1], observations=shaken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(name)
+    said = [str(w.message) for w in caught if "float32" in str(w.message)]
+    assert [text.startswith("shaken-v0: observation 1 changes by less than float32") for text in said] == [
+        True
+    ] * warned
