@@ -10,7 +10,6 @@ import torch
 from support.recipes import TINY
 from support.walls import RECIPE, save_pucks
 
-from persim_gym import storage as files
 from persim_gym.envs import DOMAINS
 from persim_gym.paths import ASSETS, persim_home
 from persim_gym.simulator.model.walls import describe_walls, no_walls
@@ -24,7 +23,7 @@ from persim_gym.simulator.registry import (
 )
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
-from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder
+from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder, writing
 from persim_gym.workflows.training_setup import recipe_for
 
 BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
@@ -169,7 +168,7 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
         original(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_exchange", lambda one, other: False)  # as where the system cannot swap two folders
+        patch.setattr(writing, "_exchange", lambda one, other: False)  # as where the system cannot swap two folders
         patch.setattr(*((json, "dumps", interrupted) if stage == "card" else (os, "replace", replace)))
         with pytest.raises(KeyboardInterrupt):
             save_car(model=type(car_model)(car_model.config, seed=99))
@@ -181,7 +180,7 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
 
 
 def test_what_a_killed_save_leaves_is_not_listed(save_car, monkeypatch):
-    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,33 @@
+"""The one way to write files and folders, whole or not at all, and the one to read and check them."""
+
+from persim_gym.storage.leftovers import remove_left_behind, restore_all, restored, scratch_folder
+from persim_gym.storage.loading import checked_array, read_folder, read_json, reading
+from persim_gym.storage.writing import (
+    CARD,
+    README,
+    WEIGHTS,
+    replaceable,
+    replacing,
+    write_folder,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "CARD",
+    "README",
+    "WEIGHTS",
+    "checked_array",
+    "read_folder",
+    "read_json",
+    "reading",
+    "remove_left_behind",
+    "replaceable",
+    "replacing",
+    "restore_all",
+    "restored",
+    "scratch_folder",
+    "write_folder",
+    "write_json",
+    "write_text",
+]
