@@ -3,13 +3,13 @@
 import hashlib
 import os
 
-import minari
 import numpy as np
 from gymnasium.spaces.utils import flatten_space
 from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes
+from persim_gym.datasets.minari_files import dataset_folder, open_minari
 from persim_gym.datasets.registry import DATASETS, find_dataset
 from persim_gym.paths import persim_home
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
@@ -58,13 +58,13 @@ def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
     ours = find_dataset(dataset_id)
     if ours is not None:
         build(ours, progress=progress)
-        return minari.load_dataset(ours.dataset_id)
-    if dataset_id not in minari.list_local_datasets():
+        return open_minari(ours.dataset_id)
+    if not (dataset_folder(dataset_id) / "data").is_dir():
         raise ValueError(
             f"no dataset {dataset_id!r} among Minari's local datasets, and no recipe for it; can be built: "
             f"{', '.join(DATASETS)}"
         )
-    return minari.load_dataset(dataset_id)
+    return open_minari(dataset_id)
 
 
 def load_file(dataset: MinariDataset) -> TransitionStore:

@@ -11,11 +11,13 @@ from gymnasium.spaces.utils import flatdim, flatten_space
 from minari import MinariDataset
 from numpy.typing import NDArray
 
+from persim_gym.datasets.minari_files import episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
+from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, finite_box
 
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-_WIDEST = 100_000  # Numbers of a flat observation, and choices of an action: a model has weights for each.
+_MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
 _LOST = 0.1  # An observation whose changes lose more than this share in float32 is warned of.
 _SLACK = 1e-5  # Observations at their bounds may be rounded past them by so much.
@@ -29,8 +31,8 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     flat = flatten_space(dataset.observation_space)
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
-    lengths = (m["total_steps"] for m in dataset.storage.get_episode_metadata(dataset.episode_indices))
-    return EnvironmentSpec(finite_box(flat.low, flat.high), action, int(steps or max(lengths)))
+    longest = steps or max((int(metadata["total_steps"]) for metadata in episode_metadata(dataset)), default=0)
+    return EnvironmentSpec(finite_box(flat.low, flat.high), action, longest)
 
 
 def check_spaces(dataset: MinariDataset) -> None:
@@ -51,14 +53,14 @@ def check_spaces(dataset: MinariDataset) -> None:
                 f"{name}: {field} hold images, {part}; a simulator predicts vectors; write the dataset with features "
                 "of the images in their place"
             )
-    if (width := flatdim(dataset.observation_space)) > _WIDEST:
+    if (width := flatdim(dataset.observation_space)) > LARGEST_OBSERVATION:
         raise ValueError(
-            f"{name}: observations are {width:,} numbers when they are flat; at most {_WIDEST:,} are served"
+            f"{name}: observations are {width:,} numbers when they are flat; at most {LARGEST_OBSERVATION:,} are served"
         )
     if not isinstance(action, spaces.Discrete | spaces.Box):
         raise ValueError(f"{name}: actions must be Discrete or a Box, not {action}")
-    if (width := flatdim(action)) > _WIDEST:
-        raise ValueError(f"{name}: actions are {width:,} numbers or choices; at most {_WIDEST:,} are served")
+    if (width := flatdim(action)) > _MOST_ACTIONS:
+        raise ValueError(f"{name}: actions are {width:,} numbers or choices; at most {_MOST_ACTIONS:,} are served")
     try:
         spec_of_dataset(dataset)
     except ValueError as error:
@@ -85,9 +87,9 @@ def agents_of(dataset: MinariDataset) -> list[int]:
         ValueError: If one names none, or the numbers are not fit for a population.
     """
     name, indices = dataset.spec.dataset_id, [int(index) for index in dataset.episode_indices]
-    named = dict(zip(indices, map(_agent_of_metadata, dataset.storage.get_episode_metadata(indices)), strict=True))
+    named = dict(zip(indices, map(_agent_of_metadata, episode_metadata(dataset)), strict=True))
     silent = [index for index, agent in named.items() if agent is None]
-    named |= zip(silent, map(_agent_of_steps, dataset.iterate_episodes(silent)), strict=True)
+    named |= zip(silent, map(_agent_of_steps, recorded_episodes(dataset, silent)), strict=True)
     agents = []
     for index, agent in named.items():
         if agent is None:
@@ -159,7 +161,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
     name = dataset.spec.dataset_id
     theirs = None if find_dataset(name) else spec_of_dataset(dataset)
     lost = squares = np.zeros(1)
-    for number, recorded in enumerate(dataset.iterate_episodes()):
+    for number, recorded in enumerate(recorded_episodes(dataset)):
         try:
             episode = FlatEpisode(recorded, dataset)
         except ValueError as error:

@@ -14,11 +14,11 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies.algorithm import trained_algorithm
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
-from persim_gym.policies.config import PolicyTraining, training_env, truth_of, with_defaults
+from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD, read_json, reading, replaceable, write_json
+from persim_gym.storage import CARD, from_plain, read_json, reading, replaceable, write_json
 
 BEST_MODEL = "best_model.zip"
 POLICY_CHECKPOINT_SECONDS = 60.0
@@ -194,8 +194,9 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
         ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
     with reading(path, "remove it to train the policy again"):
-        stored = read_json(path)
-        found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
+        found = from_plain(TrainedPolicy, read_json(path))
+        if found.training.algo not in ALGORITHMS:
+            raise ValueError(f"algorithm {found.training.algo!r} is not one of {', '.join(ALGORITHMS)}")
     if training is None:
         return found
     if found.training != training:

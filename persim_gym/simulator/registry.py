@@ -4,7 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from persim_gym.paths import ASSETS, simulator_path, simulators_root
-from persim_gym.simulator.simulator import Simulator, read_simulator
+from persim_gym.simulator.load import read_simulator
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.trusted_tasks import check_trusted, trust_in_this_process
 from persim_gym.spec import DOMAIN_TASK
 from persim_gym.storage import CARD, replaceable, restore_all, restored

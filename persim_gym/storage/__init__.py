@@ -2,6 +2,7 @@
 
 from persim_gym.storage.leftovers import remove_left_behind, restore_all, restored, scratch_folder
 from persim_gym.storage.loading import checked_array, read_folder, read_json, reading
+from persim_gym.storage.plain import from_plain
 from persim_gym.storage.writing import (
     CARD,
     README,
@@ -18,6 +19,7 @@ __all__ = [
     "README",
     "WEIGHTS",
     "checked_array",
+    "from_plain",
     "read_folder",
     "read_json",
     "reading",

@@ -114,27 +114,51 @@ def test_a_card_that_is_no_json_object_is_refused(folder, text):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"domain": None}, "see domain"),
-        ({"author": "me"}, "see author"),
-        ({"seed": "0"}, "see seed"),
-        ({"shape": [6, 2]}, "see shape"),
-        ({"format": 99}, "see format"),
+        ({"domain": None}, "'domain' of SimulatorCard: missing, or not of this version"),
+        ({"author": "me"}, "'author' of SimulatorCard: missing, or not of this version"),
+        ({"seed": "0"}, "seed is '0', not of type int"),
+        ({"seed": True}, "seed is True, not of type int"),
+        ({"seed": 2**63}, "seed is 9223372036854775808, not of type int"),
+        ({"training_seconds": float("nan")}, "training_seconds is nan, not of type float"),
+        ({"shape": [6, 2]}, "shape is .6, 2., not of type dict.str, Any."),
+        ({"libraries": {"numpy": 2}}, "libraries.'numpy'. is 2, not of type str"),
+        ({"name": "a\nb"}, r"'a\\nb' on card.json is no name"),
+        ({"format": 99}, "is not a simulator card of format 1"),
+        ({"license": None}, "see format, license"),
+        ({"error": {"data": "x"}}, "KeyError.'columns'"),
+        ({"trust": {"spread_profile": {}}}, "KeyError.'scale'"),
+        ({"agents": {"transitions_seen": 3, "directions_left_open": 3}}, "TypeError"),
     ],
     ids=str,
 )
 def test_a_card_of_another_form_is_refused_by_key(folder, change, named):
     edit_card(folder, **change)
-    with pytest.raises(ValueError, match=rf"is not a simulator card of format 1 \({named}\); train"):
+    with pytest.raises(ValueError, match=rf"^{folder} cannot be read \([^\n]*{named}[^\n]*\); remove it and make it"):
         load_simulator(str(folder))
 
 
 @pytest.mark.parametrize(
-    "change", [{"rank": 4}, {"members": 2}, {"state_layers": [16, 16]}, {"rank": 0}, {"ranks": 3}, {"state_layers": 16}]
+    ("change", "said"),
+    [
+        ({"rank": 4}, "do not fit the shape on card.json .see action_encoder"),
+        ({"members": 2}, "do not fit"),
+        ({"state_layers": [16, 16]}, "do not fit"),
+        ({"state_layers": [16] * 10**5}, "has more layers"),
+        ({"n_agents": 10**12}, "do not fit"),
+        ({"members": 10**12}, "do not fit|too large|overflow"),
+        ({"variant": "unfactorized"}, "do not fit"),
+        ({"obs_dim": 10**6}, "observations of 1,000,000 numbers are too large"),
+        ({"rank": 0}, "impossible model sizes"),
+        ({"ranks": 3}, "'ranks' of ModelConfig"),
+        ({"state_layers": 16}, "state_layers is 16, not of type tuple.int, ..."),
+        ({"state_layers": [16.5]}, "state_layers.0. is 16.5, not of type int"),
+    ],
+    ids=lambda value: str(value)[:40],
 )
-def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, change):
+def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, change, said):
     shape = json.loads((folder / CARD).read_text())["shape"]
     edit_card(folder, shape=shape | change)
-    with pytest.raises(ValueError, match="do not fit its card"):
+    with pytest.raises(ValueError, match=rf"^{folder} cannot be read \([^\n]*({said})[^\n]*; remove it and make it"):
         load_simulator(str(folder))
 
 

@@ -14,8 +14,8 @@ from support.simulators import own_simulator, save_model
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
 from persim_gym.sb3 import make_vec_env
+from persim_gym.simulator.load import read_simulator
 from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.simulator import read_simulator
 from persim_gym.simulator.trusted_tasks import TRUSTED_TASKS_FILE, TRUSTED_TASKS_VARIABLE
 from persim_gym.spec import EnvironmentSpec
 from persim_gym.workflows.train import train

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from persim_gym.storage import from_plain, reading
+
 
 @dataclass(frozen=True)
 class TrainingRecipe:
@@ -97,7 +99,7 @@ class TrainingRecipe:
             name, _, text = setting.partition("=")
             try:
                 value = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = text
             if name not in known or not _fits(name, known[name], value):
                 raise ValueError(
@@ -114,13 +116,13 @@ class TrainingRecipe:
         """Reads what `to_json` made and JSON kept, from this version or an earlier one.
 
         Raises:
-            ValueError: If a field is unknown.
+            ValueError: If a field is unknown, or a value impossible.
         """
         unknown = sorted(set(stored) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
-        return cls(**given)
+        with reading("recipe on the simulator's card", "train again"):
+            return from_plain(cls, stored)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""

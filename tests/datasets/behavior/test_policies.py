@@ -97,7 +97,7 @@ def test_card_of_another_version_is_rejected(home):
     folder = save_behavior_policy(_network().layers, _card())
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | {"surprise": 1}))
-    with pytest.raises(ValueError, match="another version .surprise"):
+    with pytest.raises(ValueError, match="'surprise' of PolicyCard: missing, or not of this version"):
         load_behavior_policy("cartpole", "test")
 
 
