@@ -15,7 +15,7 @@ import numba
 import torch
 from tqdm import tqdm
 
-from persim_gym.storage import replaceable, replacing
+from persim_gym.storage import reading, replaceable, replacing
 
 
 def _start_worker() -> None:
@@ -58,21 +58,23 @@ class RowLog:
             force: Whether the file is begun anew, whatever is there.
 
         Raises:
-            ValueError: If the file is a table of other columns, which is left as it is, or as `replaceable`.
+            ValueError: If the file is no table or one of other columns, which is left as it is, or as `replaceable`.
         """
         self.path, self.keys, self.values = path, tuple(keys), tuple(values)
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
         if replaceable(path, sign="").exists() and not force:
-            text = path.read_text(encoding="utf-8")
-            header = next(csv.reader(text.splitlines()[:1]), [])
+            with reading(path, "give another file, or --force to replace it"):
+                text = path.read_text(encoding="utf-8")
+                header = next(csv.reader(text.splitlines()[:1]), [])
+                # A last line without its end was cut off.
+                rows = list(csv.DictReader(text.rpartition("\n")[0].splitlines()))
             if text.strip() and header != columns:
                 raise ValueError(
                     f"{path} is another table (its columns: {', '.join(header)}); give another file, or --force to "
                     "replace it"
                 )
-            whole = text.rpartition("\n")[0]  # a last line without its end was cut off
-            for row in csv.DictReader(whole.splitlines()):
+            for row in rows:
                 if all(row.get(c) not in (None, "") for c in columns):
                     self._rows[tuple(row[k] for k in self.keys)] = row
         with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:

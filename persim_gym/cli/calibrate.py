@@ -7,6 +7,7 @@ import typer
 
 from persim_gym.cli.options import Force, Seed, SimulatorName, resumable
 from persim_gym.cli.output import say, say_simulator
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 @resumable
@@ -21,6 +22,7 @@ def verb(
         Path | None, typer.Option(help="Folder. (default: the simulator's own; of a bundled one under $PERSIM_HOME)")
     ] = None,
     force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Measure how far a simulator can be trusted, on logged agents that a sibling of it has not seen.
 
@@ -30,6 +32,7 @@ def verb(
     from persim_gym.simulator.diagnostics.trust import Trust
     from persim_gym.workflows.calibrate import calibrate
 
+    apply_trust(simulator, trust_task)
     measured = calibrate(
         simulator, bound=bound, level=level, held_out=held_out, steps=steps, seed=seed, out=out, force=force
     )

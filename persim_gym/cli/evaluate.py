@@ -15,6 +15,7 @@ from persim_gym.cli.options import (
     refuse_given,
 )
 from persim_gym.cli.output import console, paragraph, plain_table, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 if TYPE_CHECKING:
     from persim_gym.simulator.diagnostics.trust import Trust
@@ -28,6 +29,7 @@ def verb(
     agent: Agent = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 200,
     seed: Seed = 0,
+    trust_task: TrustTask = False,
 ) -> None:
     """Measure prediction error against the true environment; of one agent, tell what is known of it, too.
 
@@ -40,6 +42,7 @@ def verb(
     from persim_gym.simulator.registry import load_simulator
     from persim_gym.workflows.evaluate import evaluate
 
+    apply_trust(simulator, trust_task)
     loaded = load_simulator(simulator)
     card = loaded.card
     if not card.domain:

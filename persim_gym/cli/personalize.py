@@ -7,6 +7,7 @@ import typer
 
 from persim_gym.cli.options import Force, SimulatorName
 from persim_gym.cli.output import console, plain_table, say_simulator
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
@@ -14,6 +15,7 @@ def verb(
     data: Annotated[str, typer.Option(help="Minari dataset of new agents; a few transitions of each are enough.")],
     out: Annotated[Path | None, typer.Option(help="Folder. (default: <name>-personalized under $PERSIM_HOME)")] = None,
     force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Add agents that training never saw to a simulator, in closed form: no training."""
     import numpy as np
@@ -21,6 +23,7 @@ def verb(
     from persim_gym.datasets import load
     from persim_gym.simulator.registry import load_simulator, simulator_folder
 
+    apply_trust(simulator, trust_task)
     loaded = load_simulator(simulator)
     folder = simulator_folder(f"{loaded.card.name}-personalized", out)
     transitions = load(data)

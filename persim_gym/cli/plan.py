@@ -17,6 +17,7 @@ from persim_gym.cli.options import (
     resumable,
 )
 from persim_gym.cli.output import console, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 from persim_gym.envs import DOMAINS
 
 
@@ -54,6 +55,7 @@ def verb(
     seed: Seed = 0,
     workers: Workers = None,
     force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Plan in a simulator, act in the true environment, print returns.
 
@@ -75,6 +77,7 @@ def verb(
         refuse_given(context, "quantize", "pessimism", "trust", why="is about simulators; leave it out with --truth")
     if video is not None:
         check_film(video, force)
+    apply_trust(simulator, trust_task and not truth)
     domain, dynamics, folder = known_dynamics(simulator, truth)
     sizes: dict[str, Any] = {
         "candidates": candidates,

@@ -25,6 +25,9 @@ def verb(
         str,
         typer.Option(help="Reward and termination: learned, or your own as module:name. (default: the domain's)"),
     ] = "",
+    action_bounds: Annotated[
+        str, typer.Option(help='Of continuous actions of your own data: logged, or "-2,2". (default: their space)')
+    ] = "",
     rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
     settings: Settings = None,
@@ -62,6 +65,7 @@ def verb(
         data or name,
         name=name if data else None,
         task=task,
+        action_bounds=action_bounds,
         rank=int(rank) if rank.isdigit() else rank or None,
         recipe=recipe,
         settings=settings or (),

@@ -19,6 +19,7 @@ from persim_gym.cli.options import (
     resumable,
 )
 from persim_gym.cli.output import console, plain_table, say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 INSIDE = ("member", "penalty", "halt", "starts")
 """Options of the simulator as an environment."""
@@ -46,6 +47,7 @@ def verb(
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster. (default: start Ray here)")] = None,
     workers: Workers = None,
     force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Train a policy inside a simulator and test it in the true environment; Ctrl-C is safe, the command goes on.
 
@@ -56,6 +58,7 @@ def verb(
     from persim_gym.policies.train import default_folder
     from persim_gym.simulator.registry import load_simulator
 
+    apply_trust(simulator, trust_task)
     if truth:
         refuse_given(context, *INSIDE, why="is about the simulator as an environment; leave it out with --truth")
     if backend == "local":

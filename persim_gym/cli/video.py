@@ -7,6 +7,7 @@ import typer
 
 from persim_gym.cli.options import DEFAULT_SIMULATOR, Force, Seed, SimulatorName
 from persim_gym.cli.output import say
+from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
@@ -21,12 +22,14 @@ def verb(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File, .gif or .mp4. (default: persim-out/video/…gif)")] = None,
     force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Film the true environment and the simulator under the same actions, side by side or overlaid."""
     from persim_gym.workflows.film import film
 
     kind = "overlay" if overlay else "side-by-side"
     out = out or Path("persim-out/video") / f"{simulator.strip('/').replace('/', '-')}-agent-{agent}-{kind}.gif"
+    apply_trust(simulator, trust_task)
     parted = film(
         agent,
         simulator,

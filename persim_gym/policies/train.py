@@ -12,13 +12,14 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.evaluation.returns import episode_returns
+from persim_gym.policies.algorithm import trained_algorithm
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
 from persim_gym.simulator.model.precision import in_default_precision
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD, read_json, reading, replaceable, write_json
+from persim_gym.storage import CARD, from_plain, read_json, reading, replaceable, write_json
 
 BEST_MODEL = "best_model.zip"
 POLICY_CHECKPOINT_SECONDS = 60.0
@@ -173,7 +174,7 @@ def _learn(
 def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPolicy:
     """Returns of the best policy in the simulator and, where there is one, in the true environment."""
     card = load_simulator(training.simulator).card
-    best = ALGORITHMS[training.algo].load(folder / BEST_MODEL, device="cpu")
+    best = trained_algorithm(training, folder / BEST_MODEL)
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
@@ -204,8 +205,9 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
     if not path.is_file():
         raise ValueError(f"no policy {path}; give the agent-<n>.json that `persim train-policy` has written")
     with reading(path, "remove it to train the policy again"):
-        stored = read_json(path)
-        found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
+        found = from_plain(TrainedPolicy, read_json(path))
+        if found.training.algo not in ALGORITHMS:
+            raise ValueError(f"algorithm {found.training.algo!r} is not one of {', '.join(ALGORITHMS)}")
     if training is None:
         return found
     if found.training != training:
@@ -220,9 +222,16 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
 
 @in_default_precision
 def load_policy(path: Path) -> BaseAlgorithm:
-    """The policy of a result file, in Stable-Baselines3's own format."""
+    """The policy of a result file, with the parameters of the file that Stable-Baselines3 saved it to.
+
+    Raises:
+        ValueError: If a file cannot be read, or does not hold a policy of the result's training.
+        UnknownSimulatorError: If there is no simulator that it was trained in, whose spaces it has.
+    """
     found = read_policy(path)
-    return ALGORITHMS[found.training.algo].load(path.parent / found.model, device="cpu")
+    load_simulator(found.training.simulator)
+    with reading(path.parent / found.model, f"remove it and {path.name} to train the policy again"):
+        return trained_algorithm(found.training, path.parent / found.model)
 
 
 def _returns_inside(policy: BaseAlgorithm, training: PolicyTraining) -> NDArray[np.float64]:

@@ -1,12 +1,11 @@
 """The card of a simulator for people: README.md beside card.json."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from persim_gym.storage import CARD
+from persim_gym.storage import CARD, from_plain
 from persim_gym.version import __version__
 
 
@@ -178,27 +177,20 @@ class SimulatorCard:
     sha256: str = ""
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any], where: Path) -> "SimulatorCard":
-        """Checks a card that was read.
+    def from_json(cls, stored: Mapping[str, Any]) -> "SimulatorCard":
+        """Checks a card that was read; call this inside `persim_gym.storage.reading`.
 
         Raises:
-            ValueError: If keys or types are not those of this format.
+            ValueError: If keys, types or values are not those of this format.
         """
-        expected = {f.name: f.type for f in fields(cls)}
-        types = {"str": str, "int": int, "float": (int, float)}
-        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
-        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
-        wrong = sorted(set(stored) ^ set(expected)) or [
-            name
-            for name, kind in expected.items()
-            if not isinstance(stored[name], types.get(getattr(kind, "__name__", str(kind)), dict))  # type: ignore[arg-type]
-        ]
-        if wrong or stored["format"] != CARD_FORMAT:
-            raise ValueError(
-                f"{where / CARD} is not a simulator card of format {CARD_FORMAT} (see {', '.join(wrong) or 'format'}); "
-                "train the simulator again with this version"
-            )
-        return cls(**stored)
+        if stored.get("format") != CARD_FORMAT or "license" not in stored:
+            raise ValueError(f"{CARD} is not a simulator card of format {CARD_FORMAT} (see format, license)")
+        card = from_plain(cls, stored)
+        for name in (card.name, card.domain, card.dataset, card.recipe_name):
+            if not name.isprintable():
+                raise ValueError(f"{name!r} on {CARD} is no name")
+        card_markdown(stored)  # Fails where what is said of errors, trust, agents or walls is not of this format.
+        return card
 
 
 def library_versions() -> dict[str, str]:

@@ -4,7 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from persim_gym.paths import ASSETS, simulator_path, simulators_root
-from persim_gym.simulator.simulator import Simulator, read_simulator
+from persim_gym.simulator.load import read_simulator
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.simulator.trusted_tasks import check_trusted, trust_in_this_process
+from persim_gym.spec import DOMAIN_TASK
 from persim_gym.storage import CARD, replaceable, restore_all, restored
 from persim_gym.suggest import suggestion
 
@@ -74,16 +77,20 @@ def list_simulators() -> dict[str, Path]:
 
 
 def find_simulator(name: str) -> Path:
-    """Folder of a simulator: a path, else a name among the user's own, else among the bundled ones.
+    """Folder of a simulator: a name among the user's own, else among the bundled ones, else a path.
+
+    What begins with `.`, `~` or the root is a path alone, so that no folder hides a simulator of the same name.
 
     Raises:
         UnknownSimulatorError: If there is none; lists those that exist.
     """
-    folder = restored(Path(name).expanduser())
-    if (folder / CARD).is_file():
-        return folder
-    known = list_simulators()
-    if name not in known:
+    path = Path(name).expanduser()
+    known = {} if path.is_absolute() or name.startswith(".") else list_simulators()
+    if (named := path.as_posix()) in known:
+        return known[named]
+    if (restored(path) / CARD).is_file():
+        return path
+    if name not in (known := list_simulators()):
         raise UnknownSimulatorError(
             f"no simulator {name!r}, by name or as a folder with a {CARD} (`persim simulators list` shows all, `persim "
             f"train` makes one); {suggestion(name, known)}"
@@ -91,18 +98,25 @@ def find_simulator(name: str) -> Path:
     return known[name]
 
 
-def load_simulator(name: str = DEFAULT_SIMULATOR) -> Simulator:
+def load_simulator(name: str = DEFAULT_SIMULATOR, trust_task: bool = False) -> Simulator:
     """Loads a simulator by name or path; the same files are read once.
 
     Args:
-        name: `<domain>/<policy>-v0`, or the path of a simulator's folder.
+        name: `<domain>/<policy>-v0`, or the path of a simulator's folder, as `./mine`.
+        trust_task: Whether this process, and those that it starts, may import the task that the card names. Tasks that
+            this user has trained with may be imported anyway (`persim_gym.simulator.trusted_tasks`).
 
     Raises:
         UnknownSimulatorError: If there is none.
-        ValueError: If it is damaged or of another format.
+        ValueError: If it is damaged or of another format, or its task would be imported and is not trusted.
     """
     folder = find_simulator(name)
-    return _load(folder.resolve(), (folder / CARD).stat().st_mtime_ns)
+    simulator = _load(folder.resolve(), (folder / CARD).stat().st_mtime_ns)
+    task = str(simulator.card.interface.get("task", DOMAIN_TASK))
+    if trust_task:
+        trust_in_this_process(task)
+    check_trusted(task, simulator.card.name)
+    return simulator
 
 
 @lru_cache(maxsize=16)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from persim_gym.storage import from_plain, reading
 from persim_gym.suggest import suggestion
 
 
@@ -112,7 +113,7 @@ class TrainingRecipe:
                 raise ValueError(f"{setting!r}: a recipe has no field {name!r}; {suggestion(name, known)}")
             try:
                 value = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = text
             if not _fits(name, known[name], value):
                 raise ValueError(
@@ -129,13 +130,13 @@ class TrainingRecipe:
         """Reads what `to_json` made and JSON kept, from this version or an earlier one.
 
         Raises:
-            ValueError: If a field is unknown.
+            ValueError: If a field is unknown, or a value impossible.
         """
         unknown = sorted(set(stored) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
-        return cls(**given)
+        with reading("recipe on the simulator's card", "train again"):
+            return from_plain(cls, stored)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""

@@ -1,16 +1,12 @@
-"""The one way to write files and folders, whole or not at all, and the one to read and check them."""
+"""The one way to write files and folders: whole or not at all."""
 
 import ctypes
 import hashlib
 import json
 import os
-import platform
-import re
 import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +15,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from persim_gym.paths import ASSETS, unwritable_part
-
-CARD = "card.json"
-WEIGHTS = "weights.safetensors"
-README = "README.md"
-SIGNATURE = "written by persim_gym"
-"""Stands in files that may be replaced without asking, where it shows the least."""
-
-MAX_JSON_BYTES = 16 * 2**20
-DEFAULT_REMEDY = "remove it and make it again, or reinstall persim_gym if it is bundled"
-MAX_SCRATCH_AGE = 24 * 3600.0  # Seconds without a change. Older scratch folders of unknown processes are left behind.
-
-_DISPLACED = "old"  # Name, in a scratch folder, of the folder that a new one takes the place of.
-_SCRATCH_NAME = re.compile(r"\.(?P<target>.+?)(-(?P<host>[0-9a-f]{8})-(?P<pid>\d+))?-[a-z0-9_]{8}")
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
+from persim_gym.storage.leftovers import DISPLACED, scratch_folder
+from persim_gym.storage.loading import read_folder
+from persim_gym.storage.names import CARD, README, SIGNATURE, WEIGHTS
 
 
 @contextmanager
@@ -53,7 +36,7 @@ def replacing(target: Path, sign: str = "") -> Iterator[Path]:
     target = replaceable(target, sign)
     target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target) as scratch:
-        new, old = scratch / f"new-{target.name}", scratch / _DISPLACED
+        new, old = scratch / f"new-{target.name}", scratch / DISPLACED
         if sign:
             new.mkdir()
         yield new
@@ -194,149 +177,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def reading(what: object, remedy: str = DEFAULT_REMEDY) -> Iterator[None]:
-    """Makes one ValueError, of one line, of whatever goes wrong while something on disk is read and taken apart.
-
-    Args:
-        what: The file or folder, for the message.
-        remedy: What to do about it, likewise.
-    """
-    try:
-        yield
-    except Exception as error:
-        reason = str(error) if isinstance(error, OSError | ValueError) else repr(error)
-        raise ValueError(f"{what} cannot be read ({' '.join(reason.split())}); {remedy}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; call it inside `reading`, which says what to do about any error."""
-    if _regular(path).stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path.name} has more than {MAX_JSON_BYTES:,} bytes")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return values
-
-
-def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Reads a card and its weights.
-
-    Raises:
-        ValueError: If a file is missing, cannot be read, or the weights are not those that the card describes.
-    """
-    with reading(folder):
-        card, weights = read_json(folder / CARD), _regular(folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
-            raise ValueError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}")
-        return card, safetensors.numpy.load(weights)
-
-
-def checked_array(
-    name: str, array: NDArray[Any] | None, shape: Sequence[int | None], kinds: str, where: object
-) -> NDArray[Any]:
-    """The array, if it is what it should be; call this inside `reading`.
-
-    Args:
-        name: Its name, for messages.
-        array: The array; None where it is missing.
-        shape: Its sizes; None for any.
-        kinds: NumPy's letters of the types that it may have: "f" for real numbers, "i" for whole ones.
-        where: File that it is from, for messages.
-
-    Raises:
-        ValueError: If it is missing, of another type or shape, or not finite.
-    """
-    if array is None:
-        raise ValueError(f"{where} lacks {name}")
-    fits = array.ndim == len(shape) and all(size in (None, own) for size, own in zip(shape, array.shape, strict=True))
-    if not fits or array.dtype.kind not in kinds:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} in {where} is {array.dtype} {list(array.shape)}, not of kind {kinds} [{wanted}]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} in {where} holds values that are not finite")
-    return array
-
-
-def _regular(path: Path) -> Path:
-    """The path, unless it is a device or a pipe, which might have no end."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is no regular file")
-    return path
-
-
-# --- what killed processes leave --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def scratch_folder(target: Path) -> Iterator[Path]:
-    """A new empty folder on the file system of `target`, hidden beside it and removed in the end.
-
-    Those that killed processes left behind are removed first. Rename what is finished from inside it to `target`.
-
-    Args:
-        target: The final place; its parent must exist.
-    """
-    remove_left_behind(target)
-    owner = f".{target.name}-{_host()}-{os.getpid()}-"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=owner, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-def restored(target: Path) -> Path:
-    """The path itself, once a folder that a killed writer had moved aside is back in its place."""
-    place = Path(os.path.realpath(target))
-    if not place.exists():
-        for folder, match in _scratch_folders(place):
-            if not _is_written(match):
-                with suppress(OSError):
-                    os.replace(folder / _DISPLACED, place)
-    return target
-
-
-def restore_all(root: Path) -> None:
-    """As `restored`, for all folders below a root."""
-    for old in root.rglob(f".*/{_DISPLACED}"):
-        if match := _SCRATCH_NAME.fullmatch(old.parent.name):
-            restored(old.parent.with_name(match["target"]))
-
-
-def remove_left_behind(target: Path) -> None:
-    """Removes scratch folders of `target` whose process is gone; those that are being written stay."""
-    restored(target)
-    for folder, match in _scratch_folders(target):
-        written = _is_written(match)
-        if written is None:
-            with suppress(OSError):  # It is being removed or written.
-                changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-                written = changed > time.time() - MAX_SCRATCH_AGE
-        if written is False:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _scratch_folders(target: Path) -> list[tuple[Path, re.Match[str]]]:
-    named = [(folder, _SCRATCH_NAME.fullmatch(folder.name)) for folder in target.parent.glob(".*-*")]
-    return [(folder, match) for folder, match in named if match and match["target"] == target.name]
-
-
-def _is_written(scratch: re.Match[str]) -> bool | None:
-    """Whether the process that a scratch folder is named after still runs; None if that cannot be known here."""
-    if scratch["host"] != _host() or os.name != "posix":  # Elsewhere a signal of 0 is not a question.
-        return None
-    try:
-        os.kill(int(scratch["pid"]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # It is another user's.
-        return True
-    return True
-
-
-def _host() -> str:
-    """This computer, in eight characters that may stand in a file name."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
