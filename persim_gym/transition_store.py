@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.storage import checked_array, from_plain, read_json, reading, replacing, restored
+from persim_gym.storage import checked_array, from_plain, read_array, read_json, reading, replacing, restored
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
@@ -119,10 +119,10 @@ class TransitionStore(LoggedData):
             self.n_agents, self.source = header.n_agents, header.source
             self._hash, self._moments = header.sha256, header.moments
             self.episodes: NDArray[np.int64] = checked_array(
-                "episodes", np.load(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
+                "episodes", read_array(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
             )
             sizes = (len(self.episodes) - 1, 1 + self.columns.obs_dim)
-            first = checked_array("first", np.load(folder / FIRST_FILE), sizes, "f", FIRST_FILE)
+            first = checked_array("first", read_array(folder / FIRST_FILE), sizes, "f", FIRST_FILE)
             self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
             known = (self.first_agent >= 0) & (self.first_agent < self.n_agents)
             if self.episodes[0] or (np.diff(self.episodes) < 1).any() or not known.all():

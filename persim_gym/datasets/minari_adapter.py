@@ -15,6 +15,7 @@ from persim_gym.datasets.minari_files import episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, flat_box
+from persim_gym.storage import shown
 
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
@@ -99,7 +100,7 @@ def agents_of(dataset: MinariDataset) -> list[int]:
             )
         agents.append(_whole(agent))
         if agents[-1] < 0:
-            raise ValueError(f"{name}: agent {agent!r} of episode {index} is no whole number; number them from 0")
+            raise ValueError(f"{name}: agent {shown(agent)} of episode {index} is no whole number; number them from 0")
     different, size = len(set(agents)), max(agents, default=0) + 1
     if size > _SPARSE * different + _FEW:
         raise ValueError(

@@ -111,7 +111,7 @@ class Checkpoint(BaseCallback):
         return model
 
     def _read_buffer(self, buffer: ReplayBuffer) -> None:
-        with np.load(self._folder / _BUFFER) as stored:
+        with (self._folder / _BUFFER).open("rb") as file, np.load(file) as stored:  # np.load leaves damaged files open.
             for name in _BUFFER_PARTS:
                 value = checked_array(name, stored[name], np.shape(getattr(buffer, name)), "fiub", _BUFFER)
                 setattr(buffer, name, value if value.ndim else value.item())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from persim_gym.storage.names import CARD, WEIGHTS
 
 MAX_JSON_BYTES = 16 * 2**20
+_LONGEST_REASON = 500  # Characters that a message takes from the error behind it.
 DEFAULT_REMEDY = "remove it and make it again, or reinstall persim_gym if it is bundled"
 
 
@@ -28,8 +29,9 @@ def reading(what: object, remedy: str = DEFAULT_REMEDY) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) if isinstance(error, OSError | ValueError) else repr(error)
-        raise ValueError(f"{what} cannot be read ({' '.join(reason.split())}); {remedy}") from error
+        reason = " ".join((str(error) if isinstance(error, OSError | ValueError) else repr(error)).split())
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
+        raise ValueError(f"{what} cannot be read ({reason}); {remedy}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,6 +55,13 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
             raise ValueError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}")
         return card, safetensors.numpy.load(weights)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """An array of a .npy file, of plain types; call it inside `reading`."""
+    with _regular(path).open("rb") as file:  # NumPy itself leaves some damaged files open.
+        array: NDArray[Any] = np.load(file)
+        return array
 
 
 def checked_array(

@@ -25,11 +25,11 @@ def from_plain(kind: type[T], stored: Any) -> T:
             large for 64 bits. Says which.
     """
     if not isinstance(stored, Mapping):
-        raise ValueError(f"{_shown(stored)} is no object of {kind.__name__}")
+        raise ValueError(f"{shown(stored)} is no object of {kind.__name__}")
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if wrong := sorted((set(stored) - set(known)) | (needed - set(stored))):
-        raise ValueError(f"{', '.join(map(_shown, wrong))} of {kind.__name__}: missing, or not of this version")
+        raise ValueError(f"{', '.join(map(shown, wrong))} of {kind.__name__}: missing, or not of this version")
     hints = get_type_hints(kind)
     return kind(**{name: _value(value, hints[name], name) for name, value in stored.items()})
 
@@ -52,11 +52,11 @@ def _value(value: Any, hint: Any, name: str) -> Any:
         if origin is list:
             return [_value(v, inner[0], f"{name}[{i}]") for i, v in enumerate(value)]
         if origin in (dict, Mapping):
-            return {key: _value(v, inner[1], f"{name}[{_shown(key)}]") for key, v in value.items()}
+            return {key: _value(v, inner[1], f"{name}[{shown(key)}]") for key, v in value.items()}
         if origin is None:
             return value
     wanted = str(hint).replace("typing.", "").replace("collections.abc.", "") if origin else hint.__name__
-    raise ValueError(f"{name} is {_shown(value)}, not of type {wanted}")
+    raise ValueError(f"{name} is {shown(value)}, not of type {wanted}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -70,7 +70,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, dict if kind is Mapping else kind)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a message, short and on one line."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
