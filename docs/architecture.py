@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "task": 0,
     "version": 0,
+    "suggest": 0,
     "paths": 0,
     "parallel": 0,
     "transitions": 0,
@@ -49,7 +50,7 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "task", "version", "paths", "parallel", "transitions", "spec", "storage", "transition_store", "jobs"
+    "task", "version", "suggest", "paths", "parallel", "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,

@@ -136,8 +136,9 @@ def task_at(reference: str) -> Task:
         raise ValueError(f"task {reference!r} names no task; {advice}")
     try:
         found = getattr(import_module(module), name)
-    except Exception as error:  # The user's own module may raise anything.
-        raise ValueError(f"task {reference!r} cannot be imported ({error}); {advice}") from error
+    except (Exception, SystemExit) as error:  # The user's own module may raise anything, and end the process.
+        reason = str(error) if isinstance(error, Exception) else repr(error)
+        raise ValueError(f"task {reference!r} cannot be imported ({' '.join(reason.split())}); {advice}") from error
     if not isinstance(found, Task):
         raise ValueError(f"task {reference!r} is a {type(found).__name__}, not a persim_gym.task.Task; {advice}")
     return found

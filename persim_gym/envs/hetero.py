@@ -12,6 +12,7 @@ from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.envs.spaces import checked_actions, checked_options, own_space
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
+from persim_gym.suggest import suggestion
 
 
 def domain_of(domain: str) -> Domain:
@@ -21,7 +22,7 @@ def domain_of(domain: str) -> Domain:
         ValueError: If there is no such domain; lists those that exist.
     """
     if domain not in DOMAINS:
-        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+        raise ValueError(f"unknown domain {domain!r}; {suggestion(domain, DOMAINS)}")
     return DOMAINS[domain]
 
 

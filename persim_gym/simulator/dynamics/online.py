@@ -108,7 +108,7 @@ class OnlineDynamics(PlanningDynamics):
         return AgentDynamics(self._model, self._posterior.sample(0, rng).float())
 
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D]; as `AgentDynamics`."""
+        """Next observations, [M, C, D], or [M, D] of a single one; as `AgentDynamics`."""
         return self._now()(obs, action)
 
     def rollout(self, obs: Any, actions: Any, ends: Ends | None = None, live: Any = None) -> Any:

@@ -1,9 +1,13 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from persim_gym.storage import from_plain, reading
+from persim_gym.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,16 @@ class TrainingRecipe:
             return self
         return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
 
+    def shortened(self, epochs: int, transitions: int) -> "TrainingRecipe":
+        """The recipe with so many passes over the data, and as much fewer (or more) rounds in closed form.
+
+        Args:
+            epochs: Passes over the data.
+            transitions: Their number.
+        """
+        usual = self.for_data(transitions).epochs
+        return replace(self, epochs=epochs, samples=0, refine=math.ceil(self.refine * epochs / usual))
+
     def changed(self, settings: Sequence[str]) -> "TrainingRecipe":
         """The recipe with some fields changed, each written "field=value" with the value as JSON has it.
 
@@ -95,14 +109,16 @@ class TrainingRecipe:
         changes: dict[str, Any] = {}
         for setting in settings:
             name, _, text = setting.partition("=")
+            if name not in known:
+                raise ValueError(f"{setting!r}: a recipe has no field {name!r}; {suggestion(name, known)}")
             try:
                 value = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = text
-            if name not in known or not _fits(name, known[name], value):
+            if not _fits(name, known[name], value):
                 raise ValueError(
-                    f"{setting!r} sets no field of a recipe; write field=value, as learning_rate=0.001 or "
-                    f"state_layers=[64]. The recipe is {', '.join(f'{k}={json.dumps(v)}' for k, v in known.items())}"
+                    f"{setting!r}: {name} cannot be {text!r}; write {name}=VALUE with a value such as the present "
+                    f"{json.dumps(known[name])}"
                 )
             changes[name] = tuple(value) if isinstance(value, list) else value
         if "epochs" in changes:
@@ -114,13 +130,13 @@ class TrainingRecipe:
         """Reads what `to_json` made and JSON kept, from this version or an earlier one.
 
         Raises:
-            ValueError: If a field is unknown.
+            ValueError: If a field is unknown, or a value impossible.
         """
         unknown = sorted(set(stored) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
-        return cls(**given)
+        with reading("recipe on the simulator's card", "train again"):
+            return from_plain(cls, stored)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
