@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.envs.spaces import checked_actions, checked_options, own_space
+from persim_gym.envs.specification import PlainSpecification
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
 from persim_gym.suggest import suggestion
 
@@ -26,7 +27,7 @@ def domain_of(domain: str) -> Domain:
     return DOMAINS[domain]
 
 
-class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
+class HeteroEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
     """The true environment of one agent.
 
     Observations and actions are those of the domain; the covariates are not observed. With default covariates the
@@ -218,8 +219,8 @@ class HeteroVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             self._obs = self.domain.observe(self._state)
 
     def row_attributes(self, row: int) -> dict[str, Any]:
-        """Adds the row's covariates and state."""
-        return {**super().row_attributes(row), "covariates": dict(self._rows[row]), "state": self._state[row].copy()}
+        """The row's covariates and state."""
+        return {"covariates": dict(self._rows[row]), "state": self._state[row].copy()}
 
     def _renderer(self, row: int) -> Renderer:
         assert self.render_mode is not None

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.envs.spaces import checked_actions, own_space
+from persim_gym.envs.specification import plain_spec
 
 NO_LIMIT = -1
 """What Gymnasium calls no time limit."""
@@ -118,12 +118,14 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
         limit = self.max_episode_steps
-        named = {"max_episode_steps": NO_LIMIT if limit is None else limit}
-        self._spec = spec and replace(spec, max_episode_steps=limit, kwargs={**spec.kwargs, **named})
+        self._spec = None
+        if spec is not None:
+            self._spec = plain_spec(spec, max_episode_steps=NO_LIMIT if limit is None else limit)
+            self._spec.max_episode_steps = limit
 
+    @abstractmethod
     def row_attributes(self, row: int) -> dict[str, Any]:
         """What belongs to one row alone, by name."""
-        return {}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions, checked_options, own_space
+from persim_gym.envs.specification import PlainSpecification
 from persim_gym.persim_env.registration import note_limit
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
@@ -16,7 +17,7 @@ from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 _ONE = np.zeros(1, dtype=np.int64)  # Index of the only row.
 
 
-class PersimEnv(gym.Env[NDArray[np.float32], Any]):
+class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
     """The learned simulator of one agent, with the domain's observations, actions, reward and episode end.
 
     `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged

@@ -119,8 +119,8 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             self._obs[row, : self._size] = self._bound.checked_start(options["obs"])
 
     def row_attributes(self, row: int) -> dict[str, Any]:
-        """Adds the row's agent."""
-        return {**super().row_attributes(row), "agent": self.agents[row]}
+        """The row's agent."""
+        return {"agent": self.agents[row]}
 
     def _renderer(self, row: int) -> Renderer:
         assert self.render_mode is not None

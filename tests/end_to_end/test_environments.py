@@ -9,7 +9,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 import persim_gym  # noqa: F401
 
@@ -61,6 +61,16 @@ def test_its_specification_is_plain_json_and_makes_the_same_environment(env_id):
     first, second = episode(env, actions), episode(again, actions)
     assert data_equivalence(first, second, exact=True)
     assert first[-1][3] or first[-1][2]
+
+
+@every_id
+def test_a_specification_is_plain_however_agents_were_named(env_id):
+    assert json.loads(gym.make(env_id, agent=np.int64(3)).spec.to_json())["kwargs"]["agent"] == 3
+    for agents in (np.array([1, 3]), range(1, 4, 2), (1, 3), [np.int64(1), np.int32(3)]):
+        rows = gym.make_vec(env_id, num_envs=2, agents=agents, autoreset_mode=AutoresetMode.SAME_STEP)
+        assert json.loads(rows.spec.to_json())["kwargs"]["agents"] == [1, 3]
+        again = gym.make_vec(EnvSpec.from_json(rows.spec.to_json()))
+        np.testing.assert_array_equal(again.reset(seed=0)[0], rows.reset(seed=0)[0])
 
 
 @every_id

@@ -96,6 +96,11 @@ def test_infos_are_plain_values(tiny):
         assert json.loads(json.dumps(info)) == info
 
 
+def test_a_path_is_plain_in_its_specification(save_car, tmp_path):
+    folder = save_car(tmp_path / "tiny")
+    assert json.loads(gym.make("PersimEnv-v0", simulator=folder).spec.to_json())["kwargs"] == {"simulator": str(folder)}
+
+
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
