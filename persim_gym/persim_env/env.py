@@ -22,8 +22,9 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
 
     `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged
     observations. The episode is truncated where `halt` says so, and where a prediction is not believed: not finite, or
-    a change by thousands of logged standard deviations; disagreement is then infinite. `info["halt"]` tells both. Every
-    reset and step has both keys: a float, and a bool. `gymnasium.make` adds the time limit, by default the simulator's.
+    a change by thousands of logged standard deviations; disagreement is then infinite. `info["halt"]`, 1.0 or 0.0,
+    tells both. Every reset and step has both keys, floats. `gymnasium.make` adds the time limit, by default the
+    simulator's.
 
     Attributes:
         simulator: The loaded simulator.
@@ -101,7 +102,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
-        return start.copy(), {"disagreement": np.float64(0.0), "halt": False}
+        return start.copy(), {"disagreement": np.float64(0.0), "halt": np.float64(0.0)}
 
     def learn(self, obs: Any, action: Any, next_obs: Any, reward: Any = None, terminated: Any = None) -> None:
         """Learns about its agent from transitions of the true environment; they count from the next step on.
@@ -136,8 +137,8 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
         halted = bool(outcome.halted[0])
-        # NumPy's float64 is a Python float with a dtype, which TorchRL's reader of infos asks for.
-        info = {"disagreement": outcome.disagreement[0], "halt": halted}
+        # NumPy's float64 is a Python float, for JSON and Arrow, and has a dtype, for TorchRL. No bool is both.
+        info = {"disagreement": outcome.disagreement[0], "halt": np.float64(halted)}
         if self.render_mode == "human":
             self.render()
         return self._obs[: self._size].copy(), float(outcome.reward[0]), bool(outcome.terminated[0]), halted, info

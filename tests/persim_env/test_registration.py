@@ -88,6 +88,13 @@ def test_stable_baselines3_has_the_same_limit(folder, env_id, keywords, limit):
     assert (ends[0] if ends else None) == (None if limit is None or limit >= ENDLESS else limit)
 
 
+def test_a_limit_of_the_callers_may_be_that_of_another_simulator(folder):
+    """Of the one that an environment was made of last."""
+    gym.make("PersimEnv-v0", simulator="cartpole/random-v0")
+    rows = gym.make_vec("PersimEnv-v0", num_envs=2, simulator=folder, max_episode_steps=200)
+    assert rows.spec.max_episode_steps == 200 and steps_of(rows) is None
+
+
 def test_the_registered_specification_is_not_changed_by_who_reads_it():
     spec = gym.spec("PersimEnv-v0")
     for simulator, steps in (("cartpole/random-v0", 200), ("mountaincar/random-v0", 500)):
