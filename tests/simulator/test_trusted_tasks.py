@@ -110,7 +110,7 @@ def test_who_trains_with_a_task_trusts_it_from_then_on(helper, cars, home, capsy
     assert (home / TRUSTED_TASKS_FILE).read_text() == "helper_of_others:task\n"
     monkeypatch.setenv(TRUSTED_TASKS_VARIABLE, "")  # as another process of this user
     assert load_simulator(str(folder)).task
-    train(cars, recipe=replace(TINY, epochs=1), **keywords)
+    train(cars, recipe=replace(TINY, epochs=1), force=True, **keywords)
     assert "from now on" not in capsys.readouterr().err
 
 
