@@ -98,12 +98,12 @@ def find_simulator(name: str) -> Path:
     return known[name]
 
 
-def load_simulator(name: str = DEFAULT_SIMULATOR, trust_task: bool = False) -> Simulator:
+def load_simulator(name: str = DEFAULT_SIMULATOR, trust: bool = False) -> Simulator:
     """Loads a simulator by name or path; the same files are read once.
 
     Args:
         name: `<domain>/<policy>-v0`, or the path of a simulator's folder, as `./mine`.
-        trust_task: Whether this process, and those that it starts, may import the task that the card names. Tasks that
+        trust: Whether this process, and those that it starts, may import the task that the card names. Tasks that
             this user has trained with may be imported anyway (`persim_gym.simulator.trusted_tasks`).
 
     Raises:
@@ -113,7 +113,7 @@ def load_simulator(name: str = DEFAULT_SIMULATOR, trust_task: bool = False) -> S
     folder = find_simulator(name)
     simulator = _load(folder.resolve(), (folder / CARD).stat().st_mtime_ns)
     task = str(simulator.card.interface.get("task", DOMAIN_TASK))
-    if trust_task:
+    if trust:
         trust_in_this_process(task)
     check_trusted(task, simulator.card.name)
     return simulator
