@@ -62,9 +62,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
                 or the simulator holds no beliefs to draw from.
         """
-        self._bound = bind(
-            simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust
-        )
+        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = agent
