@@ -68,7 +68,7 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     load_simulator("cartpole/random-v0").save("mine")
-    assert load_simulator("./mine").folder == load_simulator(Path("mine")).folder == Path("mine")
+    assert load_simulator("./mine").folder == load_simulator(Path("mine")).folder == tmp_path / "mine"
     assert list(evaluate(Path("mine"), [3], episodes=2)) == [3]
     film(3, "./mine", "film.gif", steps=2)
     training = PolicyTraining(3, simulator="./mine", steps=64, n_envs=4, hyperparameters={"n_steps": 16, "n_epochs": 1})
