@@ -71,7 +71,8 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
     assert load_simulator("./mine").folder == load_simulator(Path("mine")).folder == tmp_path / "mine"
     assert list(evaluate(Path("mine"), [3], episodes=2)) == [3]
     film(3, "./mine", "film.gif", steps=2)
-    training = PolicyTraining(3, simulator="./mine", steps=64, n_envs=4, hyperparameters={"n_steps": 16, "n_epochs": 1})
+    quick = {"n_steps": 16, "n_epochs": 1, "batch_size": 64}
+    training = PolicyTraining(3, simulator="./mine", steps=64, n_envs=4, hyperparameters=quick)
     monkeypatch.setattr("persim_gym.policies.train.TESTED_EPISODES", 2)
     monkeypatch.setattr("persim_gym.policies.train.JUDGED_EPISODES", 2)
     run_training(training, "out", progress=False)
