@@ -7,7 +7,7 @@ import typer
 
 from persim_gym.cli.options import Agent, Agents, Force, SimulatorName, Workers, chosen_agents, resumable
 from persim_gym.cli.output import numbers, say
-from persim_gym.storage import check_own_file, write_page, write_text
+from persim_gym.storage import check_own_file, write_page
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim.")
 
@@ -95,14 +95,16 @@ def policy_training(
         "persim-out/training"
     ),
     workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
     from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, run_policy_training, training_table
 
+    check_own_file(out / "table.md", force)
     table = training_table(
         run_policy_training(domain or list(CHOSEN_ALGORITHMS), chosen_agents(agents, agent), seeds, out, workers)
     )
-    write_text(out / "table.md", table)
+    write_page(out / "table.md", table)
     say(table)
 
 

@@ -14,4 +14,4 @@ def apply_trust(simulator: str, trusted: bool) -> None:
     if trusted:
         from persim_gym.simulator.registry import load_simulator
 
-        load_simulator(simulator, trust_task=True)
+        load_simulator(simulator, trust=True)

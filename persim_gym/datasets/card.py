@@ -75,7 +75,7 @@ def summarize(dataset_id: str, progress: bool = True) -> Summary:
     )
 
 
-def write_card(dataset_id: str, out: Path | None = None, progress: bool = True, force: bool = False) -> Path:
+def write_card(dataset_id: str, out: str | Path | None = None, progress: bool = True, force: bool = False) -> Path:
     """Writes a dataset's card and, beside it, its histogram of returns.
 
     Args:
@@ -93,7 +93,7 @@ def write_card(dataset_id: str, out: Path | None = None, progress: bool = True, 
     """
     spec = dataset_spec(dataset_id)
     summary = summarize(dataset_id, progress)
-    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else out / f"{spec.name}.md"
+    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else Path(out) / f"{spec.name}.md"
     check_own_file(path, force)
     published = published_logging(spec.domain.name, spec.policy)
     picture = path.with_suffix(".png")

@@ -44,7 +44,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         halt: float | None = None,
         starts: str = "domain",
         factor: str = "mean",
-        trust_task: bool = False,
+        trust: bool = False,
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -57,16 +57,14 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             halt: Disagreement past which the episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
-            trust_task: See `load_simulator`.
+            trust: See `load_simulator`.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
                 or the simulator holds no beliefs to draw from.
         """
-        self._bound = bind(
-            simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust_task=trust_task
-        )
+        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = agent

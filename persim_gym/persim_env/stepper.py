@@ -166,7 +166,7 @@ def bind(
     *,
     factor: str = "mean",
     apart: bool = False,
-    trust_task: bool = False,
+    trust: bool = False,
 ) -> Binding:
     """Loads a simulator and binds rows to agents; arguments as `PersimEnv`.
 
@@ -177,7 +177,7 @@ def bind(
         ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
     """
     with _one_thread():
-        loaded = load_simulator(simulator, trust_task)
+        loaded = load_simulator(simulator, trust)
         dynamics = BatchDynamics(loaded.model, agents, apart=apart or factor == "sample")
     domain = DOMAINS.get(loaded.card.domain)
     member = _checked_member(member, dynamics.members)

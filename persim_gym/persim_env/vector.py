@@ -45,7 +45,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         factor: str = "mean",
-        trust_task: bool = False,
+        trust: bool = False,
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -62,7 +62,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
-            trust_task: See `load_simulator`.
+            trust: See `load_simulator`.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -72,7 +72,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         self.agents = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
-        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor, trust_task=trust_task)
+        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None

@@ -23,7 +23,7 @@ BACKENDS = ("local", "ray")
 def train_policies(
     training: PolicyTraining,
     agents: Sequence[int],
-    out: Path,
+    out: str | Path,
     *,
     backend: str = "local",
     address: str | None = None,
@@ -59,6 +59,7 @@ def train_policies(
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     load_simulator(training.simulator).model.check_agents(agents)
+    out = Path(out)
     jobs = {agent: with_defaults(replace(training, agent=agent)) for agent in agents}
     done: dict[int, TrainedPolicy] = {}
     for agent, job in jobs.items():

@@ -109,7 +109,7 @@ def default_folder(simulator: str, algo: str) -> Path:
 
 @in_default_precision
 def run_training(
-    training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False, force: bool = False
+    training: PolicyTraining, out: str | Path, progress: bool = True, tensorboard: bool = False, force: bool = False
 ) -> TrainedPolicy:
     """Trains a policy; an interrupted training goes on from its checkpoint, a finished one is read from its file.
 
@@ -126,7 +126,7 @@ def run_training(
     Raises:
         ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
-    training = with_defaults(training)
+    training, out = with_defaults(training), Path(out)
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists() and not force:
         return read_policy(result, training)
@@ -192,7 +192,7 @@ def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPo
     )
 
 
-def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPolicy:
+def read_policy(path: str | Path, training: PolicyTraining | None = None) -> TrainedPolicy:
     """Reads a result file.
 
     Args:
@@ -202,6 +202,7 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
     Raises:
         ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"no policy {path}; give the agent-<n>.json that `persim train-policy` has written")
     with reading(path, "remove it to train the policy again"):
@@ -221,13 +222,14 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
 
 
 @in_default_precision
-def load_policy(path: Path) -> BaseAlgorithm:
+def load_policy(path: str | Path) -> BaseAlgorithm:
     """The policy of a result file, with the parameters of the file that Stable-Baselines3 saved it to.
 
     Raises:
         ValueError: If a file cannot be read, or does not hold a policy of the result's training.
         UnknownSimulatorError: If there is no simulator that it was trained in, whose spaces it has.
     """
+    path = Path(path)
     found = read_policy(path)
     load_simulator(found.training.simulator)
     with reading(path.parent / found.model, f"remove it and {path.name} to train the policy again"):

@@ -76,34 +76,36 @@ def list_simulators() -> dict[str, Path]:
     return found
 
 
-def find_simulator(name: str) -> Path:
+def find_simulator(name: str | Path) -> Path:
     """Folder of a simulator: a name among the user's own, else among the bundled ones, else a path.
 
-    What begins with `.`, `~` or the root is a path alone, so that no folder hides a simulator of the same name.
+    A `Path`, and what begins with `.`, `~` or the root, is a path alone, so that no folder hides a simulator of the
+    same name.
 
     Raises:
         UnknownSimulatorError: If there is none; lists those that exist.
     """
-    path = Path(name).expanduser()
-    known = {} if path.is_absolute() or name.startswith(".") else list_simulators()
-    if (named := path.as_posix()) in known:
-        return known[named]
+    path, named = Path(name).expanduser(), str(name)
+    alone = isinstance(name, Path) or path.is_absolute() or named.startswith(".")
+    known = {} if alone else list_simulators()
+    if path.as_posix() in known:
+        return known[path.as_posix()]
     if (restored(path) / CARD).is_file():
         return path
-    if name not in (known := list_simulators()):
+    if named not in (known := list_simulators()):
         raise UnknownSimulatorError(
-            f"no simulator {name!r}, by name or as a folder with a {CARD} (`persim simulators list` shows all, `persim "
-            f"train` makes one); {suggestion(name, known)}"
+            f"no simulator {named!r}, by name or as a folder with a {CARD} (`persim simulators list` shows all, "
+            f"`persim train` makes one); {suggestion(named, known)}"
         )
-    return known[name]
+    return known[named]
 
 
-def load_simulator(name: str = DEFAULT_SIMULATOR, trust_task: bool = False) -> Simulator:
+def load_simulator(name: str | Path = DEFAULT_SIMULATOR, trust: bool = False) -> Simulator:
     """Loads a simulator by name or path; the same files are read once.
 
     Args:
         name: `<domain>/<policy>-v0`, or the path of a simulator's folder, as `./mine`.
-        trust_task: Whether this process, and those that it starts, may import the task that the card names. Tasks that
+        trust: Whether this process, and those that it starts, may import the task that the card names. Tasks that
             this user has trained with may be imported anyway (`persim_gym.simulator.trusted_tasks`).
 
     Raises:
@@ -113,7 +115,7 @@ def load_simulator(name: str = DEFAULT_SIMULATOR, trust_task: bool = False) -> S
     folder = find_simulator(name)
     simulator = _load(folder.resolve(), (folder / CARD).stat().st_mtime_ns)
     task = str(simulator.card.interface.get("task", DOMAIN_TASK))
-    if trust_task:
+    if trust:
         trust_in_this_process(task)
     check_trusted(task, simulator.card.name)
     return simulator

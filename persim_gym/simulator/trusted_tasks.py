@@ -44,7 +44,7 @@ def check_trusted(task: str, simulator: str) -> None:
         module = task.partition(":")[0]
         raise ValueError(
             f"simulator {simulator} would import module {module!r}{_origin(module)} for its task {task!r}, which is "
-            "none of yours; if you trust it, load the simulator with trust_task=True (--trust-task), or add the task "
+            "none of yours; if you trust it, load the simulator with trust=True (--trust-task), or add the task "
             f"as a line to {_file()}"
         )
 

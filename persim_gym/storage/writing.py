@@ -129,17 +129,18 @@ def check_weights_stay(folder: Path, sha256: str) -> None:
         raise ValueError(f"{folder} holds other weights; --force replaces them, --out puts the new ones elsewhere")
 
 
-def check_own_file(path: Path, force: bool = False) -> None:
+def check_own_file(path: Path, force: bool = False, sign: str = SIGNATURE) -> None:
     """Refuses to replace a file that does not say that this package wrote it.
 
     Args:
-        path: The file that is to be written, whose content holds `SIGNATURE`.
+        path: The file that is to be written, whose content holds `sign`.
         force: Whether any regular file may be replaced.
+        sign: Text that is in every file of its kind.
 
     Raises:
         ValueError: If another one is there; or as `replaceable`.
     """
-    if (place := replaceable(path, sign="")).exists() and not force and SIGNATURE.encode() not in place.read_bytes():
+    if (place := replaceable(path, sign="")).exists() and not force and sign.encode() not in place.read_bytes():
         raise ValueError(f"{path} is there and was not written by persim; --force replaces it, --out goes elsewhere")
 
 

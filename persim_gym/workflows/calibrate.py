@@ -17,7 +17,7 @@ from persim_gym.transitions import Transitions
 
 
 def calibrate(
-    simulator: str | Simulator,
+    simulator: str | Path | Simulator,
     *,
     bound: float = 0.1,
     level: float = 0.9,
@@ -51,7 +51,7 @@ def calibrate(
         ValueError: If it holds no beliefs, its data are gone or changed, other weights are in the folder, or as
             `measure_trust`.
     """
-    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    loaded = simulator if isinstance(simulator, Simulator) else load_simulator(simulator)
     beliefs = loaded.known_beliefs()  # A simulator without is an error before anything is trained.
     own = simulator_path(loaded.card.name) if loaded.folder.resolve().is_relative_to(ASSETS) else loaded.folder
     folder = simulator_folder(loaded.card.name, own if out is None else Path(out))

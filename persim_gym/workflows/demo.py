@@ -23,12 +23,13 @@ from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD, replacing
+from persim_gym.storage import CARD, check_own_file, replacing
 from persim_gym.workflows.plan import stream_of
 from persim_gym.workflows.train import train
 
 DEMO_METHODS = {"persim-mpc": "PerSim + MPC", "true-mpc": "true env + MPC", "random": "random"}
 DEMO_POLICY = "random"  # Logging policy of the demo's dataset.
+RESULT_COLUMNS = ("domain", "dataset", "agent", "method", "seed", "metric", "value")
 EPISODES_FILE = "episodes.csv"
 DEMO_JOB = ("domain", "simulator", "method", "agent", "seed", "episode")
 
@@ -73,7 +74,7 @@ def run_demo(
     domain: str,
     agents: Sequence[int],
     episodes: int,
-    out: Path,
+    out: str | Path,
     seed: int = 0,
     console: Console | None = None,
     workers: int | None = None,
@@ -94,7 +95,7 @@ def run_demo(
     Raises:
         ValueError: If the domain or an agent is unknown, or the domain has continuous actions.
     """
-    console = console or Console()
+    console, out = console or Console(), Path(out)
     if domain not in DOMAINS or not isinstance(DOMAINS[domain].action_space, spaces.Discrete):
         usable = [name for name, d in DOMAINS.items() if isinstance(d.action_space, spaces.Discrete)]
         raise ValueError(f"domain {domain!r} is not one that the demo plans in; choose from {', '.join(usable)}")
@@ -103,6 +104,9 @@ def run_demo(
     spec = DOMAINS[domain]
     for agent in agents:
         spec.agent_covariates(agent)
+    for name in ("trajectories.png", "latent_factors.png"):
+        check_own_file(out / name, force)
+    check_own_file(out / "results.csv", force, ",".join(RESULT_COLUMNS))
     torch.set_num_threads(1)
 
     console.rule(f"{spec.title}: one random trajectory each of {len(spec.population)} agents")
@@ -227,7 +231,7 @@ def _write_csv(spec: Domain, result: DemoResult, simulator: Simulator, seed: int
     """One tidy row a (domain, dataset, agent, method, seed, metric)."""
     with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["domain", "dataset", "agent", "method", "seed", "metric", "value"])
+        writer.writerow(RESULT_COLUMNS)
         for agent, error in result.errors.items():
             head = [spec.name, simulator.card.dataset, agent]
             writer.writerow([*head, "persim", seed, "rmse_50step_mean", error.mean_rmse])

@@ -1,6 +1,7 @@
 """`persim evaluate` and `persim_gym.evaluate`: prediction error against the true environment."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
@@ -11,7 +12,7 @@ from persim_gym.simulator.simulator import Simulator
 
 
 def evaluate(
-    simulator: str | Simulator,
+    simulator: str | Path | Simulator,
     agents: Iterable[int] = range(5),
     *,
     policy: Policy | None = None,
@@ -35,7 +36,7 @@ def evaluate(
 
     Source: thesis appendix B.1.
     """
-    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    loaded = simulator if isinstance(simulator, Simulator) else load_simulator(simulator)
     if not loaded.card.domain:
         raise ValueError(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "

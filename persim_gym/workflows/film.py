@@ -67,9 +67,9 @@ def roll_out(env: PersimEnv, policy: Policy, steps: int, seed: int) -> Pair:
 def film(
     agent: int,
     simulator: str,
-    out: Path,
+    out: str | Path,
     *,
-    policy: Path | None = None,
+    policy: str | Path | None = None,
     steps: int = 200,
     seed: int = 0,
     tolerance: float = 0.1,
@@ -96,6 +96,7 @@ def film(
     Raises:
         ValueError: If the file is neither .gif nor .mp4, the agent is unknown, or the simulator has no domain to draw.
     """
+    out = Path(out)
     check_film(out, force)
     env = PersimEnv(agent=agent, simulator=simulator)
     if env.domain is None:
@@ -104,7 +105,7 @@ def film(
             "that draws its observations. `persim evaluate` measures predictions, `persim train-policy` trains policies"
         )
     domain = env.domain
-    acting: Policy = _policy_of(policy, domain.name) if policy else load_test_policy(domain.name, TEST)
+    acting: Policy = _policy_of(Path(policy), domain.name) if policy else load_test_policy(domain.name, TEST)
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)
     frames = pictures(domain, agent, pair, parted, overlay)

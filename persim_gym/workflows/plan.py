@@ -164,7 +164,7 @@ def plan_returns(
     folder: str,
     agents: Sequence[int],
     episodes: int,
-    out: Path,
+    out: str | Path,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
@@ -200,7 +200,7 @@ def plan_returns(
     rows = run_jobs(
         run_plan_episode,
         jobs,
-        RowLog(out, PLAN_JOB, PLAN_RESULT, force),
+        RowLog(Path(out), PLAN_JOB, PLAN_RESULT, force),
         description="episodes",
         constants={"settings": settings, "folder": folder},
         drop=tuple(settings.columns),
@@ -231,7 +231,7 @@ def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Ta
 
 
 def write_video(
-    settings: PlanSettings, folder: str, agent: int, path: Path, seed: int = 0, force: bool = False
+    settings: PlanSettings, folder: str, agent: int, path: str | Path, seed: int = 0, force: bool = False
 ) -> float:
     """Plays episode 0 of an agent once more and writes what it looks like.
 
@@ -249,6 +249,7 @@ def write_video(
     Raises:
         ValueError: If such a file cannot be written.
     """
+    path = Path(path)
     check_film(path, force)
     domain, stream = DOMAINS[settings.domain], stream_of(seed, agent, 0)
     policy = policy_of(settings, folder, agent, stream)

@@ -279,9 +279,9 @@ def test_an_unknown_simulator_lists_those_that_exist(save_car):
     with pytest.raises(KeyError) as error:
         load_simulator("mountaincar/pure-v0")
     message = str(error.value)
-    assert message.startswith("no simulator 'mountaincar/pure-v0'; known: ")
+    assert message.startswith("no simulator 'mountaincar/pure-v0', by name or as a folder with a card.json")
     assert all(name in message for name in [*BUNDLED, "mountaincar/tiny-v0"])
-    assert "persim train mountaincar/pure-v0" in message
+    assert "`persim simulators list` shows all, `persim train` makes one" in message
 
 
 def test_the_users_simulator_hides_a_bundled_one_and_no_folder_hides_either(save_car, tmp_path, monkeypatch):

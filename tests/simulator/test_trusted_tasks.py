@@ -53,7 +53,7 @@ def others(helper, tmp_path, car_model, cars):
 def test_nothing_is_imported_for_a_user_who_did_not_ask(others, helper, home):
     said = (
         rf"^simulator their/cars-v0 would import module 'helper_of_others' of {helper}/helper_of_others.py for its "
-        rf"task 'helper_of_others:task', which is none of yours; .*trust_task=True \(--trust-task\), or .* to {home}/"
+        rf"task 'helper_of_others:task', which is none of yours; .*trust=True \(--trust-task\), or .* to {home}/"
     )
     for load in (
         lambda: load_simulator(others),
@@ -71,10 +71,10 @@ def test_nothing_is_imported_for_a_user_who_did_not_ask(others, helper, home):
 @pytest.mark.parametrize(
     "load",
     [
-        lambda name: load_simulator(name, trust_task=True),
-        lambda name: gym.make("persim_gym:PersimEnv-v0", simulator=name, trust_task=True),
-        lambda name: gym.make_vec("persim_gym:PersimEnv-v0", num_envs=2, simulator=name, trust_task=True),
-        lambda name: make_vec_env(agent=0, n_envs=2, simulator=name, trust_task=True),
+        lambda name: load_simulator(name, trust=True),
+        lambda name: gym.make("persim_gym:PersimEnv-v0", simulator=name, trust=True),
+        lambda name: gym.make_vec("persim_gym:PersimEnv-v0", num_envs=2, simulator=name, trust=True),
+        lambda name: make_vec_env(agent=0, n_envs=2, simulator=name, trust=True),
     ],
     ids=["load_simulator", "make", "make_vec", "make_vec_env"],
 )
@@ -96,7 +96,7 @@ def test_a_line_of_the_users_file_is_trust(others, home):
 
 
 def test_processes_that_are_started_trust_what_this_one_does(others, helper):
-    load_simulator(others, trust_task=True)
+    load_simulator(others, trust=True)
     code = f"from persim_gym import load_simulator; load_simulator({others!r}).task"
     path = os.pathsep.join([str(helper), *filter(None, [os.environ.get("PYTHONPATH")])])
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}).returncode == 0
@@ -110,7 +110,7 @@ def test_who_trains_with_a_task_trusts_it_from_then_on(helper, cars, home, capsy
     assert (home / TRUSTED_TASKS_FILE).read_text() == "helper_of_others:task\n"
     monkeypatch.setenv(TRUSTED_TASKS_VARIABLE, "")  # as another process of this user
     assert load_simulator(str(folder)).task
-    train(cars, recipe=replace(TINY, epochs=1), **keywords)
+    train(cars, recipe=replace(TINY, epochs=1), force=True, **keywords)
     assert "from now on" not in capsys.readouterr().err
 
 
@@ -126,7 +126,7 @@ def test_a_home_that_cannot_be_written_does_not_stop_a_training(helper, cars, tm
 def test_a_module_that_ends_the_process_is_an_error_of_one_line(end, others, helper):
     (helper / "helper_of_others.py").write_text(end)
     with pytest.raises(ValueError, match=r"^task 'helper_of_others:task' cannot be imported \(SystemExit[^\n]*$"):
-        _ = load_simulator(others, trust_task=True).task
+        _ = load_simulator(others, trust=True).task
 
 
 def test_learned_tasks_and_those_of_domains_need_no_trust(tmp_path):
