@@ -110,7 +110,9 @@ def torchrl() -> str:
         env = GymEnv(env_id, agent=3)
         check_env_specs(env)
         assert env.rollout(10, break_when_any_done=False).shape == (10,)
-    return f"check_env_specs and a rollout on {len(IDS)} ids"
+    told = GymEnv("PersimEnv-v0", **POLES).auto_register_info_dict().rollout(10, break_when_any_done=False)
+    assert (told["next", "disagreement"] > 0).all()
+    return f"check_env_specs and a rollout on {len(IDS)} ids, infos read"
 
 
 def rllib() -> str:
