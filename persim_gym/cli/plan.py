@@ -33,9 +33,7 @@ def verb(
     planner: Annotated[
         str, typer.Option(help="shooting, categorical-cem, cem, icem or mppi. (default: the thesis's)")
     ] = "",
-    candidates: Annotated[
-        int | None, typer.Option(min=1, help="Sequences. (default, as of those below: the planner's own)")
-    ] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Sequences. (default: the planner's own)")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Planning steps.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Rounds of drawing.")] = None,
     elites: Annotated[int | None, typer.Option(min=1, help="Best sequences of a round.")] = None,
