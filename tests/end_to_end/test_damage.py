@@ -208,7 +208,7 @@ def loaded(use, folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return use(folder)
-    except ValueError as error:
+    except (ValueError, UnknownSimulatorError) as error:
         assert "\n" not in str(error) and len(str(error)) < 2000
         return None
 
@@ -266,7 +266,7 @@ def test_a_damaged_file_is_refused_or_as_good(kind, place):
 @pytest.mark.parametrize("kind", FILES)
 def test_a_damaged_file_is_refused_or_as_good_at_length(kind, place):
     signal.alarm(1800)
-    damage(kind, place, 1000)
+    damage(kind, place, 300)
 
 
 # --- arrays that fit their hash --------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_other_arrays_are_refused_or_can_be_used(kind, place):
 @pytest.mark.parametrize("kind", ["simulator", "policy"])
 def test_other_arrays_are_refused_or_can_be_used_at_length(kind, place):
     signal.alarm(1800)
-    damage_tensors(kind, place, 1000)
+    damage_tensors(kind, place, 300)
 
 
 # --- what Minari keeps inside its files ------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_what_minari_keeps_is_refused_or_can_be_used(place):
 @pytest.mark.slow
 def test_what_minari_keeps_is_refused_or_can_be_used_at_length(place):
     signal.alarm(1800)
-    damage_minari(place, 1000)
+    damage_minari(place, 300)
 
 
 def test_a_dataset_that_names_an_environment_in_place_of_spaces_is_refused(place, tmp_path):
