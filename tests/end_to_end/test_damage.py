@@ -36,6 +36,7 @@ from persim_gym.policies.config import training_env, with_defaults
 from persim_gym.simulator.diagnostics.trust import Trust
 from persim_gym.simulator.load import read_simulator
 from persim_gym.simulator.model_card import card_markdown
+from persim_gym.simulator.registry import UnknownSimulatorError
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.trusted_tasks import TRUSTED_TASKS_FILE, check_trusted
