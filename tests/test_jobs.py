@@ -120,3 +120,19 @@ def test_a_log_can_be_begun_anew(tmp_path):
     assert RowLog(path, ("agent", "seed"), ("value",), force=True).get({"agent": 3, "seed": 0}) is None
     path.write_text("another table\n", encoding="utf-8")
     assert RowLog(path, ("agent", "seed"), ("value",), force=True).get({"agent": 3, "seed": 0}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"agent,seed,value\n3,0," + b"9" * 200_000 + b"\n", "field larger than field limit"),
+        (b"agent,seed,value\n3,0,\xff\n", "utf-8"),
+    ],
+    ids=["long field", "bytes"],
+)
+def test_a_file_that_is_no_table_is_one_line_and_left_as_it_is(content, said, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{path} cannot be read \([^\n]*{said}[^\n]*\); give another file, or move"):
+        new_log(path)
+    assert path.read_bytes() == content

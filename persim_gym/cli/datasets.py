@@ -25,16 +25,18 @@ COLUMNS: dict[str, JustifyMethod] = {
 @app.command("list")
 def datasets_list() -> None:
     """List the datasets that can be built, and what those that are built hold."""
-    import minari
-
     from persim_gym.datasets import DATASETS
+    from persim_gym.datasets.minari_files import dataset_folder, read_metadata
 
-    local = minari.list_local_datasets(prefix="persim")
     table = plain_table(COLUMNS)
     for dataset_id, recipe in DATASETS.items():
-        metadata = local.get(dataset_id)
-        if metadata is None:
+        if not (dataset_folder(dataset_id) / "data").is_dir():
             table.add_row(dataset_id, "needs loggers" if recipe.missing_loggers else "no")
+            continue
+        try:
+            metadata = read_metadata(dataset_id)
+        except ValueError:  # What is wrong is said where it is loaded.
+            table.add_row(dataset_id, "damaged")
             continue
         mean = f"{metadata['mean_return']:.1f}" if "mean_return" in metadata else "?"
         table.add_row(

@@ -11,10 +11,16 @@ from minari import MinariDataset
 from minari.dataset.minari_storage import METADATA_FILE_NAME
 from minari.storage import get_dataset_path
 
-from persim_gym.storage import read_json, reading
+from persim_gym.storage import read_json, reading, shown
 
 REMEDY = "remove it, and build or write it again"
 _SPACES = ("observation_space", "action_space")
+_KINDS: dict[str, tuple[type, Any]] = {  # Of values, and what stands for those that may be left out.
+    "total_episodes": (int, None),
+    "total_steps": (int, None),
+    "content_hash": (str, ""),
+    "mean_return": (float, 0.0),
+}
 _LARGEST_SPACE = 10_000_000  # Numbers of a space: Minari makes its bounds before anything can be checked.
 _SMALLEST_EPISODE = 100  # Bytes. Every format keeps more of an episode than that.
 
@@ -30,34 +36,41 @@ def local_datasets() -> list[str]:
     return sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("data") if path.is_dir())
 
 
-def open_minari(dataset_id: str) -> MinariDataset:
-    """Opens a local dataset, once its metadata have been checked.
+def read_metadata(dataset_id: str) -> dict[str, Any]:
+    """The metadata of a local dataset as they are stored, checked.
 
     Raises:
         ValueError: If they are damaged, or hold no spaces: Minari would then make the environment that they name, which
             may be any code.
     """
-    folder = dataset_folder(dataset_id)
-    with reading(folder, REMEDY):
-        metadata = read_json(folder / "data" / METADATA_FILE_NAME)
+    data = dataset_folder(dataset_id) / "data"
+    with reading(data.parent, REMEDY):
+        metadata = read_json(data / METADATA_FILE_NAME)
         for name in _SPACES:
             if not isinstance(metadata.get(name), str):
                 raise ValueError(f"{name} is no text in {METADATA_FILE_NAME}")
             _check_size(json.loads(metadata[name]))
-        for name in ("total_episodes", "total_steps"):
-            if type(metadata.get(name)) is not int or metadata[name] < 0:
-                raise ValueError(f"{name} in {METADATA_FILE_NAME} is {metadata.get(name)!r}, no whole number")
-        size = sum(path.stat().st_size for path in (folder / "data").rglob("*") if path.is_file())
+        for name, (kind, default) in _KINDS.items():
+            if type(metadata.get(name, default)) is not kind:
+                raise ValueError(f"{name} in {METADATA_FILE_NAME} is {shown(metadata.get(name))}, no {kind.__name__}")
+        size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+        if min(metadata["total_episodes"], metadata["total_steps"]) < 0:
+            raise ValueError(f"total_episodes or total_steps in {METADATA_FILE_NAME} is negative")
         if metadata["total_episodes"] > size / _SMALLEST_EPISODE:
-            raise ValueError(f"total_episodes is {metadata['total_episodes']:,}, more than its files can hold")
-        if not isinstance(metadata.get("content_hash", ""), str):
-            raise ValueError(f"content_hash in {METADATA_FILE_NAME} is no text")
+            raise ValueError(f"total_episodes is {shown(metadata['total_episodes'])}, more than its files can hold")
+        if metadata.get("dataset_id") != dataset_id:
+            raise ValueError(f"dataset_id in {METADATA_FILE_NAME} is {shown(metadata.get('dataset_id'))}")
+        return metadata
+
+
+def open_minari(dataset_id: str) -> MinariDataset:
+    """Opens a local dataset; errors as `read_metadata`."""
+    read_metadata(dataset_id)
+    with reading(dataset_folder(dataset_id), REMEDY):
         dataset = minari.load_dataset(dataset_id)
         limit = None if dataset.env_spec is None else dataset.env_spec.max_episode_steps
         if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"env_spec in {METADATA_FILE_NAME} has max_episode_steps={limit!r}")
-        if dataset.spec.dataset_id != dataset_id:
-            raise ValueError(f"dataset_id in {METADATA_FILE_NAME} is {dataset.spec.dataset_id!r}, not {dataset_id!r}")
+            raise ValueError(f"env_spec in {METADATA_FILE_NAME} has max_episode_steps={shown(limit)}")
         return dataset
 
 
@@ -72,7 +85,7 @@ def episode_metadata(dataset: MinariDataset) -> list[dict[str, Any]]:
         for index, metadata in zip(dataset.episode_indices, every, strict=True):
             steps = metadata["total_steps"]
             if int(steps) != steps or steps < 0:
-                raise ValueError(f"episode {index} has {steps!r} steps")
+                raise ValueError(f"episode {index} has {shown(steps)} steps")
         return every
 
 

@@ -36,6 +36,7 @@ from persim_gym.policies.config import training_env, with_defaults
 from persim_gym.simulator.diagnostics.trust import Trust
 from persim_gym.simulator.load import read_simulator
 from persim_gym.simulator.model_card import card_markdown
+from persim_gym.simulator.registry import UnknownSimulatorError
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.trusted_tasks import TRUSTED_TASKS_FILE, check_trusted
@@ -208,7 +209,7 @@ def loaded(use, folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return use(folder)
-    except ValueError as error:
+    except (ValueError, UnknownSimulatorError) as error:
         assert "\n" not in str(error) and len(str(error)) < 2000
         return None
 
@@ -266,7 +267,7 @@ def test_a_damaged_file_is_refused_or_as_good(kind, place):
 @pytest.mark.parametrize("kind", FILES)
 def test_a_damaged_file_is_refused_or_as_good_at_length(kind, place):
     signal.alarm(1800)
-    damage(kind, place, 1000)
+    damage(kind, place, 300)
 
 
 # --- arrays that fit their hash --------------------------------------------------------------------------------------
@@ -284,9 +285,9 @@ def broken_tensors(draw, tensors):
         case "name":
             return rest | {draw(st.sampled_from([f"{name}s", "", "walls", "beliefs.x", "x" * 1000])): array}
         case "type":
-            return rest | {
-                name: array.astype(draw(st.sampled_from([np.float64, np.float16, np.int64, np.uint8, bool])))
-            }
+            kind = draw(st.sampled_from([np.float64, np.float16, np.int64, np.uint8, bool]))
+            with np.errstate(all="ignore"):
+                return rest | {name: array.astype(kind)}
         case "shape":
             return rest | {name: np.concatenate([array.ravel(), array.ravel()])}
         case "flat":
@@ -322,7 +323,7 @@ def test_other_arrays_are_refused_or_can_be_used(kind, place):
 @pytest.mark.parametrize("kind", ["simulator", "policy"])
 def test_other_arrays_are_refused_or_can_be_used_at_length(kind, place):
     signal.alarm(1800)
-    damage_tensors(kind, place, 1000)
+    damage_tensors(kind, place, 300)
 
 
 # --- what Minari keeps inside its files ------------------------------------------------------------------------------
@@ -397,7 +398,7 @@ def test_what_minari_keeps_is_refused_or_can_be_used(place):
 @pytest.mark.slow
 def test_what_minari_keeps_is_refused_or_can_be_used_at_length(place):
     signal.alarm(1800)
-    damage_minari(place, 1000)
+    damage_minari(place, 300)
 
 
 def test_a_dataset_that_names_an_environment_in_place_of_spaces_is_refused(place, tmp_path):

@@ -14,7 +14,7 @@ from persim_gym.storage import reading, replacing
 
 START_ANEW = "delete it to start anew"
 
-_DIGEST = "sha256"  # Of tensors and metadata; files of earlier versions lack it.
+_DIGEST = "sha256"  # Of tensors and metadata.
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -35,9 +35,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with reading(f"checkpoint {path}", START_ANEW), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata() or {})
-        written = metadata.pop(_DIGEST, None)
-        if written is not None and written != _digest(tensors, metadata):
-            raise ValueError("it is damaged: its SHA-256 is not the one that it holds")
+        if metadata.pop(_DIGEST, None) != _digest(tensors, metadata):
+            raise ValueError("it is damaged, or of an earlier version: its SHA-256 is not the one that it holds")
         return tensors, metadata
 
 
