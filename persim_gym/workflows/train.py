@@ -79,7 +79,7 @@ def train(
         setup, plot = prepare_training(data, rank=rank, **given), {}
     if not force and (finished := _check_place(setup)):
         if progress:
-            tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; force trains it anew")
+            tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; --force trains it anew")
         return finished
     simulator = _train(setup, progress)
     for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
@@ -111,7 +111,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
         raise ValueError(
-            f"{setup.folder} holds another simulator ({' and '.join(others)} differ); --force replaces it, --out puts "
+            f"{setup.folder} holds another simulator (different {', '.join(others)}); --force replaces it, --out puts "
             "the new one elsewhere"
         )
     return there

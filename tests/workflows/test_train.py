@@ -217,11 +217,11 @@ def test_a_finished_training_is_not_done_again(cars, home, capsys):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"seed": 1}, "seed differ"),
-        ({"recipe": replace(TINY, rank=1)}, "recipe differ"),
-        ({"task": "learned"}, "task differ"),
-        ({"variant": "unpersonalized"}, "variant differ"),
-        ({"rank": "auto", "seed": 2}, "seed differ"),
+        ({"seed": 1}, "different seed"),
+        ({"recipe": replace(TINY, rank=1)}, "different recipe"),
+        ({"task": "learned"}, "different task"),
+        ({"variant": "unpersonalized"}, "different variant"),
+        ({"rank": "auto", "seed": 2}, "different seed"),
     ],
 )
 def test_another_simulator_is_not_replaced_unasked(cars, home, change, what):
@@ -236,7 +236,7 @@ def test_other_data_do_not_replace_a_simulator_unasked(cars, home):
     keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
     train(cars, **keywords)
     fewer = cars.select(cars.agent != 3)
-    with pytest.raises(ValueError, match=r"holds another simulator \(data differ\)"):
+    with pytest.raises(ValueError, match=r"holds another simulator \(different data\)"):
         train(fewer, **keywords)
     assert train(fewer, **keywords, force=True).card.transitions == len(fewer)
 
