@@ -68,9 +68,9 @@ def read_parameters(model: BaseAlgorithm, path: Path) -> None:
     """Gives an algorithm the parameters of a file, those of its optimisers too; no code in it is run.
 
     Raises:
-        ValueError: If the file holds other parameters, or as `_plain_zip`.
+        ValueError: If the file holds other parameters, or as `check_plain_zip`.
     """
-    _plain_zip(path)
+    check_plain_zip(path)
     _, parameters, others = load_from_zip_file(path, device="cpu", load_data=False)
     names, other_names = model._get_torch_save_params()
     if set(parameters or {}) != set(names) or set(others or {}) != set(other_names):
@@ -100,14 +100,14 @@ def _layers(arch: Any) -> Iterator[list[int]]:
         yield widths
 
 
-def _plain_zip(path: Path) -> None:
-    """Refuses an archive that is damaged, or that would be larger in memory than it is on disk.
+def check_plain_zip(path: Path) -> None:
+    """Refuses an archive that is damaged, or would be larger in memory than on disk, which none of ours is.
 
     Raises:
         ValueError: If it is one.
     """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError(f"{path.name} is compressed, as Stable-Baselines3 never writes it")
+            raise ValueError(f"{path.name} is compressed, as it is never written")
         if broken := archive.testzip():
             raise ValueError(f"{broken} in {path.name} is damaged")

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from persim_gym.policies.algorithm import new_algorithm, read_parameters
+from persim_gym.policies.algorithm import check_plain_zip, new_algorithm, read_parameters
 from persim_gym.policies.config import PolicyTraining
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import (
@@ -111,6 +111,7 @@ class Checkpoint(BaseCallback):
         return model
 
     def _read_buffer(self, buffer: ReplayBuffer) -> None:
+        check_plain_zip(self._folder / _BUFFER)
         with (self._folder / _BUFFER).open("rb") as file, np.load(file) as stored:  # np.load leaves damaged files open.
             for name in _BUFFER_PARTS:
                 value = checked_array(name, stored[name], np.shape(getattr(buffer, name)), "fiub", _BUFFER)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors
@@ -110,10 +111,11 @@ def _checked_starts(
 
 
 def _check_spec(simulator: Simulator) -> None:
-    """Refuses a card whose spaces are not those of its model."""
-    if not simulator.card.interface:
-        return
+    """Refuses a card whose spaces, its own or its domain's, are not those of its model."""
     spec, config = simulator.spec, simulator.model.config
+    for space in (spec.observation_space, spec.action_space):
+        if isinstance(space, spaces.Box) and not (space.low <= space.high).all():  # Nothing is at most NaN.
+            raise ValueError(f"bounds of {space} on {CARD} are impossible")
     action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
     wanted = (*spec.observation_space.shape, spec.n_actions, action_dim, 2 * (spec.task == LEARNED_TASK))
     if wanted != (config.obs_dim, config.n_actions, config.action_dim, config.extra_dim):

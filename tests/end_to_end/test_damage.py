@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from support.damage import VALUES, broken_json, write_broken
 from support.tanks import tanks_of
 
-from persim_gym.datasets.behavior.policies import read_behavior_policy
+from persim_gym.datasets.behavior.learner import load_checkpoint, make_learner, save_checkpoint
+from persim_gym.datasets.behavior.policies import policy_covariates, read_behavior_policy
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.load import load
 from persim_gym.datasets.registry import DatasetSpec
@@ -130,6 +131,18 @@ def use_policy_checkpoint(folder):
     return [model.num_timesteps, model.replay_buffer.pos]
 
 
+@cache
+def learner():
+    """A learner of a logging policy, past its first updates."""
+    hyperparameters = {"learning_starts": 8, "buffer_size": 64, "batch_size": 4, "policy_kwargs": {"net_arch": [8]}}
+    recipe = replace(DOMAINS["cartpole"].behavior, hyperparameters=hyperparameters)
+    return make_learner(recipe, "cartpole", policy_covariates("cartpole", "test"), seed=0).learn(40)
+
+
+def use_learner(folder):
+    return load_checkpoint(learner(), 0, folder / "checkpoint.pt")
+
+
 def write_policy_checkpoint(folder):
     """A checkpoint as it is while a policy is trained."""
     training, env = unfinished_training()
@@ -173,6 +186,8 @@ def intact(tmp_path_factory, car_model, cars):
         (root / "tanks" / "name").write_text('"tanks-v0"')
         run_training(TRAINING, root / "trained", progress=False)
         write_policy_checkpoint(root / "unfinished")
+        (root / "learner").mkdir()
+        save_checkpoint(learner(), 2.0, root / "learner" / "checkpoint.pt")
         yield root
 
 
@@ -221,6 +236,7 @@ FILES = {  # What is loaded, the file that is damaged, and whether a hash tells 
     "a simulator's weights": (use_simulator, f"simulator/{WEIGHTS}", True),
     "a logging policy's card": (use_policy, "policy/card.json", False),
     "a logging policy's weights": (use_policy, f"policy/{WEIGHTS}", True),
+    "a learner's checkpoint": (use_learner, "learner/checkpoint.pt", False),
     "a store's header": (use_store, "store/header.json", False),
     "a store's rows": (use_store, "store/rows.f32", True),
     "a store's episodes": (use_store, "store/episodes.npy", False),

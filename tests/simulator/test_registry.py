@@ -162,6 +162,15 @@ def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, chang
         load_simulator(str(folder))
 
 
+@pytest.mark.parametrize("domain", ["cartpole", "pendulum", "halfcheetah", "no domain"])
+def test_a_model_that_is_not_of_its_domain_is_refused(folder, domain):
+    edit_card(folder, domain=domain)
+    with pytest.raises(
+        ValueError, match=f"^{folder} cannot be read .(spaces and task on card.json do not|unknown domain)"
+    ):
+        load_simulator(str(folder))
+
+
 # --- whole or not at all --------------------------------------------------------------------------------------------
 
 
