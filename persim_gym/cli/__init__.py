@@ -6,11 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from persim_gym.cli import (
+    baseline,
     calibrate,
     datasets,
     demo,
     evaluate,
     info,
+    methods,
     personalize,
     plan,
     simulators,
@@ -45,6 +47,8 @@ app.command("calibrate")(calibrate.verb)
 app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
+app.command("baseline")(baseline.verb)
+app.command("methods")(methods.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 

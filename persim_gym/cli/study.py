@@ -183,3 +183,35 @@ def polish(
     from persim_gym.studies.polish import measure_polish
 
     say(measure_polish(simulator, population, episodes))
+
+
+@app.command()
+@resumable
+def offline_rl(
+    domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="What BCQ is trained on. (default: all sources)")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Simulated episodes an agent.")] = 1,
+    iterations: Annotated[int, typer.Option(min=1, help="Updates of BCQ.")] = 30_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds a domain and source.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of offline-rl.csv, table.md and the policies.")] = Path(
+        "persim-out/offline-rl"
+    ),
+    workers: Workers = None,
+    force: Force = False,
+) -> None:
+    """Train BCQ on logged, true and simulated trajectories, and print what it earns in the truth."""
+    from persim_gym.studies.offline_rl import SOURCES, offline_rl_table, run_offline_rl
+
+    check_own_file(out / "table.md", force)
+    rows = run_offline_rl(
+        domain or ["cartpole", "mountaincar"],
+        source or list(SOURCES),
+        out,
+        episodes=episodes,
+        iterations=iterations,
+        seeds=seeds,
+        workers=workers,
+    )
+    table = offline_rl_table(rows)
+    write_page(out / "table.md", table)
+    say(table)

@@ -47,7 +47,7 @@ def lines_of(*tables):
     return console.export_text().splitlines()
 
 
-@pytest.mark.parametrize("words", ["envs", "datasets list", "simulators list", "doctor"])
+@pytest.mark.parametrize("words", ["envs", "datasets list", "simulators list", "methods", "doctor"])
 def test_lists_fit(words, monkeypatch, home):
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     shown = CliRunner().invoke(app, words.split()).stdout

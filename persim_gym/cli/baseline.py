@@ -1,0 +1,60 @@
+"""`persim baseline`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, resumable
+from persim_gym.cli.output import console, say
+
+
+@resumable
+def verb(
+    name: Annotated[str, typer.Argument(help="bcq-p, bcq-a, bc or iql; see `persim methods`.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset: one of ours, or any Minari id.")] = "cartpole/pure-v0",
+    agents: Agents = None,
+    agent: Agent = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000)")] = (
+        None
+    ),
+    settings: Settings = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Test episodes an agent; the thesis takes 100.")] = 20,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/baselines/DATASET-NAME)")] = None,
+    workers: Workers = None,
+    force: Force = False,
+) -> None:
+    """Train a method that PerSim is compared with, and test it in the true environment.
+
+    The agents are those that it is tested on; bcq-a trains a policy of each. Ctrl-C is safe: the same command goes on.
+    """
+    from persim_gym.baselines.registry import baseline_folder
+    from persim_gym.datasets.registry import find_dataset
+    from persim_gym.simulator.registry import list_simulators
+    from persim_gym.workflows.baseline import train_and_test
+    from persim_gym.workflows.plan import returns_table
+
+    chosen = chosen_agents(agents, agent)
+    returns = train_and_test(
+        name,
+        dataset,
+        chosen,
+        out=out,
+        episodes=episodes,
+        workers=workers,
+        iterations=iterations,
+        settings=settings or (),
+        seed=seed,
+        force=force,
+    )
+    ours = find_dataset(dataset)
+    if ours is None:
+        say(f"{dataset} is of no domain here: there is no true environment to test the policy in")
+    else:
+        console.print(returns_table(f"{name} on {ours.name}, in the true environment", ours.domain.name, returns))
+    say(f"{out or baseline_folder(name, dataset)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
+    if ours is not None and ours.name in list_simulators():
+        say(f"next: persim plan {ours.name} --agents {','.join(map(str, chosen))}  # the simulator beside it")
+    else:
+        say(f"next: persim train {dataset}  # a simulator beside it")

@@ -1,0 +1,83 @@
+"""`persim baseline`: trains a baseline, one policy for all agents or one an agent, and tests it in the truth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from persim_gym.baselines.policy import BaselinePolicy
+from persim_gym.baselines.registry import baseline_folder, find_baseline, train_baseline
+from persim_gym.datasets.registry import find_dataset
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.returns import episode_returns
+from persim_gym.jobs import available_cores
+
+RETURNS_SEED = 1_000_003
+"""Added to a training's seed where its policy is tested."""
+
+
+def train_and_test(
+    name: str,
+    dataset: str,
+    agents: Sequence[int],
+    *,
+    out: Path | None = None,
+    episodes: int = 20,
+    workers: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> dict[int, NDArray[np.float64]]:
+    """Trains a baseline on a dataset of a domain, and lets it act in the true environment of some agents.
+
+    Args:
+        name: A key of `persim_gym.baselines.registry.BASELINES`; one that is for all agents is trained once.
+        dataset: Name of the dataset.
+        agents: Agents of the population, or of data of no domain.
+        out: Folder; None for the default. Policies of one agent each are in `agent-N` there.
+        episodes: Episodes an agent.
+        workers: Processes, where a policy an agent is trained; None for one a core.
+        progress: Whether to show progress bars.
+        **options: As `train_baseline` takes them: `iterations`, `settings`, `seed`, `force`.
+
+    Returns:
+        Returns of each agent, [episodes]; of none where the dataset is of no domain here, so that there is no truth.
+
+    Raises:
+        ValueError: If there is no such method, dataset or agent, or as `train_baseline`.
+    """
+    method, agents = find_baseline(name), list(dict.fromkeys(agents))
+    ours = find_dataset(dataset)
+    if ours is not None:
+        for agent in agents:
+            ours.domain.agent_covariates(agent)
+    folder = out or baseline_folder(name, dataset)
+    if method.pooled:
+        policy = train_baseline(name, dataset, out=folder, progress=progress, **options)
+        bar = tqdm(agents, desc="test", unit="agent", leave=False, disable=not (progress and ours))
+        return {agent: _true_returns(policy, agent, episodes) for agent in bar} if ours else {}
+    jobs = [(name, dataset, folder / f"agent-{agent}", agent, episodes, options) for agent in agents]
+    pool = Parallel(n_jobs=min(workers or available_cores(), len(jobs)), return_as="generator")
+    found = pool(delayed(_train_one)(*job) for job in jobs)
+    returns = tqdm(found, desc=name, total=len(agents), unit="agent", disable=not progress)
+    tested = dict(zip(agents, returns, strict=True))
+    return tested if ours else {}
+
+
+def _train_one(
+    name: str, dataset: str, folder: Path, agent: int, episodes: int, options: dict[str, Any]
+) -> NDArray[np.float64]:
+    """Trains and tests the policy of one agent, in a worker process."""
+    torch.set_num_threads(1)
+    policy = train_baseline(name, dataset, agent=agent, out=folder, progress=False, **options)
+    return _true_returns(policy, agent, episodes) if policy.card.domain else np.empty(0)
+
+
+def _true_returns(policy: BaselinePolicy, agent: int, episodes: int) -> NDArray[np.float64]:
+    """Returns of an agent in the true environment of the policy's domain."""
+    domain = DOMAINS[policy.card.domain]
+    return episode_returns(policy, domain, agent, episodes=episodes, seed=policy.card.seed + RETURNS_SEED)
