@@ -12,7 +12,6 @@ from persim_gym.cli import (
     demo,
     evaluate,
     info,
-    methods,
     personalize,
     plan,
     simulators,
@@ -48,7 +47,7 @@ app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
-app.command("methods")(methods.verb)
+app.command()(info.methods)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 

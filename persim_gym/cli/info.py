@@ -1,4 +1,4 @@
-"""`persim envs` and `persim doctor`: the environments and the installation."""
+"""`persim envs`, `persim methods` and `persim doctor`: the environments, the methods and the installation."""
 
 import sys
 from typing import Annotated
@@ -28,6 +28,15 @@ def envs(
         paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
         for covariate in domain.covariates:
             paragraph(f"{covariate.name} {range_of(covariate)}")
+
+
+def methods() -> None:
+    """List the methods of the thesis and ours: what each may see of an agent, and what runs it."""
+    from persim_gym.baselines.methods import METHODS
+
+    for method in METHODS:
+        say(f"{method.name} ({method.kind}; sees {method.sees}; {method.source})")
+        say(f"  {method.command}")
 
 
 def doctor() -> None:

@@ -23,6 +23,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Changes a setting: --set learning_rate=0.001; may be repeated.")
 ]
 
+TrustTask = Annotated[
+    bool, typer.Option("--trust-task", help="Import the task that the simulator's card names, though it is not yours.")
+]
+
 INTERRUPTED = 130
 """Exit status of a process that Ctrl-C ended, as shells have it."""
 
@@ -71,3 +75,11 @@ def resumable(verb: Callable[P, R]) -> Callable[P, R]:
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def apply_trust(simulator: str, trusted: bool) -> None:
+    """Trusts a simulator's own task for as long as this process and its workers run, if that was asked for."""
+    if trusted:
+        from persim_gym.simulator.registry import load_simulator
+
+        load_simulator(simulator, trust=True)
