@@ -25,12 +25,13 @@ def verb(
     from persim_gym.envs import DOMAINS
     from persim_gym.evaluation.figures import covariate_label
     from persim_gym.evaluation.prediction import format_error
+    from persim_gym.models import load_model
     from persim_gym.simulator.registry import load_simulator
     from persim_gym.workflows.evaluate import evaluate
 
-    card = load_simulator(simulator).card
+    card = load_model(simulator).card
     if not card.domain:
-        console.print(logged_error_table(card.name, card.error))
+        console.print(logged_error_table(card.name, load_simulator(simulator).card.error))
         return
     errors = evaluate(simulator, numbers(agents), episodes=episodes, seed=seed)
     table = Table(title=f"{card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")

@@ -179,6 +179,10 @@ class SimulatorCard:
         Raises:
             ValueError: If keys or types are not those of this format.
         """
+        if "kind" in stored:
+            raise ValueError(
+                f"{where} holds {stored['kind']}, no simulator; it serves evaluate, plan and PersimEnv-v0 alone"
+            )
         expected = {f.name: f.type for f in fields(cls)}
         types = {"str": str, "int": int, "float": (int, float)}
         optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}

@@ -6,12 +6,11 @@ from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
-from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.simulator import Simulator
+from persim_gym.models import LearnedModel, load_model
 
 
 def evaluate(
-    simulator: str | Simulator,
+    simulator: str | LearnedModel,
     agents: Iterable[int] = range(5),
     *,
     policy: Policy | None = None,
@@ -35,7 +34,7 @@ def evaluate(
 
     Source: thesis appendix B.1.
     """
-    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    loaded = load_model(simulator) if isinstance(simulator, str) else simulator
     if not loaded.card.domain:
         raise ValueError(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "

@@ -1,0 +1,1 @@
+"""The systems that the simulator is compared with."""

@@ -1,0 +1,116 @@
+"""From logged data to a context-aware dynamics model on disk."""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, CadmSettings, CadmShape, ObservationFeatures
+from persim_gym.baselines.cadm.fit import fit_cadm
+from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, load_cadm
+from persim_gym.envs import DOMAINS
+from persim_gym.paths import simulator_path, unfinished
+from persim_gym.simulator.model_card import library_versions
+from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec
+from persim_gym.storage import replaceable
+from persim_gym.transitions import LoggedData
+
+MAX_EPISODES = 10_000
+"""Episodes of data on disk that are read into memory; larger data are sampled."""
+
+
+def train_cadm(
+    data: LoggedData,
+    *,
+    probabilistic: bool,
+    settings: CadmSettings | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    name: str | None = None,
+    spec: EnvironmentSpec | None = None,
+    progress: bool = True,
+) -> CadmSimulator:
+    """Trains Vanilla CaDM or PE-TS CaDM and writes it; an interrupted training goes on where it stopped.
+
+    Args:
+        data: Logged trajectories of many agents.
+        probabilistic: Whether it is PE-TS CaDM.
+        settings: Model and training; None for the variant's defaults.
+        seed: Source of all randomness.
+        out: Folder; by default by name among the user's simulators.
+        name: Its name; by default the dataset's and the variant's, "cartpole/random-v0-cadm".
+        spec: Spaces, time limit and task, `module:name`, of data of no domain of ours.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The model, as it is on disk.
+
+    Raises:
+        CadmDiverged: If the loss or a weight is not finite.
+        ValueError: If the data are of no domain and no spec is given, the spec's task is learned, the data do not fit,
+            or the folder holds something else.
+    """
+    kind = "pe-ts-cadm" if probabilistic else "cadm"
+    settings = settings or DEFAULTS[kind]
+    dataset = data.source.removeprefix("persim/")
+    domain = dataset.partition("/")[0] if spec is None else ""
+    name = name or f"{dataset}-{kind}"
+    folder = replaceable(simulator_path(name) if out is None else Path(out))
+    spec = _checked_spec(data, domain, spec)
+    steps = data.sample(MAX_EPISODES, seed)
+    features = FEATURES.get(domain, ObservationFeatures())
+    members = settings.members if probabilistic else 1
+    shape = CadmShape(data.obs_dim, spec.n_actions, data.action_dim, members, probabilistic, features)
+    stem = unfinished(f"{name}-{seed}", data.content_hash(), settings.to_json(), asdict(shape))
+    checkpoint, started = Path(f"{stem}.safetensors"), time.perf_counter()
+    model, error = fit_cadm(steps, shape, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+    card = CadmCard(
+        kind=kind,
+        name=name,
+        domain=domain,
+        dataset=data.source,
+        dataset_hash=data.content_hash(),
+        transitions=len(steps),
+        n_agents=data.n_agents,
+        settings=json.loads(json.dumps(settings.to_json())),
+        shape=json.loads(json.dumps(asdict(shape))),
+        seed=seed,
+        training_seconds=round(time.perf_counter() - started, 1),
+        validation_error=None if math.isnan(error) else error,
+        interface=spec.to_json(),
+        libraries=library_versions(),
+        license="MIT" if domain else "not stated",
+    )
+    agents, obs = data.starts()
+    order = np.argsort(agents, kind="stable")
+    CadmSimulator(card, model, folder, agents[order], obs[order]).save()
+    remove_checkpoints(checkpoint)
+    return load_cadm(folder)
+
+
+def _checked_spec(data: LoggedData, domain: str, spec: EnvironmentSpec | None) -> EnvironmentSpec:
+    """Spaces, time limit and task of a training.
+
+    Raises:
+        ValueError: If they are not known, the task would have to be learned, or the data are of other sizes.
+    """
+    if spec is None:
+        if domain not in DOMAINS:
+            raise ValueError(
+                f"{data.source} is no dataset of a domain here; give spec=EnvironmentSpec(...) of its spaces"
+            )
+        known = DOMAINS[domain]
+        spec = EnvironmentSpec(known.observation_space, known.action_space, known.episode_steps, DOMAIN_TASK)
+    elif spec.task in (LEARNED_TASK, DOMAIN_TASK):
+        raise ValueError("CaDM learns no rewards; give a spec with your own task, module:name")
+    sizes = spec.observation_space.shape[0], 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
+    if sizes != (data.obs_dim, data.action_dim):
+        raise ValueError(
+            f"{data.source} has observations of {data.obs_dim} and actions of {data.action_dim} components, not those "
+            f"of {spec.observation_space} and {spec.action_space}; give the spec of these data"
+        )
+    return spec
