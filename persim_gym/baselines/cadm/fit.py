@@ -49,8 +49,8 @@ def fit_cadm(
         shape: Sizes.
         settings: Model and training.
         seed: Source of all randomness.
-        checkpoint: File that training state is kept in every `CHECKPOINT_SECONDS`, on Ctrl-C too, and resumed from;
-            removed by the caller once the result is safe.
+        checkpoint: File that training state is kept in every `CHECKPOINT_SECONDS`, and resumed from; removed by the
+            caller once the result is safe.
         progress: Whether to show a progress bar.
         half: Whether wide layers multiply in bfloat16 while training; None for where the processor can.
 
@@ -76,17 +76,12 @@ def fit_cadm(
     training.resume(checkpoint, identity)
     with tqdm(total=settings.steps, initial=training.done, desc="training", unit="step", disable=not progress) as bar:
         written = time.monotonic()
-        try:
-            for loss in training.rounds():
-                bar.update(training.done - bar.n)
-                bar.set_postfix(loss=f"{loss:.4g}", validation=f"{training.error:.4g}")
-                if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
-                    training.write(checkpoint, identity)
-                    written = time.monotonic()
-        except KeyboardInterrupt:
-            if checkpoint is not None:
+        for loss in training.rounds():
+            bar.update(training.done - bar.n)
+            bar.set_postfix(loss=f"{loss:.4g}", validation=f"{training.error:.4g}")
+            if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
                 training.write(checkpoint, identity)
-            raise
+                written = time.monotonic()
     return model.eval().requires_grad_(False), training.error
 
 
@@ -148,15 +143,17 @@ class _Training:
         return float(loss.detach()) / len(rows)
 
     @torch.no_grad()
+    def _validation_error(self, rows: Tensor) -> float:
+        """Mean squared one-step error on the windows that begin with `rows`, [M, B]."""
+        context = self._model.context(self._steps.past_of(rows, self._settings.history))
+        predicted = self._model.predict(self._steps.forward_inputs[rows], context).mean
+        return float((predicted - self._steps.forward_target[rows]).square().mean())
+
     def _validate(self) -> None:
-        """Measures the validation error, and stops where its rolling average rises."""
+        """Measures the validation error, and counts rises of its rolling average."""
         if self._validated is None:
             return
-        rows, model = self._validated, self._model
-        context = model.context(self._steps.past_of(rows, self._settings.history))
-        predicted = model.predict(self._steps.forward_inputs[rows], context).mean
-        error = float((predicted - self._steps.forward_target[rows]).square().mean())
-        keep = self._settings.persistency
+        error, keep = self._validation_error(self._validated), self._settings.persistency
         before = 1.5 * error if math.isinf(self._average) else self._average
         self._average = keep * before + (1 - keep) * error
         self._rises = self._rises + 1 if self._average > before else 0
