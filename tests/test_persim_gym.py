@@ -26,7 +26,7 @@ def output_of(code):
 
 def test_importing_the_package_loads_the_environments_and_no_other_library():
     """No timing: a fifth of the seconds that Gymnasium itself takes, as long as nothing else is loaded."""
-    parts = {"persim_gym", "persim_gym.envs", "persim_gym.task", "persim_gym.version"}
+    parts = {"persim_gym", "persim_gym.envs", "persim_gym.history", "persim_gym.task", "persim_gym.version"}
     assert set(output_of(IMPORT)) == {"gymnasium.envs", *parts}
 
 

@@ -13,6 +13,7 @@ from persim_gym.history import History
 from persim_gym.task import PlanningDynamics
 
 NOISE_STEPS = 64  # Steps that noise is drawn for at once.
+TILE = 4096  # Predictions that are made at once; larger ones fall out of a core's cache.
 
 
 def predicted_obs(model: CadmModel, obs: Tensor, scaled: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class CadmDynamics(PlanningDynamics):
         """
         shape = model.shape
         self.members = particles if shape.probabilistic else 1
-        self.memory = model.history
+        self.memory, self.tile = model.history, TILE // self.members
         self._model, self._particles, self._seed = model, particles, seed
         history = history or History.none(1, model.history, shape.obs_dim, shape.action_dim)
         with torch.no_grad():
