@@ -108,7 +108,7 @@ class CadmSettings:
         return cls(**given)
 
 
-DEFAULTS = {"cadm": CadmSettings(), "pe-ts-cadm": CadmSettings(steps=6_000)}
+DEFAULTS = {"cadm": CadmSettings(), "pe-ts-cadm": CadmSettings(steps=15_000)}
 """Settings by variant."""
 
 PUBLISHED = CadmSettings(

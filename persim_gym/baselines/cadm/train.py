@@ -5,11 +5,12 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, CadmSettings, CadmShape, ObservationFeatures
-from persim_gym.baselines.cadm.fit import fit_cadm
+from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
 from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, load_cadm
 from persim_gym.envs import DOMAINS
 from persim_gym.paths import simulator_path, unfinished
@@ -17,7 +18,7 @@ from persim_gym.simulator.model_card import library_versions
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec
 from persim_gym.storage import replaceable
-from persim_gym.transitions import LoggedData
+from persim_gym.transitions import LoggedData, Transitions
 
 MAX_EPISODES = 10_000
 """Episodes of data on disk that are read into memory; larger data are sampled."""
@@ -60,14 +61,16 @@ def train_cadm(
     domain = dataset.partition("/")[0] if spec is None else ""
     name = name or f"{dataset}-{kind}"
     folder = replaceable(simulator_path(name) if out is None else Path(out))
-    spec = _checked_spec(data, domain, spec)
-    steps = data.sample(MAX_EPISODES, seed)
-    features = FEATURES.get(domain, ObservationFeatures())
-    members = settings.members if probabilistic else 1
+    spec, steps = _checked_spec(data, domain, spec), _steps_in_memory(data, spec, seed)
+    features, members = FEATURES.get(domain, ObservationFeatures()), settings.members if probabilistic else 1
     shape = CadmShape(data.obs_dim, spec.n_actions, data.action_dim, members, probabilistic, features)
     stem = unfinished(f"{name}-{seed}", data.content_hash(), settings.to_json(), asdict(shape))
     checkpoint, started = Path(f"{stem}.safetensors"), time.perf_counter()
-    model, error = fit_cadm(steps, shape, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+    try:
+        model, error = fit_cadm(steps, shape, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+    except CadmDiverged:  # The same training would diverge again.
+        remove_checkpoints(checkpoint)
+        raise
     card = CadmCard(
         kind=kind,
         name=name,
@@ -76,8 +79,8 @@ def train_cadm(
         dataset_hash=data.content_hash(),
         transitions=len(steps),
         n_agents=data.n_agents,
-        settings=json.loads(json.dumps(settings.to_json())),
-        shape=json.loads(json.dumps(asdict(shape))),
+        settings=_plain(settings),
+        shape=_plain(shape),
         seed=seed,
         training_seconds=round(time.perf_counter() - started, 1),
         validation_error=None if math.isnan(error) else error,
@@ -90,6 +93,27 @@ def train_cadm(
     CadmSimulator(card, model, folder, agents[order], obs[order]).save()
     remove_checkpoints(checkpoint)
     return load_cadm(folder)
+
+
+def _plain(record: CadmSettings | CadmShape) -> dict[str, Any]:
+    """Values as JSON gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(record)))
+    return values
+
+
+def _steps_in_memory(data: LoggedData, spec: EnvironmentSpec, seed: int) -> Transitions:
+    """The data, or whole episodes of those that lie on disk.
+
+    Raises:
+        ValueError: If a discrete action is not one of the space.
+    """
+    steps = data.sample(MAX_EPISODES, seed)
+    if spec.n_actions and not 0 <= steps.action.min() <= steps.action.max() < spec.n_actions:
+        raise ValueError(
+            f"{data.source}: actions {steps.action.min()}–{steps.action.max()} are not 0–{spec.n_actions - 1}; give "
+            "the spec of these data"
+        )
+    return steps
 
 
 def _checked_spec(data: LoggedData, domain: str, spec: EnvironmentSpec | None) -> EnvironmentSpec:

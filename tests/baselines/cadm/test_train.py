@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 from support.cadm import SMALL, gains, same_weights
 
+from persim_gym.baselines.cadm import fit
 from persim_gym.baselines.cadm.simulator import load_cadm
 from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.datasets import load
@@ -59,6 +60,23 @@ def test_a_model_of_a_domain_is_named_after_its_dataset_and_variant():
 def test_data_that_do_not_fit_are_refused(spec, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         train_cadm(gains(), probabilistic=False, settings=SMALL, out=tmp_path / "m", spec=spec, progress=False)
+
+
+def test_discrete_actions_that_the_space_has_not_are_refused(tmp_path):
+    data = gains()
+    discrete = replace(data, action=np.arange(len(data)) % 3)
+    spec = replace(SPEC, action_space=spaces.Discrete(2))
+    with pytest.raises(ValueError, match="actions 0–2 are not 0–1"):
+        train_cadm(discrete, probabilistic=False, settings=SMALL, out=tmp_path / "m", spec=spec, progress=False)
+
+
+def test_a_training_that_diverges_leaves_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSIM_HOME", str(tmp_path))
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)
+    wild = replace(SMALL, learning_rate=1e3, steps=10_000)
+    with pytest.raises(fit.CadmDiverged):
+        train_cadm(gains(), probabilistic=True, settings=wild, out=tmp_path / "m", spec=SPEC, progress=False)
+    assert not list((tmp_path / "training").glob("*"))
 
 
 def test_a_damaged_model_and_one_of_another_format_are_refused(tmp_path):
