@@ -35,7 +35,7 @@ def train_cadm(
     spec: EnvironmentSpec | None = None,
     progress: bool = True,
 ) -> CadmSimulator:
-    """Trains Vanilla CaDM or PE-TS CaDM and writes it; an interrupted training goes on where it stopped.
+    """Trains Vanilla CaDM or PE-TS CaDM and writes it; an interrupted training goes on.
 
     Args:
         data: Logged trajectories of many agents.
@@ -52,8 +52,7 @@ def train_cadm(
 
     Raises:
         CadmDiverged: If the loss or a weight is not finite.
-        ValueError: If the data are of no domain and no spec is given, the spec's task is learned, the data do not fit,
-            or the folder holds something else.
+        ValueError: If the spec is missing or does not fit, its task is learned, or the folder holds something else.
     """
     kind = "pe-ts-cadm" if probabilistic else "cadm"
     settings = settings or DEFAULTS[kind]
@@ -61,7 +60,8 @@ def train_cadm(
     domain = dataset.partition("/")[0] if spec is None else ""
     name = name or f"{dataset}-{kind}"
     folder = replaceable(simulator_path(name) if out is None else Path(out))
-    spec, steps = _checked_spec(data, domain, spec), _steps_in_memory(data, spec, seed)
+    spec = _checked_spec(data, domain, spec)
+    steps = _steps_in_memory(data, spec, seed)
     features, members = FEATURES.get(domain, ObservationFeatures()), settings.members if probabilistic else 1
     shape = CadmShape(data.obs_dim, spec.n_actions, data.action_dim, members, probabilistic, features)
     stem = unfinished(f"{name}-{seed}", data.content_hash(), settings.to_json(), asdict(shape))
@@ -75,24 +75,31 @@ def train_cadm(
         kind=kind,
         name=name,
         domain=domain,
-        dataset=data.source,
-        dataset_hash=data.content_hash(),
         transitions=len(steps),
-        n_agents=data.n_agents,
         settings=_plain(settings),
         shape=_plain(shape),
         seed=seed,
         training_seconds=round(time.perf_counter() - started, 1),
         validation_error=None if math.isnan(error) else error,
         interface=spec.to_json(),
-        libraries=library_versions(),
         license="MIT" if domain else "not stated",
+        **_provenance(data),
     )
     agents, obs = data.starts()
     order = np.argsort(agents, kind="stable")
     CadmSimulator(card, model, folder, agents[order], obs[order]).save()
     remove_checkpoints(checkpoint)
     return load_cadm(folder)
+
+
+def _provenance(data: LoggedData) -> dict[str, Any]:
+    """What a card says of the data and the libraries."""
+    return {
+        "dataset": data.source,
+        "dataset_hash": data.content_hash(),
+        "n_agents": data.n_agents,
+        "libraries": library_versions(),
+    }
 
 
 def _plain(record: CadmSettings | CadmShape) -> dict[str, Any]:
