@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, CadmSettings, CadmShape, ObservationFeatures
 from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
@@ -43,7 +44,7 @@ def train_cadm(
         settings: Model and training; None for the variant's defaults.
         seed: Source of all randomness.
         out: Folder; by default by name among the user's simulators.
-        name: Its name; by default the dataset's and the variant's, "cartpole/random-v0-cadm".
+        name: Its name; by default "cartpole/random-v0-cadm", after dataset and variant.
         spec: Spaces, time limit and task, `module:name`, of data of no domain of ours.
         progress: Whether to show a progress bar.
 
@@ -85,11 +86,16 @@ def train_cadm(
         license="MIT" if domain else "not stated",
         **_provenance(data),
     )
-    agents, obs = data.starts()
-    order = np.argsort(agents, kind="stable")
-    CadmSimulator(card, model, folder, agents[order], obs[order]).save()
+    CadmSimulator(card, model, folder, *_sorted_starts(data)).save()
     remove_checkpoints(checkpoint)
     return load_cadm(folder)
+
+
+def _sorted_starts(data: LoggedData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Agents [E] and first observations [E, D] of the episodes, by agent."""
+    agents, obs = data.starts()
+    order = np.argsort(agents, kind="stable")
+    return agents[order], obs[order]
 
 
 def _provenance(data: LoggedData) -> dict[str, Any]:
