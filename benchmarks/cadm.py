@@ -52,22 +52,22 @@ def is_done(domain: str, policy: str, method: str, seed: int, log: RowLog) -> bo
     return all(log.get(dict(zip(JOB, job, strict=True))) is not None for job in jobs)
 
 
-def run(domains: Sequence[str], methods: Sequence[str], seeds: Sequence[int], models: Path, log: RowLog) -> None:
+def run(options: argparse.Namespace, log: RowLog) -> None:
     """Trains and measures what is missing, one seed of everything after the other."""
-    jobs = [(d, p, method, seed) for seed in seeds for method in methods for d in domains for p in POLICIES]
+    datasets = [(domain, policy) for domain in options.domains for policy in options.policies]
+    jobs = [(*dataset, method, seed) for seed in options.seeds for method in options.methods for dataset in datasets]
     for domain, policy, method, seed in jobs:
         if is_done(domain, policy, method, seed, log):
             continue
-        folder = models / f"{domain}-{policy}-{method}-{seed}"
+        folder = options.models / f"{domain}-{policy}-{method}-{seed}"
         data = load(f"persim/{domain}/{policy}-v0", progress=False)
         model = train_cadm(data, probabilistic=method == "pe-ts-cadm", seed=seed, out=folder)
         measure(model, domain, policy, method, seed, log)
         print(folder.name, f"{model.card.training_seconds} s", flush=True)
-    for domain in domains:
-        for policy in POLICIES:
-            name = f"{domain}/{policy}-v0"
-            if name in list_simulators() and not is_done(domain, policy, PERSIM, 0, log):
-                measure(load_simulator(name), domain, policy, PERSIM, 0, log)
+    for domain, policy in datasets:
+        name = f"{domain}/{policy}-v0"
+        if name in list_simulators() and not is_done(domain, policy, PERSIM, 0, log):
+            measure(load_simulator(name), domain, policy, PERSIM, 0, log)
 
 
 def read_errors(log: RowLog) -> Errors:
@@ -119,6 +119,7 @@ def main() -> None:
     """Reads the options and does what they say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", default=["mountaincar", "cartpole"])
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     parser.add_argument("--methods", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("results/cadm_accuracy.csv"))
@@ -128,7 +129,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     log = RowLog(options.out, JOB, COLUMNS)
     if not options.tables:
-        run(options.domains, options.methods, options.seeds, options.models, log)
+        run(options, log)
     print(tables(read_errors(log), options.domains))
 
 
