@@ -1,8 +1,10 @@
 """A context-aware model serves where a simulator does: evaluate, plan, environments."""
 
 import copy
+import importlib.util
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +16,7 @@ from support.cadm import SMALL
 from persim_gym import evaluate, load_simulator
 from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.datasets import load
+from persim_gym.evaluation.published import published_error
 from persim_gym.models import load_model
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.planning.random_shooting import RandomShooting
@@ -21,6 +24,11 @@ from persim_gym.sb3 import make_vec_env
 from persim_gym.workflows.plan import PlanSettings, known_dynamics, policy_of
 
 BOTH = pytest.mark.parametrize("kind", ["cadm", "pe-ts-cadm"])
+
+_SPEC = importlib.util.spec_from_file_location("cadm_benchmark", Path(__file__).parents[2] / "benchmarks" / "cadm.py")
+assert _SPEC is not None and _SPEC.loader is not None
+benchmark = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(benchmark)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +117,15 @@ def test_what_needs_beliefs_says_that_there_are_none(trained):
 def test_models_are_found_by_path_and_by_name(trained):
     assert load_model(trained("cadm")).card.kind == "cadm"
     assert load_model("cartpole/random-v0").card.name == "cartpole/random-v0"
+
+
+def test_the_benchmark_counts_cells_near_the_thesis(tmp_path):
+    thesis = [published_error("cartpole", "pure", agent, "PE-TS CaDM")[0] for agent in range(2)]
+    log = benchmark.RowLog(tmp_path / "errors.csv", benchmark.JOB, benchmark.COLUMNS)
+    own = [("pe-ts-cadm", 0, 1.3), ("pe-ts-cadm", 1, 1.5), ("persim", 0, 0.5), ("persim", 1, 9.0)]
+    for method, agent, factor in own:
+        for seed, off in ((0, 0.9), (1, 1.1)):
+            key = dict(zip(benchmark.JOB, ("cartpole", "pure", method, seed, agent, "rmse"), strict=True))
+            log.add(key, {"value": factor * off * thesis[agent] + 1e-6, "training_seconds": 1})
+    page = benchmark.tables(benchmark.read_errors(log), ["cartpole"])
+    assert "At most 1.5 times the thesis's in 1 of 2 cells. PerSim's is below in 1 of 2." in page
