@@ -56,10 +56,10 @@ class History(NamedTuple):
     def last(self, steps: int) -> "History":
         """The last `steps` steps; where there are fewer, unknown ones in front."""
         missing = steps - self.known.shape[1]
-        return History(*(_last(values, missing) for values in (self.change, self.action, self.known)))
+        return History(*(_latest(values, missing) for values in (self.change, self.action, self.known)))
 
 
-def _last(values: NDArray[Any], missing: int) -> Any:
+def _latest(values: NDArray[Any], missing: int) -> Any:
     """Values [B, L, ...] with `missing` zeros in front; without those in front where it is negative."""
     if missing <= 0:
         return values[:, -missing:]

@@ -10,7 +10,7 @@ LearnedModel: TypeAlias = Simulator | CadmSimulator
 """What environments step, planners roll out and `evaluate` measures."""
 
 
-def load_model(name: str = DEFAULT_SIMULATOR) -> LearnedModel:
+def load_learned(name: str = DEFAULT_SIMULATOR) -> LearnedModel:
     """Loads a simulator or a context-aware dynamics model; the same files are read once.
 
     Args:

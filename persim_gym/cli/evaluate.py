@@ -25,11 +25,11 @@ def verb(
     from persim_gym.envs import DOMAINS
     from persim_gym.evaluation.figures import covariate_label
     from persim_gym.evaluation.prediction import format_error
-    from persim_gym.models import load_model
+    from persim_gym.models import load_learned
     from persim_gym.simulator.registry import load_simulator
     from persim_gym.workflows.evaluate import evaluate
 
-    card = load_model(simulator).card
+    card = load_learned(simulator).card
     if not card.domain:
         console.print(logged_error_table(card.name, load_simulator(simulator).card.error))
         return

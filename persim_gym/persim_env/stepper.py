@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
-from persim_gym.models import LearnedModel, load_model
+from persim_gym.models import LearnedModel, load_learned
 from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
 from persim_gym.task import Task
 
@@ -190,7 +190,7 @@ def bind(
         ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
     """
     with _one_thread():
-        loaded = load_model(simulator)
+        loaded = load_learned(simulator)
         dynamics = loaded.rows(agents, apart=apart or factor == "sample")
     domain = DOMAINS.get(loaded.card.domain)
     member = _checked_member(member, dynamics.members)

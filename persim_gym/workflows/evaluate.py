@@ -6,7 +6,7 @@ from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
-from persim_gym.models import LearnedModel, load_model
+from persim_gym.models import LearnedModel, load_learned
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
 
     Source: thesis appendix B.1.
     """
-    loaded = load_model(simulator) if isinstance(simulator, str) else simulator
+    loaded = load_learned(simulator) if isinstance(simulator, str) else simulator
     if not loaded.card.domain:
         raise ValueError(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "

@@ -17,7 +17,7 @@ from persim_gym import evaluate, load_simulator
 from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.datasets import load
 from persim_gym.evaluation.published import published_error
-from persim_gym.models import load_model
+from persim_gym.models import load_learned
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.planning.random_shooting import RandomShooting
 from persim_gym.sb3 import make_vec_env
@@ -115,8 +115,8 @@ def test_what_needs_beliefs_says_that_there_are_none(trained):
 
 
 def test_models_are_found_by_path_and_by_name(trained):
-    assert load_model(trained("cadm")).card.kind == "cadm"
-    assert load_model("cartpole/random-v0").card.name == "cartpole/random-v0"
+    assert load_learned(trained("cadm")).card.kind == "cadm"
+    assert load_learned("cartpole/random-v0").card.name == "cartpole/random-v0"
 
 
 def test_the_benchmark_counts_cells_near_the_thesis(tmp_path):

@@ -12,8 +12,10 @@ from persim_gym.baselines.cadm.model import CadmModel, Gaussian
 from persim_gym.history import History
 from persim_gym.task import PlanningDynamics
 
-NOISE_STEPS = 64  # Steps that noise is drawn for at once.
-TILE = 4096  # Predictions that are made at once; larger ones fall out of a core's cache.
+NOISE_STEPS = 64
+"""Steps that noise is drawn for at once."""
+TILE_PREDICTIONS = 4096
+"""Predictions that are made at once; what more of them need falls out of a core's cache."""
 
 
 def predicted_obs(model: CadmModel, obs: Tensor, scaled: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ class CadmDynamics(PlanningDynamics):
         """
         shape = model.shape
         self.members = particles if shape.probabilistic else 1
-        self.memory, self.tile = model.history, TILE // self.members
+        self.memory, self.tile = model.history, TILE_PREDICTIONS // self.members
         self._model, self._particles, self._seed = model, particles, seed
         history = history or History.none(1, model.history, shape.obs_dim, shape.action_dim)
         with torch.no_grad():
@@ -94,7 +96,7 @@ class CadmDynamics(PlanningDynamics):
                 f"observations {now.shape} and actions {acts.shape} do not fit {contexts} histories of {shape.obs_dim} "
                 f"components and actions of {shape.action_dim or 'one number'}; give as many rows of everything"
             )
-        seen = self._model.scaled_action(checked_actions(acts, shape.n_actions))
+        seen = self._model.scaled_action(action_tensor(acts, shape.n_actions))
         each = torch.tensor(now[..., : shape.obs_dim])
         inputs = torch.cat([self._model.scaled_inputs(each), seen.expand(self.members, -1, -1)], dim=-1)
         predicted = self._predict(inputs)
@@ -130,7 +132,7 @@ class CadmDynamics(PlanningDynamics):
         return self._noise[step, :, row].transpose(1, 0, 2)
 
 
-def checked_actions(action: NDArray[Any], n_actions: int) -> Tensor:
+def action_tensor(action: NDArray[Any], n_actions: int) -> Tensor:
     """Actions as a tensor.
 
     Raises:

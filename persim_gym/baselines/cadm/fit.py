@@ -18,10 +18,11 @@ from persim_gym.baselines.cadm.windows import LoggedSteps, logged_steps, set_sca
 from persim_gym.simulator.model.encoders import EnsembleLinear
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.torch_engine import multiplies_bfloat16
+from persim_gym.simulator.training.trainer import CHECKPOINT_SECONDS
 from persim_gym.transitions import Transitions
 
-CHECKPOINT_SECONDS = 20.0
 VALIDATION_WINDOWS = 2_000
+"""Windows that are validated on, at most."""
 
 
 class CadmDiverged(ValueError):
@@ -95,7 +96,8 @@ class _Training:
 
     def __init__(self, model: CadmModel, data: Transitions, settings: CadmSettings, seed: int, half: bool) -> None:
         self.done, self.error = 0, math.nan
-        self._average, self._rises = math.inf, 0  # Rolling average of the validation error; its rises in succession.
+        # Rolling average of the validation error, and its rises in succession.
+        self._average, self._rises = math.inf, 0
         self._model, self._settings, self._seed, self._half = model, settings, seed, half
         self._steps = logged_steps(model, data)
         held = split_trajectories(data.trajectory, settings.validation, seed)

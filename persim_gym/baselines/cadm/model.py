@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from persim_gym.baselines.cadm.config import CadmSettings, CadmShape
 from persim_gym.simulator.model.encoders import EnsembleLinear, EnsembleMLP
+from persim_gym.simulator.training.torch_engine import WIDE_LAYER
 
-HIGHEST_LOG_VARIANCE, LOWEST_LOG_VARIANCE = 0.5, -10.0  # Where the learned bounds start, in scaled units.
-HALF_LAYER = 128  # Inputs from which on a layer multiplies in bfloat16, where that is asked for.
+HIGHEST_LOG_VARIANCE, LOWEST_LOG_VARIANCE = 0.5, -10.0
+"""Where the learned bounds of the log-variance start, in scaled units."""
 
 
 class Gaussian(NamedTuple):
@@ -135,7 +136,7 @@ def perceptron(network: EnsembleMLP, x: Tensor, half: bool) -> Tensor:
     for layer in inner:
         assert isinstance(layer, EnsembleLinear)
         weight, bias = layer.weight, layer.bias
-        kind = torch.bfloat16 if half and weight.shape[1] >= HALF_LAYER else weight.dtype
+        kind = torch.bfloat16 if half and weight.shape[1] >= WIDE_LAYER else weight.dtype
         x = network.activation(torch.baddbmm(bias.to(kind), x.to(kind), weight.to(kind)))
     assert isinstance(last, EnsembleLinear)
     weight = last.weight

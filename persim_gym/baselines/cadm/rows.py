@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from persim_gym.baselines.cadm.dynamics import checked_actions, context_of, predicted_obs
+from persim_gym.baselines.cadm.dynamics import action_tensor, context_of, predicted_obs
 from persim_gym.baselines.cadm.model import CadmModel
 from persim_gym.history import History
 from persim_gym.simulator.dynamics.batch import believable_change
@@ -49,7 +49,7 @@ class CadmRows:
         model, members = self._model, self.members
         now = torch.from_numpy(np.ascontiguousarray(obs, dtype=np.float32))
         seen = torch.cat(
-            [model.scaled_inputs(now), model.scaled_action(checked_actions(action, model.shape.n_actions))], 1
+            [model.scaled_inputs(now), model.scaled_action(action_tensor(action, model.shape.n_actions))], 1
         )
         predicted = model.predict(seen.expand(members, *seen.shape), context_of(model, self._history)).mean
         each = predicted_obs(model, now, predicted).transpose(1, 2).contiguous().numpy()

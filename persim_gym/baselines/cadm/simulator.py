@@ -16,12 +16,12 @@ from persim_gym.baselines.cadm.dynamics import CadmDynamics
 from persim_gym.baselines.cadm.model import CadmModel
 from persim_gym.baselines.cadm.rows import CadmRows
 from persim_gym.envs import DOMAINS
+from persim_gym.simulator.simulator import START_AGENTS, START_OBS
 from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec, task_at
 from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, read_json, reading, write_folder
 from persim_gym.task import Task
 
 CADM_FORMAT = 1
-START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors.
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CadmCard:
     sha256: str = ""
 
 
-def card_markdown(card: Mapping[str, Any]) -> str:
+def cadm_markdown(card: Mapping[str, Any]) -> str:
     """Markdown of a card's plain values."""
     settings, shape = card["settings"], card["shape"]
     rows = {
@@ -210,7 +210,7 @@ class CadmSimulator:
         folder = self.folder if folder is None else Path(folder).expanduser()
         arrays = {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
         arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(self.card), arrays, card_markdown)
+        write_folder(folder, asdict(self.card), arrays, cadm_markdown)
         return folder
 
 
@@ -229,11 +229,11 @@ def load_cadm(folder: str | Path) -> CadmSimulator:
     place = Path(folder).expanduser().resolve()
     with reading(place, "give the folder of a trained model"):
         modified = (place / CARD).stat().st_mtime_ns
-    return _load(place, modified)
+    return _read(place, modified)
 
 
 @lru_cache(maxsize=16)
-def _load(folder: Path, modified: int) -> CadmSimulator:
+def _read(folder: Path, modified: int) -> CadmSimulator:
     stored, tensors = read_folder(folder)
     with reading(folder, "train it again with this version"):
         expected = {f.name for f in fields(CadmCard)}

@@ -77,8 +77,8 @@ def train_cadm(
         name=name,
         domain=domain,
         transitions=len(steps),
-        settings=_plain(settings),
-        shape=_plain(shape),
+        settings=_as_json(settings),
+        shape=_as_json(shape),
         seed=seed,
         training_seconds=round(time.perf_counter() - started, 1),
         validation_error=None if math.isnan(error) else error,
@@ -108,7 +108,7 @@ def _provenance(data: LoggedData) -> dict[str, Any]:
     }
 
 
-def _plain(record: CadmSettings | CadmShape) -> dict[str, Any]:
+def _as_json(record: CadmSettings | CadmShape) -> dict[str, Any]:
     """Values as JSON gives them back."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(record)))
     return values

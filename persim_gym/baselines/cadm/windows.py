@@ -62,12 +62,12 @@ def set_scales(model: CadmModel, data: Transitions) -> None:
     for name, values in scales.items():
         values = values.double()
         getattr(model, f"{name}_mean").copy_(values.mean(0))
-        getattr(model, f"{name}_std").copy_(_units(values))
-    model.change_std.copy_(_units((following - obs).double()))
+        getattr(model, f"{name}_std").copy_(_scale_of(values))
+    model.change_std.copy_(_scale_of((following - obs).double()))
     model.logged_std.copy_(obs.double().std(0, correction=0))
 
 
-def _units(values: Tensor) -> Tensor:
+def _scale_of(values: Tensor) -> Tensor:
     """Standard deviations [D], but 1 for what is constant to about what float32 resolves."""
     std = values.std(0, correction=0)
     return torch.where(std > torch.clamp(1e-6 * values.mean(0).abs(), min=SMALLEST_STD), std, 1.0)

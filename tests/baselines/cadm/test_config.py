@@ -38,6 +38,17 @@ def test_impossible_settings_are_refused(change):
         replace(CadmSettings(), **change)
 
 
+def test_settings_are_changed_by_text():
+    changed = CadmSettings().changed(["steps=7", "layers=[8, 9]", "beta=1", "schedule=constant"])
+    assert changed == replace(CadmSettings(), steps=7, layers=(8, 9), beta=1.0, schedule="constant")
+
+
+@pytest.mark.parametrize("setting", ["width=3", "steps=1.5", "layers=8", "steps"])
+def test_text_that_sets_nothing_is_refused(setting):
+    with pytest.raises(ValueError, match="sets no field of CaDM"):
+        CadmSettings().changed([setting])
+
+
 def test_the_sizes_are_the_published_ones():
     for settings in (*DEFAULTS.values(), PUBLISHED):
         assert (settings.context, settings.context_layers, settings.layers) == (10, (256, 128, 64), (200,) * 4)
