@@ -40,16 +40,21 @@ def verb(
     from persim_gym.envs import DOMAINS
     from persim_gym.evaluation.figures import covariate_label
     from persim_gym.evaluation.prediction import format_error
-    from persim_gym.simulator.registry import load_simulator
+    from persim_gym.models import load_learned
+    from persim_gym.simulator.simulator import Simulator
     from persim_gym.workflows.evaluate import evaluate
 
     apply_trust(simulator, trust_task)
-    loaded = load_simulator(simulator)
+    loaded = load_learned(simulator)
     card = loaded.card
     if not card.domain:
         refuse_given(context, "episodes", "seed", why="is for a true environment, which data of no domain do not have")
+        if not isinstance(loaded, Simulator):
+            raise ValueError(
+                f"{card.name} is of data of no domain here: there is no true environment to compare it with"
+            )
         if agents is None and agent is None:
-            console.print(logged_error_table(card.name, card.error))
+            console.print(logged_error_table(card.name, loaded.card.error))
             say(f"next: persim evaluate {simulator} --agent 0")
             return
     chosen = chosen_agents(agents, agent)
@@ -70,7 +75,7 @@ def verb(
             label = covariate_label(DOMAINS[card.domain], number)
             table.add_row(str(number), label, format_error(error.mean_rmse), f"{error.median_r2:.3f}")
         console.print(table)
-    if len(chosen) == 1:
+    if len(chosen) == 1 and isinstance(loaded, Simulator):
         print_agent(loaded, chosen[0])
 
 

@@ -80,6 +80,6 @@ def resumable(verb: Callable[P, R]) -> Callable[P, R]:
 def apply_trust(simulator: str, trusted: bool) -> None:
     """Trusts a simulator's own task for as long as this process and its workers run, if that was asked for."""
     if trusted:
-        from persim_gym.simulator.registry import load_simulator
+        from persim_gym.models import load_learned
 
-        load_simulator(simulator, trust=True)
+        load_learned(simulator, trust=True)

@@ -76,7 +76,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         self.render_mode = checked_render_mode(render_mode, modes)
         self.observation_space = own_space(self.simulator.observation_space)  # type: ignore[arg-type]
         self.action_space = own_space(self.simulator.action_space)
-        self._size = self.simulator.model.config.obs_dim
+        self._size = self.simulator.observation_space.shape[0]
         self._obs: NDArray[np.float32] | None = None
         self._active = self._bound.active()
         self._renderer: Renderer | None = None
@@ -97,7 +97,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         self._obs = start
         self._bound.draw_members(self.np_random, self._active, _ONE)
         if self._sampled and self._online is not None:
-            self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
+            self._bound.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
         return start.copy(), {"disagreement": np.float64(0.0), "halt": np.float64(0.0)}
@@ -121,7 +121,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             self._online = self.simulator.online(self.agent)
         self._online.update(obs, action, next_obs, reward, terminated)
         if not self._sampled:
-            self._bound.dynamics.rebind(0, self._online.factor)
+            self._bound.rebind(0, self._online.factor)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Predicts the next observation.

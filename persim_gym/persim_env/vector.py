@@ -89,8 +89,8 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             self.metadata = {**self.metadata, "render_modes": []}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
         self._active = self._bound.active()
-        self._size = self.simulator.model.config.obs_dim
-        self._obs = np.zeros((num_envs, self.simulator.model.config.out_dim), dtype=np.float32)
+        self._size = self.simulator.observation_space.shape[0]
+        self._obs = np.zeros((num_envs, self._bound.dynamics.columns), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
         parts = [(self.np_random, rows)] if rngs is None else list(zip(rngs, rows[:, None], strict=True))
@@ -100,7 +100,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             if self._beliefs is not None:
                 for row in some:
                     believed = self._beliefs.sample(self.agents[row], rng).float()
-                    self._bound.dynamics.rebind(int(row), believed)
+                    self._bound.rebind(int(row), believed)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
         outcome = self._bound.step(self._obs, actions, self._active)

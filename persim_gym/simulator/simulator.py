@@ -1,5 +1,6 @@
 """A trained simulator of all agents, and the card that says what it is."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.metrics import agents_summary
+from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
 from persim_gym.simulator.inference.personalize import check_fit, personalized
@@ -138,6 +140,10 @@ class Simulator:
             ValueError: If the agent is unknown.
         """
         return bind_agent(self.model, agent, quantize)
+
+    def rows(self, agents: Sequence[int], apart: bool = False) -> BatchDynamics:
+        """The simulator bound to the agents of B rows, which environments step; arguments as `BatchDynamics`."""
+        return BatchDynamics(self.model, agents, apart)
 
     def known_beliefs(self) -> FactorPosterior:
         """What is believed of its agents' factors.

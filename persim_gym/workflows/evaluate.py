@@ -7,12 +7,11 @@ from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
-from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.simulator import Simulator
+from persim_gym.models import LearnedModel, load_learned
 
 
 def evaluate(
-    simulator: str | Path | Simulator,
+    simulator: str | Path | LearnedModel,
     agents: Iterable[int] = range(5),
     *,
     policy: Policy | None = None,
@@ -36,7 +35,7 @@ def evaluate(
 
     Source: thesis appendix B.1.
     """
-    loaded = simulator if isinstance(simulator, Simulator) else load_simulator(simulator)
+    loaded = load_learned(simulator) if isinstance(simulator, str | Path) else simulator
     if not loaded.card.domain:
         raise ValueError(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "

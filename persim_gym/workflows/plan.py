@@ -17,8 +17,9 @@ from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
-from persim_gym.simulator.registry import find_simulator, load_simulator
+from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
 
 DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
@@ -80,7 +81,7 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
     if truth:
         domain = simulator.split("/")[0]
         return domain_of(domain).name, TRUE_DYNAMICS, ""
-    card = load_simulator(simulator).card
+    card = load_learned(simulator).card
     if card.domain not in DOMAINS:
         raise ValueError(
             f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
@@ -130,7 +131,7 @@ def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> M
         stream: Seeds the candidates.
     """
     domain = DOMAINS[settings.domain]
-    learned = None if settings.dynamics == TRUE_DYNAMICS else load_simulator(folder)
+    learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
     return MPC(
         learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
         learned.task if learned else domain.task,
