@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.options import Force, Seed, SimulatorName, resumable
+from persim_gym.cli.options import Force, Seed, SimulatorName, TrustTask, apply_trust, resumable
 from persim_gym.cli.output import say, say_simulator
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 @resumable

@@ -11,11 +11,12 @@ from persim_gym.cli.options import (
     Agents,
     Seed,
     SimulatorName,
+    TrustTask,
+    apply_trust,
     chosen_agents,
     refuse_given,
 )
 from persim_gym.cli.output import console, paragraph, plain_table, say
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 if TYPE_CHECKING:
     from persim_gym.simulator.diagnostics.trust import Trust

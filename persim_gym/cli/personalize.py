@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.options import Force, SimulatorName
+from persim_gym.cli.options import Force, SimulatorName, TrustTask, apply_trust
 from persim_gym.cli.output import console, plain_table, say_simulator
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(

@@ -11,13 +11,14 @@ from persim_gym.cli.options import (
     Agents,
     Force,
     Seed,
+    TrustTask,
     Workers,
+    apply_trust,
     chosen_agents,
     refuse_given,
     resumable,
 )
 from persim_gym.cli.output import console, say
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 from persim_gym.envs import DOMAINS
 
 

@@ -13,13 +13,14 @@ from persim_gym.cli.options import (
     Seed,
     Settings,
     SimulatorName,
+    TrustTask,
     Workers,
+    apply_trust,
     chosen_agents,
     refuse_given,
     resumable,
 )
 from persim_gym.cli.output import console, plain_table, say
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 INSIDE = ("member", "penalty", "halt", "starts")
 """Options of the simulator as an environment."""

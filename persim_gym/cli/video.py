@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.options import DEFAULT_SIMULATOR, Force, Seed, SimulatorName
+from persim_gym.cli.options import DEFAULT_SIMULATOR, Force, Seed, SimulatorName, TrustTask, apply_trust
 from persim_gym.cli.output import say
-from persim_gym.cli.trust_task import TrustTask, apply_trust
 
 
 def verb(
