@@ -55,15 +55,9 @@ class Columns:
 class _Header:
     """What is known of a table of rows.
 
-    Attributes:
-        format: Version of the folder's files.
-        source: Where the data came from.
-        obs_dim: Observation size D.
-        action_dim: Action size A; 0 for discrete actions.
-        n_agents: Size N of the population.
-        sha256: Of N and the rows.
-        moments: Mean and standard deviation of each column, by the names of `named_columns`.
-        stamp: What the data were read from.
+    That is: the version of its files, where the data came from, sizes D, A (0 for discrete actions) and N, SHA-256 of N
+    and the rows, mean and standard deviation of columns by the names of `named_columns`, and what the data were read
+    from.
     """
 
     format: int
@@ -76,11 +70,7 @@ class _Header:
     stamp: str = ""
 
     def __post_init__(self) -> None:
-        """Checks the sizes.
-
-        Raises:
-            ValueError: If it is of another format, or sizes do not fit each other.
-        """
+        """Checks the format, and that sizes fit each other."""
         if self.format != STORE_FORMAT:
             raise ValueError(f"format {self.format}")
         widths = {"obs": self.obs_dim, "target": self.obs_dim + 2, "action": max(self.action_dim, 1)}

@@ -22,6 +22,9 @@ Force = Annotated[bool, typer.Option("--force", help="Do it anew, and replace wh
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Changes a setting: --set learning_rate=0.001; may be repeated.")
 ]
+TrustTask = Annotated[
+    bool, typer.Option("--trust-task", help="Import the task that the simulator's card names, though it is not yours.")
+]
 
 TrustTask = Annotated[
     bool, typer.Option("--trust-task", help="Import the task that the simulator's card names, though it is not yours.")
@@ -43,6 +46,14 @@ def chosen_agents(agents: str | None, agent: int | None, default: str = TEST_AGE
     if agents is not None and agent is not None:
         raise ValueError("give --agents or --agent, not both")
     return [agent] if agent is not None else list(dict.fromkeys(numbers(default if agents is None else agents)))
+
+
+def apply_trust(simulator: str, trusted: bool) -> None:
+    """Trusts a simulator's own task for as long as this process and its workers run, if that was asked for."""
+    if trusted:
+        from persim_gym.simulator.registry import load_simulator
+
+        load_simulator(simulator, trust=True)
 
 
 def refuse_given(context: typer.Context, *names: str, why: str) -> None:
