@@ -1,23 +1,25 @@
 """`persim baseline`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, resumable
-from persim_gym.cli.output import console, say
+from persim_gym.cli.evaluate import true_error_table
+from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, refuse_given, resumable
+from persim_gym.cli.output import console, say, say_simulator
 
 
 @resumable
 def verb(
-    name: Annotated[str, typer.Argument(help="bcq-p, bcq-a, bc or iql; see `persim methods`.")],
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="cadm, pe-ts-cadm, bcq-p, bcq-a, bc or iql; see `persim methods`.")],
     dataset: Annotated[str, typer.Argument(help="Dataset: one of ours, or any Minari id.")] = "cartpole/pure-v0",
     agents: Agents = None,
     agent: Agent = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000)")] = (
-        None
-    ),
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000 of BCQ)")
+    ] = (None),
     settings: Settings = None,
     episodes: Annotated[int, typer.Option(min=1, help="Test episodes an agent; the thesis takes 100.")] = 20,
     seed: Seed = 0,
@@ -27,15 +29,26 @@ def verb(
 ) -> None:
     """Train a method that PerSim is compared with, and test it in the true environment.
 
-    The agents are those that it is tested on; bcq-a trains a policy of each. Ctrl-C is safe: the same command goes on.
+    The agents are those that it is tested on; bcq-a trains a policy of each. cadm and pe-ts-cadm are models, as
+    simulators are: their prediction errors are shown. Ctrl-C is safe: the same command goes on.
     """
+    from persim_gym.baselines.cadm.config import KINDS
     from persim_gym.baselines.registry import baseline_folder
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
-    from persim_gym.workflows.baseline import train_and_test
+    from persim_gym.workflows.baseline import train_and_test, train_context_model
+    from persim_gym.workflows.evaluate import evaluate
     from persim_gym.workflows.plan import returns_table
 
     chosen = chosen_agents(agents, agent)
+    if name in KINDS:
+        refuse_given(context, "workers", why="is for bcq-a")
+        options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
+        model = train_context_model(name, dataset, **options, force=force)
+        errors = evaluate(model, chosen, episodes=episodes, seed=seed)
+        console.print(true_error_table(model.card.name, model.card.domain, errors))
+        say_simulator(model.folder, f"persim plan {{}} --agents {','.join(map(str, chosen))}")
+        return
     returns = train_and_test(
         name,
         dataset,

@@ -19,6 +19,9 @@ from persim_gym.cli.options import (
 from persim_gym.cli.output import console, paragraph, plain_table, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from persim_gym.evaluation.prediction import PredictionError
     from persim_gym.simulator.diagnostics.trust import Trust
     from persim_gym.simulator.simulator import Simulator
 
@@ -38,8 +41,6 @@ def verb(
     errors on logged data are shown instead, and of one agent, what is known of it.
     """
     from persim_gym.envs import DOMAINS
-    from persim_gym.evaluation.figures import covariate_label
-    from persim_gym.evaluation.prediction import format_error
     from persim_gym.models import load_learned
     from persim_gym.simulator.simulator import Simulator
     from persim_gym.workflows.evaluate import evaluate
@@ -68,15 +69,25 @@ def verb(
     inside = card.domain and max(chosen) < len(DOMAINS[card.domain].population)
     if inside or len(chosen) > 1:
         errors = evaluate(simulator, chosen, episodes=episodes, seed=seed)
-        table = Table(title=f"{card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
-        for column in ("agent", "covariates", "mean RMSE", "median R²"):
-            table.add_column(column)
-        for number, error in errors.items():
-            label = covariate_label(DOMAINS[card.domain], number)
-            table.add_row(str(number), label, format_error(error.mean_rmse), f"{error.median_r2:.3f}")
-        console.print(table)
+        console.print(true_error_table(card.name, card.domain, errors))
     if len(chosen) == 1 and isinstance(loaded, Simulator):
         print_agent(loaded, chosen[0])
+
+
+def true_error_table(name: str, domain: str, errors: "Mapping[int, PredictionError]") -> Table:
+    """One row an agent: errors against the true environment."""
+    from persim_gym.envs import DOMAINS
+    from persim_gym.evaluation.figures import covariate_label
+    from persim_gym.evaluation.prediction import format_error
+
+    episodes = max(len(error.rmse) for error in errors.values())
+    table = Table(title=f"{name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
+    for column in ("agent", "covariates", "mean RMSE", "median R²"):
+        table.add_column(column)
+    for number, error in errors.items():
+        label = covariate_label(DOMAINS[domain], number)
+        table.add_row(str(number), label, format_error(error.mean_rmse), f"{error.median_r2:.3f}")
+    return table
 
 
 def logged_error_table(name: str, error: dict[str, Any]) -> Table:

@@ -26,10 +26,6 @@ TrustTask = Annotated[
     bool, typer.Option("--trust-task", help="Import the task that the simulator's card names, though it is not yours.")
 ]
 
-TrustTask = Annotated[
-    bool, typer.Option("--trust-task", help="Import the task that the simulator's card names, though it is not yours.")
-]
-
 INTERRUPTED = 130
 """Exit status of a process that Ctrl-C ended, as shells have it."""
 
@@ -51,9 +47,9 @@ def chosen_agents(agents: str | None, agent: int | None, default: str = TEST_AGE
 def apply_trust(simulator: str, trusted: bool) -> None:
     """Trusts a simulator's own task for as long as this process and its workers run, if that was asked for."""
     if trusted:
-        from persim_gym.simulator.registry import load_simulator
+        from persim_gym.models import load_learned
 
-        load_simulator(simulator, trust=True)
+        load_learned(simulator, trust=True)
 
 
 def refuse_given(context: typer.Context, *names: str, why: str) -> None:
@@ -86,11 +82,3 @@ def resumable(verb: Callable[P, R]) -> Callable[P, R]:
             sys.exit(INTERRUPTED)
 
     return run
-
-
-def apply_trust(simulator: str, trusted: bool) -> None:
-    """Trusts a simulator's own task for as long as this process and its workers run, if that was asked for."""
-    if trusted:
-        from persim_gym.models import load_learned
-
-        load_learned(simulator, trust=True)

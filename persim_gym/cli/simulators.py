@@ -13,19 +13,20 @@ app = typer.Typer(help="Simulators: list them, show what one is, remove one of y
 @app.command("list")
 def simulators_list() -> None:
     """List all simulators: which one a name means, and which bundled one it hides."""
+    from persim_gym.models import load_learned
     from persim_gym.paths import simulators_root
-    from persim_gym.simulator.registry import bundled_folder, hidden_by, list_simulators, load_simulator
+    from persim_gym.simulator.registry import bundled_folder, hidden_by, list_simulators
 
     table = plain_table({"simulator": "left", "whose": "left", "agents": "right", "trained on": "left"})
     for name, folder in list_simulators().items():
         own = "yours, hides bundled" if hidden_by(folder) else "yours"
         whose = "bundled" if folder == bundled_folder(name) else own
         try:
-            simulator = load_simulator(str(folder))
+            simulator = load_learned(folder)
         except ValueError as error:
             table.add_row(name, whose, "?", f"damaged: {error}")
             continue
-        table.add_row(name, whose, f"{simulator.model.config.n_agents:,}", simulator.card.dataset)
+        table.add_row(name, whose, f"{simulator.n_agents:,}", simulator.card.dataset)
     console.print(table)
     say(f"yours are in {simulators_root()}")
 
@@ -33,15 +34,15 @@ def simulators_list() -> None:
 @app.command("show")
 def simulators_show(simulator: SimulatorName) -> None:
     """Show the card of a simulator: data, model, errors, trust, and where it is."""
-    from dataclasses import asdict
-
     from rich.markdown import Markdown
 
-    from persim_gym.simulator.model_card import card_markdown
-    from persim_gym.simulator.registry import bundled_folder, hidden_by, load_simulator
+    from persim_gym.models import load_learned
+    from persim_gym.simulator.registry import bundled_folder, hidden_by
+    from persim_gym.storage import README, reading
 
-    loaded = load_simulator(simulator)
-    text = card_markdown(asdict(loaded.card))
+    loaded = load_learned(simulator)
+    with reading(loaded.folder / README, "save the simulator again, which writes it"):
+        text = (loaded.folder / README).read_text(encoding="utf-8")
     console.print(Markdown(text)) if console.is_terminal else typer.echo(text)
     say(f"{loaded.folder}{' (bundled)' * (loaded.folder == bundled_folder(simulator))}")
     if hides := hidden_by(loaded.folder):

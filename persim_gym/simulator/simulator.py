@@ -105,6 +105,11 @@ class Simulator:
         return known
 
     @property
+    def n_agents(self) -> int:
+        """Number of its agents N."""
+        return self.model.config.n_agents
+
+    @property
     def observation_space(self) -> spaces.Box:
         """Space of one observation, [D]."""
         return self.spec.observation_space

@@ -3,7 +3,7 @@
 from persim_gym.storage.leftovers import remove_left_behind, restore_all, restored, scratch_folder
 from persim_gym.storage.loading import checked_array, read_array, read_folder, read_json, reading
 from persim_gym.storage.names import CARD, README, SIGNATURE, WEIGHTS
-from persim_gym.storage.plain import from_plain, shown
+from persim_gym.storage.plain import changed_fields, from_plain, shown
 from persim_gym.storage.writing import (
     check_own_file,
     check_weights_stay,
@@ -20,6 +20,7 @@ __all__ = [
     "README",
     "SIGNATURE",
     "WEIGHTS",
+    "changed_fields",
     "check_own_file",
     "check_weights_stay",
     "checked_array",

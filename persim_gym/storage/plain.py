@@ -1,10 +1,13 @@
 """Dataclasses from JSON: each value is checked against the type that its field has."""
 
+import json
 import math
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from persim_gym.suggest import suggestion
 
 T = TypeVar("T")
 _LARGEST_INTEGER = 2**63 - 1
@@ -32,6 +35,36 @@ def from_plain(kind: type[T], stored: Any) -> T:
         raise ValueError(f"{', '.join(map(shown, wrong))} of {kind.__name__}: missing, or not of this version")
     hints = get_type_hints(kind)
     return kind(**{name: _value(value, hints[name], name) for name, value in stored.items()})
+
+
+def changed_fields(record: T, settings: Sequence[str]) -> T:
+    """A copy of a dataclass with some fields changed, as `--set` of the command line has them.
+
+    Args:
+        record: The dataclass, whose fields are as `from_plain` takes them.
+        settings: Each "field=value", with the value as JSON has it, or text as it is.
+
+    Raises:
+        ValueError: If a field does not exist, cannot be that, or as the dataclass.
+    """
+    known: dict[str, Any] = asdict(record)  # type: ignore[call-overload]
+    hints, changes = get_type_hints(type(record)), dict[str, Any]()
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in known:
+            raise ValueError(f"{setting!r}: there is no setting {name!r}; {suggestion(name, known)}")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        try:
+            changes[name] = _value(value, hints[name], name)
+        except ValueError:
+            raise ValueError(
+                f"{setting!r}: {name} cannot be {text!r}; write {name}=VALUE with a value such as the present "
+                f"{json.dumps(known[name])}"
+            ) from None
+    return replace(record, **changes)  # type: ignore[type-var]
 
 
 def _value(value: Any, hint: Any, name: str) -> Any:

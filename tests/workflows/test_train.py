@@ -65,7 +65,7 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("rate=1", "a recipe has no field 'rate'; did you mean learning_rate?"),
+        ("rate=1", "there is no setting 'rate'; did you mean learning_rate?"),
         ("epochs", "epochs cannot be ''; write epochs=VALUE with a value such as the present 60"),
         ("epochs=1.5", "epochs cannot be '1.5'"),
         ("epochs=true", "epochs cannot be 'true'"),

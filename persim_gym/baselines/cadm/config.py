@@ -1,8 +1,7 @@
 """How a context-aware dynamics model is shaped and trained."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 KINDS = {"cadm": "Vanilla CaDM", "pe-ts-cadm": "PE-TS CaDM"}
@@ -91,32 +90,6 @@ class CadmSettings:
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule {self.schedule!r} is not one of cosine, constant")
-
-    def changed(self, settings: Sequence[str]) -> "CadmSettings":
-        """The settings with some fields changed, each written "field=value" with the value as JSON has it.
-
-        Raises:
-            ValueError: If a field does not exist or cannot be that.
-        """
-        known, changes = self.to_json(), dict[str, Any]()
-        for setting in settings:
-            name, _, text = setting.partition("=")
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = text
-            wanted = type(known.get(name))
-            if isinstance(value, list):
-                value = tuple(value)
-            elif wanted is float and type(value) is int:
-                value = float(value)
-            if name not in known or type(value) is not wanted:
-                raise ValueError(
-                    f"{setting!r} sets no field of CaDM; write field=value, as steps=1000 or layers=[200,200]. The "
-                    f"settings are {', '.join(f'{k}={json.dumps(v)}' for k, v in known.items())}"
-                )
-            changes[name] = value
-        return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""

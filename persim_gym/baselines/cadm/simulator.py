@@ -128,6 +128,11 @@ class CadmSimulator:
         return trusted_task(self.spec.task, self.card.name) if own else DOMAINS[self.card.domain].task
 
     @property
+    def n_agents(self) -> int:
+        """Number of agents N of the data, which it does not tell apart."""
+        return self.card.n_agents
+
+    @property
     def observation_space(self) -> spaces.Box:
         """Space of one observation, [D]."""
         return self.spec.observation_space

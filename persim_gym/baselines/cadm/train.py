@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, CadmSettings, CadmShape, ObservationFeatures
 from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
-from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, load_cadm
+from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, is_cadm, load_cadm
 from persim_gym.envs import DOMAINS
 from persim_gym.paths import simulator_path, unfinished
 from persim_gym.simulator.model_card import library_versions
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.trusted_tasks import trust_in_this_process
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec
-from persim_gym.storage import replaceable
+from persim_gym.storage import CARD, replaceable
 from persim_gym.transitions import LoggedData, Transitions
 
 MAX_EPISODES = 10_000
@@ -34,9 +35,10 @@ def train_cadm(
     out: str | Path | None = None,
     name: str | None = None,
     spec: EnvironmentSpec | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> CadmSimulator:
-    """Trains Vanilla CaDM or PE-TS CaDM and writes it; an interrupted training goes on.
+    """Trains Vanilla CaDM or PE-TS CaDM and writes it; an interrupted training goes on, a finished one is loaded.
 
     Args:
         data: Logged trajectories of many agents.
@@ -46,6 +48,7 @@ def train_cadm(
         out: Folder; by default by name among the user's simulators.
         name: Its name; by default "cartpole/random-v0-cadm", after dataset and variant.
         spec: Spaces, time limit and task, `module:name`, of data of no domain of ours.
+        force: Whether to train anew, and to replace another model that is in the folder.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -62,9 +65,13 @@ def train_cadm(
     name = name or f"{dataset}-{kind}"
     folder = replaceable(simulator_path(name) if out is None else Path(out))
     spec = _checked_spec(data, domain, spec)
-    steps = _steps_in_memory(data, spec, seed)
+    trust_in_this_process(spec.task)  # It is the caller's own.
     features, members = FEATURES.get(domain, ObservationFeatures()), settings.members if probabilistic else 1
     shape = CadmShape(data.obs_dim, spec.n_actions, data.action_dim, members, probabilistic, features)
+    if (folder / CARD).is_file() and not force:
+        wanted = {"kind": kind, "seed": seed, "settings": _as_json(settings), "shape": _as_json(shape)}
+        return _finished(folder, {**wanted, "dataset_hash": data.content_hash(), "interface": spec.to_json()})
+    steps = _steps_in_memory(data, spec, seed)
     stem = unfinished(f"{name}-{seed}", data.content_hash(), settings.to_json(), asdict(shape))
     checkpoint, started = Path(f"{stem}.safetensors"), time.perf_counter()
     try:
@@ -89,6 +96,18 @@ def train_cadm(
     CadmSimulator(card, model, folder, *_sorted_starts(data)).save()
     remove_checkpoints(checkpoint)
     return load_cadm(folder)
+
+
+def _finished(folder: Path, wanted: dict[str, Any]) -> CadmSimulator:
+    """The model in a folder, whose card must hold the wanted values."""
+    if not is_cadm(folder):
+        raise ValueError(f"{folder} holds another kind of model; --force replaces it, --out goes elsewhere")
+    found = load_cadm(folder)
+    if others := [part for part, value in wanted.items() if vars(found.card)[part] != value]:
+        raise ValueError(
+            f"{folder} holds another model (different {', '.join(others)}); --force replaces it, --out goes elsewhere"
+        )
+    return found
 
 
 def _sorted_starts(data: LoggedData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

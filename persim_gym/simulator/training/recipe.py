@@ -1,13 +1,11 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from persim_gym.storage import from_plain, reading
-from persim_gym.suggest import suggestion
+from persim_gym.storage import changed_fields, from_plain, reading
 
 
 @dataclass(frozen=True)
@@ -105,25 +103,10 @@ class TrainingRecipe:
         Raises:
             ValueError: If a field does not exist or cannot be that.
         """
-        known = self.to_json()
-        changes: dict[str, Any] = {}
-        for setting in settings:
-            name, _, text = setting.partition("=")
-            if name not in known:
-                raise ValueError(f"{setting!r}: a recipe has no field {name!r}; {suggestion(name, known)}")
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
-                value = text
-            if not _fits(name, known[name], value):
-                raise ValueError(
-                    f"{setting!r}: {name} cannot be {text!r}; write {name}=VALUE with a value such as the present "
-                    f"{json.dumps(known[name])}"
-                )
-            changes[name] = tuple(value) if isinstance(value, list) else value
-        if "epochs" in changes:
-            changes.setdefault("samples", 0)
-        return replace(self, **changes)
+        changed = changed_fields(self, settings)
+        counted = any(setting.startswith("samples=") for setting in settings)
+        by_epochs = any(setting.startswith("epochs=") for setting in settings) and not counted
+        return replace(changed, samples=0) if by_epochs else changed
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
@@ -141,15 +124,6 @@ class TrainingRecipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return asdict(self)
-
-
-def _fits(name: str, old: Any, value: Any) -> bool:
-    """Whether a value read from JSON is of the kind of a field."""
-    if name.endswith("_layers"):
-        return isinstance(value, list) and all(type(width) is int for width in value)
-    if name.startswith("agent_") or isinstance(old, float):
-        return type(value) in (int, float) or (value is None and name.startswith("agent_"))
-    return type(value) is type(old)
 
 
 _THESIS_DISCRETE = TrainingRecipe()

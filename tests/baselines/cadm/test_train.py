@@ -34,7 +34,7 @@ def test_what_is_saved_and_loaded_is_the_same_bytes(probabilistic, tmp_path):
     assert loaded.start_obs.shape == (20, 1)
 
 
-def test_a_model_of_a_domain_is_named_after_its_dataset_and_variant():
+def test_a_model_of_a_domain_is_named_after_its_dataset_and_variant(home):
     data = load("cartpole/random-v0", progress=False)
     model = train_cadm(data, probabilistic=False, settings=replace(SMALL, steps=5), progress=False)
     assert model.card.name == "cartpole/random-v0-cadm"
@@ -84,7 +84,7 @@ def test_a_damaged_model_and_one_of_another_format_are_refused(tmp_path):
     train_cadm(gains(), probabilistic=False, settings=SMALL, out=folder, spec=SPEC, progress=False)
     card = json.loads((folder / CARD).read_text())
     (folder / CARD).write_text(json.dumps({**card, "format": 99}))
-    with pytest.raises(ValueError, match="see format.*train it again"):
+    with pytest.raises(ValueError, match="format 99 on card.json is not 1.*train it again"):
         load_cadm(folder)
     (folder / CARD).write_text(json.dumps(card))
     weights = bytearray((folder / WEIGHTS).read_bytes())
@@ -101,3 +101,14 @@ def test_starts_are_sorted_by_agent(tmp_path):
     turned = data.select(np.argsort(-data.agent, kind="stable"))
     model = train_cadm(turned, probabilistic=False, settings=SMALL, out=tmp_path / "m", spec=SPEC, progress=False)
     assert (np.diff(model.start_agents) > 0).all()
+
+
+def test_a_finished_training_is_loaded_and_another_is_not_replaced_unasked(tmp_path, monkeypatch):
+    options = {"probabilistic": False, "spec": SPEC, "out": tmp_path / "m", "progress": False}
+    first = train_cadm(gains(), settings=SMALL, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("persim_gym.baselines.cadm.train.fit_cadm", None)  # Nothing may be trained.
+        assert train_cadm(gains(), settings=SMALL, **options).card == first.card
+        with pytest.raises(ValueError, match=r"holds another model \(different settings\); --force replaces it"):
+            train_cadm(gains(), settings=replace(SMALL, steps=6), **options)
+    assert train_cadm(gains(), settings=replace(SMALL, steps=6), force=True, **options).settings.steps == 6
