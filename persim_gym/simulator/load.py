@@ -17,7 +17,7 @@ from persim_gym.simulator.model.walls import no_walls
 from persim_gym.simulator.model_card import SimulatorCard
 from persim_gym.simulator.simulator import BELIEFS_PREFIX, START_AGENTS, START_OBS, Simulator
 from persim_gym.spec import LEARNED_TASK
-from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, reading
+from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, reading, shown
 
 _MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
 
@@ -29,6 +29,10 @@ def read_simulator(folder: Path) -> Simulator:
         ValueError: If it is damaged or of another format.
     """
     stored, tensors = read_folder(folder)
+    if "kind" in stored:
+        raise ValueError(
+            f"{folder} holds {shown(stored['kind'])}, no simulator; it serves evaluate, plan and PersimEnv-v0 alone"
+        )
     with reading(folder):
         card = SimulatorCard.from_json(stored)
         config = from_plain(ModelConfig, card.shape)

@@ -183,8 +183,6 @@ class SimulatorCard:
         Raises:
             ValueError: If keys, types or values are not those of this format.
         """
-        if "kind" in stored:
-            raise ValueError(f"{CARD} is of {stored['kind']}, which serves evaluate, plan and PersimEnv-v0 alone")
         if stored.get("format") != CARD_FORMAT or "license" not in stored:
             raise ValueError(f"{CARD} is not a simulator card of format {CARD_FORMAT} (see format, license)")
         card = from_plain(cls, stored)
