@@ -15,12 +15,14 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
-    "task": 0,
+    "history": 0,
+    "task": 1,
     "version": 0,
+    "suggest": 0,
     "paths": 0,
     "parallel": 0,
     "transitions": 0,
-    "spec": 1,
+    "spec": 2,
     "storage": 1,
     "transition_store": 2,
     "jobs": 2,
@@ -35,22 +37,25 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "simulator": 8,
     "evaluation": 9,
     "wrappers": 9,
-    "datasets": 10,
-    "persim_env": 10,
-    "sb3": 10,
-    "policies": 11,
-    "baselines": 11,
-    "workflows": 12,
-    "studies": 13,
-    "cli": 14,
+    "baselines.cadm": 9,
+    "models": 10,
+    "datasets": 11,
+    "persim_env": 11,
+    "sb3": 11,
+    "policies": 12,
+    "baselines": 12,
+    "workflows": 13,
+    "studies": 14,
+    "cli": 15,
 }
 ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "simulator.kernels": {"task", "parallel", "paths"},
     "simulator.model": {"simulator.kernels"},
-    "planning": {"task", "parallel", "spec"},
+    "planning": {"history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "task", "version", "paths", "parallel", "transitions", "spec", "storage", "transition_store", "jobs"
+    "history", "task", "version", "suggest", "paths", "parallel", "transitions", "spec", "storage", "transition_store",
+    "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,
@@ -68,6 +73,8 @@ COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "persim_env": 0,
     "sb3": -1,
     "policies": 0,
+    "baselines.cadm": 0,
+    "models": 0,
     "baselines": 1,
     "workflows": 0,
     "studies": 0,
@@ -89,6 +96,8 @@ WHAT = {  # What a room is for, in the picture.
     "persim_env": "PersimEnv-v0",
     "sb3": "batched VecEnv",
     "policies": "SB3 training in simulators",
+    "baselines.cadm": "models that know agents by history",
+    "models": "every model by name or path",
     "baselines": "the systems compared with",
     "workflows": "what a verb does",
     "studies": "measurements behind the documents",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from persim_gym.envs import DOMAINS
+from persim_gym.persim_env.registration import SimulatorSpec
 from persim_gym.version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ for _domain in DOMAINS.values():
         max_episode_steps=_domain.episode_steps,
     )
 
-gymnasium.register(
+gymnasium.registry["PersimEnv-v0"] = SimulatorSpec(
     id="PersimEnv-v0",
     entry_point="persim_gym.persim_env.env:PersimEnv",
     vector_entry_point="persim_gym.persim_env.vector:PersimVectorEnv",

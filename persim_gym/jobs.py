@@ -4,9 +4,10 @@ import csv
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import numba
 import torch
 from tqdm import tqdm
 
-from persim_gym.storage import replaceable, replacing
+from persim_gym.storage import reading, replaceable, replacing
 
 
 def _start_worker() -> None:
     """One thread a worker: two on two busy cores are slower. A worker ends with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the first one decides.
+    tqdm.set_lock(threading.RLock())  # Its own is a semaphore of the system, which a worker that is killed leaves.
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     parent = multiprocessing.parent_process()
@@ -45,24 +48,33 @@ class RowLog:
         values: Columns of its result.
     """
 
-    def __init__(self, path: Path, keys: Sequence[str], values: Sequence[str]) -> None:
+    def __init__(self, path: Path, keys: Sequence[str], values: Sequence[str], force: bool = False) -> None:
         """Reads what is there; a last line that was cut off is dropped.
 
+        Args:
+            path: The file.
+            keys: Columns that identify a job.
+            values: Columns of its result.
+            force: Whether the file is begun anew, whatever is there.
+
         Raises:
-            ValueError: If the file is a table of other columns, which is left as it is, or as `replaceable`.
+            ValueError: If the file is no table or one of other columns, which is left as it is, or as `replaceable`.
         """
         self.path, self.keys, self.values = path, tuple(keys), tuple(values)
         self._rows: dict[tuple[str, ...], dict[str, str]] = {}
         columns = [*self.keys, *self.values]
-        if replaceable(path, sign="").exists():
-            text = path.read_text(encoding="utf-8")
-            header = next(csv.reader(text.splitlines()[:1]), [])
+        if replaceable(path, sign="").exists() and not force:
+            with reading(path, "give another file, or --force to replace it"):
+                text = path.read_text(encoding="utf-8")
+                header = next(csv.reader(text.splitlines()[:1]), [])
+                # A last line without its end was cut off.
+                rows = list(csv.DictReader(text.rpartition("\n")[0].splitlines()))
             if text.strip() and header != columns:
                 raise ValueError(
-                    f"{path} is another table (its columns: {', '.join(header)}); give another file, or move it away"
+                    f"{path} is another table (its columns: {', '.join(header)}); give another file, or --force to "
+                    "replace it"
                 )
-            whole = text.rpartition("\n")[0]  # a last line without its end was cut off
-            for row in csv.DictReader(whole.splitlines()):
+            for row in rows:
                 if all(row.get(c) not in (None, "") for c in columns):
                     self._rows[tuple(row[k] for k in self.keys)] = row
         with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
@@ -112,21 +124,29 @@ def run_jobs(
     missing = [job for job in jobs if log.get(job) is None]
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc=description, disable=not progress)
     if missing:
+        others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(
             min(workers or available_cores(), len(missing)),
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
         )
+        futures: dict[Future[Mapping[str, Any]], Mapping[str, Any]] = {}
         try:
-            futures = {
-                pool.submit(function, **(constants or {}), **{k: v for k, v in job.items() if k not in drop}): job
-                for job in missing
-            }
+            for job in missing:
+                keywords = {k: v for k, v in job.items() if k not in drop}
+                futures[pool.submit(function, **(constants or {}), **keywords)] = job
             for future in as_completed(futures):
                 log.add(futures[future], future.result())
                 bar.update()
-        except BaseException:  # Ctrl-C too: what has finished is in the log
+        except BaseException:  # This is Ctrl-C, too.
+            for future, job in futures.items():  # Some have finished since the last one was waited for.
+                if future.done() and not future.cancelled() and not future.exception() and log.get(job) is None:
+                    log.add(job, future.result())
             pool.shutdown(wait=False, cancel_futures=True)
+            # Python waits for workers when it ends, and theirs would be in the middle of long compiled code.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            pool.shutdown()
             raise
         pool.shutdown()
     bar.close()

@@ -145,7 +145,7 @@ def make_vec_env(
         f"persim_gym:{env_id.removeprefix('persim_gym:')}",
         num_envs=n_envs,
         vectorization_mode="vector_entry_point",
-        autoreset_mode=AutoresetMode.SAME_STEP,
+        autoreset_mode=AutoresetMode.SAME_STEP.value,  # Plain, as all that a specification holds.
         **given,
     )
     env: VecEnv = BatchedVecEnv(batched)

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from persim_gym.task import Array, Ends, Task
 
 LEARNED_TASK = "learned"
 DOMAIN_TASK = "domain"
-_LARGEST = float(np.finfo(np.float32).max)  # Stands for an infinite bound, which Gymnasium's checker warns of.
+_LARGEST = float(np.finfo(np.float32).max)
+"""Stands for an infinite bound on a card: JSON has no number for that."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class EnvironmentSpec:
     @property
     def bounds(self) -> tuple[Any, Any] | None:
         """Lowest and highest observations, [D] each, infinite where there is no bound; None if there is none at all."""
-        low, high = (np.array(b, dtype=np.float32) for b in (self.observation_space.low, self.observation_space.high))
-        low[low <= -_LARGEST], high[high >= _LARGEST] = -np.inf, np.inf
+        low, high = (_with_infinite(b) for b in (self.observation_space.low, self.observation_space.high))
         return (low, high) if np.isfinite([low, high]).any() else None
 
     def to_json(self) -> dict[str, Any]:
@@ -88,26 +89,29 @@ class EnvironmentSpec:
             raise ValueError(f"the interface on the card is not one of this version ({error!r})") from error
 
 
-def finite_box(low: Any, high: Any) -> spaces.Box:
-    """A flat float32 Box; infinite bounds become the largest float32."""
-    clipped = [
-        np.nan_to_num(np.asarray(b, dtype=np.float64).ravel(), posinf=_LARGEST, neginf=-_LARGEST) for b in (low, high)
-    ]
-    low, high = (b.clip(-_LARGEST, _LARGEST).astype(np.float32) for b in clipped)
-    return spaces.Box(low, high, dtype=np.float32)
+def flat_box(low: Any, high: Any) -> spaces.Box:
+    """A flat float32 Box; bounds that float32 does not pass become infinite."""
+    return spaces.Box(_with_infinite(np.ravel(low)), _with_infinite(np.ravel(high)), dtype=np.float32)
+
+
+def _with_infinite(bounds: Any) -> NDArray[np.float32]:
+    """Bounds as float32, infinite where they are the largest number or more."""
+    wide = np.asarray(bounds, dtype=np.float64)
+    return np.where(np.abs(wide) >= _LARGEST, np.copysign(np.inf, wide), wide).astype(np.float32)
 
 
 def _plain(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
         return {"n": int(space.n)}
     assert isinstance(space, spaces.Box)
-    return {"low": space.low.tolist(), "high": space.high.tolist(), "shape": list(space.shape)}
+    low, high = (b.clip(-_LARGEST, _LARGEST).tolist() for b in (space.low, space.high))
+    return {"low": low, "high": high, "shape": list(space.shape)}
 
 
 def _space(stored: Mapping[str, Any]) -> spaces.Space[Any]:
     if "n" in stored:
         return spaces.Discrete(int(stored["n"]))
-    low, high = (np.asarray(stored[side], dtype=np.float32).reshape(stored["shape"]) for side in ("low", "high"))
+    low, high = (_with_infinite(stored[side]).reshape(stored["shape"]) for side in ("low", "high"))
     return spaces.Box(low, high, dtype=np.float32)
 
 
@@ -132,8 +136,9 @@ def task_at(reference: str) -> Task:
         raise ValueError(f"task {reference!r} names no task; {advice}")
     try:
         found = getattr(import_module(module), name)
-    except Exception as error:  # The user's own module may raise anything.
-        raise ValueError(f"task {reference!r} cannot be imported ({error}); {advice}") from error
+    except (Exception, SystemExit) as error:  # The user's own module may raise anything, and end the process.
+        reason = str(error) if isinstance(error, Exception) else repr(error)
+        raise ValueError(f"task {reference!r} cannot be imported ({' '.join(reason.split())}); {advice}") from error
     if not isinstance(found, Task):
         raise ValueError(f"task {reference!r} is a {type(found).__name__}, not a persim_gym.task.Task; {advice}")
     return found

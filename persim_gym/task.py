@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from persim_gym.history import History
+
 Array: TypeAlias = Any
 """A NumPy array or a torch tensor of any shape."""
 
@@ -148,6 +150,7 @@ class PlanningDynamics:
         stops: Whether `rollout` is best told where episodes end.
         concurrent: Whether it may be called from several threads at once; then so may the functions of the task.
         tile: Rows that it is best given at once; None for what suits a processor's cache.
+        memory: Last steps of the agent that it wants to be told, see `given`; 0 for none.
     """
 
     members: int = 1
@@ -155,6 +158,15 @@ class PlanningDynamics:
     stops: bool = False
     concurrent: bool = False
     tile: int | None = None
+    memory: int = 0
+
+    def given(self, history: History) -> "PlanningDynamics":
+        """The dynamics of an agent that has just done this: themselves where its number says all.
+
+        Args:
+            history: Of one episode, whose dynamics then serve any rows, or of each of B rows.
+        """
+        return self
 
     def __call__(self, obs: Array, action: Array) -> Array:
         """Next observations, [M, B, D], of obs [M, B, D] and actions [B] or [B, A], the same for all members."""

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.storage import checked_array, read_json, reading, replacing, restored
+from persim_gym.storage import checked_array, from_plain, read_array, read_json, reading, replacing, restored
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
@@ -51,6 +51,36 @@ class Columns:
         }
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What is known of a table of rows.
+
+    That is: the version of its files, where the data came from, sizes D, A (0 for discrete actions) and N, SHA-256 of N
+    and the rows, mean and standard deviation of columns by the names of `named_columns`, and what the data were read
+    from.
+    """
+
+    format: int
+    source: str
+    obs_dim: int
+    action_dim: int
+    n_agents: int
+    sha256: str
+    moments: dict[str, tuple[list[float], list[float]]]
+    stamp: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the format, and that sizes fit each other."""
+        if self.format != STORE_FORMAT:
+            raise ValueError(f"format {self.format}")
+        widths = {"obs": self.obs_dim, "target": self.obs_dim + 2, "action": max(self.action_dim, 1)}
+        found = {name: {len(values) for values in pair} for name, pair in self.moments.items()}
+        if min(self.obs_dim, self.n_agents) < 1 or self.action_dim < 0:
+            raise ValueError(f"sizes on {HEADER_FILE} are not positive")
+        if found != {name: {width} for name, width in widths.items()}:
+            raise ValueError(f"moments on {HEADER_FILE} are not of its sizes")
+
+
 class TransitionStore(LoggedData):
     """Transitions in a folder: a table of float32 rows, and what is known about it.
 
@@ -74,19 +104,15 @@ class TransitionStore(LoggedData):
         """
         self.folder = restored(folder)
         with reading(folder, "delete it, and it is written again"):
-            header = read_json(folder / HEADER_FILE)
-            if header["format"] != STORE_FORMAT:
-                raise ValueError(f"format {header['format']}")
-            self.columns = Columns(header["obs_dim"], header["action_dim"])
-            self.n_agents: int = header["n_agents"]
-            self.source: str = header["source"]
-            self._hash: str = header["sha256"]
-            self._moments: dict[str, list[list[float]]] = header["moments"]
+            header = from_plain(_Header, read_json(folder / HEADER_FILE))
+            self.columns = Columns(header.obs_dim, header.action_dim)
+            self.n_agents, self.source = header.n_agents, header.source
+            self._hash, self._moments = header.sha256, header.moments
             self.episodes: NDArray[np.int64] = checked_array(
-                "episodes", np.load(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
+                "episodes", read_array(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
             )
             sizes = (len(self.episodes) - 1, 1 + self.columns.obs_dim)
-            first = checked_array("first", np.load(folder / FIRST_FILE), sizes, "f", FIRST_FILE)
+            first = checked_array("first", read_array(folder / FIRST_FILE), sizes, "f", FIRST_FILE)
             self.first_agent, self.first_obs = first[:, 0].astype(np.int64), first[:, 1:]
             known = (self.first_agent >= 0) & (self.first_agent < self.n_agents)
             if self.episodes[0] or (np.diff(self.episodes) < 1).any() or not known.all():
@@ -176,7 +202,7 @@ def write_transitions(
     """
     with replacing(folder, HEADER_FILE) as new:
         header = _write_rows(new, episodes, n_agents, source)
-        (new / HEADER_FILE).write_text(json.dumps({**header, "stamp": stamp}), encoding="utf-8")
+        (new / HEADER_FILE).write_text(json.dumps(asdict(replace(header, stamp=stamp))), encoding="utf-8")
     return TransitionStore(folder)
 
 
@@ -198,7 +224,7 @@ def hash_on_disk(transitions: Transitions) -> str:
     return digest.hexdigest()
 
 
-def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, source: str) -> dict[str, Any]:
+def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, source: str) -> _Header:
     digest = hashlib.sha256(str(n_agents).encode())
     columns: Columns | None = None
     starts, first, sums, total = [0], [], _Sums(), 0
@@ -222,15 +248,15 @@ def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, so
         raise ValueError(f"{source}: no episodes")
     np.save(folder / EPISODES_FILE, np.array(starts))
     np.save(folder / FIRST_FILE, np.array(first, dtype=np.float32))
-    return {
-        "format": STORE_FORMAT,
-        "source": source,
-        "obs_dim": columns.obs_dim,
-        "action_dim": columns.action_dim,
-        "n_agents": n_agents,
-        "sha256": digest.hexdigest(),
-        "moments": sums.moments(),
-    }
+    return _Header(
+        format=STORE_FORMAT,
+        source=source,
+        obs_dim=columns.obs_dim,
+        action_dim=columns.action_dim,
+        n_agents=n_agents,
+        sha256=digest.hexdigest(),
+        moments=sums.moments(),
+    )
 
 
 def _rows(piece: Transitions, some: slice = slice(None)) -> NDArray[np.float32]:
@@ -259,12 +285,12 @@ class _Sums:
             total += (values - origin).sum(axis=0)
             squares += ((values - origin) ** 2).sum(axis=0)
 
-    def moments(self) -> dict[str, list[list[float]]]:
+    def moments(self) -> dict[str, tuple[list[float], list[float]]]:
         result = {}
         for name, (origin, total, squares) in self._sums.items():
             mean = total / self._count
             variance = (squares - self._count * mean**2) / max(self._count - 1, 1)
-            result[name] = [(origin + mean).tolist(), np.sqrt(variance.clip(0)).tolist()]
+            result[name] = (origin + mean).tolist(), np.sqrt(variance.clip(0)).tolist()
         return result
 
 

@@ -115,6 +115,9 @@ class Transitions(LoggedData):
                 f"{self.source}: obs {self.obs.shape} and next_obs {self.next_obs.shape} must be [K, D] both, action "
                 f"{self.action.shape} [K] or [K, A]; flatten them first"
             )
+        for name in ("agent", "reward", "terminated", "trajectory"):
+            if arrays[name].ndim != 1:
+                raise ValueError(f"{self.source}: {name} {arrays[name].shape} must be [K]; flatten it first")
         if self.agent.min() < 0 or self.agent.max() >= self.n_agents:
             raise ValueError(
                 f"{self.source}: agents span {self.agent.min()}–{self.agent.max()}, outside 0–{self.n_agents - 1}; "
@@ -166,13 +169,16 @@ class Transitions(LoggedData):
             first: Number of the first of these episodes.
 
         Raises:
-            ValueError: If there are no episodes, or the arrays do not fit together or are not finite.
+            ValueError: If there are no episodes, or the arrays of one do not fit together, are not those of the other
+                episodes or are not finite.
         """
         pairs = list(zip(episodes, agents, strict=True))
         if not pairs:
             raise ValueError(f"{source}: no episodes")
+        for number, (episode, agent) in enumerate(pairs, first):
+            _check_episode(f"{source}: episode {number} (agent {agent})", episode, pairs[0][0])
         steps = [len(e.rewards) for e, _ in pairs]
-        action_type = np.int64 if np.asarray(pairs[0][0].actions).dtype.kind in "iu" else np.float32
+        action_type = np.int64 if _is_whole(pairs[0][0].actions) else np.float32
         return cls(
             agent=np.repeat(np.array([a for _, a in pairs], dtype=np.int64), steps),
             obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[:-1] for e, _ in pairs]),
@@ -229,3 +235,35 @@ class Transitions(LoggedData):
             if f.name not in ("n_agents", "source"):
                 digest.update(np.ascontiguousarray(getattr(self, f.name)).tobytes())
         return digest.hexdigest()
+
+
+def _is_whole(values: Any) -> bool:
+    """Whether values are stored as whole numbers."""
+    return np.asarray(values).dtype.kind in "iu"
+
+
+def _check_episode(name: str, episode: Any, like: Any) -> None:
+    """Refuses an episode whose arrays do not fit together, or are not of the kind of another episode's.
+
+    Lengths that are wrong in two episodes could make up for each other, and mix the transitions of two agents.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    steps = len(episode.rewards)
+    lengths = {"observations": steps + 1, "actions": steps, "terminations": steps}
+    wrong = {part: found for part, wanted in lengths.items() if (found := len(getattr(episode, part))) != wanted}
+    if wrong:
+        raise ValueError(
+            f"{name} has {steps} rewards, to which belong {steps + 1} observations and {steps} actions and "
+            f"terminations, but {' and '.join(f'{found} {part}' for part, found in wrong.items())}; drop or repair it"
+        )
+    for part in (*lengths, "rewards"):
+        values, others = (np.asarray(getattr(e, part)) for e in (episode, like))
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{name} has {part} of {values.dtype}, which are no numbers; drop or repair it")
+        if values.shape[1:] != others.shape[1:] or (part == "actions" and _is_whole(values) != _is_whole(others)):
+            raise ValueError(
+                f"{name} has {part} of {values.dtype} {list(values.shape[1:])} a step, those before "
+                f"{others.dtype} {list(others.shape[1:])}; drop or repair it"
+            )

@@ -9,10 +9,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from persim_gym.envs.domain import UNBOUNDED
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.simulator import Simulator
 
@@ -34,14 +33,14 @@ def latent_factors(simulator: Simulator) -> NDArray[np.float32]:
 
 
 def _extended(space: gym.spaces.Box, size: int) -> gym.spaces.Box:
-    bound = np.full(size, UNBOUNDED, dtype=np.float32)
+    bound = np.full(size, np.inf, dtype=np.float32)
     return gym.spaces.Box(np.concatenate([space.low, -bound]), np.concatenate([space.high, bound]), dtype=np.float32)
 
 
 class AgentObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Appends an agent's latent factor to the observation of a single environment, simulated or true."""
 
-    def __init__(self, env: gym.Env[Any, Any], factors: NDArray[np.float32], agent: int) -> None:
+    def __init__(self, env: gym.Env[Any, Any], factors: ArrayLike, agent: int) -> None:
         """Wraps an environment.
 
         Args:
@@ -52,9 +51,10 @@ class AgentObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
         Raises:
             ValueError: If there is no factor of the agent.
         """
-        gym.utils.RecordConstructorArgs.__init__(self, factors=factors, agent=agent)
-        super().__init__(env)
         self._factor = _rows_of(factors, [agent])[0]
+        # A specification is JSON-plain, and needs no more than this agent's factor.
+        gym.utils.RecordConstructorArgs.__init__(self, factors=[self._factor.tolist()], agent=0)
+        super().__init__(env)
         assert isinstance(env.observation_space, gym.spaces.Box)
         self.observation_space = _extended(env.observation_space, len(self._factor))
 
@@ -98,8 +98,9 @@ class AgentVecEnv(VecEnvWrapper):
         return np.concatenate([obs, self._factors], axis=1)
 
 
-def _rows_of(factors: NDArray[np.float32], agents: Any) -> NDArray[np.float32]:
-    rows = np.asarray(agents, dtype=np.int64)
-    if rows.size and not 0 <= rows.min() <= rows.max() < len(factors):
-        raise ValueError(f"agents {rows.min()}–{rows.max()}, but latent factors of 0–{len(factors) - 1} only")
-    return factors[rows]
+def _rows_of(factors: ArrayLike, agents: Any) -> NDArray[np.float32]:
+    table, rows = np.asarray(factors, dtype=np.float32), np.asarray(agents, dtype=np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < len(table):
+        raise ValueError(f"agents {rows.min()}–{rows.max()}, but latent factors of 0–{len(table) - 1} only")
+    chosen: NDArray[np.float32] = table[rows]
+    return chosen

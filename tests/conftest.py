@@ -65,6 +65,7 @@ def place_dataset(tmp_path_factory):
 def home(tmp_path, monkeypatch):
     """A user's folder of this test alone."""
     monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PERSIM_TRUSTED_TASKS", "")
     return tmp_path / "home"
 
 

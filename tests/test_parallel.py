@@ -1,11 +1,15 @@
 """Work that is shared between threads."""
 
+import contextlib
 import contextvars
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -173,3 +177,22 @@ def test_a_forked_process_multiplies_on_one_thread_and_does_not_wait_for_those_t
     command = [sys.executable, "-W", "ignore", "-c", FORK]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["1", "2"]  # the child's threads, as its status, and the parent's
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_worker_does_everything_that_this_process_does(method, save_robot, tmp_path):
+    """In a process of its own, which ends with a traceback where one hangs."""
+    command = [sys.executable, "-W", "ignore", "-m", "support.workers", method, str(save_robot("halfcheetah"))]
+    root = Path(__file__).parent
+    paths = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": paths}
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        try:
+            assert process.wait(timeout=300) == 0, output.read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # Workers that hang do not end with it.
+                os.killpg(process.pid, signal.SIGKILL)
+    assert output.read_text().endswith("entry points\n")

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,8 @@ def output_of(code):
 
 def test_importing_the_package_loads_the_environments_and_no_other_library():
     """No timing: a fifth of the seconds that Gymnasium itself takes, as long as nothing else is loaded."""
-    parts = {"persim_gym", "persim_gym.envs", "persim_gym.task", "persim_gym.version"}
-    assert set(output_of(IMPORT)) == {"gymnasium.envs", *parts}
+    parts = {"envs", "history", "persim_env", "task", "version"}
+    assert set(output_of(IMPORT)) == {"gymnasium.envs", "persim_gym", *(f"persim_gym.{part}" for part in parts)}
 
 
 def test_what_the_front_door_names_is_known_before_it_is_loaded():
@@ -56,3 +57,27 @@ def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(ImportError):
         from persim_gym import simulate  # noqa: F401
     assert not hasattr(persim_gym, "__path_to_nowhere__")
+
+
+def test_paths_may_be_text(tmp_path, monkeypatch):
+    """Wherever a file or a folder is named; a path that begins with a dot or the root is never a name."""
+    from persim_gym import evaluate, load_simulator
+    from persim_gym.policies import PolicyTraining, load_policy, run_training
+    from persim_gym.workflows.film import film
+    from persim_gym.workflows.plan import PlanSettings, plan_returns, planner_for
+
+    monkeypatch.chdir(tmp_path)
+    load_simulator("cartpole/random-v0").save("mine")
+    assert load_simulator("./mine").folder == load_simulator(Path("mine")).folder == tmp_path / "mine"
+    assert list(evaluate(Path("mine"), [3], episodes=2)) == [3]
+    film(3, "./mine", "film.gif", steps=2)
+    quick = {"n_steps": 16, "n_epochs": 1, "batch_size": 64}
+    training = PolicyTraining(3, simulator="./mine", steps=64, n_envs=4, hyperparameters=quick)
+    monkeypatch.setattr("persim_gym.policies.train.TESTED_EPISODES", 2)
+    monkeypatch.setattr("persim_gym.policies.train.JUDGED_EPISODES", 2)
+    run_training(training, "out", progress=False)
+    assert load_policy("out/agent-3.json").num_timesteps >= 0
+    settings = PlanSettings("cartpole", "true", planner_for("cartpole", candidates=4, horizon=3), steps=2)
+    monkeypatch.setattr("persim_gym.workflows.plan.run_jobs", lambda *args, **keywords: [])
+    assert plan_returns(settings, "", [3], 1, "rows.csv", progress=False)[3].size == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "film.gif", "out", "rows.csv"}

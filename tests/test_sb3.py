@@ -43,12 +43,16 @@ def test_attributes_and_methods_go_by_index_as_in_dummy_vec_env(twins, indices):
     outcomes = []
     for env in twins:
         env.set_attr("label", "seen", indices=indices)
-        env.env_method("set_wrapper_attr", "other", 5, indices=0)
+        assert env.env_method("set_wrapper_attr", "other", 5, indices=0) == [True]
+        assert env.env_method("set_wrapper_attr", "unknown", 5, force=False, indices=0) == [False]
+        assert env.env_method("set_wrapper_attr", "label", "seen", force=False, indices=indices) == [True] * len(
+            env.get_attr("label", indices)
+        )
         outcomes.append(
             [
                 env.get_attr("agent", indices),
                 env.get_attr("label", indices),
-                [env.env_method("has_wrapper_attr", name, indices=indices) for name in ("label", "other", "none")],
+                [env.env_method("has_wrapper_attr", name, indices=indices) for name in ("label", "other", "unknown")],
                 env.env_method("get_wrapper_attr", "agent", indices=indices),
                 [space.n for space in env.get_attr("action_space", indices)],
                 [s.card.name for s in env.get_attr("simulator", indices)],

@@ -1,8 +1,11 @@
 """One policy for all agents: observations with the agent's own factor."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.registry import load_simulator
@@ -37,6 +40,18 @@ def test_the_wrappers_append_the_agents_own_factor(save_car, tmp_path):
         np.testing.assert_array_equal(infos[row]["terminal_observation"][2:], factors[agent])
         assert (infos[row]["terminal_observation"][:2] != obs[row, :2]).all()
     assert rows.observation_space.contains(obs[0]) and rows.observation_space == single.observation_space
+
+
+def test_its_specification_is_plain_json_and_makes_the_same_environment(save_car, tmp_path):
+    folder = str(save_car(tmp_path / "car"))
+    factors = latent_factors(load_simulator(folder))
+    env = AgentObservation(gym.make("PersimEnv-v0", agent=4, simulator=folder), factors, 4)
+    stored = env.spec.to_json()
+    json.loads(stored)
+    again = gym.make(EnvSpec.from_json(stored))
+    assert again.observation_space == env.observation_space
+    np.testing.assert_array_equal(again.reset(seed=3)[0], env.reset(seed=3)[0])
+    np.testing.assert_array_equal(again.step(2)[0], env.step(2)[0])
 
 
 def test_agents_without_a_factor_and_wrong_numbers_are_refused(save_car, tmp_path):

@@ -39,13 +39,13 @@ METHODS = (
     Method("bc", "model-free", "nothing", "persim baseline bc DATASET", "ours: the floor of offline methods"),
     Method("iql", "model-free", "nothing", "persim baseline iql DATASET", "ours: Kostrikov et al. 2022"),
     Method(
-        "PerSim + PPO, DQN, SAC, TD3", "model-based", "agent number", "persim train-policy --simulator DATASET",
-        "ours: thesis sec. 6.2",
+        "PerSim + PPO, DQN, SAC, TD3", "model-based", "agent number", "persim train-policy DATASET",
+        "thesis sec. 6.2",
     ),
     Method("true environment + MPC", "reference", "covariates", "persim plan DOMAIN --truth", "thesis ch. 5"),
     Method(
         "true environment + PPO, DQN, SAC, TD3", "reference", "covariates",
-        "persim train-policy --true --simulator DATASET", "ours",
+        "persim train-policy DATASET --truth", "ours",
     ),
 )  # fmt: skip
 """In the order of the thesis's tables, each kind's own additions after it."""

@@ -1,10 +1,9 @@
 """What all offline baselines share: settings, batches of logged transitions, and the loop of updates."""
 
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +12,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 from tqdm import tqdm
-from typing_extensions import Self
 
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.transitions import LoggedData
@@ -61,32 +59,6 @@ class OfflineSettings:
                 raise ValueError(f"{name} must be positive whole numbers: {self}")
             if isinstance(value, float) and not 0.0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative: {self}")
-
-    def changed(self, settings: Sequence[str]) -> Self:
-        """The settings with some fields changed, each written "field=value" with the value as JSON has it.
-
-        Raises:
-            ValueError: If a field does not exist or cannot be that.
-        """
-        known = asdict(self)
-        changes: dict[str, Any] = {}
-        for setting in settings:
-            name, _, text = setting.partition("=")
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = None
-            if isinstance(value, list):
-                value = tuple(value)
-            elif type(known.get(name)) is float and type(value) is int:
-                value = float(value)
-            if name not in known or type(value) is not type(known[name]):
-                raise ValueError(
-                    f"{setting!r} sets no field of these settings; write field=value, as learning_rate=0.001. They "
-                    f"are {', '.join(f'{field}={json.dumps(own)}' for field, own in known.items())}"
-                )
-            changes[name] = value
-        return replace(self, **changes)
 
 
 class Batch(NamedTuple):

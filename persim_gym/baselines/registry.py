@@ -24,7 +24,7 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.model_card import library_versions
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec
-from persim_gym.storage import CARD, read_folder, reading, replaceable
+from persim_gym.storage import CARD, changed_fields, read_folder, reading, replaceable
 from persim_gym.transitions import LoggedData
 
 
@@ -208,7 +208,7 @@ def settings_of(
             raise ValueError(f"{name} takes {kind.__name__} for these actions, not {type(settings).__name__}")
         chosen = settings
     else:
-        chosen = kind().changed(settings)
+        chosen = changed_fields(kind(), settings)
     return chosen if iterations is None else replace(chosen, iterations=iterations)
 
 

@@ -1,10 +1,9 @@
 """The command line: one file a verb."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from persim_gym.cli import (
     baseline,
@@ -13,15 +12,20 @@ from persim_gym.cli import (
     demo,
     evaluate,
     info,
-    methods,
     personalize,
     plan,
+    simulators,
     study,
     train,
     train_policy,
     video,
 )
+from persim_gym.cli.options import INTERRUPTED
+from persim_gym.cli.output import complain
 from persim_gym.version import __version__
+
+# Typer names only this kind of what is wrong with a command line.
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="persim",
@@ -34,6 +38,7 @@ app = typer.Typer(
 app.command("demo")(demo.verb)
 app.command()(info.envs)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(simulators.app, name="simulators")
 app.add_typer(study.app, name="study")
 app.command("train")(train.verb)
 app.command("personalize")(personalize.verb)
@@ -42,7 +47,7 @@ app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
-app.command("methods")(methods.verb)
+app.command()(info.methods)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 
@@ -60,11 +65,14 @@ def options(
 def main() -> None:
     """Entry point: a caller's mistake is one line, not a traceback."""
     try:
-        app(standalone_mode=True)
-    except (ValueError, KeyError, OSError) as error:
-        Console(stderr=True).print(f"persim: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        status = app(standalone_mode=False)
+    except UsageError as error:
+        if message := error.format_message().rstrip("."):  # A group of verbs without one has shown its help.
+            complain(f"{message}; see `{error.ctx.command_path if error.ctx else 'persim'} --help`")
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == 130:  # Typer ends with this code on Ctrl-C.
-            Console(stderr=True).print("persim: interrupted; the same command goes on where it stopped", style="red")
-        raise
+    except (ValueError, KeyError, OSError) as error:
+        complain(str(error))
+        sys.exit(2)
+    if status == INTERRUPTED:  # Typer gives this status on Ctrl-C.
+        complain("interrupted")
+    sys.exit(status)

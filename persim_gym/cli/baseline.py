@@ -1,39 +1,54 @@
 """`persim baseline`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from persim_gym.cli.output import console, numbers, say
+from persim_gym.cli.evaluate import true_error_table
+from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, refuse_given, resumable
+from persim_gym.cli.output import console, say, say_simulator
 
 
+@resumable
 def verb(
-    name: Annotated[str, typer.Argument(help="bcq-p, bcq-a, bc or iql; see `persim methods`.")],
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="cadm, pe-ts-cadm, bcq-p, bcq-a, bc or iql; see `persim methods`.")],
     dataset: Annotated[str, typer.Argument(help="Dataset: one of ours, or any Minari id.")] = "cartpole/pure-v0",
-    agents: Annotated[
-        str, typer.Option(help='Tested, and for bcq-a trained, a policy each: numbers and ranges, "0-4,17".')
-    ] = "0-4",
-    iterations: Annotated[int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000)")] = (
-        None
-    ),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a setting; may be repeated.")
-    ] = None,
+    agents: Agents = None,
+    agent: Agent = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Updates. (default: the method's; thesis: 550000 of BCQ)")
+    ] = (None),
+    settings: Settings = None,
     episodes: Annotated[int, typer.Option(min=1, help="Test episodes an agent; the thesis takes 100.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/baselines/DATASET-NAME)")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another baseline that is in the folder.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes, for bcq-a. (default: one a core)")] = None,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
-    """Train a method that PerSim is compared with, test it in the true environment; Ctrl-C is safe, it goes on."""
+    """Train a method that PerSim is compared with, and test it in the true environment.
+
+    The agents are those that it is tested on; bcq-a trains a policy of each. cadm and pe-ts-cadm are models, as
+    simulators are: their prediction errors are shown. Ctrl-C is safe: the same command goes on.
+    """
+    from persim_gym.baselines.cadm.config import KINDS
     from persim_gym.baselines.registry import baseline_folder
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
-    from persim_gym.workflows.baseline import train_and_test
+    from persim_gym.workflows.baseline import train_and_test, train_context_model
+    from persim_gym.workflows.evaluate import evaluate
     from persim_gym.workflows.plan import returns_table
 
-    chosen = numbers(agents)
+    chosen = chosen_agents(agents, agent)
+    if name in KINDS:
+        refuse_given(context, "workers", why="is for bcq-a")
+        options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
+        model = train_context_model(name, dataset, **options, force=force)
+        errors = evaluate(model, chosen, episodes=episodes, seed=seed)
+        console.print(true_error_table(model.card.name, model.card.domain, errors))
+        say_simulator(model.folder, f"persim plan {{}} --agents {','.join(map(str, chosen))}")
+        return
     returns = train_and_test(
         name,
         dataset,
@@ -52,5 +67,7 @@ def verb(
     else:
         console.print(returns_table(f"{name} on {ours.name}, in the true environment", ours.domain.name, returns))
     say(f"{out or baseline_folder(name, dataset)}  the policy; persim_gym.baselines.registry.load_baseline loads it")
-    known = ours is not None and ours.name in list_simulators()
-    say(f"next: persim {f'plan {ours.name} --agents {agents}' if ours and known else f'train {dataset}'}")
+    if ours is not None and ours.name in list_simulators():
+        say(f"next: persim plan {ours.name} --agents {','.join(map(str, chosen))}  # the simulator beside it")
+    else:
+        say(f"next: persim train {dataset}  # a simulator beside it")

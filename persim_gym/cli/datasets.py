@@ -1,17 +1,15 @@
 """Verbs of `persim datasets`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import JustifyMethod
 
+from persim_gym.cli.options import Force, Seed, resumable
 from persim_gym.cli.output import console, plain_table, say
 from persim_gym.datasets.registry import DatasetSpec
-from persim_gym.envs import DOMAINS
-
-if TYPE_CHECKING:
-    pass
+from persim_gym.envs.hetero import domain_of
 
 app = typer.Typer(help="Minari datasets: list, build and describe them.", no_args_is_help=True)
 
@@ -27,16 +25,18 @@ COLUMNS: dict[str, JustifyMethod] = {
 @app.command("list")
 def datasets_list() -> None:
     """List the datasets that can be built, and what those that are built hold."""
-    import minari
-
     from persim_gym.datasets import DATASETS
+    from persim_gym.datasets.minari_files import dataset_folder, read_metadata
 
-    local = minari.list_local_datasets(prefix="persim")
     table = plain_table(COLUMNS)
     for dataset_id, recipe in DATASETS.items():
-        metadata = local.get(dataset_id)
-        if metadata is None:
+        if not (dataset_folder(dataset_id) / "data").is_dir():
             table.add_row(dataset_id, "needs loggers" if recipe.missing_loggers else "no")
+            continue
+        try:
+            metadata = read_metadata(dataset_id)
+        except ValueError:  # What is wrong is said where it is loaded.
+            table.add_row(dataset_id, "damaged")
             continue
         mean = f"{metadata['mean_return']:.1f}" if "mean_return" in metadata else "?"
         table.add_row(
@@ -51,14 +51,15 @@ def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool)
 
     if dataset_ids and (domain is not None or everything):
         raise ValueError("give dataset ids, or --domain, or --all")
-    if domain is not None and domain not in DOMAINS:
-        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+    if domain is not None:
+        domain_of(domain)
     if dataset_ids:
         return {dataset_id: dataset_spec(dataset_id) for dataset_id in dataset_ids}
     return {dataset_id: recipe for dataset_id, recipe in DATASETS.items() if domain in (None, recipe.domain.name)}
 
 
 @app.command("build")
+@resumable
 def datasets_build(
     dataset_ids: Annotated[
         list[str] | None,
@@ -88,6 +89,7 @@ def datasets_card(
     ] = None,
     domain: Annotated[str | None, typer.Option(help="All of this domain that are built.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the cards. (default: beside each dataset)")] = None,
+    force: Force = False,
 ) -> None:
     """Write a card a dataset: Markdown and a histogram of returns, from the data, beside the thesis's figures."""
     from minari.storage import get_dataset_path
@@ -99,14 +101,15 @@ def datasets_card(
     if not wanted:
         raise ValueError("none of the datasets is built; run `persim datasets build`, or name those that you want")
     for dataset_id in wanted:
-        say(f"{dataset_id}: {write_card(dataset_id, out)}")
+        say(f"{dataset_id}: {write_card(dataset_id, out, force=force)}")
 
 
 @app.command("train-loggers")
+@resumable
 def datasets_train_loggers(
     domain: Annotated[str, typer.Option(help="Domain whose logging and test policies to train.")],
     name: Annotated[list[str] | None, typer.Option(help="Policies: logger-0, ..., test. (default: all)")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of all policies. (default: $PERSIM_HOME/policies)")] = None,
 ) -> None:
     """Train the logging and test policies again; an interrupted training goes on."""

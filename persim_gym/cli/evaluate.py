@@ -1,45 +1,93 @@
 """`persim evaluate`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from persim_gym.cli.output import console, numbers, say
+from persim_gym.cli.options import (
+    DEFAULT_SIMULATOR,
+    Agent,
+    Agents,
+    Seed,
+    SimulatorName,
+    TrustTask,
+    apply_trust,
+    chosen_agents,
+    refuse_given,
+)
+from persim_gym.cli.output import console, paragraph, plain_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from persim_gym.evaluation.prediction import PredictionError
+    from persim_gym.simulator.diagnostics.trust import Trust
+    from persim_gym.simulator.simulator import Simulator
 
 
 def verb(
-    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")] = "mountaincar/random-v0",
-    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
-    agent: Annotated[int | None, typer.Option(help="One agent: what the simulator knows of it, without truth.")] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the initial states.")] = 0,
+    context: typer.Context,
+    simulator: SimulatorName = DEFAULT_SIMULATOR,
+    agents: Agents = None,
+    agent: Agent = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 200,
+    seed: Seed = 0,
+    trust_task: TrustTask = False,
 ) -> None:
-    """Measure open-loop prediction error against the true environment, as the thesis does; or say what is known.
+    """Measure prediction error against the true environment; of one agent, tell what is known of it, too.
 
-    A simulator of no domain of ours has no true environment: its card's error on logged data is shown instead.
+    Predictions run for 50 steps without correction, as in the thesis. Data of your own have no true environment here:
+    errors on logged data are shown instead, and of one agent, what is known of it.
     """
-    if agent is not None:
-        print_agent(simulator, agent)
-        return
+    from persim_gym.envs import DOMAINS
+    from persim_gym.models import load_learned
+    from persim_gym.simulator.simulator import Simulator
+    from persim_gym.workflows.evaluate import evaluate
+
+    apply_trust(simulator, trust_task)
+    loaded = load_learned(simulator)
+    card = loaded.card
+    if not card.domain:
+        refuse_given(context, "episodes", "seed", why="is for a true environment, which data of no domain do not have")
+        if not isinstance(loaded, Simulator):
+            raise ValueError(
+                f"{card.name} is of data of no domain here: there is no true environment to compare it with"
+            )
+        if agents is None and agent is None:
+            console.print(logged_error_table(card.name, loaded.card.error))
+            say(f"next: persim evaluate {simulator} --agent 0")
+            return
+    chosen = chosen_agents(agents, agent)
+    for number in chosen:
+        loaded.dynamics(number)  # An unknown agent is an error here.
+    if not card.domain and len(chosen) > 1:
+        raise ValueError(
+            f"simulator {card.name} is of data of no domain here, which has no true environment to compare several "
+            "agents with; give one, --agent N"
+        )
+    inside = card.domain and max(chosen) < len(DOMAINS[card.domain].population)
+    if inside or len(chosen) > 1:
+        errors = evaluate(simulator, chosen, episodes=episodes, seed=seed)
+        console.print(true_error_table(card.name, card.domain, errors))
+    if len(chosen) == 1 and isinstance(loaded, Simulator):
+        print_agent(loaded, chosen[0])
+
+
+def true_error_table(name: str, domain: str, errors: "Mapping[int, PredictionError]") -> Table:
+    """One row an agent: errors against the true environment."""
     from persim_gym.envs import DOMAINS
     from persim_gym.evaluation.figures import covariate_label
     from persim_gym.evaluation.prediction import format_error
-    from persim_gym.simulator.registry import load_simulator
-    from persim_gym.workflows.evaluate import evaluate
 
-    card = load_simulator(simulator).card
-    if not card.domain:
-        console.print(logged_error_table(card.name, card.error))
-        return
-    errors = evaluate(simulator, numbers(agents), episodes=episodes, seed=seed)
-    table = Table(title=f"{card.name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
+    episodes = max(len(error.rmse) for error in errors.values())
+    table = Table(title=f"{name}: {episodes} episodes, 50 open-loop steps", header_style="bold")
     for column in ("agent", "covariates", "mean RMSE", "median R²"):
         table.add_column(column)
     for number, error in errors.items():
-        label = covariate_label(DOMAINS[card.domain], number)
+        label = covariate_label(DOMAINS[domain], number)
         table.add_row(str(number), label, format_error(error.mean_rmse), f"{error.median_r2:.3f}")
-    console.print(table)
+    return table
 
 
 def logged_error_table(name: str, error: dict[str, Any]) -> Table:
@@ -58,52 +106,66 @@ def logged_error_table(name: str, error: dict[str, Any]) -> Table:
     return table
 
 
-def print_agent(simulator: str, agent: int) -> None:
+def print_agent(simulator: "Simulator", agent: int) -> None:
     """Prints what a simulator knows of one agent, and how far its predictions of it can be trusted."""
+    if simulator.beliefs is None:
+        say(f"\nwhat is known of agent {agent}: not kept, since this simulator was trained without beliefs")
+        return
+    beliefs, rank = simulator.beliefs, simulator.model.config.rank
+    ratios = ", ".join(f"{ratio:.2g}" for ratio in beliefs.determination(agent).mean(axis=0))
+    say(f"\nWhat is known of agent {agent}")
+    paragraph(
+        f"{int(beliefs.statistics.seen[agent]):,} transitions of it were seen. {rank} numbers tell agents apart; of "
+        f"this one's, the data leave {beliefs.undetermined(agent):.1f} open. What data say against what was known "
+        f"before, number by number: {ratios}."
+    )
+    say("\nHow far to trust predictions of it")
+    if not simulator.card.trust:
+        paragraph("Not measured yet: `persim calibrate` does that, from 100 agents with data on.")
+        return
+    from persim_gym.simulator.diagnostics.trust import Trust
+
+    trust = Trust.from_json(simulator.card.trust)
+    _print_horizon(simulator, trust, agent)
+    _print_profile(trust)
+
+
+def _print_horizon(simulator: "Simulator", trust: "Trust", agent: int) -> None:
+    """How many steps predictions of an agent can be trusted for, and what that was checked on."""
     import numpy as np
 
-    from persim_gym.simulator.diagnostics.trust import Trust, agent_horizons
-    from persim_gym.simulator.registry import load_simulator
+    from persim_gym.simulator.diagnostics.trust import agent_horizons
     from persim_gym.workflows.calibrate import logged_data
 
-    loaded = load_simulator(simulator)
-    beliefs, rank = loaded.known_beliefs(), loaded.model.config.rank
-    loaded.dynamics(agent)  # An unknown agent is an error here.
-    ratios = beliefs.determination(agent).mean(axis=0)
-    say(f"{loaded.card.name}, agent {agent}")
-    say(f"transitions seen            {int(beliefs.statistics.seen[agent])}")
-    say(f"latent directions left open {beliefs.undetermined(agent):.1f} of {rank}: data say less than the prior")
-    say(f"data over prior             {', '.join(f'{ratio:.2g}' for ratio in ratios)} by direction")
-    if not loaded.card.trust:
-        say("trust horizon               not measured: run `persim calibrate` on it, from 100 agents with data on")
-        return
-    trust = Trust.from_json(loaded.card.trust)
-    horizons, lengths = agent_horizons(loaded.model, beliefs, trust, logged_data(loaded), agent)
+    horizons, lengths = agent_horizons(simulator.model, simulator.known_beliefs(), trust, logged_data(simulator), agent)
     low, middle, high = np.quantile(horizons, (0.1, 0.5, 0.9))
     whole = (horizons == lengths).mean()
-    say(
-        f"trust horizon               {middle:.0f} steps (10-90 %: {low:.0f}-{high:.0f}; {whole:.0%} of "
-        f"{len(horizons)} logged action sequences in full)"
+    paragraph(
+        f"For {middle:.0f} steps the error stays within {trust.bound} standard deviations of the logged observations, "
+        f"with a probability of {trust.level:.0%}. That is the median over {len(horizons)} logged sequences of "
+        f"actions; most lie between {low:.0f} and {high:.0f} steps, and {whole:.0%} hold to their end."
     )
-    say(
-        f"                            = error within {trust.bound} standard deviations of logged observations, in "
-        f"{trust.level:.0%} of trajectories"
+    strangers = f", and for {trust.stranger_coverage:.1%} of those of agents nothing was known of"
+    paragraph(
+        f"Checked on {trust.agents} agents that were not trained on: it held for {trust.coverage:.1%} of their "
+        f"trajectories{strangers if trust.stranger_coverage is not None else ''}. The error was below "
+        f"{trust.scale:.3g} times the spread of the members for {trust.band_coverage:.1%}."
     )
-    say(
-        f"calibration                 error < {trust.scale:.3g} x spread; held on {trust.band_coverage:.1%}, "
-        f"horizon on {trust.coverage:.1%} of unseen logged trajectories ({trust.agents} agents)"
+    paragraph(
+        "It is a promise for agents of this population under the policy that logged the data, on average over them. It "
+        "says nothing of other policies."
+        + ("" if trust.residuals else " Where logged data are few it is worth least: calibrate again to count these.")
     )
-    if trust.stranger_coverage is not None:
-        say(f"                            and on {trust.stranger_coverage:.1%} of those of agents nothing is known of")
-    say(
-        "covers                      agents of this population under the policy that logged the data, on average over "
-        "them; no other policy"
-        + ("" if trust.residuals else ", and least of all where logged data are few: calibrate again to count these")
-    )
-    profile = ", ".join(f"{t}: {_digits(middle)} ({_digits(high)})" for t, (middle, high) in trust.profile.items())
-    spreads = ", ".join(f"{t}: {_digits(spread)}" for t, spread in trust.spread_profile.items())
-    say(f"error by step, median (90 %) {profile}")
-    say(f"spread by step, median      {spreads}")
+
+
+def _print_profile(trust: "Trust") -> None:
+    """Errors and spreads by step."""
+    say("\nError by step, in standard deviations of the logged observations")
+    columns = ("step", "median", "90 % are below", "spread of members")
+    table = plain_table(dict.fromkeys(columns, "right"))
+    for step, (middle, high) in trust.profile.items():
+        table.add_row(str(step), _digits(middle), _digits(high), _digits(trust.spread_profile.get(step)))
+    console.print(table)
 
 
 def _digits(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`persim envs` and `persim doctor`: the environments and the installation."""
+"""`persim envs`, `persim methods` and `persim doctor`: the environments, the methods and the installation."""
 
 import sys
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from persim_gym.cli.output import console
+from persim_gym.cli.output import console, paragraph, say
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
 
@@ -20,14 +20,23 @@ def envs(
     if markdown:
         typer.echo(environment_page(), nl=False)
         return
-    table = Table(header_style="bold")
-    for column in ("environment", "what", "covariates", "observation", "actions", "steps"):
-        table.add_column(column, no_wrap=column == "environment")
     for domain in DOMAINS.values():
-        covariates = "\n".join(f"{c.name} {range_of(c)}" for c in domain.covariates)
-        size, steps = str(len(domain.observation_names)), str(domain.episode_steps)
-        table.add_row(domain.env_id, domain.summary, covariates, size, actions_of(domain), steps)
-    console.print(table)
+        kind = actions_of(domain)
+        actions = kind.replace("continuous", "actions") if "continuous" in kind else f"{kind} actions"
+        size = len(domain.observation_names)
+        say(f"{domain.env_id}: {size} observations, {actions}, {domain.episode_steps} steps")
+        paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
+        for covariate in domain.covariates:
+            paragraph(f"{covariate.name} {range_of(covariate)}")
+
+
+def methods() -> None:
+    """List the methods of the thesis and ours: what each may see of an agent, and what runs it."""
+    from persim_gym.baselines.methods import METHODS
+
+    for method in METHODS:
+        say(f"{method.name} ({method.kind}; sees {method.sees}; {method.source})")
+        say(f"  {method.command}")
 
 
 def doctor() -> None:
@@ -44,6 +53,8 @@ def doctor() -> None:
 
     products = byte_products()
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
     for package in ("gymnasium", "minari", "mujoco", "numba", "numpy", "stable-baselines3", "torch"):

@@ -1,11 +1,14 @@
 """What the verbs share."""
 
 import re
+import textwrap
+from pathlib import Path
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 console = Console()
+errors = Console(stderr=True)
 _MANY = 10_000_000  # A list may name at most so many agents.
 
 
@@ -32,6 +35,32 @@ def numbers(text: str) -> list[int]:
 def say(text: str) -> None:
     """Prints one line as it is: no markup, no highlighting, no folding of paths."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def paragraph(text: str) -> None:
+    """Prints sentences, indented and folded to the width of the screen."""
+    say(textwrap.fill(text, min(console.width, 100), initial_indent="  ", subsequent_indent="  "))
+
+
+def say_simulator(folder: Path, *commands: str) -> None:
+    """Prints where a simulator was written, which bundled one its name hides, and what to do next.
+
+    Args:
+        folder: Its folder.
+        commands: What comes next, with {} for what the simulator is called.
+    """
+    from persim_gym.simulator.registry import hidden_by, reference_to
+
+    say(f"{folder}")
+    if name := hidden_by(folder):
+        say(f"{name} means this simulator from now on, not the bundled one; `persim simulators rm {name}` undoes that")
+    for command in commands:
+        say(f"next: {command.format(reference_to(folder))}")
+
+
+def complain(text: str) -> None:
+    """Prints one line on what went wrong."""
+    errors.print(f"persim: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def plain_table(columns: dict[str, JustifyMethod]) -> Table:

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.output import console, plain_table, say
+from persim_gym.cli.options import Force, SimulatorName, TrustTask, apply_trust
+from persim_gym.cli.output import console, plain_table, say_simulator
 
 
 def verb(
-    simulator: Annotated[str, typer.Argument(help="Name or path of a simulator.")],
+    simulator: SimulatorName,
     data: Annotated[str, typer.Option(help="Minari dataset of new agents; a few transitions of each are enough.")],
     out: Annotated[Path | None, typer.Option(help="Folder. (default: <name>-personalized under $PERSIM_HOME)")] = None,
+    force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Add agents that training never saw to a simulator, in closed form: no training."""
     import numpy as np
@@ -19,15 +22,16 @@ def verb(
     from persim_gym.datasets import load
     from persim_gym.simulator.registry import load_simulator, simulator_folder
 
+    apply_trust(simulator, trust_task)
     loaded = load_simulator(simulator)
     folder = simulator_folder(f"{loaded.card.name}-personalized", out)
     transitions = load(data)
     bigger = loaded.personalize(transitions)
-    bigger.save(folder)
+    bigger.save(folder, force)
     beliefs, rank = bigger.known_beliefs(), bigger.model.config.rank
     table = plain_table(dict.fromkeys(("agent", "in the data", "transitions", "directions left open"), "right"))
     for agent, number in zip(bigger.new_agents, np.unique(transitions.agent), strict=True):
         left = f"{beliefs.undetermined(agent):.1f} of {rank}"
         table.add_row(str(agent), str(number), str(int(beliefs.statistics.seen[agent])), left)
     console.print(table)
-    say(f"{folder}")
+    say_simulator(folder, f"persim evaluate {{}} --agent {bigger.new_agents[0]}")

@@ -5,23 +5,39 @@ from typing import Annotated, Any
 
 import typer
 
-from persim_gym.cli.output import console, numbers, say
+from persim_gym.cli.options import (
+    DEFAULT_SIMULATOR,
+    Agent,
+    Agents,
+    Force,
+    Seed,
+    TrustTask,
+    Workers,
+    apply_trust,
+    chosen_agents,
+    refuse_given,
+    resumable,
+)
+from persim_gym.cli.output import console, say
 from persim_gym.envs import DOMAINS
 
 
+@resumable
 def verb(
+    context: typer.Context,
     simulator: Annotated[
         str, typer.Argument(help="Name or path of a simulator; with --truth, the name of a domain.")
-    ] = "mountaincar/random-v0",
-    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
-    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 20,
+    ] = DEFAULT_SIMULATOR,
+    agents: Agents = None,
+    agent: Agent = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 20,
     planner: Annotated[
         str, typer.Option(help="shooting, categorical-cem, cem, icem or mppi. (default: the thesis's)")
     ] = "",
-    candidates: Annotated[int | None, typer.Option(help="Sequences. (default: the planner's, as below)")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Planning steps.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Rounds of drawing.")] = None,
-    elites: Annotated[int | None, typer.Option(help="Best sequences of a round.")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Sequences. (default: the planner's own)")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Planning steps.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Rounds of drawing.")] = None,
+    elites: Annotated[int | None, typer.Option(min=1, help="Best sequences of a round.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of mppi, in units of return.")] = None,
     bonus: Annotated[bool, typer.Option(help="Add the domain's planning objective, where it has one.")] = True,
     pessimism: Annotated[float, typer.Option(help="Standard deviations over members below their mean.")] = 0.0,
@@ -37,9 +53,15 @@ def verb(
     video: Annotated[
         Path | None, typer.Option(help="Also film the first agent's first episode: a .gif or .mp4 file.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and candidates.")] = 0,
+    seed: Seed = 0,
+    workers: Workers = None,
+    force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
-    """Plan in a simulator, act in the true environment, print returns; Ctrl-C is safe, the same command goes on."""
+    """Plan in a simulator, act in the true environment, print returns.
+
+    Ctrl-C is safe: the same command goes on and runs no episode again that has ended.
+    """
     from persim_gym.workflows.film import check_film
     from persim_gym.workflows.plan import (
         PlanSettings,
@@ -51,8 +73,12 @@ def verb(
         write_video,
     )
 
+    chosen = chosen_agents(agents, agent)
+    if truth:
+        refuse_given(context, "quantize", "pessimism", "trust", why="is about simulators; leave it out with --truth")
     if video is not None:
-        check_film(video)
+        check_film(video, force)
+    apply_trust(simulator, trust_task and not truth)
     domain, dynamics, folder = known_dynamics(simulator, truth)
     sizes: dict[str, Any] = {
         "candidates": candidates,
@@ -64,11 +90,10 @@ def verb(
     bonus = bonus and DOMAINS[domain].peak_bonus is not None
     chosen_planner = planner_for(domain, planner, **sizes)
     settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize)
-    chosen = numbers(agents)
-    returns = plan_returns(settings, folder, chosen, episodes, out, seed)
+    returns = plan_returns(settings, folder, chosen, episodes, out, seed, workers, force=force)
     where = f"true dynamics of {domain}" if truth else simulator
     title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"
     console.print(returns_table(title, domain, returns))
     say(f"{out}  the return of every episode")
     if video is not None:
-        say(f"{video}  return {write_video(settings, folder, chosen[0], video, seed):.1f}")
+        say(f"{video}  return {write_video(settings, folder, chosen[0], video, seed, force):.1f}")

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.output import console, numbers, say
-from persim_gym.storage import write_text
+from persim_gym.cli.options import Agent, Agents, Force, SimulatorName, Workers, chosen_agents, resumable
+from persim_gym.cli.output import numbers, say
+from persim_gym.storage import check_own_file, write_page
 
-app = typer.Typer(no_args_is_help=True, help="Measure what documents claim; Ctrl-C is safe, the same command goes on.")
+app = typer.Typer(no_args_is_help=True, help="Measure what documents claim.")
 
 
 @app.command()
+@resumable
 def accuracy(
     domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: mountaincar and cartpole)")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Logging policies. (default: all four)")] = None,
@@ -22,7 +24,8 @@ def accuracy(
     seeds: Annotated[str, typer.Option(help="Seeds of the trainings.")] = "0",
     out: Annotated[Path, typer.Option(help="Folder of accuracy.csv and the simulators.")] = Path("persim-out/accuracy"),
     page: Annotated[Path | None, typer.Option(help="Write docs/accuracy.md there, from all rows so far.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Trainings at a time. (default: one a core)")] = None,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
     from persim_gym.studies.accuracy import LOGGING_POLICIES, read_rows, run_accuracy
@@ -30,6 +33,8 @@ def accuracy(
     from persim_gym.studies.sensitivity import SENSITIVITY_FILE as SET_OFF
     from persim_gym.studies.test_policies import TEST_POLICIES_FILE as OTHERS
 
+    if page is not None:
+        check_own_file(page, force)
     run_accuracy(
         domain or ["mountaincar", "cartpole"],
         policy or LOGGING_POLICIES,
@@ -45,15 +50,16 @@ def accuracy(
             say(more)
     if page is not None:
         others, set_off = (read_rows(out / file) if (out / file).is_file() else [] for file in (OTHERS, SET_OFF))
-        write_text(page, accuracy_page(rows, others, set_off))
+        write_page(page, accuracy_page(rows, others, set_off))
 
 
 @app.command()
+@resumable
 def test_policies(
     domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: halfcheetah)")] = None,
     test_seeds: Annotated[str, typer.Option(help="Seeds of the test policies; 0 is the bundled one's.")] = "1,2",
     out: Annotated[Path, typer.Option(help="Folder of `persim study accuracy`.")] = Path("persim-out/accuracy"),
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
 ) -> None:
     """Train other test policies and print the simulators' errors under them; a HalfCheetah's takes 20 minutes."""
     from persim_gym.studies.accuracy_report import other_policies_tables
@@ -64,11 +70,12 @@ def test_policies(
 
 
 @app.command()
+@resumable
 def sensitivity(
     domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: the thesis's three)")] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 200,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 200,
     out: Annotated[Path, typer.Option(help="Folder of sensitivity.csv.")] = Path("persim-out/accuracy"),
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
 ) -> None:
     """Print what the true dynamics score when started a little off, or set off at every step; resumable."""
     from persim_gym.datasets.registry import THESIS_DOMAINS
@@ -78,68 +85,83 @@ def sensitivity(
 
 
 @app.command("training")
+@resumable
 def policy_training(
     domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
-    agents: Annotated[str, typer.Option(help="Agents; 0-4 are the thesis's test agents.")] = "0-4",
-    seeds: Annotated[int, typer.Option(help="Seeds an agent and place.")] = 3,
+    agents: Agents = None,
+    agent: Agent = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds an agent and place.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of returns.csv, table.md and the policies.")] = Path(
         "persim-out/training"
     ),
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
     from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, run_policy_training, training_table
 
-    table = training_table(run_policy_training(domain or list(CHOSEN_ALGORITHMS), numbers(agents), seeds, out, workers))
-    write_text(out / "table.md", table)
+    check_own_file(out / "table.md", force)
+    table = training_table(
+        run_policy_training(domain or list(CHOSEN_ALGORITHMS), chosen_agents(agents, agent), seeds, out, workers)
+    )
+    write_page(out / "table.md", table)
     say(table)
 
 
 @app.command()
+@resumable
 def personalize(
-    domains: Annotated[str, typer.Option(help="Domains.")] = "cartpole,mountaincar,halfcheetah",
+    domain: Annotated[list[str] | None, typer.Option(help="Domains. (default: the thesis's three)")] = None,
     draws: Annotated[int, typer.Option(help="Random draws of transitions an agent and number of them.")] = 5,
-    episodes: Annotated[int, typer.Option(help="Episodes of MPC, likewise; 0 for none.")] = 5,
+    episodes: Annotated[int, typer.Option(min=0, help="Episodes of MPC, likewise; 0 for none.")] = 5,
     steps: Annotated[
         int | None, typer.Option(help="Longest episode of MPC. (default: the domain's limit; HalfCheetah 50)")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
     out: Annotated[Path, typer.Option(help="Folder of simulators and results.")] = Path("personalize-study"),
     figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
+    force: Force = False,
 ) -> None:
     """Simulate and steer agents that training never saw, by the number of their transitions."""
     from persim_gym.studies.personalize import run_personalize_study
     from persim_gym.studies.personalize_report import personalize_figure, personalize_tables
 
-    results = {d: run_personalize_study(d, out, draws, episodes, workers, steps) for d in domains.split(",")}
-    console.print(personalize_tables(results), markup=False, highlight=False, soft_wrap=True)
+    if figure is not None:
+        check_own_file(figure, force)
+    studied = domain or ["cartpole", "mountaincar", "halfcheetah"]
+    results = {d: run_personalize_study(d, out, draws, episodes, workers, steps) for d in studied}
+    say(personalize_tables(results))
     personalize_figure(results, figure or out / "personalize.png")
 
 
 @app.command()
 def trust(
-    simulator: Annotated[str, typer.Argument(help="Name or path of a calibrated simulator.")],
-    held_out: Annotated[str | None, typer.Option(help="Path of one trained without agents 0-4.")] = None,
+    simulator: SimulatorName,
+    strangers: Annotated[
+        str | None, typer.Option(help="Path of a simulator trained without agents 0-4. (default: none)")
+    ] = None,
 ) -> None:
     """Measure whether trust horizons keep their promise under a policy and for agents they were not calibrated on."""
     from persim_gym.simulator.diagnostics.trust import Trust
     from persim_gym.simulator.registry import load_simulator
     from persim_gym.studies.trust import run_trust_study, trust_table
 
-    rows = run_trust_study(simulator, held_out)
+    rows = run_trust_study(simulator, strangers)
     limits = Trust.from_json(load_simulator(simulator).card.trust)
-    console.print(trust_table(rows, limits), markup=False, highlight=False, soft_wrap=True)
+    say(trust_table(rows, limits))
 
 
 @app.command()
+@resumable
 def quantization(
     simulator: Annotated[
         str, typer.Argument(help="Name or path of a simulator of continuous actions.")
     ] = "halfcheetah/random-v0",
-    agents: Annotated[str, typer.Option(help='Numbers and ranges, "0-4,17".')] = "0-4",
-    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 12,
+    agents: Agents = None,
+    agent: Agent = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 12,
     steps: Annotated[int, typer.Option(help="Longest episode.")] = 200,
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
     out: Annotated[Path, typer.Option(help="CSV file, a row an episode and arithmetic; kept rows count.")] = Path(
         "persim-out/quantization.csv"
     ),
@@ -147,37 +169,40 @@ def quantization(
     """Plan the same episodes in bytes and in float32, and print the paired difference of their returns; resumable."""
     from persim_gym.studies.quantization import quantization_table, run_quantization_study
 
-    rows = run_quantization_study(simulator, numbers(agents), episodes, steps, out, workers)
-    console.print(quantization_table(rows), markup=False, highlight=False, soft_wrap=True)
+    rows = run_quantization_study(simulator, chosen_agents(agents, agent), episodes, steps, out, workers)
+    say(quantization_table(rows))
 
 
 @app.command()
 def polish(
     simulator: Annotated[str, typer.Argument(help="Name or path of one trained with polish=false and refine=0.")],
-    agents: Annotated[int, typer.Option(help="Agents of the population, from 0.")] = 45,
-    episodes: Annotated[int, typer.Option(help="Episodes an agent.")] = 100,
+    population: Annotated[int, typer.Option(min=6, help="Agents of the population that count, from 0.")] = 45,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 100,
 ) -> None:
     """Measure what the closed-form polish of learned factors does to the open-loop error."""
     from persim_gym.studies.polish import measure_polish
 
-    console.print(measure_polish(simulator, agents, episodes), markup=False, highlight=False, soft_wrap=True)
+    say(measure_polish(simulator, population, episodes))
 
 
 @app.command()
+@resumable
 def offline_rl(
     domain: Annotated[list[str] | None, typer.Option(help="Domain. (default: cartpole and mountaincar)")] = None,
     source: Annotated[list[str] | None, typer.Option(help="What BCQ is trained on. (default: all sources)")] = None,
-    episodes: Annotated[int, typer.Option(help="Simulated episodes an agent.")] = 1,
-    iterations: Annotated[int, typer.Option(help="Updates of BCQ.")] = 30_000,
-    seeds: Annotated[int, typer.Option(help="Seeds a domain and source.")] = 3,
+    episodes: Annotated[int, typer.Option(min=1, help="Simulated episodes an agent.")] = 1,
+    iterations: Annotated[int, typer.Option(min=1, help="Updates of BCQ.")] = 30_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds a domain and source.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of offline-rl.csv, table.md and the policies.")] = Path(
         "persim-out/offline-rl"
     ),
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
-    """Train BCQ on logged, true and simulated trajectories, and print what it earns in the truth; resumable."""
+    """Train BCQ on logged, true and simulated trajectories, and print what it earns in the truth."""
     from persim_gym.studies.offline_rl import SOURCES, offline_rl_table, run_offline_rl
 
+    check_own_file(out / "table.md", force)
     rows = run_offline_rl(
         domain or ["cartpole", "mountaincar"],
         source or list(SOURCES),
@@ -188,5 +213,5 @@ def offline_rl(
         workers=workers,
     )
     table = offline_rl_table(rows)
-    write_text(out / "table.md", table)
+    write_page(out / "table.md", table)
     say(table)

@@ -1,13 +1,21 @@
 """`persim train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from persim_gym.cli.output import say
+from persim_gym.cli.options import Force, Seed, Settings, Workers, resumable
+from persim_gym.cli.output import say, say_simulator
+
+if TYPE_CHECKING:
+    from persim_gym.simulator.simulator import Simulator
+
+TRIED_EPISODES = 20
+"""Episodes an agent of the error that is told after a training."""
 
 
+@resumable
 def verb(
     name: Annotated[
         str, typer.Argument(help="Simulator to train: <domain>/<policy>-v0 after its dataset, or any Minari id.")
@@ -17,14 +25,18 @@ def verb(
         str,
         typer.Option(help="Reward and termination: learned, or your own as module:name. (default: the domain's)"),
     ] = "",
+    action_bounds: Annotated[
+        str, typer.Option(help='Of continuous actions of your own data: logged, or "-2,2". (default: their space)')
+    ] = "",
     rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Changes a field of the recipe: --set learning_rate=0.001")
-    ] = None,
+    settings: Settings = None,
     variant: Annotated[str, typer.Option(help="factored, unfactorized or unpersonalized.")] = "factored",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data. (default: the recipe's)")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the data; rounds in closed form in proportion. (default: the recipe's)"),
+    ] = None,
+    seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     memory: Annotated[
         float | None, typer.Option(help="GB that data may take; larger ones are read in parts. (default: half of all)")
@@ -33,16 +45,27 @@ def verb(
         str, typer.Option(help="Licence of the weights, for the card. (default: MIT for our domains, else not stated)")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
-    """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on."""
+    """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on.
+
+    A finished training is not done again.
+    """
     from persim_gym.workflows.train import train
 
     if rank not in ("", "auto") and not (rank.isdigit() and int(rank)):
         raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
+    fields = {setting.partition("=")[0] for setting in settings or ()}
+    if epochs is not None and fields & {"epochs", "samples", "refine"}:
+        raise ValueError("give --epochs, or --set epochs, samples and refine; --epochs is all of them in proportion")
+    if rank and "rank" in fields:
+        raise ValueError("give --rank or --set rank, not both")
     simulator = train(
         data or name,
         name=name if data else None,
         task=task,
+        action_bounds=action_bounds,
         rank=int(rank) if rank.isdigit() else rank or None,
         recipe=recipe,
         settings=settings or (),
@@ -53,5 +76,40 @@ def verb(
         memory=memory,
         license=license,
         out=out,
+        workers=workers,
+        force=force,
     )
-    say(f"{simulator.folder}")
+    say_quality(simulator)
+    trusted = [] if simulator.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
+    known = "persim plan {} --agent 0" if simulator.card.domain else "persim train-policy {} --agent 0"
+    say_simulator(simulator.folder, known, *trusted)
+
+
+def say_quality(simulator: "Simulator") -> None:
+    """Prints the error of a simulator on what it was not trained on, beside that of doing nothing, and its trust."""
+    import numpy as np
+
+    from persim_gym.evaluation.prediction import format_error
+    from persim_gym.simulator.diagnostics.trust import Trust
+    from persim_gym.workflows.evaluate import evaluate
+
+    card = simulator.card
+    if card.domain:
+        errors = evaluate(simulator, episodes=TRIED_EPISODES).values()
+        idle = np.mean([np.sqrt(np.nanmean((e.true - e.true[:, :1]) ** 2, axis=(1, 2))).mean() for e in errors])
+        ours = float(np.mean([e.mean_rmse for e in errors]))
+        say(
+            f"error over 50 steps: RMSE {format_error(ours)}; predicting no change has {format_error(float(idle))} "
+            f"(agents 0-4 in the true environment, {TRIED_EPISODES} new episodes each)"
+        )
+    elif held_out := card.error.get("held_out"):
+        say(f"error of one step, on {held_out['transitions']:,} transitions that were not trained on:")
+        for what, ours, idle in zip(card.error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):
+            say(f"  {what}: RMSE {ours:.3g}; predicting no change has {idle:.3g}")
+    if card.trust:
+        trust = Trust.from_json(card.trust)
+        say(
+            f"trust: within {trust.bound} standard deviations for {trust.horizon} of {trust.steps} steps, as calibrated"
+        )
+    else:
+        say("trust: not measured yet")

@@ -1,24 +1,43 @@
-"""Verbs of policies: train them inside simulators, compare that with the truth, and look at both."""
+"""`persim train-policy`."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from persim_gym.cli.output import console, numbers, plain_table, say
+from persim_gym.cli.options import (
+    DEFAULT_SIMULATOR,
+    Agent,
+    Force,
+    Seed,
+    Settings,
+    SimulatorName,
+    TrustTask,
+    Workers,
+    apply_trust,
+    chosen_agents,
+    refuse_given,
+    resumable,
+)
+from persim_gym.cli.output import console, plain_table, say
 
-SIMULATOR = "mountaincar/random-v0"
+INSIDE = ("member", "penalty", "halt", "starts")
+"""Options of the simulator as an environment."""
 
 
+@resumable
 def verb(
-    agent: Annotated[int, typer.Option(help="Agent of the simulator.")] = 17,
-    agents: Annotated[str | None, typer.Option(help='Several agents instead, "0-4,17" or "all".')] = None,
-    simulator: Annotated[str, typer.Option(help="Name or path of a simulator.")] = SIMULATOR,
+    context: typer.Context,
+    simulator: SimulatorName = DEFAULT_SIMULATOR,
+    agents: Annotated[str | None, typer.Option(help='Numbers and ranges, "0-4,17", or all. (default: 17)')] = None,
+    agent: Agent = None,
     algo: Annotated[str, typer.Option(help="ppo, dqn, sac or td3.")] = "ppo",
-    steps: Annotated[int, typer.Option(help="Environment steps; 0 for the default of domain and algorithm.")] = 0,
-    n_envs: Annotated[int, typer.Option(help="Rows stepped at once; 0 for the default.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of policy and environments.")] = 0,
-    true: Annotated[bool, typer.Option("--true", help="Train in the true environment instead.")] = False,
+    steps: Annotated[int, typer.Option(min=0, help="Environment steps; 0 for the default of the domain.")] = 0,
+    n_envs: Annotated[int, typer.Option(min=0, help="Rows stepped at once; 0 for the default.")] = 0,
+    settings: Settings = None,
+    seed: Seed = 0,
+    truth: Annotated[bool, typer.Option("--truth", help="Train in the true environment instead.")] = False,
     member: Annotated[str, typer.Option(help="mean, random (one an episode), or a member's number.")] = "mean",
     penalty: Annotated[float, typer.Option(help="Reward taken off a unit of disagreement.")] = 0.0,
     halt: Annotated[float | None, typer.Option(help="Disagreement that ends an episode. (default: never)")] = None,
@@ -27,7 +46,9 @@ def verb(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write its logs (extra: tensorboard).")] = False,
     backend: Annotated[str, typer.Option(help="For several agents: local (joblib), or ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster. (default: start Ray here)")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes for several agents. (default: one a core)")] = None,
+    workers: Workers = None,
+    force: Force = False,
+    trust_task: TrustTask = False,
 ) -> None:
     """Train a policy inside a simulator and test it in the true environment; Ctrl-C is safe, the command goes on.
 
@@ -38,18 +59,38 @@ def verb(
     from persim_gym.policies.train import default_folder
     from persim_gym.simulator.registry import load_simulator
 
-    environment = {"member": int(member) if member.isdigit() else member, "penalty": penalty, "starts": starts}
-    if halt is not None:
-        environment["halt"] = halt
-    training = PolicyTraining(agent, algo, simulator, true, steps, n_envs, seed, environment)
+    apply_trust(simulator, trust_task)
+    if truth:
+        refuse_given(context, *INSIDE, why="is about the simulator as an environment; leave it out with --truth")
+    if backend == "local":
+        refuse_given(context, "address", why="is that of a Ray cluster; add --backend ray")
+    elif tensorboard:
+        raise ValueError("--tensorboard writes on this machine only; leave it out with --backend ray")
+    environment: dict[str, Any] = {"member": int(member) if member.isdigit() else member, "penalty": penalty}
+    environment |= {"starts": starts} | ({"halt": halt} if halt is not None else {})
+    everyone = agents == "all" and agent is None
+    chosen = (
+        list(range(load_simulator(simulator).model.config.n_agents))
+        if everyone
+        else chosen_agents(agents, agent, default="17")
+    )
+    training = PolicyTraining(
+        chosen[0], algo, simulator, truth, steps, n_envs, seed, environment, hyperparameters(settings or ())
+    )
     out = out or default_folder(simulator, algo)
-    if agents is None:
-        trained = [run_training(training, out, tensorboard=tensorboard)]
+    if len(chosen) == 1 and backend == "local":
+        refuse_given(context, "workers", why="is for several agents")
+        trained = [run_training(training, out, tensorboard=tensorboard, force=force)]
     else:
-        known = range(load_simulator(simulator).model.config.n_agents)
-        chosen = list(known) if agents == "all" else numbers(agents)
         trained = train_policies(
-            training, chosen, out, backend=backend, address=address, workers=workers, tensorboard=tensorboard
+            training,
+            chosen,
+            out,
+            backend=backend,
+            address=address,
+            workers=workers,
+            tensorboard=tensorboard,
+            force=force,
         )
     table = plain_table({"agent": "right", "in the simulator": "right", "in truth": "right", "seconds": "right"})
     for t in trained:
@@ -62,3 +103,24 @@ def verb(
     if any(t.true_return is None for t in trained):
         say(f"no true environment is known here (-): tested only in {simulator}, the simulator that it was trained in")
     say(f"{out}: agent-<n>.json is the result, agent-<n>/best_model.zip the policy")
+    if trained[0].domain:
+        say(f"next: persim video {simulator} --agent {chosen[0]} --policy {out / f'agent-{chosen[0]}.json'}")
+
+
+def hyperparameters(settings: "list[str] | tuple[str, ...]") -> dict[str, Any]:
+    """Reads hyperparameters that are each written "name=value", with the value as JSON has it.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    read: dict[str, Any] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        try:
+            read[name] = json.loads(text)
+        except ValueError:
+            raise ValueError(
+                f"{setting!r} sets nothing; write name=value with a number, true, false, null, a list or a quoted "
+                "text, as learning_rate=0.001"
+            ) from None
+    return read

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import minari
 import numpy as np
 from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 
 from persim_gym.datasets import load
+from persim_gym.datasets.minari_files import REMEDY, open_minari
 from persim_gym.datasets.registry import DatasetSpec, dataset_spec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.figures import covariate_label, returns_figure
 from persim_gym.evaluation.published import TEST_AGENTS, published_logging, published_logging_agents
-from persim_gym.storage import write_text
+from persim_gym.storage import check_own_file, reading, write_page
 
 POLICY_DESCRIPTIONS = {
     "pure": "each agent acts as the logging policy that was trained on the training agent closest to it (thesis 5.1.2)",
@@ -60,7 +60,7 @@ def summarize(dataset_id: str, progress: bool = True) -> Summary:
     """
     dataset_spec(dataset_id)
     transitions = load(dataset_id, progress=progress)
-    metadata = minari.load_dataset(dataset_id).storage.metadata
+    metadata = open_minari(dataset_spec(dataset_id).dataset_id).storage.metadata
     if missing := {"content_hash", "epsilon", "libraries", "license", "loggers", "python", "seed"} - set(metadata):
         raise ValueError(
             f"{dataset_id} does not record {', '.join(sorted(missing))}: an older version built it; remove "
@@ -75,13 +75,14 @@ def summarize(dataset_id: str, progress: bool = True) -> Summary:
     )
 
 
-def write_card(dataset_id: str, out: Path | None = None, progress: bool = True) -> Path:
+def write_card(dataset_id: str, out: str | Path | None = None, progress: bool = True, force: bool = False) -> Path:
     """Writes a dataset's card and, beside it, its histogram of returns.
 
     Args:
         dataset_id: Minari id of one of our datasets.
         out: Folder of cards, where it becomes `<domain>/<policy>-v0.md`; None for `card.md` beside the data.
         progress: Whether a build shows a progress bar.
+        force: Whether a file that is no card of ours is replaced.
 
     Returns:
         The Markdown file; the picture has the same name and ends in .png.
@@ -92,11 +93,14 @@ def write_card(dataset_id: str, out: Path | None = None, progress: bool = True) 
     """
     spec = dataset_spec(dataset_id)
     summary = summarize(dataset_id, progress)
-    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else out / f"{spec.name}.md"
+    path = Path(get_dataset_path(dataset_id)) / "card.md" if out is None else Path(out) / f"{spec.name}.md"
+    check_own_file(path, force)
     published = published_logging(spec.domain.name, spec.policy)
     picture = path.with_suffix(".png")
     returns_figure(spec.domain, summary.returns, dataset_id, published[0] if published else None, picture)
-    write_text(path, card_text(spec, summary, picture.name))
+    with reading(get_dataset_path(spec.dataset_id), REMEDY):  # Metadata may be of other types than ours.
+        text = card_text(spec, summary, picture.name)
+    write_page(path, text)
     return path
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import create_namespace, list_local_namespaces
+from minari.namespace import NAMESPACE_METADATA_FILENAME
 from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -26,7 +26,7 @@ from persim_gym.datasets.behavior.policies import (
 from persim_gym.datasets.registry import NAMESPACE, DatasetSpec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.acting import Policy, RandomPolicy, act
-from persim_gym.storage import scratch_folder
+from persim_gym.storage import scratch_folder, write_json
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
@@ -70,7 +70,8 @@ def collect_episodes(
         progress: Whether to show a progress bar.
 
     Returns:
-        One episode an agent in the order of the population; `options["agent"]` holds the agent.
+        One episode an agent in the order of the population; `options["agent"]` holds the agent, and so do the `infos`
+        of every step, which alone are left when Minari combines datasets.
 
     Source: thesis section 5.1.2.
     """
@@ -115,6 +116,7 @@ def _episode(log: dict[str, NDArray[Any]], agent: int, steps: int, cap: int) -> 
     return EpisodeBuffer(
         id=agent,
         options={"agent": agent},
+        infos={"agent": np.full(steps + 1, agent, dtype=np.int32)},
         observations=log["obs"][agent, : steps + 1].astype(np.float32),
         actions=log["action"][agent, :steps],
         rewards=log["reward"][agent, :steps],
@@ -182,6 +184,7 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
 
     Raises:
         MissingPolicyError: If it needs a logging policy that has not been trained.
+        ValueError: If it cannot be written, as where the disk is full.
     """
     target: Path = get_dataset_path(spec.dataset_id)
     if target.exists():
@@ -190,7 +193,7 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
     greedy = None if loggers is None else loggers.greedy
     episodes = collect_episodes(spec.domain, spec.epsilon, greedy, spec.rng(), progress)
     metadata = _metadata(spec, episodes, [] if loggers is None else loggers.records())
-    _make_namespace(f"{NAMESPACE}/{spec.domain.name}")
+    _make_namespaces(spec)
     with scratch_folder(target) as scratch:
         folder = scratch / "dataset"
         folder.mkdir()
@@ -211,13 +214,12 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
     return target
 
 
-def _make_namespace(name: str) -> None:
-    if name not in list_local_namespaces():
-        try:
-            create_namespace(name)
-        except ValueError:  # another process was faster
-            if name not in list_local_namespaces():
-                raise
+def _make_namespaces(spec: DatasetSpec) -> None:
+    """Makes the dataset's namespace and that around it, as Minari does, but whole or not at all."""
+    for name in (NAMESPACE, f"{NAMESPACE}/{spec.domain.name}"):
+        path = get_dataset_path(name) / NAMESPACE_METADATA_FILENAME
+        if not path.exists():
+            write_json(path, {})
 
 
 def _metadata(spec: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,29 +3,30 @@
 import hashlib
 import os
 
-import minari
 import numpy as np
 from gymnasium.spaces.utils import flatten_space
 from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes
-from persim_gym.datasets.registry import DATASETS, find_dataset
+from persim_gym.datasets.minari_files import dataset_folder, local_datasets, open_minari
+from persim_gym.datasets.registry import DATASETS, find_dataset, similar_datasets
 from persim_gym.paths import persim_home
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions
 
 
 def load_minari(dataset: MinariDataset) -> Transitions:
-    """Reads any Minari dataset whose episode metadata name the agent.
+    """Reads any Minari dataset whose episodes name their agent.
 
     Args:
         dataset: Observations are flattened as Gymnasium flattens their space; actions must be Discrete or a Box; every
-            episode's metadata must hold `agent`, a whole number, at the top or in `options`.
+            episode's metadata must hold `agent`, a whole number, at the top or in `options`, or else the `infos` of
+            its steps.
 
     Raises:
-        ValueError: If a space is of another kind, an episode has no agent, values are not finite, or the content does
-            not match the recorded hash, or an observation or action is outside of its space.
+        ValueError: If a space is of another kind, an episode has no agent, its arrays do not fit together or their
+            space, values are not finite, or the content does not match the recorded hash.
     """
     name = dataset.spec.dataset_id
     check_spaces(dataset)
@@ -57,13 +58,14 @@ def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
     ours = find_dataset(dataset_id)
     if ours is not None:
         build(ours, progress=progress)
-        return minari.load_dataset(ours.dataset_id)
-    if dataset_id not in minari.list_local_datasets():
+        return open_minari(ours.dataset_id)
+    if not (dataset_folder(dataset_id) / "data").is_dir():
+        local = set(local_datasets()) - set(DATASETS)
         raise ValueError(
-            f"no dataset {dataset_id!r} among Minari's local datasets, and no recipe for it; can be built: "
-            f"{', '.join(DATASETS)}"
+            f"no dataset {dataset_id!r}, built or among those that can be (`persim datasets list`); "
+            f"{similar_datasets(dataset_id, local)}"
         )
-    return minari.load_dataset(dataset_id)
+    return open_minari(dataset_id)
 
 
 def load_file(dataset: MinariDataset) -> TransitionStore:

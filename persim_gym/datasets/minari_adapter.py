@@ -1,18 +1,24 @@
 """What the spaces and episodes of any Minari dataset are to a simulator: flat arrays, and an agent an episode."""
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.spaces.utils import flatten_space
+from gymnasium.spaces.utils import flatdim, flatten_space
 from minari import MinariDataset
 from numpy.typing import NDArray
 
+from persim_gym.datasets.minari_files import episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
-from persim_gym.spec import EnvironmentSpec, finite_box
+from persim_gym.simulator.model.config import LARGEST_OBSERVATION
+from persim_gym.spec import EnvironmentSpec, flat_box
+from persim_gym.storage import shown
 
+_NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+_MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
 _LOST = 0.1  # An observation whose changes lose more than this share in float32 is warned of.
 _SLACK = 1e-5  # Observations at their bounds may be rounded past them by so much.
@@ -22,55 +28,71 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     """Spaces of a dataset, and as time limit that of its environment or else the longest episode."""
     action = dataset.action_space
     if isinstance(action, spaces.Box):
-        action = finite_box(action.low, action.high)
+        action = flat_box(action.low, action.high)
     flat = flatten_space(dataset.observation_space)
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
-    lengths = (m["total_steps"] for m in dataset.storage.get_episode_metadata(dataset.episode_indices))
-    return EnvironmentSpec(finite_box(flat.low, flat.high), action, int(steps or max(lengths)))
+    longest = steps or max((int(metadata["total_steps"]) for metadata in episode_metadata(dataset)), default=0)
+    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest)
 
 
 def check_spaces(dataset: MinariDataset) -> None:
     """Checks that a simulator can serve a dataset's spaces.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If it cannot; names the part of an observation that is to blame.
     """
-    name = dataset.spec.dataset_id
-    if not isinstance(flatten_space(dataset.observation_space), spaces.Box):
-        raise ValueError(f"{name}: observations must be of a fixed size, not {dataset.observation_space}")
-    if _has_images(dataset.observation_space):
+    name, action = dataset.spec.dataset_id, dataset.action_space
+    for field, part in _parts(dataset.observation_space, "observations"):
+        if not isinstance(part, _NUMBERS):
+            raise ValueError(
+                f"{name}: {field} must be numbers of a fixed size, not {part}; write the dataset without them, or with "
+                "numbers in their place"
+            )
+        if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) > 1:
+            raise ValueError(
+                f"{name}: {field} hold images, {part}; a simulator predicts vectors; write the dataset with features "
+                "of the images in their place"
+            )
+    if (width := flatdim(dataset.observation_space)) > LARGEST_OBSERVATION:
         raise ValueError(
-            f"{name}: observations hold images, {dataset.observation_space}; a simulator predicts vectors; write "
-            "the dataset with features of the images in their place"
+            f"{name}: observations are {width:,} numbers when they are flat; at most {LARGEST_OBSERVATION:,} are served"
         )
-    if not isinstance(dataset.action_space, spaces.Discrete | spaces.Box):
-        raise ValueError(f"{name}: actions must be Discrete or a Box, not {dataset.action_space}")
+    if not isinstance(action, spaces.Discrete | spaces.Box):
+        raise ValueError(f"{name}: actions must be Discrete or a Box, not {action}")
+    if (width := flatdim(action)) > _MOST_ACTIONS:
+        raise ValueError(f"{name}: actions are {width:,} numbers or choices; at most {_MOST_ACTIONS:,} are served")
     try:
         spec_of_dataset(dataset)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _has_images(space: spaces.Space[Any]) -> bool:
-    """Whether a space, or a part of it, is of bytes in two dimensions or more."""
+def _parts(space: spaces.Space[Any], field: str) -> Iterator[tuple[str, spaces.Space[Any]]]:
+    """Every part of a space that holds no others, and the name of its field."""
+    inner: Any = {}
     if isinstance(space, spaces.Dict):
-        return any(map(_has_images, space.spaces.values()))
-    if isinstance(space, spaces.Tuple):
-        return any(map(_has_images, space.spaces))
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1
+        inner = space.spaces
+    elif isinstance(space, spaces.Tuple):
+        inner = dict(enumerate(space.spaces))
+    else:
+        yield field, space
+    for key, part in inner.items():
+        yield from _parts(part, f"{field}[{key!r}]")
 
 
 def agents_of(dataset: MinariDataset) -> list[int]:
-    """Agent of each episode.
+    """Agent of each episode: as its metadata name it, else as the `infos` of its steps do.
 
     Raises:
         ValueError: If one names none, or the numbers are not fit for a population.
     """
-    name, agents = dataset.spec.dataset_id, []
-    every = dataset.storage.get_episode_metadata(dataset.episode_indices)
-    for index, metadata in zip(dataset.episode_indices, every, strict=True):
-        agent = metadata.get("agent", metadata.get("options", {}).get("agent"))
+    name, indices = dataset.spec.dataset_id, [int(index) for index in dataset.episode_indices]
+    named = dict(zip(indices, map(_agent_of_metadata, episode_metadata(dataset)), strict=True))
+    silent = [index for index, agent in named.items() if agent is None]
+    named |= zip(silent, map(_agent_of_steps, recorded_episodes(dataset, silent)), strict=True)
+    agents = []
+    for index, agent in named.items():
         if agent is None:
             raise ValueError(
                 f"{name}: episode {index} names no agent; write it with "
@@ -78,7 +100,7 @@ def agents_of(dataset: MinariDataset) -> list[int]:
             )
         agents.append(_whole(agent))
         if agents[-1] < 0:
-            raise ValueError(f"{name}: agent {agent!r} of episode {index} is no whole number; number them from 0")
+            raise ValueError(f"{name}: agent {shown(agent)} of episode {index} is no whole number; number them from 0")
     different, size = len(set(agents)), max(agents, default=0) + 1
     if size > _SPARSE * different + _FEW:
         raise ValueError(
@@ -86,6 +108,23 @@ def agents_of(dataset: MinariDataset) -> list[int]:
             "number below it; number them from 0 without gaps"
         )
     return agents
+
+
+def _agent_of_metadata(metadata: Mapping[str, Any]) -> Any:
+    """What an episode's metadata call its agent; None where they do not."""
+    options = metadata.get("options")
+    return metadata.get("agent", options.get("agent") if isinstance(options, Mapping) else None)
+
+
+def _agent_of_steps(episode: Any) -> Any:
+    """What the `infos` of an episode's steps call its agent, which `minari combine` keeps; None where they do not.
+
+    Where they name several, that is what is returned, and no whole number.
+    """
+    named = np.unique(np.asarray((episode.infos or {}).get("agent", ())))
+    if len(named) == 0:
+        return None
+    return named.item() if len(named) == 1 else named.tolist()
 
 
 def _whole(agent: Any) -> int:
@@ -101,11 +140,16 @@ class FlatEpisode:
     """An episode with flat observations and actions; Minari's own is read-only."""
 
     def __init__(self, episode: Any, dataset: MinariDataset) -> None:
-        """Flattens an episode of a dataset."""
+        """Flattens an episode of a dataset.
+
+        Raises:
+            ValueError: If observations or actions are of another kind or size than their space.
+        """
         self.observations = flat_rows(dataset.observation_space, episode.observations)
-        actions = np.asarray(episode.actions)
-        continuous = isinstance(dataset.action_space, spaces.Box)
-        self.actions = actions.reshape(len(actions), -1).astype(np.float32) if continuous else actions
+        if isinstance(dataset.action_space, spaces.Box):
+            self.actions = flat_rows(dataset.action_space, episode.actions, "actions").astype(np.float32)
+        else:
+            self.actions = _rows("actions", episode.actions, dataset.action_space, "iu")[:, 0]
         self.rewards, self.terminations = episode.rewards, episode.terminations
 
 
@@ -115,10 +159,16 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
     Raises:
         ValueError: If an observation or action is outside of its space.
     """
-    theirs = None if find_dataset(dataset.spec.dataset_id) else spec_of_dataset(dataset)
+    name = dataset.spec.dataset_id
+    theirs = None if find_dataset(name) else spec_of_dataset(dataset)
     lost = squares = np.zeros(1)
-    for number, recorded in enumerate(dataset.iterate_episodes()):
-        episode = FlatEpisode(recorded, dataset)
+    for number, recorded in enumerate(recorded_episodes(dataset)):
+        try:
+            episode = FlatEpisode(recorded, dataset)
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: episode {dataset.episode_indices[number]} has {error}; repair or drop it"
+            ) from error
         if theirs is not None:
             _check_inside(dataset, number, episode, theirs)
         with np.errstate(over="ignore", invalid="ignore"):  # The caller refuses what is not finite.
@@ -128,22 +178,65 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
         yield episode
     for d in np.flatnonzero(lost > _LOST**2 * squares):
         warnings.warn(
-            f"{dataset.spec.dataset_id}: observation {d} changes by less than float32 resolves at its size, and cannot "
+            f"{name}: observation {d} changes by less than float32 resolves at its size, and cannot "
             "be learned; subtract a constant from it, as the first time stamp from the others",
             stacklevel=2,
         )
 
 
-def flat_rows(space: spaces.Space[Any], rows: Any) -> NDArray[Any]:
-    """Rows [T, ...] of a space as Gymnasium flattens each one, [T, D]."""
-    if isinstance(space, spaces.Box):
-        values: NDArray[Any] = np.asarray(rows)
-        return values.reshape(len(values), -1)
-    if isinstance(space, spaces.Dict):
-        return np.concatenate([flat_rows(part, rows[key]) for key, part in space.spaces.items()], axis=1)
-    if isinstance(space, spaces.Tuple):
-        return np.concatenate([flat_rows(part, rows[i]) for i, part in enumerate(space.spaces)], axis=1)
-    return np.stack([np.asarray(spaces.utils.flatten(space, row)) for row in rows])
+def flat_rows(space: spaces.Space[Any], rows: Any, field: str = "observations") -> NDArray[Any]:
+    """Rows of a space as Gymnasium flattens each one.
+
+    Args:
+        space: The space.
+        rows: Values of T steps, [T, ...]; as dictionary or tuple where the space is one.
+        field: What they are, for messages.
+
+    Returns:
+        [T, D].
+
+    Raises:
+        ValueError: If they are of another kind or size than the space.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        inner = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        parts = []
+        for key, part in inner:
+            try:
+                found = rows[key]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(f"no {field}[{key!r}], which its space has") from None
+            parts.append(flat_rows(part, found, f"{field}[{key!r}]"))
+        if len(lengths := {len(part) for part in parts}) > 1:
+            raise ValueError(f"{field} whose parts have {' and '.join(map(str, sorted(lengths)))} rows")
+        return np.concatenate(parts, axis=1)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return _one_hot(field, rows, space)
+    return _rows(field, rows, space, "fiub")
+
+
+def _one_hot(field: str, rows: Any, space: spaces.Discrete | spaces.MultiDiscrete) -> NDArray[Any]:
+    """Rows of whole numbers as ones among zeros, [T, D], a block for each number."""
+    values = _rows(field, rows, space, "iub").astype(np.int64)  # [T, P]
+    counts = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec).astype(np.int64)  # [P]
+    chosen = values - np.ravel(space.start)
+    if ((chosen < 0) | (chosen >= counts)).any():
+        raise ValueError(f"{field} from {values.min()} to {values.max()}, outside of {space}")
+    hot = np.zeros((len(values), int(counts.sum())), dtype=space.dtype)
+    np.put_along_axis(hot, chosen + np.cumsum(counts) - counts, 1, axis=1)
+    return hot
+
+
+def _rows(field: str, rows: Any, space: spaces.Space[Any], kinds: str) -> NDArray[Any]:
+    """Rows [T, size] of a space of numbers; `kinds` are NumPy's letters of the types that they may have.
+
+    Raises:
+        ValueError: If they are of another type or size.
+    """
+    values, size = np.asarray(rows), math.prod(space.shape or ())
+    if values.ndim < 1 or values.dtype.kind not in kinds or math.prod(values.shape[1:]) != size:
+        raise ValueError(f"{field} of {values.dtype} {list(values.shape)}, which are not of {space}")
+    return values.reshape(len(values), size)
 
 
 def _check_inside(dataset: MinariDataset, number: int, episode: "FlatEpisode", interface: EnvironmentSpec) -> None:

@@ -1,12 +1,14 @@
 """Which datasets exist, and how each is made."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from persim_gym.datasets.behavior.policies import missing_loggers
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.suggest import suggestion
 
 NAMESPACE = "persim"
 DATASET_SEED = 2021
@@ -84,6 +86,16 @@ def find_dataset(name: str) -> DatasetSpec | None:
     return next((dataset for dataset in every if name in (dataset.dataset_id, dataset.name)), None)
 
 
+def similar_datasets(name: str, more: Iterable[str] = ()) -> str:
+    """The end of a message that there is no dataset of a name.
+
+    Args:
+        name: The name.
+        more: Names of others' datasets.
+    """
+    return suggestion(name.removeprefix(f"{NAMESPACE}/"), [*(dataset.name for dataset in DATASETS.values()), *more])
+
+
 def dataset_spec(name: str) -> DatasetSpec:
     """As `find_dataset`.
 
@@ -92,5 +104,5 @@ def dataset_spec(name: str) -> DatasetSpec:
     """
     dataset = find_dataset(name)
     if dataset is None:
-        raise ValueError(f"no recipe for dataset {name!r}; known: {', '.join(DATASETS)}")
+        raise ValueError(f"no recipe for dataset {name!r} (`persim datasets list` shows all); {similar_datasets(name)}")
     return dataset

@@ -11,7 +11,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.behavior import DQN, BehaviorConfig
-from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain, Physics, stack_state
+from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
 from persim_gym.task import Array, Ends, Task
 
 GRAVITY = 9.8  # m/s²
@@ -79,7 +79,7 @@ class CartPoleRenderer:
         self._env.close()  # type: ignore[no-untyped-call]
 
 
-_HIGH = np.array([MAX_POSITION * 2, UNBOUNDED, MAX_ANGLE * 2, UNBOUNDED], dtype=np.float32)
+_HIGH = np.array([MAX_POSITION * 2, np.inf, MAX_ANGLE * 2, np.inf], dtype=np.float32)
 
 # Under a deterministic logging policy an agent sees one action a state: what its own data leave open has to come from
 # the other agents, and takes more passes.

@@ -15,9 +15,6 @@ from persim_gym.task import Array, Ends, PeakBonus, PlanningDynamics, Task
 POPULATION_SIZE = 500  # thesis p. 34
 POPULATION_SEED = 2021
 
-UNBOUNDED = float(np.finfo(np.float32).max)
-"""Bound of observations without one: infinite bounds make Gymnasium's checker warn."""
-
 Physics: TypeAlias = Callable[[Array, Array], Array]
 """Maps (state [..., S], action [...] or [..., A]) to the next state, with covariates bound."""
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
-from persim_gym.envs.spaces import checked_actions, checked_options
+from persim_gym.envs.spaces import checked_actions, checked_options, own_space
+from persim_gym.envs.specification import PlainSpecification
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
+from persim_gym.suggest import suggestion
 
 
 def domain_of(domain: str) -> Domain:
@@ -21,11 +23,11 @@ def domain_of(domain: str) -> Domain:
         ValueError: If there is no such domain; lists those that exist.
     """
     if domain not in DOMAINS:
-        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+        raise ValueError(f"unknown domain {domain!r}; {suggestion(domain, DOMAINS)}")
     return DOMAINS[domain]
 
 
-class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
+class HeteroEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
     """The true environment of one agent.
 
     Observations and actions are those of the domain; the covariates are not observed. With default covariates the
@@ -56,8 +58,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
         self.covariates = self.domain.resolve_covariates(agent, covariates)
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
-        self.observation_space = self.domain.observation_space  # type: ignore[assignment]
-        self.action_space = self.domain.action_space
+        self.observation_space = own_space(self.domain.observation_space)  # type: ignore[arg-type]
+        self.action_space = own_space(self.domain.action_space)
         self._physics = self.domain.physics(**self.covariates)
         self._state: NDArray[np.float64] | None = None
         self._renderer: Renderer | None = None
@@ -125,7 +127,8 @@ class HeteroEnv(gym.Env[NDArray[np.float32], Any]):
             self._renderer = None
 
 
-class HeteroVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class HeteroVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """The true environments of many agents, all stepped in one batched call.
 
     Attributes:
@@ -153,7 +156,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
             num_envs: Number of rows B.
             agents: Agent of each row, [B].
             agent: Agent of all rows, instead of `agents`.
-            max_episode_steps: Time limit; None for the domain's.
+            max_episode_steps: Time limit; None for the domain's, -1 for none.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             **covariates: Covariates by name instead of agents, a number for all rows or one a row, [B].
@@ -168,7 +171,7 @@ class HeteroVectorEnv(BatchedVectorEnv):
             num_envs,
             self.domain.observation_space,
             self.domain.action_space,
-            max_episode_steps or self.domain.episode_steps,
+            self.domain.episode_steps if max_episode_steps is None else max_episode_steps,
             autoreset_mode,
         )
         self.metadata = {**self.metadata, "render_fps": self.domain.render_fps}
@@ -216,8 +219,8 @@ class HeteroVectorEnv(BatchedVectorEnv):
             self._obs = self.domain.observe(self._state)
 
     def row_attributes(self, row: int) -> dict[str, Any]:
-        """Adds the row's covariates and state."""
-        return {**super().row_attributes(row), "covariates": dict(self._rows[row]), "state": self._state[row].copy()}
+        """The row's covariates and state."""
+        return {"covariates": dict(self._rows[row]), "state": self._state[row].copy()}
 
     def _renderer(self, row: int) -> Renderer:
         assert self.render_mode is not None

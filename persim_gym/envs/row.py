@@ -1,14 +1,18 @@
 """One row of a batched environment, looked at as if it were an environment of its own."""
 
+from functools import cached_property
 from typing import Any
 
+from gymnasium import spaces
+
+from persim_gym.envs.spaces import own_space
 from persim_gym.envs.vector import BatchedVectorEnv
 
 
 class RowView:
     """What Stable-Baselines3's `get_attr`, `set_attr` and `env_method` reach of one row.
 
-    Attributes are those set on this row, then the row's own values (its agent, covariates, spaces), then the batched
+    Attributes are those set on this row, then the row's own values (its spaces, agent, covariates), then the batched
     environment's. `reset` and `render` concern this row alone; a row cannot be stepped without the others.
     """
 
@@ -34,6 +38,16 @@ class RowView:
             )
         return value
 
+    @cached_property
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation, of this row alone."""
+        return own_space(self._batched.single_observation_space)
+
+    @cached_property
+    def action_space(self) -> spaces.Space[Any]:
+        """Space of one action, of this row alone."""
+        return own_space(self._batched.single_action_space)
+
     @property
     def unwrapped(self) -> "RowView":
         """This row."""
@@ -47,9 +61,12 @@ class RowView:
         """Whether there is an attribute `name`."""
         return hasattr(self, name)
 
-    def set_wrapper_attr(self, name: str, value: Any) -> None:
-        """Sets an attribute of this row."""
-        setattr(self, name, value)
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Sets an attribute of this row, a new one only with `force`; returns whether it did."""
+        known = force or hasattr(self, name)
+        if known:
+            setattr(self, name, value)
+        return known
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode in this row, as the single environment does; without a seed, from the batch's stream."""

@@ -1,10 +1,20 @@
 """Actions of a space: checked, or drawn at random, one or a batch."""
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+AnySpace = TypeVar("AnySpace", bound=spaces.Space[Any])
+
+
+def own_space(space: AnySpace) -> AnySpace:
+    """A copy with a random stream of its own: who seeds or samples it touches no other environment."""
+    own = deepcopy(space)
+    own.seed()
+    return own
 
 
 def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ...] = ()) -> NDArray[Any]:
@@ -43,8 +53,12 @@ def checked_actions(space: spaces.Space[Any], actions: Any, batch: tuple[int, ..
                 return array
     else:
         raise ValueError(f"only Discrete and Box actions are supported, not {space}")
-    where = f"a batch of shape {batch} of actions in " if batch else ""
-    raise ValueError(f"action {actions!r} is outside the action space; expected {where}{space}")
+    wanted = f"a batch of shape {batch} of actions in {space}" if batch else f"{space}"
+    if array.shape != (*batch, *(space.shape or ())):
+        given, wanted = f"of shape {array.shape}", f"{wanted}, of shape {(*batch, *(space.shape or ()))}"
+    else:
+        given = " ".join(f"{actions!r}".split())
+    raise ValueError(f"action {given} is outside the action space; expected {wanted}")
 
 
 def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:

@@ -6,13 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain, Renderer
-from persim_gym.envs.spaces import checked_actions
+from persim_gym.envs.spaces import checked_actions, own_space
+from persim_gym.envs.specification import plain_spec
+
+NO_LIMIT = -1
+"""What Gymnasium calls no time limit."""
 
 
 class Advance(NamedTuple):
@@ -51,23 +56,31 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
             num_envs: Number of rows B, at least 1.
             observation_space: Of one row.
             action_space: Of one row.
-            max_episode_steps: Steps until truncation.
+            max_episode_steps: Steps until truncation; -1 for no limit.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
+
+        Raises:
+            ValueError: If there are no rows, or no steps.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}; a vector environment needs at least one row")
+        if max_episode_steps < 1 and max_episode_steps != NO_LIMIT:
+            raise ValueError(f"max_episode_steps={max_episode_steps} must be positive, or {NO_LIMIT} for no time limit")
         self.num_envs = num_envs
-        self.single_observation_space = observation_space
-        self.single_action_space = action_space
-        self.observation_space = batch_space(observation_space, num_envs)
-        self.action_space = batch_space(action_space, num_envs)
-        self.max_episode_steps = max_episode_steps
+        self.single_observation_space = own_space(observation_space)
+        self.single_action_space = own_space(action_space)
+        self.observation_space = own_space(batch_space(self.single_observation_space, num_envs))
+        self.action_space = own_space(batch_space(self.single_action_space, num_envs))
+        self.max_episode_steps = None if max_episode_steps == NO_LIMIT else int(max_episode_steps)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._done = np.ones(num_envs, dtype=np.bool_)
         self._started = False
-        self._renderers: list[Renderer] = []
+
+    # Gymnasium closes and shows environments too whose making has failed.
+    _renderers: Sequence[Renderer] = ()
+    _spec: EnvSpec | None = None
 
     @abstractmethod
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
@@ -97,9 +110,22 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
     def _drawn_states(self) -> NDArray[np.float64]:
         """Full physical states of all rows, [B, S], as they are drawn."""
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What `gymnasium.make_vec` made it of, with the time limit that it has."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        limit = self.max_episode_steps
+        self._spec = None
+        if spec is not None:
+            self._spec = plain_spec(spec, max_episode_steps=NO_LIMIT if limit is None else limit)
+            self._spec.max_episode_steps = limit
+
+    @abstractmethod
     def row_attributes(self, row: int) -> dict[str, Any]:
         """What belongs to one row alone, by name."""
-        return {"observation_space": self.single_observation_space, "action_space": self.single_action_space}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -141,7 +167,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self._restart(np.array([row]), None if seed is None else [seeding.np_random(seed)[0]])
         self._place(row, options or {})
         self._steps[row], self._done[row] = 0, False
-        return self._observation()[row], {name: values[row] for name, values in self._start_info().items()}
+        return self._observation()[row], {name: values[row].item() for name, values in self._start_info().items()}
 
     def step(
         self, actions: NDArray[Any]
@@ -158,7 +184,8 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
             )
         reward, terminated, truncated, info = self._advance(actions)
         self._steps += 1
-        truncated = truncated | (self._steps >= self.max_episode_steps)
+        if self.max_episode_steps is not None:
+            truncated = truncated | (self._steps >= self.max_episode_steps)
         if resting.any():  # NEXT_STEP: this call is their reset, the action is ignored
             self._restart_rows(resting)
             info = _with_rows(info, resting, self._start_info())
@@ -194,11 +221,11 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         """Closes the renderers."""
         for renderer in self._renderers:
             renderer.close()
-        self._renderers = []
+        self._renderers = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the renderers, which a copy makes anew."""
-        return {**self.__dict__, "_renderers": []}
+        return {**self.__dict__, "_renderers": ()}
 
     def _draw_states(
         self, domain: Domain, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None

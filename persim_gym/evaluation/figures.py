@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import Domain
 from persim_gym.evaluation.prediction import PredictionError
-from persim_gym.storage import replacing
+from persim_gym.storage import SIGNATURE, replacing
 
 DPI = 130
 
@@ -123,7 +123,8 @@ def returns_figure(
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure: a PNG, or what the file's ending says."""
     with replacing(path) as new:
-        figure.savefig(new, dpi=DPI, format=path.suffix[1:] or "png")
+        kind = path.suffix[1:] or "png"
+        figure.savefig(new, dpi=DPI, format=kind, metadata={"Software": SIGNATURE} if kind == "png" else None)
 
 
 def rank_figure(errors: dict[int, tuple[float, ...]], chosen: int, enough: float, name: str, path: Path) -> Path:

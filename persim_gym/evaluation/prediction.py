@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain
 from persim_gym.evaluation.acting import Policy, act
+from persim_gym.history import History
 from persim_gym.task import Dynamics, planning_dynamics
 
 
@@ -52,8 +53,9 @@ def prediction_error(
     """Compares open-loop predictions with the true environment under an unseen policy's actions.
 
     The policy acts in the true environment; after `warmup` steps the dynamics predict `horizon` steps from the true
-    observation and the same actions. Each member rolls out by itself and their mean is scored. Steps after termination
-    are ignored, as are episodes that end before the first predicted step.
+    observation and the same actions. Each member rolls out by itself and their mean is scored. Dynamics that want to
+    know what the agent did last are told the warm-up steps. Steps after termination are ignored, as are episodes that
+    end before the first predicted step.
 
     Args:
         dynamics: Model bound to the agent.
@@ -89,11 +91,13 @@ class Trajectories(NamedTuple):
         obs: T + 1 arrays, float32 [E, D].
         action: T arrays, int64 [E] or float32 [E, A].
         happened: Whether the episode had not ended before a step, bool [E, T].
+        before: The warm-up steps.
     """
 
     obs: list[NDArray[np.float32]]
     action: list[NDArray[Any]]
     happened: NDArray[np.bool_]
+    before: History
 
 
 def record_trajectories(
@@ -115,16 +119,19 @@ def record_trajectories(
     kept = taken[warmup:]
     obs = [*(step.obs for step in kept), kept[-1].next_obs]
     happened = np.stack(list(~ended[warmup:-1]), axis=1)
-    return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened)
+    before = History.none(len(state), warmup, obs[0].shape[1], *kept[0].action.shape[1:])
+    for step in taken[:warmup]:
+        before = before.after(step.obs, step.action, step.next_obs)
+    return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened, before)
 
 
 def _predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
     """Mean over members of the observations that they predict from the first under the same actions, [E, T + 1, D]."""
-    first = true.obs[0]
-    current = np.broadcast_to(first, (planning_dynamics(dynamics).members, *first.shape))
+    first, told = true.obs[0], planning_dynamics(dynamics).given(true.before)
+    current = np.broadcast_to(first, (told.members, *first.shape))
     predicted = [first.astype(np.float64)]
     for action in true.action:
-        current = dynamics(current, action)
+        current = told(current, action)
         predicted.append(current.mean(axis=0, dtype=np.float64)[:, : first.shape[1]])
     return np.stack(predicted, axis=1)
 

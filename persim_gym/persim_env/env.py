@@ -8,20 +8,23 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
-from persim_gym.envs.spaces import checked_actions, checked_options
+from persim_gym.envs.spaces import checked_actions, checked_options, own_space
+from persim_gym.envs.specification import PlainSpecification
+from persim_gym.persim_env.registration import note_limit
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 _ONE = np.zeros(1, dtype=np.int64)  # Index of the only row.
 
 
-class PersimEnv(gym.Env[NDArray[np.float32], Any]):
+class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
     """The learned simulator of one agent, with the domain's observations, actions, reward and episode end.
 
     `info["disagreement"]` is the spread of the ensemble's predictions in standard deviations of the logged
-    observations. The episode is truncated at the domain's time limit, where `halt` says so, and where a prediction is
-    not believed: not finite, or a change by thousands of logged standard deviations. `info["halt"]` tells the last two,
-    and disagreement is infinite in the last. Every reset and step has both keys, as NumPy values of no dimension.
+    observations. The episode is truncated where `halt` says so, and where a prediction is not believed: not finite, or
+    a change by thousands of logged standard deviations; disagreement is then infinite. `info["halt"]`, 1.0 or 0.0,
+    tells both. Every reset and step has both keys, floats. `gymnasium.make` adds the time limit, by default the
+    simulator's.
 
     Attributes:
         simulator: The loaded simulator.
@@ -41,6 +44,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         halt: float | None = None,
         starts: str = "domain",
         factor: str = "mean",
+        trust: bool = False,
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -53,13 +57,14 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             halt: Disagreement past which the episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
+            trust: See `load_simulator`.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
                 or the simulator holds no beliefs to draw from.
         """
-        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True)
+        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = agent
@@ -69,14 +74,13 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         fps = self.domain.render_fps if self.domain is not None else self.metadata["render_fps"]
         self.metadata = {"render_modes": modes, "render_fps": fps}
         self.render_mode = checked_render_mode(render_mode, modes)
-        self.observation_space = self.simulator.observation_space  # type: ignore[assignment]
-        self.action_space = self.simulator.action_space
-        self._size = self.simulator.model.config.obs_dim
-        self._limit = self.simulator.episode_steps
+        self.observation_space = own_space(self.simulator.observation_space)  # type: ignore[arg-type]
+        self.action_space = own_space(self.simulator.action_space)
+        self._size = self.simulator.observation_space.shape[0]
         self._obs: NDArray[np.float32] | None = None
-        self._steps = 0
         self._active = self._bound.active()
         self._renderer: Renderer | None = None
+        note_limit(self.simulator.episode_steps)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the window, which a copy opens anew."""
@@ -90,13 +94,13 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
         start = self._bound.draw_starts(self.np_random, _ONE)[0]
         if "obs" in checked_options(options, "obs"):
             start = self._bound.checked_start((options or {})["obs"])
-        self._obs, self._steps = start, 0
+        self._obs = start
         self._bound.draw_members(self.np_random, self._active, _ONE)
         if self._sampled and self._online is not None:
-            self._bound.dynamics.rebind(0, self._online.sample(self.np_random).factor)
+            self._bound.rebind(0, self._online.sample(self.np_random).factor)
         if self.render_mode == "human":
             self.render()
-        return start.copy(), {"disagreement": np.float64(0.0), "halt": np.array(False)}
+        return start.copy(), {"disagreement": np.float64(0.0), "halt": np.float64(0.0)}
 
     def learn(self, obs: Any, action: Any, next_obs: Any, reward: Any = None, terminated: Any = None) -> None:
         """Learns about its agent from transitions of the true environment; they count from the next step on.
@@ -117,7 +121,7 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             self._online = self.simulator.online(self.agent)
         self._online.update(obs, action, next_obs, reward, terminated)
         if not self._sampled:
-            self._bound.dynamics.rebind(0, self._online.factor)
+            self._bound.rebind(0, self._online.factor)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Predicts the next observation.
@@ -130,15 +134,12 @@ class PersimEnv(gym.Env[NDArray[np.float32], Any]):
             raise ValueError("call reset() before step()")
         outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
-        self._steps += 1
         halted = bool(outcome.halted[0])
-        # An array: TorchRL wants a dtype, and Gymnasium batches NumPy bools as objects.
-        info = {"disagreement": outcome.disagreement[0], "halt": np.array(halted)}
-        terminated = bool(outcome.terminated[0])
-        truncated = (halted or self._steps >= self._limit) and not terminated
+        # NumPy's float64 is a Python float, for JSON and Arrow, and has a dtype, for TorchRL. No bool is both.
+        info = {"disagreement": outcome.disagreement[0], "halt": np.float64(halted)}
         if self.render_mode == "human":
             self.render()
-        return self._obs[: self._size].copy(), float(outcome.reward[0]), terminated, truncated, info
+        return self._obs[: self._size].copy(), float(outcome.reward[0]), bool(outcome.terminated[0]), halted, info
 
     def render(self) -> Any:
         """Draws the predicted state with the domain's renderer."""

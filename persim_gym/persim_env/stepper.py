@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
+from persim_gym.models import LearnedModel, load_learned
 from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
-from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.simulator import Simulator
 from persim_gym.task import Task
 
 NO_HALT = float(np.finfo(np.float64).max)
@@ -21,9 +20,18 @@ NO_HALT = float(np.finfo(np.float64).max)
 
 
 class RowDynamics(Protocol):
-    """An ensemble bound to the agents of B rows, as `persim_gym.simulator.dynamics.batch.BatchDynamics`."""
+    """An ensemble bound to the agents of B rows, as `persim_gym.simulator.dynamics.batch.BatchDynamics`.
+
+    Attributes:
+        members: Ensemble size M.
+        columns: Numbers of a prediction: the next observation, and what is learned beside it.
+    """
 
     members: int
+    columns: int
+
+    def begin(self, rows: NDArray[np.int64]) -> None:
+        """Some rows start an episode."""
 
     def step(
         self, obs: NDArray[np.float32], action: NDArray[Any], member: NDArray[np.int64]
@@ -95,7 +103,7 @@ class Binding:
     """A loaded simulator, which agent each row is, and what the keywords of the environment ask for.
 
     Attributes:
-        simulator: The loaded simulator.
+        simulator: The loaded simulator, or a model that takes its place.
         domain: Its domain; None for data of no domain of ours.
         dynamics: The ensemble bound to the rows' agents.
         member: "mean", "random" or a member's index.
@@ -106,9 +114,9 @@ class Binding:
         count: How many each row's agent has, [B].
     """
 
-    simulator: Simulator
+    simulator: LearnedModel
     domain: Domain | None
-    dynamics: BatchDynamics
+    dynamics: RowDynamics
     member: str | int
     penalty: float
     halt: float
@@ -129,8 +137,14 @@ class Binding:
         if self.member == "random":
             active[rows] = rng.integers(self.dynamics.members, size=len(rows))
 
+    def rebind(self, row: int, factor: torch.Tensor) -> None:
+        """Gives a row another latent factor, [M, R]."""
+        assert isinstance(self.dynamics, BatchDynamics)  # Other models hold no beliefs to take a factor from.
+        self.dynamics.rebind(row, factor)
+
     def draw_starts(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """First observations of `rows`, [rows, D]."""
+        """First observations of `rows`, [rows, D], which forget what they did before."""
+        self.dynamics.begin(rows)
         if self.first is not None:
             start: NDArray[np.float32] = self.first[self.begin[rows] + rng.integers(self.count[rows])]
         else:
@@ -166,6 +180,7 @@ def bind(
     *,
     factor: str = "mean",
     apart: bool = False,
+    trust: bool = False,
 ) -> Binding:
     """Loads a simulator and binds rows to agents; arguments as `PersimEnv`.
 
@@ -176,8 +191,8 @@ def bind(
         ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
     """
     with _one_thread():
-        loaded = load_simulator(simulator)
-        dynamics = BatchDynamics(loaded.model, agents, apart=apart or factor == "sample")
+        loaded = load_learned(simulator, trust)
+        dynamics = loaded.rows(agents, apart=apart or factor == "sample")
     domain = DOMAINS.get(loaded.card.domain)
     member = _checked_member(member, dynamics.members)
     if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
@@ -205,7 +220,7 @@ def bind(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keeps torch to one thread: a forked worker would wait forever for those of the process it was forked from."""
+    """Keeps torch to one thread, so that their number does not show in the last bits of what is folded."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Renderer
@@ -15,7 +15,8 @@ from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
 
-class PersimVectorEnv(BatchedVectorEnv):
+# `VectorEnv` is named once more because skrl knows an environment by its direct bases.
+class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """Many rows of `PersimEnv`, each with its own agent, predicted in one batched call.
 
     A row equals the single environment to float32 rounding: matrix products round differently by batch size.
@@ -44,6 +45,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         factor: str = "mean",
+        trust: bool = False,
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -56,10 +58,11 @@ class PersimVectorEnv(BatchedVectorEnv):
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which a row's episode is truncated; None for never.
             starts: First observations: "domain" for its reset distribution, "logged" for each agent's in the data.
-            max_episode_steps: Time limit; None for the domain's.
+            max_episode_steps: Time limit; None for the simulator's, -1 for none.
             autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
+            trust: See `load_simulator`.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -69,7 +72,7 @@ class PersimVectorEnv(BatchedVectorEnv):
         self.agents = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
-        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor)
+        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
@@ -77,7 +80,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             num_envs,
             self.simulator.observation_space,
             self.simulator.action_space,
-            max_episode_steps or self.simulator.episode_steps,
+            self.simulator.episode_steps if max_episode_steps is None else max_episode_steps,
             autoreset_mode,
         )
         if self.domain is not None:
@@ -86,8 +89,8 @@ class PersimVectorEnv(BatchedVectorEnv):
             self.metadata = {**self.metadata, "render_modes": []}
         self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
         self._active = self._bound.active()
-        self._size = self.simulator.model.config.obs_dim
-        self._obs = np.zeros((num_envs, self.simulator.model.config.out_dim), dtype=np.float32)
+        self._size = self.simulator.observation_space.shape[0]
+        self._obs = np.zeros((num_envs, self._bound.dynamics.columns), dtype=np.float32)
 
     def _restart(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> None:
         parts = [(self.np_random, rows)] if rngs is None else list(zip(rngs, rows[:, None], strict=True))
@@ -97,7 +100,7 @@ class PersimVectorEnv(BatchedVectorEnv):
             if self._beliefs is not None:
                 for row in some:
                     believed = self._beliefs.sample(self.agents[row], rng).float()
-                    self._bound.dynamics.rebind(int(row), believed)
+                    self._bound.rebind(int(row), believed)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
         outcome = self._bound.step(self._obs, actions, self._active)
@@ -116,8 +119,8 @@ class PersimVectorEnv(BatchedVectorEnv):
             self._obs[row, : self._size] = self._bound.checked_start(options["obs"])
 
     def row_attributes(self, row: int) -> dict[str, Any]:
-        """Adds the row's agent."""
-        return {**super().row_attributes(row), "agent": self.agents[row]}
+        """The row's agent."""
+        return {"agent": self.agents[row]}
 
     def _renderer(self, row: int) -> Renderer:
         assert self.render_mode is not None

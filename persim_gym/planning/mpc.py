@@ -7,11 +7,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.history import History
 from persim_gym.planning.base import Plan, Planner
 from persim_gym.planning.cem import CEM
 from persim_gym.planning.random_shooting import RandomShooting
 from persim_gym.planning.scoring import Objective
-from persim_gym.task import Dynamics, PeakBonus, Task
+from persim_gym.task import Dynamics, PeakBonus, Task, planning_dynamics
 
 
 class PlanState(NamedTuple):
@@ -21,11 +22,15 @@ class PlanState(NamedTuple):
         plan: The last plan.
         rng: The row's own random stream.
         row: Number of the row when its stream began; says which dynamics are its own.
+        obs: Observation that the last plan was made from, [D]; None before the first.
+        history: What the agent did last, as it was told to dynamics that want to know; None for others.
     """
 
     plan: Plan | None
     rng: np.random.Generator
     row: int
+    obs: NDArray[Any] | None = None
+    history: History | None = None
 
 
 class MPC:
@@ -33,7 +38,8 @@ class MPC:
 
     `predict` has Stable-Baselines3's signature, so that its `evaluate_policy` takes this policy. Pass the returned
     state back in, as for a recurrent policy: it holds the last plan, which warm-starts the next. When it is left out,
-    the policy goes on from its own last call, or starts afresh where that had another number of rows.
+    the policy goes on from its own last call, or starts afresh where that had another number of rows. Dynamics that
+    want to know what the agent did last are told what was observed and chosen here since the episode started.
 
     Attributes:
         dynamics: Model bound to one agent, learned or true; or one for each row.
@@ -107,9 +113,11 @@ class MPC:
             starts = np.atleast_1d(episode_start)
             if len(starts) != len(obs):
                 raise ValueError(f"{len(starts)} episode_start for {len(obs)} observations; give one a row")
-            rows = tuple(r._replace(plan=None) if start else r for r, start in zip(rows, starts, strict=True))
+            rows = tuple(PlanState(None, r.rng, r.row) if start else r for r, start in zip(rows, starts, strict=True))
+        models = [self.dynamics[r.row] if isinstance(self.dynamics, Sequence) else self.dynamics for r in rows]
+        rows = tuple(self._observed(*each) for each in zip(rows, obs, models, strict=True))
         plans = self.planner.plan(
-            [self.dynamics[r.row] for r in rows] if isinstance(self.dynamics, Sequence) else self.dynamics,
+            [_told(r, model) for r, model in zip(rows, models, strict=True)],
             self.task,
             obs,
             self.action_space,
@@ -120,6 +128,18 @@ class MPC:
         self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
         actions = np.stack([plan.sequence[0] for plan in plans])
         return (actions if np.ndim(observation) > 1 else actions[0]), self._last
+
+    def _observed(self, row: PlanState, obs: NDArray[Any], dynamics: Dynamics) -> PlanState:
+        """A row once its agent is observed, [D]."""
+        history, memory = row.history, planning_dynamics(dynamics).memory
+        if not memory:
+            return row
+        if history is None:
+            action_dim = 0 if isinstance(self.action_space, spaces.Discrete) else self.action_space.shape[0]
+            history = History.none(1, memory, len(obs), action_dim)
+        elif row.plan is not None and row.obs is not None:
+            history = history.after(row.obs[None], row.plan.sequence[:1], obs[None])
+        return row._replace(obs=obs, history=history)
 
     def _rows(self, count: int, state: tuple[PlanState, ...] | None) -> tuple[PlanState, ...]:
         """What each row goes on from."""
@@ -141,3 +161,8 @@ class MPC:
     def reset(self) -> None:
         """Forgets the last plans and starts the random streams anew."""
         self._last = None
+
+
+def _told(row: PlanState, dynamics: Dynamics) -> Dynamics:
+    """Dynamics that know what a row's agent did last, where they want to."""
+    return dynamics if row.history is None else planning_dynamics(dynamics).given(row.history)

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,13 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from persim_gym.policies.config import ALGORITHMS, PolicyTraining
-from persim_gym.policies.preprocessing import of_algorithm
+from persim_gym.policies.algorithm import check_plain_zip, new_algorithm, read_parameters
+from persim_gym.policies.config import PolicyTraining
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import (
     CARD,
     checked_array,
+    from_plain,
     read_json,
     reading,
     remove_left_behind,
@@ -28,6 +29,29 @@ from persim_gym.storage import (
 
 _POLICY, _BUFFER = "policy.zip", "buffer.npz"
 _BUFFER_PARTS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos", "full")
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What a checkpoint's card says.
+
+    Attributes:
+        training: What is trained.
+        simulator_sha256: Of the simulator's weights.
+        steps: Environment steps so far.
+        seconds: Of training so far.
+        best: Best mean return so far; None where the policy has not been judged.
+        returns: Running mean, variance and count of returns, by name, where rewards are divided by their spread.
+        updates: Updates of the parameters so far.
+    """
+
+    training: PolicyTraining
+    simulator_sha256: str
+    steps: int
+    seconds: float
+    best: float | None
+    returns: dict[str, float]
+    updates: int = 0
 
 
 class KeepBest(BaseCallback):
@@ -62,32 +86,33 @@ class Checkpoint(BaseCallback):
         Raises:
             ValueError: If the checkpoint is damaged or of another training.
         """
-        algorithm = ALGORITHMS[self._training.algo]
         if not restored(self._folder).exists():
             env.seed(self._training.seed)
-            hyper = of_algorithm(self._training.hyperparameters)
-            return algorithm(
-                "MlpPolicy", env, seed=self._training.seed, tensorboard_log=tensorboard, device="cpu", **hyper
-            )
+            return new_algorithm(self._training, env, tensorboard)
         with reading(self._folder, "remove it to start anew"):
-            card = read_json(self._folder / CARD)
-            training, trained_in = PolicyTraining(**card["training"]), card["simulator_sha256"]
-        if training != self._training:
-            raise ValueError(f"{self._folder} is of another training; give another folder, or remove it")
-        check_weights(self._folder, self._training, trained_in)
+            card = from_plain(_Progress, read_json(self._folder / CARD))
+        if card.training != self._training:
+            raise ValueError(f"{self._folder} is of another training; --force trains anew, --out puts it elsewhere")
+        check_weights(self._folder, self._training, card.simulator_sha256)
         with reading(self._folder, "remove it to start anew"):
             if isinstance(env, VecNormalize):
-                for name, value in card["returns"].items():
+                for name, value in card.returns.items():
+                    if name not in vars(env.ret_rms):
+                        raise ValueError(f"returns on {CARD} have no {name}")
                     setattr(env.ret_rms, name, np.float64(value))
-            self.best, self.seconds = card["best"], card["seconds"]
-            env.seed(self._training.seed + card["steps"])
-            model = algorithm.load(self._folder / _POLICY, env=env, device="cpu", tensorboard_log=tensorboard)
+            self.best, self.seconds = -np.inf if card.best is None else card.best, card.seconds
+            model = new_algorithm(self._training, env, tensorboard)
+            read_parameters(model, self._folder / _POLICY)
+            # Random numbers are not those of the steps before.
+            model.set_random_seed(self._training.seed + card.steps)
+            model.num_timesteps, model._n_updates = card.steps, card.updates
             if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
                 self._read_buffer(model.replay_buffer)
         return model
 
     def _read_buffer(self, buffer: ReplayBuffer) -> None:
-        with np.load(self._folder / _BUFFER) as stored:
+        check_plain_zip(self._folder / _BUFFER)
+        with (self._folder / _BUFFER).open("rb") as file, np.load(file) as stored:  # np.load leaves damaged files open.
             for name in _BUFFER_PARTS:
                 value = checked_array(name, stored[name], np.shape(getattr(buffer, name)), "fiub", _BUFFER)
                 setattr(buffer, name, value if value.ndim else value.item())
@@ -98,20 +123,22 @@ class Checkpoint(BaseCallback):
         seconds = self.seconds + time.perf_counter() - self._started
         normalized = self.model.get_vec_normalize_env()
         returns = vars(normalized.ret_rms) if normalized is not None else {}
-        card = {
-            "training": asdict(self._training),
-            "simulator_sha256": load_simulator(self._training.simulator).card.sha256,
-            "steps": self.model.num_timesteps,
-            "seconds": seconds,
-            "best": float(self.judge.best_mean_reward),
-            "returns": {name: float(value) for name, value in returns.items()},
-        }
+        best = float(self.judge.best_mean_reward)
+        card = _Progress(
+            training=self._training,
+            simulator_sha256=load_simulator(self._training.simulator).card.sha256,
+            steps=self.model.num_timesteps,
+            updates=self.model._n_updates,
+            seconds=seconds,
+            best=best if np.isfinite(best) else None,
+            returns={name: float(value) for name, value in returns.items()},
+        )
         buffer = getattr(self.model, "replay_buffer", None)
         with replacing(self._folder, CARD) as new:
             self.model.save(new / _POLICY)
             if buffer is not None:
                 np.savez(new / _BUFFER, **{name: getattr(buffer, name) for name in _BUFFER_PARTS})
-            write_json(new / CARD, card)
+            write_json(new / CARD, asdict(card))
 
     def remove(self) -> None:
         """Removes the checkpoint of a finished training."""
@@ -131,7 +158,8 @@ def check_weights(path: Path, training: PolicyTraining, trained_in: str) -> None
     Raises:
         ValueError: If the simulator's weights are not those of the hash `trained_in`.
     """
-    if not training.true and trained_in != load_simulator(training.simulator).card.sha256:
+    if not training.truth and trained_in != load_simulator(training.simulator).card.sha256:
         raise ValueError(
-            f"{path} was trained in other weights of simulator {training.simulator}; give another folder, or remove it"
+            f"{path} was trained in other weights of simulator {training.simulator}; --force trains anew, --out puts "
+            "it elsewhere"
         )

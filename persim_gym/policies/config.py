@@ -1,5 +1,6 @@
 """What is trained, where and how, with the defaults of each algorithm and domain."""
 
+import inspect
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -10,8 +11,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
+from persim_gym.policies.preprocessing import NORMALIZE, SCALE
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
+from persim_gym.suggest import suggestion
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC, "td3": TD3}
 _OFF_POLICY = {"learning_starts": 1000, "buffer_size": 200_000, "batch_size": 256}
@@ -42,8 +45,8 @@ class PolicyTraining:
     Attributes:
         agent: The agent.
         algo: A key of `ALGORITHMS`.
-        simulator: Name or path of the simulator; with `true`, it only names the domain.
-        true: Whether to train in the true environment instead.
+        simulator: Name or path of the simulator; with `truth`, it only names the domain.
+        truth: Whether to train in the true environment instead.
         steps: Environment steps.
         n_envs: Rows stepped at once.
         seed: Seed of the policy and its environments.
@@ -55,7 +58,7 @@ class PolicyTraining:
     agent: int
     algo: str = "ppo"
     simulator: str = DEFAULT_SIMULATOR
-    true: bool = False
+    truth: bool = False
     steps: int = 0
     n_envs: int = 0
     seed: int = 0
@@ -72,10 +75,10 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
             for where there is none.
     """
     if training.algo not in ALGORITHMS:
-        raise ValueError(f"algorithm {training.algo!r} is not one of {', '.join(ALGORITHMS)}")
+        raise ValueError(f"no algorithm {training.algo!r}; {suggestion(training.algo, ALGORITHMS)}")
     simulator = load_simulator(training.simulator)
     card, space = simulator.card, simulator.action_space
-    if training.true:
+    if training.truth:
         _known_truth(training)
     discrete = isinstance(space, spaces.Discrete)
     if (training.algo == "dqn") != discrete and training.algo != "ppo":
@@ -83,6 +86,7 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
         raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
     settings = domain_of(card.domain).policy_settings if card.domain else {}
     known = {**_DEFAULTS[training.algo], **settings.get(training.algo, {})}
+    _check_settings(training)
     hyper = {k: v for k, v in known.items() if k not in ("steps", "n_envs")} | training.hyperparameters
     return PolicyTraining(
         **{
@@ -92,6 +96,17 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
             "hyperparameters": hyper,
         }
     )
+
+
+def _check_settings(training: PolicyTraining) -> None:
+    """Refuses hyperparameters that the algorithm does not have, and words for numbers."""
+    known = inspect.signature(ALGORITHMS[training.algo]).parameters
+    for name, value in training.hyperparameters.items():
+        if name not in (*known, SCALE, NORMALIZE):
+            raise ValueError(f"{training.algo} has no setting {name!r}; {suggestion(name, [*known, SCALE, NORMALIZE])}")
+        usual = known[name].default if name in known else True
+        if isinstance(usual, int | float) and isinstance(value, str):
+            raise ValueError(f"{training.algo}'s {name} cannot be {value!r}; its default is {usual}")
 
 
 def truth_of(training: PolicyTraining) -> Domain | None:
@@ -114,7 +129,7 @@ def _known_truth(training: PolicyTraining) -> Domain:
 
 def training_env(training: PolicyTraining, rows: int) -> VecEnv:
     """The environment of a training, with `rows` rows; true or simulated."""
-    if training.true:
+    if training.truth:
         return VecMonitor(make_vec_env(_known_truth(training).env_id, agent=training.agent, n_envs=rows))
     keywords = {"simulator": training.simulator, **training.environment}
     return VecMonitor(make_vec_env(agent=training.agent, n_envs=rows, **keywords))

@@ -23,12 +23,13 @@ BACKENDS = ("local", "ray")
 def train_policies(
     training: PolicyTraining,
     agents: Sequence[int],
-    out: Path,
+    out: str | Path,
     *,
     backend: str = "local",
     address: str | None = None,
     workers: int | None = None,
     tensorboard: bool = False,
+    force: bool = False,
     progress: bool = True,
 ) -> list[TrainedPolicy]:
     """Trains one policy an agent; agents whose result file is there are not trained again.
@@ -45,6 +46,7 @@ def train_policies(
         address: Of the Ray cluster; None to start Ray on this machine.
         workers: Number of processes, or of tasks at once on Ray; None for one a core of the machine or cluster.
         tensorboard: Whether to write TensorBoard's logs; local only.
+        force: Whether to train anew, whatever is there.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -57,14 +59,19 @@ def train_policies(
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     load_simulator(training.simulator).model.check_agents(agents)
+    out = Path(out)
     jobs = {agent: with_defaults(replace(training, agent=agent)) for agent in agents}
     done: dict[int, TrainedPolicy] = {}
     for agent, job in jobs.items():
         result = out / f"agent-{agent}.json"
-        if result.exists():
+        if result.exists() and not force:
             done[agent] = read_policy(result, job)
     missing = [job for agent, job in jobs.items() if agent not in done]
-    run = _on_ray(missing, out, address, workers) if backend == "ray" else _here(missing, out, workers, tensorboard)
+    run = (
+        _on_ray(missing, out, address, workers)
+        if backend == "ray"
+        else _here(missing, out, workers, tensorboard, force)
+    )
     with tqdm(total=len(jobs), initial=len(done), desc="policies", disable=not progress) as bar:
         for policy in run:
             done[policy.training.agent] = policy
@@ -72,18 +79,20 @@ def train_policies(
     return [done[agent] for agent in agents]
 
 
-def _train_here(job: PolicyTraining, out: Path, tensorboard: bool) -> TrainedPolicy:
+def _train_here(job: PolicyTraining, out: Path, tensorboard: bool, force: bool = False) -> TrainedPolicy:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
-    return run_training(job, out, False, tensorboard)
+    return run_training(job, out, False, tensorboard, force)
 
 
-def _here(jobs: list[PolicyTraining], out: Path, workers: int | None, tensorboard: bool) -> Iterator[TrainedPolicy]:
+def _here(
+    jobs: list[PolicyTraining], out: Path, workers: int | None, tensorboard: bool, force: bool
+) -> Iterator[TrainedPolicy]:
     from joblib import Parallel, delayed
 
     if jobs:
         pool = Parallel(n_jobs=min(workers or available_cores(), len(jobs)), return_as="generator_unordered")
-        yield from pool(delayed(_train_here)(job, out, tensorboard) for job in jobs)
+        yield from pool(delayed(_train_here)(job, out, tensorboard, force) for job in jobs)
 
 
 def _train_away(job: PolicyTraining) -> dict[str, bytes]:

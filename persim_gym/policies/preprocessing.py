@@ -9,8 +9,7 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from persim_gym.envs.domain import UNBOUNDED
-
+_LARGEST = np.finfo(np.float32).max  # Stands for an infinite bound in policies that were trained on such spaces.
 SCALE, NORMALIZE = "scale_observations", "normalize_reward"
 """Hyperparameters that are not the algorithm's: see `Training`."""
 
@@ -25,7 +24,7 @@ class ScaledObservation(BaseFeaturesExtractor):
         """Takes the bounds, [D]."""
         super().__init__(observation_space, int(np.prod(observation_space.shape)))
         low, high = observation_space.low, observation_space.high
-        bounded = (low > -UNBOUNDED) & (high < UNBOUNDED)
+        bounded = (low > -_LARGEST) & (high < _LARGEST)
         centre = np.where(bounded, low / 2 + high / 2, 0.0)
         reach = np.where(bounded, high / 2 - low / 2, 1.0)
         self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.float32))

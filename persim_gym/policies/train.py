@@ -12,12 +12,14 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.evaluation.returns import episode_returns
+from persim_gym.policies.algorithm import trained_algorithm
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
 from persim_gym.policies.preprocessing import normalized
+from persim_gym.simulator.model.precision import in_default_precision
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, load_simulator
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.storage import CARD, read_json, reading, replaceable, write_json
+from persim_gym.storage import CARD, from_plain, read_json, reading, replaceable, write_json
 
 BEST_MODEL = "best_model.zip"
 POLICY_CHECKPOINT_SECONDS = 60.0
@@ -66,6 +68,7 @@ def train_policy(
     seed: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
+    force: bool = False,
     **settings: Any,
 ) -> TrainedPolicy:
     """Trains a policy for one agent inside a simulator, and tests it in the true environment where there is one.
@@ -82,7 +85,8 @@ def train_policy(
         seed: Seed of the policy and its environments.
         progress: Whether to show a progress bar.
         tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
-        **settings: Further fields of `PolicyTraining`: `true`, `n_envs`, `environment`, `hyperparameters`.
+        force: Whether to train anew, whatever is there.
+        **settings: Further fields of `PolicyTraining`: `truth`, `n_envs`, `environment`, `hyperparameters`.
 
     Raises:
         ValueError: As `run_training`; or if the simulator is not on disk.
@@ -93,7 +97,9 @@ def train_policy(
         simulator = simulator.folder
     name = str(simulator)
     training = PolicyTraining(agent, algo, name, steps=steps or 0, seed=seed, **settings)
-    return run_training(training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard)
+    return run_training(
+        training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard, force
+    )
 
 
 def default_folder(simulator: str, algo: str) -> Path:
@@ -101,8 +107,9 @@ def default_folder(simulator: str, algo: str) -> Path:
     return Path("persim-out/policies") / f"{simulator.strip('/').replace('/', '-')}-{algo}"
 
 
+@in_default_precision
 def run_training(
-    training: PolicyTraining, out: Path, progress: bool = True, tensorboard: bool = False
+    training: PolicyTraining, out: str | Path, progress: bool = True, tensorboard: bool = False, force: bool = False
 ) -> TrainedPolicy:
     """Trains a policy; an interrupted training goes on from its checkpoint, a finished one is read from its file.
 
@@ -114,16 +121,19 @@ def run_training(
         out: Folder: `agent-<n>.json` is the result, `agent-<n>/` holds the policy and, meanwhile, the checkpoint.
         progress: Whether to show a progress bar.
         tensorboard: Whether to write TensorBoard's logs into `<out>/tensorboard`.
+        force: Whether to train anew, whatever is there.
 
     Raises:
         ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
-    training = with_defaults(training)
+    training, out = with_defaults(training), Path(out)
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
-    if result.exists():
+    if result.exists() and not force:
         return read_policy(result, training)
-    replaceable(result, sign="")
+    replaceable(result, sign="").unlink(missing_ok=True)
     checkpoint = Checkpoint(folder, training, POLICY_CHECKPOINT_SECONDS)
+    if force:
+        checkpoint.remove()
     seconds = _learn(training, checkpoint, folder, str(out / "tensorboard") if tensorboard else None, progress)
     trained = _tested(training, folder, seconds)
     write_json(result, asdict(trained))
@@ -164,7 +174,7 @@ def _learn(
 def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPolicy:
     """Returns of the best policy in the simulator and, where there is one, in the true environment."""
     card = load_simulator(training.simulator).card
-    best = ALGORITHMS[training.algo].load(folder / BEST_MODEL, device="cpu")
+    best = trained_algorithm(training, folder / BEST_MODEL)
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
@@ -182,7 +192,7 @@ def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPo
     )
 
 
-def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPolicy:
+def read_policy(path: str | Path, training: PolicyTraining | None = None) -> TrainedPolicy:
     """Reads a result file.
 
     Args:
@@ -192,21 +202,38 @@ def read_policy(path: Path, training: PolicyTraining | None = None) -> TrainedPo
     Raises:
         ValueError: If it cannot be read, is not the result of `training`, or of training in other weights.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no policy {path}; give the agent-<n>.json that `persim train-policy` has written")
     with reading(path, "remove it to train the policy again"):
-        stored = read_json(path)
-        found = TrainedPolicy(**{**stored, "training": PolicyTraining(**stored["training"])})
+        found = from_plain(TrainedPolicy, read_json(path))
+        if found.training.algo not in ALGORITHMS:
+            raise ValueError(f"algorithm {found.training.algo!r} is not one of {', '.join(ALGORITHMS)}")
     if training is None:
         return found
     if found.training != training:
-        raise ValueError(f"{path} is of another training ({found.training}); give another folder, or remove it")
+        stored, wanted = asdict(found.training), asdict(training)
+        others = [f"{name} {stored[name]}, not {value}" for name, value in wanted.items() if stored[name] != value]
+        raise ValueError(
+            f"{path} is of another training ({'; '.join(others)}); --force trains anew, --out puts it elsewhere"
+        )
     check_weights(path, training, found.simulator_sha256)
     return found
 
 
-def load_policy(path: Path) -> BaseAlgorithm:
-    """The policy of a result file, in Stable-Baselines3's own format."""
+@in_default_precision
+def load_policy(path: str | Path) -> BaseAlgorithm:
+    """The policy of a result file, with the parameters of the file that Stable-Baselines3 saved it to.
+
+    Raises:
+        ValueError: If a file cannot be read, or does not hold a policy of the result's training.
+        UnknownSimulatorError: If there is no simulator that it was trained in, whose spaces it has.
+    """
+    path = Path(path)
     found = read_policy(path)
-    return ALGORITHMS[found.training.algo].load(path.parent / found.model, device="cpu")
+    load_simulator(found.training.simulator)
+    with reading(path.parent / found.model, f"remove it and {path.name} to train the policy again"):
+        return trained_algorithm(found.training, path.parent / found.model)
 
 
 def _returns_inside(policy: BaseAlgorithm, training: PolicyTraining) -> NDArray[np.float64]:

@@ -1,12 +1,11 @@
 """The card of a simulator for people: README.md beside card.json."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from persim_gym.storage import CARD
+from persim_gym.storage import CARD, from_plain
 from persim_gym.version import __version__
 
 
@@ -90,6 +89,11 @@ def _error(error: Mapping[str, Any]) -> list[str]:
     lines = [f"## Prediction error ({error['data']})", "", "One step ahead:", "", "| | RMSE | R² |", "|---|---|---|"]
     for name, rmse, r2 in zip(error["columns"], error["one_step_rmse"], error["one_step_r2"], strict=True):
         lines.append(f"| {name} | {four_digits(rmse)} | {four_digits(r2)} |")
+    if held_out := error.get("held_out"):
+        lines += ["", f"One step ahead, on {held_out['transitions']:,} transitions that were not trained on:", ""]
+        lines += ["| | RMSE | of predicting no change |", "|---|---|---|"]
+        for name, rmse, idle in zip(error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):
+            lines.append(f"| {name} | {four_digits(rmse)} | {four_digits(idle)} |")
     lines += ["", "Open loop, in standard deviations of the logged observations:", "", "| steps | RMSE |", "|---|---|"]
     lines += [
         f"| {step} | {four_digits(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)
@@ -173,27 +177,20 @@ class SimulatorCard:
     sha256: str = ""
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any], where: Path) -> "SimulatorCard":
-        """Checks a card that was read.
+    def from_json(cls, stored: Mapping[str, Any]) -> "SimulatorCard":
+        """Checks a card that was read; call this inside `persim_gym.storage.reading`.
 
         Raises:
-            ValueError: If keys or types are not those of this format.
+            ValueError: If keys, types or values are not those of this format.
         """
-        expected = {f.name: f.type for f in fields(cls)}
-        types = {"str": str, "int": int, "float": (int, float)}
-        optional = {f.name for f in fields(cls) if f.default_factory is not MISSING}
-        stored = {**dict.fromkeys(sorted(optional), {}), **stored}
-        wrong = sorted(set(stored) ^ set(expected)) or [
-            name
-            for name, kind in expected.items()
-            if not isinstance(stored[name], types.get(getattr(kind, "__name__", str(kind)), dict))  # type: ignore[arg-type]
-        ]
-        if wrong or stored["format"] != CARD_FORMAT:
-            raise ValueError(
-                f"{where / CARD} is not a simulator card of format {CARD_FORMAT} (see {', '.join(wrong) or 'format'}); "
-                "train the simulator again with this version"
-            )
-        return cls(**stored)
+        if stored.get("format") != CARD_FORMAT or "license" not in stored:
+            raise ValueError(f"{CARD} is not a simulator card of format {CARD_FORMAT} (see format, license)")
+        card = from_plain(cls, stored)
+        for name in (card.name, card.domain, card.dataset, card.recipe_name):
+            if not name.isprintable():
+                raise ValueError(f"{name!r} on {CARD} is no name")
+        card_markdown(stored)  # Fails where what is said of errors, trust, agents or walls is not of this format.
+        return card
 
 
 def library_versions() -> dict[str, str]:

@@ -1,35 +1,35 @@
 """A trained simulator of all agents, and the card that says what it is."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.metrics import agents_summary
+from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
 from persim_gym.simulator.inference.personalize import check_fit, personalized
-from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors, to_tensors
-from persim_gym.simulator.model.ablations import build_model
-from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.simulator.inference.posterior import FactorPosterior, to_tensors
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task, task_at
-from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, write_folder
+from persim_gym.simulator.trusted_tasks import trusted_task
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task
+from persim_gym.storage import CARD, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
-_MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
-_BELIEFS = "beliefs."  # Prefix of what is believed of the agents, among the weights.
+BELIEFS_PREFIX = "beliefs."
+"""Of the names of what is believed of the agents, among the weights."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,13 +96,18 @@ class Simulator:
         """Its reward and termination: the domain's, learned, or the user's own.
 
         Raises:
-            ValueError: If the user's task cannot be imported.
+            ValueError: If the user's task is not trusted (`persim_gym.simulator.trusted_tasks`) or cannot be imported.
         """
         kind = self.spec.task
         if kind == LEARNED_TASK:
             return learned_task(self.model.config.obs_dim)
-        known: Task = self._domain().task if kind == DOMAIN_TASK else task_at(kind)
+        known: Task = self._domain().task if kind == DOMAIN_TASK else trusted_task(kind, self.card.name)
         return known
+
+    @property
+    def n_agents(self) -> int:
+        """Number of its agents N."""
+        return self.model.config.n_agents
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -140,6 +145,10 @@ class Simulator:
             ValueError: If the agent is unknown.
         """
         return bind_agent(self.model, agent, quantize)
+
+    def rows(self, agents: Sequence[int], apart: bool = False) -> BatchDynamics:
+        """The simulator bound to the agents of B rows, which environments step; arguments as `BatchDynamics`."""
+        return BatchDynamics(self.model, agents, apart)
 
     def known_beliefs(self) -> FactorPosterior:
         """What is believed of its agents' factors.
@@ -207,14 +216,18 @@ class Simulator:
         """
         return OnlineDynamics(self.model, self.known_beliefs(), agent)
 
-    def save(self, folder: str | Path | None = None) -> Path:
+    def save(self, folder: str | Path | None = None, force: bool = True) -> Path:
         """Writes it; a folder of that name is replaced whole or not at all.
 
         Args:
             folder: Where to; None for `folder`.
+            force: Whether a simulator of other weights that is there is replaced.
 
         Returns:
             The folder.
+
+        Raises:
+            ValueError: If the folder holds something else, or other weights and `force` is off.
         """
         folder = self.folder if folder is None else Path(folder).expanduser()
         tensors = dict(self.model.state_dict())
@@ -223,65 +236,9 @@ class Simulator:
         agents = {} if self.beliefs is None else agents_summary(self.beliefs)
         card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls))
         if self.beliefs is not None:
-            tensors |= {_BELIEFS + name: value for name, value in to_tensors(self.beliefs).items()}
+            tensors |= {BELIEFS_PREFIX + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(card), arrays, card_markdown)
+        write_folder(folder, asdict(card), arrays, card_markdown, force)
         return folder
-
-
-def read_simulator(folder: Path) -> Simulator:
-    """Reads what `Simulator.save` wrote.
-
-    Raises:
-        ValueError: If it is damaged or of another format.
-    """
-    stored, tensors = read_folder(folder)
-    card = SimulatorCard.from_json(stored, folder)
-    shape = dict(card.shape)
-    with reading(folder):
-        start_agents, start_obs = _checked_starts(tensors, int(shape["n_agents"]), int(shape["obs_dim"]))
-        for name, values in tensors.items():
-            bounded = values[~np.isinf(values)] if name in _MAY_BE_INFINITE else values
-            checked_array(name, bounded, bounded.shape, "iuf", WEIGHTS)
-    try:
-        for name in ("state_layers", "action_layers"):
-            shape[name] = tuple(shape[name])
-        model = build_model(ModelConfig(**shape))
-        parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
-        parts.setdefault("walls", model.walls)  # Simulators without walls do not hold this.
-        believed = {key.removeprefix(_BELIEFS): parts.pop(key) for key in list(parts) if key.startswith(_BELIEFS)}
-        model.load_state_dict(parts)
-        beliefs = from_tensors(believed, clips=bool(card.domain)) if believed else None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"the weights in {folder} do not fit its card: {error}; train it again") from error
-    simulator = Simulator(card, model.eval().requires_grad_(False), folder, start_agents, start_obs, beliefs)
-    _check_spec(simulator)
-    return simulator
-
-
-def _checked_starts(
-    tensors: dict[str, NDArray[Any]], n_agents: int, obs_dim: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Takes the logged first observations out of what was read; none where none were kept."""
-    agents = checked_array(START_AGENTS, tensors.pop(START_AGENTS, np.empty(0, np.int64)), (None,), "i", WEIGHTS)
-    none = np.empty((0, obs_dim), np.float32)
-    obs = checked_array(START_OBS, tensors.pop(START_OBS, none), (len(agents), obs_dim), "f", WEIGHTS)
-    if len(agents) and (agents[0] < 0 or agents[-1] >= n_agents or (np.diff(agents) < 0).any()):
-        raise ValueError(f"{START_AGENTS} in {WEIGHTS} are not sorted agents of 0–{n_agents - 1}")
-    return agents, obs
-
-
-def _check_spec(simulator: Simulator) -> None:
-    """Refuses a card whose spaces are not those of its model."""
-    if not simulator.card.interface:
-        return
-    try:
-        spec, config = simulator.spec, simulator.model.config
-    except ValueError as error:
-        raise ValueError(f"{simulator.folder / CARD}: {error}; train the simulator again") from error
-    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
-    wanted = (*spec.observation_space.shape, spec.n_actions, action_dim, 2 * (spec.task == LEARNED_TASK))
-    if wanted != (config.obs_dim, config.n_actions, config.action_dim, config.extra_dim):
-        raise ValueError(f"{simulator.folder / CARD}: its spaces and task do not fit its model; train it again")

@@ -16,7 +16,7 @@ from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.storage import CARD
+from persim_gym.storage import CARD, reading
 from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import recipe_for
 
@@ -222,5 +222,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     if not path.is_file():
         raise ValueError(f"no {path}; run `persim study accuracy` first")
-    with path.open(newline="", encoding="utf-8") as file:
+    with (
+        reading(path, "remove it, and run `persim study accuracy` again"),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
         return list(csv.DictReader(file))

@@ -77,12 +77,13 @@ def simulated_episodes(
         if not alive.any():
             break
     kept = np.stack(log.pop("kept"), 1)  # [B, T]
+    n_agents = load_simulator(simulator).model.config.n_agents
     columns = {name: np.stack(values, 1)[kept] for name, values in log.items()}
     row = np.repeat(rows, kept.sum(1))
     return Transitions(
         agent=np.asarray(agents)[row],
         trajectory=first + row,
-        n_agents=bound.simulator.model.config.n_agents,
+        n_agents=n_agents,
         source=f"simulated by {bound.simulator.card.name}",
         **columns,
     )

@@ -23,7 +23,7 @@ def train_once(
     simulator: str, weights: str, algo: str, place: str, agent: int, seed: int, out: str
 ) -> dict[str, float]:
     """Trains one policy in one place and tests it in the true environment; runs in a worker process."""
-    training = PolicyTraining(agent, algo, simulator, true=PLACES[place], seed=seed)
+    training = PolicyTraining(agent, algo, simulator, truth=PLACES[place], seed=seed)
     folder = Path(out) / f"{simulator.replace('/', '-')}-{weights}" / f"{algo}-{place}-{seed}"
     done = run_training(training, folder, progress=False)
     # Domains of `CHOSEN_ALGORITHMS` have true environments.

@@ -1,6 +1,7 @@
 """`persim baseline`: trains a baseline, one policy for all agents or one an agent, and tests it in the truth."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from persim_gym.baselines.cadm.config import DEFAULTS
+from persim_gym.baselines.cadm.simulator import CadmSimulator
+from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.baselines.policy import BaselinePolicy
 from persim_gym.baselines.registry import baseline_folder, find_baseline, train_baseline
+from persim_gym.datasets.load import load
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import available_cores
+from persim_gym.storage import changed_fields
 
 RETURNS_SEED = 1_000_003
 """Added to a training's seed where its policy is tested."""
@@ -66,6 +72,40 @@ def train_and_test(
     returns = tqdm(found, desc=name, total=len(agents), unit="agent", disable=not progress)
     tested = dict(zip(agents, returns, strict=True))
     return tested if ours else {}
+
+
+def train_context_model(
+    name: str,
+    dataset: str,
+    *,
+    settings: Sequence[str] = (),
+    iterations: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    force: bool = False,
+    progress: bool = True,
+) -> CadmSimulator:
+    """Trains a context-aware dynamics model on a dataset of a domain.
+
+    Args:
+        name: A key of `persim_gym.baselines.cadm.config.KINDS`.
+        dataset: Name of the dataset.
+        settings: Changed settings, each "field=value".
+        iterations: Steps of the training; None for the settings'.
+        seed: Source of all randomness.
+        out: Folder; None for its name among the user's simulators.
+        force: Whether to train anew, and to replace another model that is in the folder.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there is no such dataset or setting, or as `train_cadm`.
+    """
+    chosen = changed_fields(DEFAULTS[name], settings)
+    if iterations is not None:
+        chosen = replace(chosen, steps=iterations)
+    data = load(dataset, progress=progress)
+    options: dict[str, Any] = {"settings": chosen, "seed": seed, "out": out, "force": force, "progress": progress}
+    return train_cadm(data, probabilistic=name != "cadm", **options)
 
 
 def _train_one(

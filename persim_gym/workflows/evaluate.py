@@ -1,17 +1,17 @@
 """`persim evaluate` and `persim_gym.evaluate`: prediction error against the true environment."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
-from persim_gym.simulator.registry import load_simulator
-from persim_gym.simulator.simulator import Simulator
+from persim_gym.models import LearnedModel, load_learned
 
 
 def evaluate(
-    simulator: str | Simulator,
+    simulator: str | Path | LearnedModel,
     agents: Iterable[int] = range(5),
     *,
     policy: Policy | None = None,
@@ -35,7 +35,7 @@ def evaluate(
 
     Source: thesis appendix B.1.
     """
-    loaded = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    loaded = load_learned(simulator) if isinstance(simulator, str | Path) else simulator
     if not loaded.card.domain:
         raise ValueError(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "

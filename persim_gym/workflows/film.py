@@ -17,8 +17,8 @@ from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.policies import load_policy
-from persim_gym.storage import replaceable, replacing
+from persim_gym.policies import load_policy, read_policy
+from persim_gym.storage import SIGNATURE, check_own_file, replacing
 
 BANNER = 28  # Height of the banner above the pictures, in pixels.
 OPACITY = 0.45  # Opacity of the prediction in an overlay.
@@ -67,13 +67,14 @@ def roll_out(env: PersimEnv, policy: Policy, steps: int, seed: int) -> Pair:
 def film(
     agent: int,
     simulator: str,
-    out: Path,
+    out: str | Path,
     *,
-    policy: Path | None = None,
+    policy: str | Path | None = None,
     steps: int = 200,
     seed: int = 0,
     tolerance: float = 0.1,
     overlay: bool = False,
+    force: bool = False,
 ) -> int | None:
     """Writes a film of one episode.
 
@@ -87,6 +88,7 @@ def film(
         tolerance: Distance, in logged standard deviations, from which on the two count as parted.
         overlay: One picture with the truth opaque and the prediction translucent, as thesis Figures 1-2 and B-1,
             instead of two side by side.
+        force: Whether a file that is no film of ours is replaced.
 
     Returns:
         The step at which truth and prediction part; None if they do not.
@@ -94,7 +96,8 @@ def film(
     Raises:
         ValueError: If the file is neither .gif nor .mp4, the agent is unknown, or the simulator has no domain to draw.
     """
-    check_film(out)
+    out = Path(out)
+    check_film(out, force)
     env = PersimEnv(agent=agent, simulator=simulator)
     if env.domain is None:
         raise ValueError(
@@ -102,12 +105,24 @@ def film(
             "that draws its observations. `persim evaluate` measures predictions, `persim train-policy` trains policies"
         )
     domain = env.domain
-    acting: Policy = load_policy(policy) if policy else load_test_policy(domain.name, TEST)
+    acting: Policy = _policy_of(Path(policy), domain.name) if policy else load_test_policy(domain.name, TEST)
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)
     frames = pictures(domain, agent, pair, parted, overlay)
     write_film(out, frames, domain.render_fps)
     return parted
+
+
+def _policy_of(path: Path, domain: str) -> Policy:
+    """The trained policy of a result file.
+
+    Raises:
+        ValueError: If there is none, or it is of another domain.
+    """
+    found = read_policy(path)
+    if found.domain != domain:
+        raise ValueError(f"{path} is a policy of {found.domain or 'data of no domain'}, and the simulator of {domain}")
+    return load_policy(path)
 
 
 def pictures(domain: Domain, agent: int, pair: Pair, parted: int | None, overlay: bool) -> list[Picture]:
@@ -169,24 +184,34 @@ def _with_banner(picture: Picture, left: str, right: str, together: bool) -> Pic
 FILM_FORMATS = (".gif", ".mp4")
 
 
-def check_film(path: Path) -> None:
+def check_film(path: Path, force: bool = False) -> None:
     """Checks, before any work is done, that a film can be written.
 
     Raises:
-        ValueError: If the file is neither .gif nor .mp4, what writes .mp4 is not installed, or as `replaceable`.
+        ValueError: If the file is neither .gif nor .mp4, what writes .mp4 is not installed, or as `check_own_file`.
     """
     if path.suffix not in FILM_FORMATS:
         raise ValueError(f"{path} is neither {' nor '.join(FILM_FORMATS)}")
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
-    replaceable(path, sign="")
+    check_own_file(path, force)
 
 
 def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
     """Writes pictures, [height, width, 3] each, as a film that `check_film` has passed."""
     with replacing(path) as new:
         if path.suffix == ".gif":
-            imageio.imwrite(new, np.stack(frames), duration=1000 / fps, loop=0)
+            first, *others = map(Image.fromarray, frames)
+            first.save(
+                new,
+                format="GIF",
+                save_all=True,
+                append_images=others,
+                duration=1000 / fps,
+                loop=0,
+                comment=SIGNATURE.encode(),
+            )
         else:
             even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants
-            imageio.imwrite(new, even, fps=fps, macro_block_size=1)
+            sign = ["-metadata", f"comment={SIGNATURE}"]
+            imageio.imwrite(new, even, fps=fps, macro_block_size=1, output_params=sign)

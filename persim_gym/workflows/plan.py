@@ -12,12 +12,14 @@ from gymnasium import spaces
 from rich.table import Table
 
 from persim_gym.envs import DOMAINS
+from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
-from persim_gym.simulator.registry import find_simulator, load_simulator
+from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
 
 DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
@@ -78,10 +80,8 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
     """
     if truth:
         domain = simulator.split("/")[0]
-        if domain not in DOMAINS:
-            raise ValueError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
-        return domain, TRUE_DYNAMICS, ""
-    card = load_simulator(simulator).card
+        return domain_of(domain).name, TRUE_DYNAMICS, ""
+    card = load_learned(simulator).card
     if card.domain not in DOMAINS:
         raise ValueError(
             f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
@@ -131,7 +131,7 @@ def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> M
         stream: Seeds the candidates.
     """
     domain = DOMAINS[settings.domain]
-    learned = None if settings.dynamics == TRUE_DYNAMICS else load_simulator(folder)
+    learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
     return MPC(
         learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
         learned.task if learned else domain.task,
@@ -165,10 +165,11 @@ def plan_returns(
     folder: str,
     agents: Sequence[int],
     episodes: int,
-    out: Path,
+    out: str | Path,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
+    force: bool = False,
 ) -> dict[int, np.ndarray]:
     """Returns in the true environment of each agent, [E]; one CSV row an episode, rows that are there are kept.
 
@@ -181,6 +182,7 @@ def plan_returns(
         seed: Seed of starts and candidates.
         workers: Processes; None for one a core.
         progress: Whether to show a progress bar.
+        force: Whether the file is begun anew, whatever is there.
 
     Raises:
         ValueError: If an agent is unknown, the file is another table, or there is nothing to do.
@@ -199,7 +201,7 @@ def plan_returns(
     rows = run_jobs(
         run_plan_episode,
         jobs,
-        RowLog(out, PLAN_JOB, PLAN_RESULT),
+        RowLog(Path(out), PLAN_JOB, PLAN_RESULT, force),
         description="episodes",
         constants={"settings": settings, "folder": folder},
         drop=tuple(settings.columns),
@@ -229,7 +231,9 @@ def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Ta
     return table
 
 
-def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, seed: int = 0) -> float:
+def write_video(
+    settings: PlanSettings, folder: str, agent: int, path: str | Path, seed: int = 0, force: bool = False
+) -> float:
     """Plays episode 0 of an agent once more and writes what it looks like.
 
     Args:
@@ -238,6 +242,7 @@ def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, see
         agent: Agent of the population.
         path: The file, .gif or .mp4.
         seed: Seed of the run.
+        force: Whether a file that is no film of ours is replaced.
 
     Returns:
         The episode's return.
@@ -245,7 +250,8 @@ def write_video(settings: PlanSettings, folder: str, agent: int, path: Path, see
     Raises:
         ValueError: If such a file cannot be written.
     """
-    check_film(path)
+    path = Path(path)
+    check_film(path, force)
     domain, stream = DOMAINS[settings.domain], stream_of(seed, agent, 0)
     policy = policy_of(settings, folder, agent, stream)
     env = gym.make(f"persim_gym:{domain.env_id}", agent=agent, render_mode="rgb_array")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from persim_gym.evaluation.figures import rank_figure
 from persim_gym.jobs import RowLog, run_jobs
@@ -36,12 +37,15 @@ class HeldOut(NamedTuple):
     standard_error: float
 
 
-def select_rank(setup: TrainingSetup, progress: bool = True) -> tuple[TrainingSetup, dict[str, Path]]:
+def select_rank(
+    setup: TrainingSetup, progress: bool = True, workers: int | None = None
+) -> tuple[TrainingSetup, dict[str, Path]]:
     """The training with the smallest rank that is good enough on held-out data.
 
     Args:
         setup: The training, with data in memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, and which rank was chosen and why.
+        workers: Processes; None for one a core.
 
     Returns:
         The training with its rank changed; and the files of the errors by rank, by suffix: .csv and .png.
@@ -51,15 +55,17 @@ def select_rank(setup: TrainingSetup, progress: bool = True) -> tuple[TrainingSe
     """
     if not setup.data.in_memory:
         raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
-    errors, table = rank_errors(setup, progress=progress)
+    errors, table = rank_errors(setup, progress=progress, workers=workers)
     rank, enough = best_rank(errors)
+    if progress:
+        tqdm.write(rank_reason(errors, rank, enough))
     by_rank = {number: tuple(error) for number, error in errors.items()}
     figure = rank_figure(by_rank, rank, enough, setup.name, table.with_suffix(".png"))
     return replace(setup, recipe=replace(setup.recipe, rank=rank)), {".csv": table, ".png": figure}
 
 
 def rank_errors(
-    setup: TrainingSetup, ranks: tuple[int, ...] = RANKS, progress: bool = True
+    setup: TrainingSetup, ranks: tuple[int, ...] = RANKS, progress: bool = True, workers: int | None = None
 ) -> tuple[dict[int, HeldOut], Path]:
     """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
 
@@ -67,6 +73,7 @@ def rank_errors(
         setup: The training; its rank does not matter.
         ranks: Ranks to try.
         progress: Whether to show a progress bar.
+        workers: Processes; None for one a core.
 
     Returns:
         The errors by rank, and the CSV file that they are kept in.
@@ -78,7 +85,9 @@ def rank_errors(
     log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": setup.seed} for rank in sorted(ranks, reverse=True)]  # The longest first.
     constants = {"setup": setup, "stem": stem}
-    rows = run_jobs(held_out_error, jobs, log, description="ranks", constants=constants, progress=progress)
+    rows = run_jobs(
+        held_out_error, jobs, log, description="ranks", constants=constants, workers=workers, progress=progress
+    )
     errors = {int(r["rank"]): HeldOut(float(r["held_out_error"]), float(r["standard_error"])) for r in reversed(rows)}
     return errors, log.path
 
@@ -142,3 +151,17 @@ def best_rank(errors: dict[int, HeldOut]) -> tuple[int, float]:
     best = min(finite.values(), key=lambda error: error.rmse)
     enough = max(best.rmse + best.standard_error, RESOLVED_ERROR)
     return next(rank for rank, error in finite.items() if error.rmse <= enough), enough
+
+
+def rank_reason(errors: dict[int, HeldOut], rank: int, enough: float) -> str:
+    """One line on why a rank was chosen, and the errors of all.
+
+    Args:
+        errors: By rank.
+        rank: The chosen one.
+        enough: The error that was good enough.
+    """
+    best = min(errors, key=lambda r: (not np.isfinite(errors[r].rmse), errors[r].rmse))
+    known = ", ".join(f"{r}: {errors[r].rmse:.3g}" for r in sorted(errors))
+    bound = "exact to a thousandth" if enough == RESOLVED_ERROR else f"as good as the best, {best}, to a standard error"
+    return f"rank {rank}, the smallest that is {bound}; held-out errors by rank: {known}"

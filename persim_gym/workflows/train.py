@@ -2,10 +2,13 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from minari import MinariDataset
+from tqdm import tqdm
 from typing_extensions import Unpack
 
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
@@ -15,9 +18,14 @@ from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import train_model
-from persim_gym.transitions import LoggedData
+from persim_gym.storage import CARD
+from persim_gym.transitions import LoggedData, Transitions
 from persim_gym.workflows.select_rank import select_rank
 from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
+
+HELD_OUT_SHARE = 0.01  # Of data of no domain so much is not trained on, and shows the error.
+MIN_HELD_OUT, MAX_HELD_OUT = 50, 5000  # Transitions.
+MAX_HELD_OUT_SHARE = 0.1  # Where `MIN_HELD_OUT` would be more than this, all data are trained on.
 
 
 def train(
@@ -28,10 +36,14 @@ def train(
     rank: int | str | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    workers: int | None = None,
+    force: bool = False,
     progress: bool = True,
     **options: Unpack[TrainOptions],
 ) -> Simulator:
     """Trains a simulator of all agents and writes it; an interrupted training goes on where it stopped.
+
+    One that is there already, of the same data, recipe, seed and options, is loaded and not trained again.
 
     Args:
         data: Name of a dataset ("mountaincar/random-v0", or any Minari id), a Minari dataset, or `Transitions`.
@@ -40,6 +52,8 @@ def train(
         rank: Rank of the factors; "auto" to choose it by cross-validation, None for the recipe's.
         seed: Source of all randomness.
         out: Folder; by default by name under `$PERSIM_HOME`.
+        workers: Processes of rank selection; None for one a core.
+        force: Whether to train anew, and to replace another simulator that is there.
         progress: Whether to show progress bars.
         **options: See `TrainOptions`.
 
@@ -47,7 +61,8 @@ def train(
         The simulator, as it is on disk.
 
     Raises:
-        ValueError: If the options are impossible or do not fit the data (see `prepare_training`), or as `train_model`.
+        ValueError: If the options are impossible or do not fit the data (see `prepare_training`), the folder holds
+            another simulator, or as `train_model`.
     """
     given: dict[str, Any] = {"name": name, "recipe": recipe, "seed": seed, "out": out, **options}
     if isinstance(rank, str):
@@ -55,11 +70,17 @@ def train(
             raise ValueError(f'rank {rank!r} is neither a positive number nor "auto"')
         if options.get("variant") == "unfactorized":
             raise ValueError("an unfactorized simulator has no rank; leave the rank out")
-        setup, plot = select_rank(prepare_training(data, **given), progress)
+        setup = prepare_training(data, **given)
+        _check_place(setup, force, any_rank=True)
+        setup, plot = select_rank(setup, progress, workers)
     else:
         if rank is not None and options.get("variant") == "unfactorized":
             raise ValueError("an unfactorized simulator has no rank; leave the rank out")
         setup, plot = prepare_training(data, rank=rank, **given), {}
+    if not force and (finished := _check_place(setup)):
+        if progress:
+            tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; --force trains it anew")
+        return finished
     simulator = _train(setup, progress)
     for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
         (simulator.folder / f"ranks{suffix}").unlink(missing_ok=True)
@@ -68,11 +89,56 @@ def train(
     return simulator
 
 
+def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = False) -> Simulator | None:
+    """The simulator in the folder of a training, if it is the result of that training; None for an empty folder.
+
+    Raises:
+        ValueError: If it is another one and `force` is off.
+    """
+    if force or not (setup.folder / CARD).is_file():
+        return None
+    there = load_simulator(str(setup.folder))
+    card, recipe = there.card, setup.recipe
+    if any_rank:
+        recipe = replace(recipe, rank=card.recipe["rank"])
+    parts = {
+        "data": (card.dataset_hash, setup.data.content_hash()),
+        "recipe": (TrainingRecipe.from_json(card.recipe), recipe),
+        "seed": (card.seed, setup.seed),
+        "variant": (there.model.config.variant, setup.variant),
+        "task": (there.spec.task, setup.spec.task),
+        "agents": (there.model.config.n_agents, setup.data.n_agents),
+    }
+    if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
+        raise ValueError(
+            f"{setup.folder} holds another simulator (different {', '.join(others)}); --force replaces it, --out puts "
+            "the new one elsewhere"
+        )
+    return there
+
+
+def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
+    """The data to train on, and a few transitions that are kept from it to measure the error on.
+
+    None are held out of a domain's data, whose error is measured against the true environment, of few data, and of data
+    on disk.
+    """
+    data = setup.data
+    count = max(MIN_HELD_OUT, min(MAX_HELD_OUT, round(HELD_OUT_SHARE * len(data))))
+    if setup.domain or not data.in_memory or count > MAX_HELD_OUT_SHARE * len(data):
+        return data, None
+    whole = data.sample(0)  # In memory, where it is whole.
+    chosen = np.zeros(len(data), dtype=np.bool_)
+    chosen[np.random.default_rng([setup.seed, 21]).choice(len(data), count, replace=False)] = True
+    return whole.select(~chosen), whole.select(chosen)
+
+
 def _train(setup: TrainingSetup, progress: bool) -> Simulator:
     """Trains what was resolved, and writes it."""
     data, checkpoint, started = setup.data, setup.checkpoint, time.perf_counter()
+    kept, held_out = _hold_out(setup)
     model, beliefs = train_model(
-        data,
+        kept,
         setup.recipe,
         setup.problem,
         variant=setup.variant,
@@ -94,7 +160,7 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
         shape=model.config.to_json(),
         libraries=library_versions(),
         interface=setup.spec.to_json() if setup.own_spec else {},
-        error=logged_error(model, data.sample(ERROR_EPISODES)),
+        error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out),
         license=setup.license,
     )
     Simulator.of(card, model, data.starts(), beliefs).save(setup.folder)

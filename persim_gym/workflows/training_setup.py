@@ -18,8 +18,11 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
+from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
+from persim_gym.suggest import suggestion
 from persim_gym.transitions import LoggedData
+from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
 TASK_ROWS = 1000
@@ -30,17 +33,19 @@ class TrainOptions(TypedDict, total=False):
     """Further options of a training, each with a default.
 
     Attributes:
-        task: Reward and termination: "learned", or the user's own as `module:name`; empty for the domain's, and for
-            learned ones without a domain.
+        task: Reward and termination: "learned", or the user's own as `module:name`, which is then one of this user's
+            trusted tasks; empty for the domain's, and for learned ones without a domain.
         recipe_name: What the card calls a recipe that is given as an object.
         settings: Changed fields of the recipe, each "field=value" with the value as JSON has it.
-        epochs: Passes over the data instead of the recipe's.
+        epochs: Passes over the data instead of the recipe's; rounds in closed form change in proportion.
         variant: "factored", or a variant of thesis section 5.3.
         device: Torch device.
         memory: GB that the data may take; larger ones are read in parts. None for half of the machine's memory.
         license: Licence of the weights, for the card; by default MIT for our domains, and not stated for other data.
         domain: Name of the domain of data that are given as an object.
         spec: Spaces and time limit of data of no domain that are given as an object.
+        action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
+            needed where the action space has none.
     """
 
     task: str
@@ -53,6 +58,7 @@ class TrainOptions(TypedDict, total=False):
     license: str
     domain: str
     spec: EnvironmentSpec | None
+    action_bounds: ActionBounds
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,13 @@ def prepare_training(
 
     Raises:
         ValueError: If an option is unknown, there are neither domain nor spec, the task cannot be imported or does not
-            take the data, the folder holds something else or cannot be written, or the rank is impossible.
+            take the data, continuous actions have no bounds, the folder holds something else or cannot be written, or
+            the rank is impossible.
     """
     if unknown := sorted(set(options) - set(TrainOptions.__annotations__)):
-        raise ValueError(f"train has no option {', '.join(unknown)}; known: {', '.join(TrainOptions.__annotations__)}")
+        raise ValueError(
+            f"train has no option {', '.join(unknown)}; {suggestion(unknown[0], TrainOptions.__annotations__)}"
+        )
     task, variant, settings = options.get("task", ""), options.get("variant", "factored"), options.get("settings", ())
     if rank is not None and rank < 1:
         raise ValueError(f"rank {rank} is not positive")
@@ -142,8 +151,13 @@ def prepare_training(
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     logged, spec = _load_data(data, options.get("memory"))
     spec = _spec(domain, options.get("spec") or spec, task)
-    if spec.task not in (DOMAIN_TASK, LEARNED_TASK):
+    if not domain:
+        spec = with_action_bounds(spec, logged, options.get("action_bounds"))
+    elif options.get("action_bounds"):
+        raise ValueError(f"actions of {domain} have the bounds of its true environment; leave action bounds out")
+    if is_imported(spec.task):
         check_task(spec.task, logged)
+        trust_from_now_on(spec.task)
     if isinstance(recipe, TrainingRecipe):
         chosen = recipe
     else:  # Data of another name may be of a domain, too.
@@ -151,7 +165,9 @@ def prepare_training(
         known = dataset if domain and dataset.startswith(f"{domain}/") else domain
         chosen = recipe_for(known, recipe, continuous=not spec.n_actions)
     if (epochs := options.get("epochs")) is not None:
-        chosen = replace(chosen, epochs=epochs, samples=0)
+        if epochs < 1:
+            raise ValueError(f"epochs {epochs} is not positive")
+        chosen = chosen.shortened(epochs, len(logged))
     if rank is not None:
         chosen = replace(chosen, rank=rank)
     return TrainingSetup(
@@ -224,7 +240,7 @@ def check_task(reference: str, data: LoggedData) -> None:
         try:
             reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
             ended = np.asarray(task.terminated(following))
-        except Exception as error:  # The user's own code may raise anything.
+        except (Exception, SystemExit) as error:  # The user's own code may raise anything.
             said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
             raise ValueError(f"{said}; {advice}") from error
         if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # A reward may be of the action alone.

@@ -16,6 +16,7 @@ from persim_gym.baselines.bcq_continuous import ContinuousBCQ, ContinuousBCQSett
 from persim_gym.baselines.bcq_discrete import TARGET, DiscreteBCQ, DiscreteBCQSettings
 from persim_gym.baselines.offline import BaselineDiverged, Replay, run_updates
 from persim_gym.simulator.training.checkpoint import read_checkpoint
+from persim_gym.storage import changed_fields
 from persim_gym.transition_store import write_transitions
 
 SETTINGS = {
@@ -186,31 +187,32 @@ def test_unbounded_actions_are_refused():
 
 
 def test_settings_change_by_name_and_text():
-    changed = DiscreteBCQSettings().changed(["learning_rate=1", "layers=[64, 32]", "bfloat16=false", "batch=7"])
+    changed = changed_fields(DiscreteBCQSettings(), ["learning_rate=1", "layers=[64, 32]", "bfloat16=false", "batch=7"])
     assert changed == DiscreteBCQSettings(learning_rate=1.0, layers=(64, 32), bfloat16=False, batch=7)
 
 
 @pytest.mark.parametrize("text", ["rank=3", "batch=1.5", "batch", "layers=64", "bfloat16=1", "learning_rate=fast"])
-def test_what_sets_no_field_is_refused_and_the_fields_are_listed(text):
-    with pytest.raises(ValueError, match=r"sets no field of these settings; .* threshold=0\.3"):
-        DiscreteBCQSettings().changed([text])
+def test_what_sets_no_field_is_refused(text):
+    with pytest.raises(ValueError, match="there is no setting|cannot be"):
+        changed_fields(DiscreteBCQSettings(), [text])
 
 
-@pytest.mark.parametrize("text", ["batch=0", "iterations=-1", "learning_rate=0", "learning_rate=NaN"])
+@pytest.mark.parametrize("text", ["batch=0", "iterations=-1", "learning_rate=0"])
 def test_impossible_settings_are_refused(text):
     with pytest.raises(ValueError, match="must be positive"):
-        DiscreteBCQSettings().changed([text])
+        changed_fields(DiscreteBCQSettings(), [text])
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("layers=[64, 0]", "layers must be positive whole numbers"),
-        ('layers=["64", 32]', "layers must be positive whole numbers"),
+        ('layers=["64", 32]', "layers cannot be"),
+        ("learning_rate=NaN", "learning_rate cannot be 'NaN'"),
         ("discount=-0.5", "discount must be finite and not negative"),
-        ("logit_weight=Infinity", "logit_weight must be finite and not negative"),
+        ("logit_weight=Infinity", "logit_weight cannot be 'Infinity'"),
     ],
 )
 def test_impossible_values_are_refused_by_their_field(text, said):
     with pytest.raises(ValueError, match=said):
-        DiscreteBCQSettings().changed([text])
+        changed_fields(DiscreteBCQSettings(), [text])

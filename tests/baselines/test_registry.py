@@ -80,7 +80,7 @@ def test_one_agent_s_policy_is_of_its_own_transitions_alone(tmp_path):
         ("bc", {"seed": -1}, "seed=-1 must not be negative"),
         ("bc", {"spec": None}, "is no dataset of a domain here; give spec=EnvironmentSpec"),
         ("bc", {"iterations": 0}, "must be positive"),
-        ("bc", {"settings": ["threshold=0.2"]}, "sets no field of these settings"),
+        ("bc", {"settings": ["threshold=0.2"]}, "there is no setting 'threshold'"),
         ("iql", {"settings": DiscreteBCQSettings()}, "iql takes IQLSettings for these actions"),
     ],
 )

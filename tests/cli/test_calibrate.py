@@ -26,8 +26,8 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     weights = load_simulator(str(folder)).card.sha256
     app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
     text = capsys.readouterr().out
-    assert "transitions seen" in text and "not measured: run `persim calibrate` on it" in text
-    command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--agents", "12", "--steps", "10"]
+    assert "transitions of it were seen" in text and "Not measured yet: `persim calibrate` does that" in text
+    command = ["calibrate", str(folder), "--bound", "0.5", "--level", "0.8", "--held-out", "12", "--steps", "10"]
 
     def full(*_):
         raise OSError("disk is full")
@@ -61,5 +61,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     assert (
         f"| 1 | {trust.profile['1'][0]:.4g} | {trust.profile['1'][1]:.4g} | {trust.spread_profile['1']:.4g} |" in page
     )
-    assert f"spread by step, median      1: {trust.spread_profile['1']:.2g}" in text
-    assert "in 80% of trajectories" in text and "12 agents" in text and "no other policy" in text
+    row = [f"{value:.2g}" for value in (*trust.profile["1"], trust.spread_profile["1"])]
+    assert ["1", *row] in [line.split() for line in text.splitlines()]
+    said = " ".join(text.split())
+    assert "with a probability of 80%" in said and "12 agents" in said and "says nothing of other policies" in said

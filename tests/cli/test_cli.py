@@ -31,10 +31,18 @@ def test_help_shows_defaults(verb, default):
         (("demo", "--domain", "halfcheetah"), "choose from mountaincar, cartpole"),
         (("demo", "--agents", "one"), "write numbers or ranges with commas between"),
         (("demo", "--agents", "612"), "agent 612 is not in the mountaincar population (500 agents: 0–499)"),
-        (("plan", "moonlander", "--truth"), "domain 'moonlander' is not one of mountaincar"),
-        (("train", "mountaincar/sideways-v0"), "can be built: "),
+        (("plan", "moonlander", "--truth"), "unknown domain 'moonlander'; known: mountaincar"),
+        (("train", "mountaincar/sideways-v0"), "did you mean mountaincar/pure-v0 or mountaincar/random-v0"),
         (("train", "cartpole/random-v0", "--recipe", "secret"), "recipe 'secret' is not one of default, thesis"),
         (("train", "cartpole/random-v0", "--rank", "0"), "rank '0' is neither a positive number nor \"auto\""),
+        (("train", "cartpole"), "did you mean cartpole/pure-v0 or cartpole/random-v0"),
+        (("evaluate", "cartpole"), "did you mean cartpole/random-v0?"),
+        (("evaluate", "./nowhere"), "by name or as a folder with a card.json"),
+        (("train", "cartpole/random-v0", "--epochs", "-3"), "'--epochs'"),
+        (("train", "--epoch", "3"), "No such option: --epoch"),
+        (("trian",), "No such command 'trian'"),
+        (("train",), "Missing argument"),
+        (("video", "--policy", "nosuch.json"), "no policy nosuch.json; give the agent-<n>.json"),
         (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
         (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave the rank out"),
     ],
@@ -63,4 +71,7 @@ def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
     command = [sys.executable, "-m", "persim_gym", "evaluate", "nowhere/at-all-v0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0'; known: ") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0', by name or as a folder")
+        and done.stderr.count("\n") == 1
+    )

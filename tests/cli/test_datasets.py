@@ -141,3 +141,11 @@ def test_card_writes_those_of_all_built_datasets_and_changes_none(persim, cards)
 def test_card_of_one_dataset_lies_with_its_data(persim):
     persim("datasets", "card", RANDOM)
     assert "# " + RANDOM in (get_dataset_path(RANDOM) / "card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["{", '{"total_steps": null}', "[" * 100_000])
+def test_list_says_what_is_damaged(text, persim, empty, small):
+    persim("datasets", "build", RANDOM)
+    (get_dataset_path(RANDOM) / "data" / "metadata.json").write_text(text)
+    line = next(line for line in persim("datasets", "list").splitlines() if line.startswith(RANDOM))
+    assert line.split()[1:] == ["damaged"]

@@ -44,3 +44,11 @@ def test_the_command_adds_a_dataset_s_agents(simulator, home, tmp_path):
     lines = [line.split() for line in done.output.splitlines()]
     assert ["5", "640", "5"] in [line[:3] for line in lines] and ["6", "812", "5"] in [line[:3] for line in lines]
     assert load_simulator(str(tmp_path / "new")).model.config.n_agents == 7
+    words = ["personalize", str(simulator.folder), "--data", "fleet/new-v0", "--out"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "new")]).exit_code == 0  # The same result is nobody's loss.
+    before = load_simulator(str(simulator.folder)).card
+    refused = CliRunner().invoke(app, [*words, str(simulator.folder)]).exception
+    assert "holds other weights; --force replaces them" in str(refused)
+    assert load_simulator(str(simulator.folder)).card == before
+    assert CliRunner().invoke(app, [*words, str(simulator.folder), "--force"]).exit_code == 0
+    assert load_simulator(str(simulator.folder)).model.config.n_agents == 7

@@ -6,6 +6,7 @@ import minari
 import numpy as np
 import pytest
 from minari.dataset.minari_storage import MinariStorage
+from minari.namespace import get_namespace_metadata, list_local_namespaces
 from minari.storage import get_dataset_path
 
 from persim_gym.datasets import load, load_minari
@@ -131,3 +132,26 @@ def test_an_interrupted_build_leaves_nothing_and_a_second_one_succeeds(eight_car
     build(eight_carts, progress=False)
     assert load_minari(minari.load_dataset(CARTPOLE)).n_agents == 8
     assert [p.name for p in (minari_folder / "persim" / "cartpole").iterdir() if p.is_dir()] == ["random-v0"]
+
+
+@pytest.mark.parametrize("stage", ["update_metadata", "update_episodes", "update_episode_metadata"])
+def test_a_full_disk_ends_a_build_in_one_line_and_leaves_nothing(eight_carts, minari_folder, stage):
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(*args):
+            raise RuntimeError("Disable slist on flush dest failure failed (errno = 28, 'No space left on device')")
+
+        for storage in (MinariStorage, *MinariStorage.__subclasses__()):
+            if stage in vars(storage):
+                patch.setattr(storage, stage, full)
+        said = "random-v0 cannot be written: there is no room left on its disk; make room, and do the same again$"
+        with pytest.raises(ValueError, match=said):
+            build(eight_carts, progress=False)
+    assert CARTPOLE not in minari.list_local_datasets()
+    assert [p.name for p in (minari_folder / "persim" / "cartpole").iterdir()] == ["namespace_metadata.json"]
+
+
+def test_namespaces_are_those_that_minari_makes(eight_carts, minari_folder):
+    build(eight_carts, progress=False)
+    assert list_local_namespaces() == ["persim", "persim/cartpole"]
+    assert get_namespace_metadata("persim/cartpole") == get_namespace_metadata("persim") == {}

@@ -19,7 +19,8 @@ from persim_gym.simulator.diagnostics.metrics import logged_error
 from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
-from persim_gym.simulator.simulator import Simulator, read_simulator
+from persim_gym.simulator.load import read_simulator
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.torch_engine import TorchEngine

@@ -42,11 +42,11 @@ def test_what_pages_and_programs_import_from_the_package_is_there(path):
 
 def test_example_of_learning_online_runs():
     rng = np.random.default_rng(0)
-    obs, next_obs = rng.normal(size=(2, 3, 4))  # of one transition or, as here, of several
-    names = {"obs": obs, "action": np.array([0, 1, 1]), "next_obs": next_obs, "actions": np.array([1, 0, 1])}
+    obs, next_obs = rng.normal(size=(2, 4))
+    names = {"obs": obs, "action": 1, "next_obs": next_obs}
     exec(compile(block(".online()"), "README.md", "exec"), names)
     simulator = load_simulator("cartpole/random-v0")
-    assert names["next_obs"].shape == (simulator.model.config.members, 3, 4)
+    assert names["predicted"].shape == (simulator.model.config.members, 4)
     assert names["online"].posterior.n_agents == 1 and simulator.model.config.n_agents == 500
 
 

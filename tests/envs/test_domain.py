@@ -148,3 +148,14 @@ def test_each_covariate_changes_the_next_observation_as_an_independent_formula_s
             expected = np.array([formula(o, a, **covariates) for o, a in zip(obs, actions, strict=True)])
             np.testing.assert_allclose(domain.dynamics(**covariates)(obs, actions), expected, rtol=1e-12, atol=1e-14)
             assert not np.allclose(expected, unchanged, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_true_dynamics_take_a_single_observation(name):
+    domain = DOMAINS[name]
+    dynamics = domain.dynamics(0)
+    obs = domain.observe(domain.initial_state(np.random.default_rng(0), 3))
+    action = np.stack([domain.action_space.sample() for _ in range(3)])
+    many, alone = dynamics(obs, action), dynamics(obs[1], action[1])
+    assert alone.shape == obs[1].shape
+    np.testing.assert_allclose(alone, many[1], rtol=1e-9, atol=1e-9)

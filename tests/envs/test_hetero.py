@@ -23,7 +23,7 @@ from persim_gym.envs.hetero import HeteroEnv
 
 @every_domain
 # The spaces are Gymnasium's own, so both checkers say of ours what they say of Gymnasium's.
-@pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
+@pytest.mark.filterwarnings("ignore:.*symmetric and normalized", "ignore:.*Box observation space m.* is -?infinity")
 def test_the_checkers_of_gymnasium_and_sb3_find_no_fault(domain):
     gymnasium_check_env(gym.make(domain.env_id, agent=3).unwrapped, skip_render_check=True)
     sb3_check_env(gym.make(domain.env_id, agent=3), skip_render_check=True)

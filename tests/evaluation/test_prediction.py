@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.dynamics import Remembering
 from support.policies import Constant
 
 from persim_gym.datasets.behavior.policies import load_behavior_policy
@@ -105,3 +106,18 @@ def test_the_seed_decides_the_episodes():
 
     np.testing.assert_array_equal(true(5), true(5))
     assert (true(5) != true(6)).any()
+
+
+@pytest.mark.parametrize("name", ["cartpole", "pendulum"])
+def test_dynamics_that_want_to_know_are_told_the_warm_up(name):
+    domain, dynamics = DOMAINS[name], Remembering(memory=4)
+    policy = RandomPolicy(domain.action_space)
+    prediction_error(dynamics, domain, 3, policy, episodes=6, warmup=7, horizon=5, seed=2)
+    physics, told = domain.physics(**domain.agent_covariates(3)), dynamics.told[0]
+    state = domain.initial_state(np.random.default_rng(2), 6)
+    for t in range(7):
+        following = physics(state, told.action[:, t])
+        expected = domain.observe(following) - domain.observe(state)
+        np.testing.assert_allclose(told.change[:, t], expected, atol=1e-6)
+        state = following
+    assert told.known.all() and told.known.shape == (6, 7)

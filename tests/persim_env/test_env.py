@@ -63,6 +63,8 @@ def episode(env, actions, seed=0):
     ],
     ids=["mean", "random", *"01234", "penalty", "halt", "logged"],
 )
+# Gymnasium's checker says of an unbounded space what it says of Gymnasium's own.
+@pytest.mark.filterwarnings("ignore:.*Box observation space m.* is -?infinity")
 def test_both_checkers_accept_it_without_a_warning(simulator, keywords):
     env = gym.make("PersimEnv-v0", agent=17, simulator=simulator, **keywords).unwrapped
     gymnasium_check_env(env)
@@ -85,6 +87,18 @@ def test_the_specification_is_plain_json_and_makes_the_same_environment():
     assert json.loads(spec.to_json())["kwargs"] == keywords
     first, second = (episode(gym.make(s), [0, 1] * 5) for s in (spec, stored))
     np.testing.assert_array_equal(first[0], second[0])
+
+
+def test_infos_are_plain_values(tiny):
+    env = tiny(agent=1, penalty=0.5, halt=5.0)
+    for info in (env.reset(seed=0)[1], env.step(2)[4]):
+        assert all(isinstance(value, float) and value.dtype == np.float64 for value in info.values())
+        assert json.loads(json.dumps(info)) == info
+
+
+def test_a_path_is_plain_in_its_specification(save_car, tmp_path):
+    folder = save_car(tmp_path / "tiny")
+    assert json.loads(gym.make("PersimEnv-v0", simulator=folder).spec.to_json())["kwargs"] == {"simulator": str(folder)}
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -161,14 +175,14 @@ def test_halt_truncates_past_its_disagreement(tiny):
 
 @both_bundled
 def test_an_episode_is_truncated_at_the_domains_time_limit(simulator):
-    env = PersimEnv(agent=1, simulator=simulator)
+    env = gym.make("PersimEnv-v0", agent=1, simulator=simulator)
     obs, _ = env.reset(seed=0)
     steps, terminated, truncated = 0, False, False
     while not (terminated or truncated):
         action = 1 if simulator.startswith("mountain") else int(obs[2] + 0.3 * obs[3] > 0)
         obs, _, terminated, truncated, info = env.step(action)
         steps += 1
-    assert (steps, terminated, truncated) == (env.domain.episode_steps, False, True)
+    assert (steps, terminated, truncated) == (env.unwrapped.domain.episode_steps, False, True)
     assert not info["halt"]
     env.reset()
     assert env.step(1)[3] is False  # counted anew

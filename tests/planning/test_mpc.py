@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
-from support.dynamics import starts, walk
+from support.dynamics import Remembering, starts, walk
 
 from persim_gym.envs import DOMAINS
 from persim_gym.planning import CEM
@@ -155,3 +155,32 @@ def test_rows_of_different_agents_are_planned_as_each_agent_alone():
         if row != 1:
             (plan,) = planner.plan(car.dynamics(agent), car.task, obs[row], car.action_space, rng, previous=plan)
             assert second[row // 2] == plan.sequence[0]
+
+
+def test_dynamics_that_want_to_know_are_told_what_was_observed_and_chosen():
+    dynamics = Remembering(memory=3)
+    policy = MPC(dynamics, CARTPOLE.task, CARTPOLE.action_space, planner=RandomShooting(5, 2))
+    obs, state, chosen = np.arange(6)[:, None, None] ** 2 * np.ones((1, 2, 4)), None, []
+    for t in range(6):
+        action, state = policy.predict(obs[t], state, np.array([t == 0, t in (0, 4)]))
+        chosen.append(action)
+    first, second = dynamics.told[0::2], dynamics.told[1::2]
+    assert not first[0].known.any()
+    np.testing.assert_array_equal(first[2].known[0], [False, True, True])
+    np.testing.assert_array_equal(first[5].change[0, :, 0], [5, 7, 9])
+    np.testing.assert_array_equal(first[5].action[0], [a[0] for a in chosen[2:5]])
+    # The second row's episode starts anew at step 4.
+    assert not second[4].known.any()
+    np.testing.assert_array_equal(second[5].known[0], [False, False, True])
+    np.testing.assert_array_equal(second[5].change[0, :, 0], [0, 0, 9])
+
+
+def test_histories_of_continuous_actions_and_of_a_policy_that_goes_on_by_itself():
+    domain, dynamics = DOMAINS["pendulum"], Remembering(memory=2)
+    policy = MPC(dynamics, domain.task, domain.action_space, planner=CEM(candidates=6, horizon=2, elites=3))
+    chosen = [policy.predict(np.full(3, t, dtype=np.float32))[0] for t in range(3)]
+    np.testing.assert_array_equal(dynamics.told[2].action[0], chosen[:2])
+    np.testing.assert_array_equal(dynamics.told[2].change[0], np.ones((2, 3)))
+    policy.reset()
+    policy.predict(np.zeros(3, dtype=np.float32))
+    assert not dynamics.told[-1].known.any()

@@ -14,7 +14,7 @@ def test_one_policy_an_agent_and_what_is_there_is_kept(quick, tmp_path, monkeypa
     first = run_training(replace(quick, agent=5), tmp_path / "out", progress=False)
     monkeypatch.setattr(  # joblib's workers are other processes: quick there too
         "persim_gym.policies.parallel._here",
-        lambda jobs, out, workers, tensorboard: (run_training(j, out, progress=False) for j in jobs),
+        lambda jobs, out, workers, tensorboard, force: (run_training(j, out, progress=False) for j in jobs),
     )
     done = train_policies(quick, [5, 0], tmp_path / "out", progress=False)
     assert [d.training.agent for d in done] == [5, 0] and done[0] == first

@@ -48,8 +48,10 @@ def test_a_finished_training_is_not_done_again_and_another_is_not_mistaken_for_i
     before = (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns
     run_training(quick, tmp_path, progress=False)
     assert (tmp_path / "agent-3" / "best_model.zip").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="is of another training"):
+    with pytest.raises(ValueError, match=r"is of another training \(seed 0, not 1\); --force trains anew"):
         run_training(replace(quick, seed=1), tmp_path, progress=False)
+    assert run_training(replace(quick, seed=1), tmp_path, progress=False, force=True).training.seed == 1
+    assert read_policy(tmp_path / "agent-3.json").training.seed == 1
 
 
 def test_the_front_door_trains_what_it_is_told_and_goes_on(quick, tmp_path, save_car, monkeypatch):
@@ -104,13 +106,13 @@ def test_a_policy_sees_scaled_observations_and_learns_from_normalized_rewards(qu
 def test_what_was_trained_in_other_weights_is_not_taken_for_done(quick, tmp_path, car_model, save_car):
     folder = Path(quick.simulator)
     run_training(quick, tmp_path / "out", progress=False)
-    run_training(replace(quick, true=True), tmp_path / "true", progress=False)
+    run_training(replace(quick, truth=True), tmp_path / "true", progress=False)
     other = copy.deepcopy(car_model)
     other.delta_std.mul_(1.01)
     save_car(folder, model=other)
     with pytest.raises(ValueError, match="was trained in other weights of simulator"):
         run_training(quick, tmp_path / "out", progress=False)
-    run_training(replace(quick, true=True), tmp_path / "true", progress=False)  # the truth is the same
+    run_training(replace(quick, truth=True), tmp_path / "true", progress=False)  # the truth is the same
 
 
 NORMALIZED = {"scale_observations": True, "normalize_reward": True}
@@ -156,7 +158,7 @@ def test_an_interrupted_training_goes_on(quick, tmp_path, monkeypatch, algo):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"algo": "a2c"}, "algorithm 'a2c' is not one of ppo, dqn, sac, td3"),
+        ({"algo": "a2c"}, "no algorithm 'a2c'; known: ppo, dqn, sac, td3"),
         ({"algo": "sac"}, "sac does not fit mountaincar's .*use one of ppo, dqn"),
         ({"agent": 6}, "agent 6 is not in this simulator"),
         ({"environment": {"penalty": -1.0}}, "penalty=-1.0"),
@@ -184,3 +186,20 @@ def test_ppo_saved_by_sb3_is_the_same_policy(quick, tmp_path):
     obs = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     again = PPO.load(tmp_path / "m", env=env, device="cpu")
     np.testing.assert_array_equal(model.predict(obs, deterministic=True)[0], again.predict(obs, deterministic=True)[0])
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "autocast"])
+def test_torchs_settings_change_no_training(double, quick, tmp_path):
+    def seen(folder):
+        trained = run_training(quick, folder, progress=False)
+        action, _ = load_policy(folder / "agent-3.json").predict(np.zeros(2, dtype=np.float32))
+        return trained.simulator_return, action
+
+    usual = seen(tmp_path / "usual")
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=not double):
+            torch.set_default_dtype(torch.float64 if double else torch.float32)
+            assert seen(tmp_path / "other") == usual
+            assert torch.get_default_dtype() == (torch.float64 if double else torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)

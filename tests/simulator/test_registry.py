@@ -10,7 +10,6 @@ import torch
 from support.recipes import TINY
 from support.walls import RECIPE, save_pucks
 
-from persim_gym import storage as files
 from persim_gym.envs import DOMAINS
 from persim_gym.paths import ASSETS, persim_home
 from persim_gym.simulator.model.walls import describe_walls, no_walls
@@ -24,7 +23,7 @@ from persim_gym.simulator.registry import (
 )
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import fit_ensemble
-from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder
+from persim_gym.storage import CARD, WEIGHTS, read_folder, write_folder, writing
 from persim_gym.workflows.training_setup import recipe_for
 
 BUNDLED = ["cartpole/random-v0", "mountaincar/random-v0"]
@@ -115,27 +114,60 @@ def test_a_card_that_is_no_json_object_is_refused(folder, text):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"domain": None}, "see domain"),
-        ({"author": "me"}, "see author"),
-        ({"seed": "0"}, "see seed"),
-        ({"shape": [6, 2]}, "see shape"),
-        ({"format": 99}, "see format"),
+        ({"domain": None}, "'domain' of SimulatorCard: missing, or not of this version"),
+        ({"author": "me"}, "'author' of SimulatorCard: missing, or not of this version"),
+        ({"seed": "0"}, "seed is '0', not of type int"),
+        ({"seed": True}, "seed is True, not of type int"),
+        ({"seed": 2**63}, "seed is 9223372036854775808, not of type int"),
+        ({"training_seconds": float("nan")}, "training_seconds is nan, not of type float"),
+        ({"shape": [6, 2]}, "shape is .6, 2., not of type dict.str, Any."),
+        ({"libraries": {"numpy": 2}}, "libraries.'numpy'. is 2, not of type str"),
+        ({"name": "a\nb"}, r"'a\\nb' on card.json is no name"),
+        ({"format": 99}, "is not a simulator card of format 1"),
+        ({"license": None}, "see format, license"),
+        ({"error": {"data": "x"}}, "KeyError.'columns'"),
+        ({"trust": {"spread_profile": {}}}, "KeyError.'scale'"),
+        ({"agents": {"transitions_seen": 3, "directions_left_open": 3}}, "TypeError"),
     ],
     ids=str,
 )
 def test_a_card_of_another_form_is_refused_by_key(folder, change, named):
     edit_card(folder, **change)
-    with pytest.raises(ValueError, match=rf"is not a simulator card of format 1 \({named}\); train"):
+    with pytest.raises(ValueError, match=rf"^{folder} cannot be read \([^\n]*{named}[^\n]*\); remove it and make it"):
         load_simulator(str(folder))
 
 
 @pytest.mark.parametrize(
-    "change", [{"rank": 4}, {"members": 2}, {"state_layers": [16, 16]}, {"rank": 0}, {"ranks": 3}, {"state_layers": 16}]
+    ("change", "said"),
+    [
+        ({"rank": 4}, "do not fit the shape on card.json .see action_encoder"),
+        ({"members": 2}, "do not fit"),
+        ({"state_layers": [16, 16]}, "do not fit"),
+        ({"state_layers": [16] * 10**5}, "has more layers"),
+        ({"n_agents": 10**12}, "do not fit"),
+        ({"members": 10**12}, "do not fit|too large|overflow"),
+        ({"variant": "unfactorized"}, "do not fit"),
+        ({"obs_dim": 10**6}, "observations of 1,000,000 numbers are too large"),
+        ({"rank": 0}, "impossible model sizes"),
+        ({"ranks": 3}, "'ranks' of ModelConfig"),
+        ({"state_layers": 16}, "state_layers is 16, not of type tuple.int, ..."),
+        ({"state_layers": [16.5]}, "state_layers.0. is 16.5, not of type int"),
+    ],
+    ids=lambda value: str(value)[:40],
 )
-def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, change):
+def test_weights_that_do_not_fit_the_shape_on_the_card_are_refused(folder, change, said):
     shape = json.loads((folder / CARD).read_text())["shape"]
     edit_card(folder, shape=shape | change)
-    with pytest.raises(ValueError, match="do not fit its card"):
+    with pytest.raises(ValueError, match=rf"^{folder} cannot be read \([^\n]*({said})[^\n]*; remove it and make it"):
+        load_simulator(str(folder))
+
+
+@pytest.mark.parametrize("domain", ["cartpole", "pendulum", "halfcheetah", "no domain"])
+def test_a_model_that_is_not_of_its_domain_is_refused(folder, domain):
+    edit_card(folder, domain=domain)
+    with pytest.raises(
+        ValueError, match=f"^{folder} cannot be read .(spaces and task on card.json do not|unknown domain)"
+    ):
         load_simulator(str(folder))
 
 
@@ -169,7 +201,7 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
         original(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_exchange", lambda one, other: False)  # as where the system cannot swap two folders
+        patch.setattr(writing, "_exchange", lambda one, other: False)  # as where the system cannot swap two folders
         patch.setattr(*((json, "dumps", interrupted) if stage == "card" else (os, "replace", replace)))
         with pytest.raises(KeyboardInterrupt):
             save_car(model=type(car_model)(car_model.config, seed=99))
@@ -181,7 +213,7 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
 
 
 def test_what_a_killed_save_leaves_is_not_listed(save_car, monkeypatch):
-    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -256,21 +288,27 @@ def test_an_unknown_simulator_lists_those_that_exist(save_car):
     with pytest.raises(KeyError) as error:
         load_simulator("mountaincar/pure-v0")
     message = str(error.value)
-    assert message.startswith("no simulator 'mountaincar/pure-v0'; known: ")
+    assert message.startswith("no simulator 'mountaincar/pure-v0', by name or as a folder with a card.json")
     assert all(name in message for name in [*BUNDLED, "mountaincar/tiny-v0"])
-    assert "persim train mountaincar/pure-v0" in message
+    assert "`persim simulators list` shows all, `persim train` makes one" in message
 
 
-def test_the_users_simulator_hides_a_bundled_one_and_a_path_is_taken_first(save_car, tmp_path, monkeypatch):
+def test_the_users_simulator_hides_a_bundled_one_and_no_folder_hides_either(save_car, tmp_path, monkeypatch):
     assert find_simulator(DEFAULT_SIMULATOR) == ASSETS / "simulators" / DEFAULT_SIMULATOR
     mine = save_car(name=DEFAULT_SIMULATOR)
     assert mine == persim_home() / "simulators" / DEFAULT_SIMULATOR
     assert find_simulator(DEFAULT_SIMULATOR) == list_simulators()[DEFAULT_SIMULATOR] == mine
     monkeypatch.chdir(tmp_path)
-    save_car(tmp_path / DEFAULT_SIMULATOR)
-    assert find_simulator(DEFAULT_SIMULATOR).resolve() == tmp_path / DEFAULT_SIMULATOR
-    shutil.rmtree(tmp_path / DEFAULT_SIMULATOR)
-    assert find_simulator(DEFAULT_SIMULATOR) == mine
+    here = save_car(tmp_path / DEFAULT_SIMULATOR)
+    assert find_simulator(DEFAULT_SIMULATOR) == find_simulator(f"{DEFAULT_SIMULATOR}/") == mine
+    shutil.rmtree(mine)
+    assert find_simulator(DEFAULT_SIMULATOR) == ASSETS / "simulators" / DEFAULT_SIMULATOR
+    for path in (f"./{DEFAULT_SIMULATOR}", str(here), f"../{tmp_path.name}/{DEFAULT_SIMULATOR}"):
+        assert find_simulator(path).resolve() == here
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_simulator(f"~/{DEFAULT_SIMULATOR}") == here
+    save_car(tmp_path / "other" / "one-v0")
+    assert find_simulator("other/one-v0").resolve() == tmp_path / "other" / "one-v0"
 
 
 @pytest.mark.parametrize("name", BUNDLED)

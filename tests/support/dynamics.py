@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from gymnasium import spaces
 
-from persim_gym.task import FunctionDynamics, Task, never, planning_dynamics
+from persim_gym.task import FunctionDynamics, PlanningDynamics, Task, never, planning_dynamics
 
 
 def counter(obs, action):
@@ -63,3 +63,17 @@ NEAR_ONE = Task(lambda obs, action, next_obs: -((next_obs - 1.0) ** 2).sum(axis=
 
 def rngs(rows):
     return [np.random.default_rng([7, row]) for row in rows]
+
+
+class Remembering(PlanningDynamics):
+    """Dynamics that stand still and keep the histories that they are told, in `told`."""
+
+    def __init__(self, memory=3, told=None):
+        self.memory, self.told = memory, [] if told is None else told
+
+    def given(self, history):
+        self.told.append(history)
+        return Remembering(self.memory, self.told)
+
+    def __call__(self, obs, action):
+        return np.array(obs)

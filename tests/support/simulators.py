@@ -14,7 +14,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.spec import LEARNED_TASK, EnvironmentSpec, finite_box
+from persim_gym.spec import LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.transitions import Transitions
 
 
@@ -64,5 +64,5 @@ def believed(simulator: Simulator, data: Transitions) -> FactorPosterior:
 def own_simulator(folder, domain, n_agents=4):
     """A simulator with learned reward and termination; the reward is the first observation."""
     shape = ModelConfig(n_agents, 4, 2, 0, 3, 1, (8,), extra_dim=2)
-    spec = EnvironmentSpec(finite_box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED_TASK)
+    spec = EnvironmentSpec(flat_box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED_TASK)
     return save_model(FactoredEnsemble(shape, seed=1), name="my/poles-v0", domain=domain, spec=spec, folder=folder)

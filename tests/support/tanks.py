@@ -37,10 +37,15 @@ def tank_logs(seed: int = 0, steps: int = 60) -> list[dict[str, np.ndarray]]:
     return logs
 
 
-def tanks_of(name, agents, box=None, **changes):
-    """A dataset of tanks with other arrays, agents or observation space."""
-    logs = [{**log, **{key: change(log[key]) for key, change in changes.items()}} for log in tank_logs()]
-    buffers = [EpisodeBuffer(**log, options={"agent": agent}) for log, agent in zip(logs, agents, strict=False)]
+def tanks_of(name, agents, box=None, action_space=None, **changes):
+    """A dataset of tanks with other arrays, agents or spaces; an agent of None is named nowhere."""
+    logs = [
+        {**log, **{key: change(log.get(key)) for key, change in changes.items()}} for log in tank_logs()[: len(agents)]
+    ]
+    named = [{} if agent is None else {"options": {"agent": agent}} for agent in agents]
+    buffers = [EpisodeBuffer(**log, **names) for log, names in zip(logs, named, strict=True)]
     box = spaces.Box(-np.inf, np.inf, (2,), np.float64) if box is None else box
-    minari.create_dataset_from_buffers(name, buffers, observation_space=box, action_space=spaces.Discrete(2))
+    minari.create_dataset_from_buffers(
+        name, buffers, observation_space=box, action_space=spaces.Discrete(2) if action_space is None else action_space
+    )
     return name

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+from gymnasium import spaces
 from support.recipes import TINY
 from support.simulators import save_model
 
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
+from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec, flat_box
 from persim_gym.transitions import Transitions
 
 LEFT, RIGHT = -1.0, 1.0
@@ -61,7 +63,10 @@ def walled(shape, bound=0.1):
 
 
 def save_pucks(model, folder, beliefs=None):
-    return save_model(model, name="test/pucks-v0", domain="mountaincar", recipe=RECIPE, beliefs=beliefs, folder=folder)
+    size, few = model.config.obs_dim, spaces.Discrete(model.config.n_actions)
+    spec = EnvironmentSpec(flat_box([-9.0] * size, [9.0] * size), few, 20, DOMAIN_TASK)
+    own = {"spec": spec, "recipe": RECIPE, "beliefs": beliefs, "folder": folder}
+    return save_model(model, name="test/pucks-v0", domain="mountaincar", **own)
 
 
 def inputs(shape, rows=37):

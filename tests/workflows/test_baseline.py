@@ -46,7 +46,7 @@ def test_data_of_no_domain_are_trained_on_and_not_tested(tmp_path):
     ("words", "said"),
     [
         (("bcq-x", DATASET, [0]), "is not one of bcq-p"),
-        (("bcq-p", "cartpole/none-v0", [0]), "no dataset 'cartpole/none-v0' among"),
+        (("bcq-p", "cartpole/none-v0", [0]), "no dataset 'cartpole/none-v0', built or among"),
         (("bcq-p", DATASET, [500]), "agent 500 is not in the cartpole population"),
     ],
 )

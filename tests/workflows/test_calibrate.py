@@ -48,6 +48,15 @@ def test_a_simulator_of_ones_own_is_calibrated_in_place_or_where_one_says(measur
     assert load_simulator(str(tmp_path / "own")).card.trust == measured
 
 
+def test_a_calibration_replaces_no_other_weights_unasked(measured, simulator, tmp_path):
+    there = load_simulator(str(simulator.save(tmp_path / "there")))
+    with pytest.raises(ValueError, match="there holds other weights; --force replaces them"):
+        calibrate(DEFAULT_SIMULATOR, out=tmp_path / "there", progress=False)
+    assert load_simulator(str(tmp_path / "there")).card == there.card
+    calibrate(DEFAULT_SIMULATOR, out=tmp_path / "there", force=True, progress=False)
+    assert load_simulator(str(tmp_path / "there")).card.sha256 == load_simulator(DEFAULT_SIMULATOR).card.sha256
+
+
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_trained(measured, tmp_path):
     with pytest.raises(ValueError, match="holds no prior over agents"):
         calibrate(str(own_simulator(tmp_path / "own", "cartpole")))

@@ -41,3 +41,11 @@ def test_the_demo_refuses_domains_it_cannot_plan_in(tmp_path):
 def test_the_demo_refuses_agents_that_do_not_exist(tmp_path):
     with pytest.raises(ValueError, match="agent 612 is not in the cartpole population"):
         run_demo("cartpole", [612], 1, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "trajectories.png", "latent_factors.png"])
+def test_the_demo_replaces_no_file_of_the_users_unasked(tmp_path, name):
+    (tmp_path / name).write_text("my own figures")
+    with pytest.raises(ValueError, match=f"{name} is there and was not written by persim; --force replaces it"):
+        run_demo("cartpole", [0], 1, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

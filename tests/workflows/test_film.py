@@ -1,5 +1,7 @@
 """Films show what happened: truth and prediction of the same actions, and when they part."""
 
+from types import SimpleNamespace
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.workflows.film import BANNER, OPACITY, Pair, film, overlaid, pictures, roll_out
+from persim_gym.workflows import film as film_module
+from persim_gym.workflows.film import BANNER, OPACITY, Pair, check_film, film, overlaid, pictures, roll_out
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,26 @@ def test_a_film_has_a_frame_a_step(tmp_path, suffix):
     parted = film(17, "mountaincar/random-v0", tmp_path / f"a{suffix}", steps=5, tolerance=1e-9)
     frames = imageio.imread(tmp_path / f"a{suffix}")
     assert frames.shape[:3] == (6, 400 + BANNER, 1200) and parted == 1
+    check_film(tmp_path / f"a{suffix}")  # It is known for ours, and may be written again.
+
+
+def test_a_file_that_is_no_film_of_ours_is_not_replaced_unasked(tmp_path):
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"my holidays")
+    with pytest.raises(ValueError, match="a.gif is there and was not written by persim; --force replaces it"):
+        film(17, "mountaincar/random-v0", path, steps=2)
+    assert path.read_bytes() == b"my holidays"
+    film(17, "mountaincar/random-v0", path, steps=2, force=True)
+    film(17, "mountaincar/random-v0", path, steps=3)  # It is ours now.
+    assert len(imageio.imread(path)) == 4
+
+
+def test_the_policy_of_another_domain_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no policy .*nosuch.json; give the agent-<n>.json that `persim train-policy`"):
+        film(17, "mountaincar/random-v0", tmp_path / "a.gif", policy=tmp_path / "nosuch.json")
+    monkeypatch.setattr(film_module, "read_policy", lambda path: SimpleNamespace(domain="cartpole"))
+    with pytest.raises(ValueError, match="is a policy of cartpole, and the simulator of mountaincar"):
+        film(17, "mountaincar/random-v0", tmp_path / "a.gif", policy=tmp_path / "a.json")
 
 
 def test_another_format_is_refused(tmp_path):

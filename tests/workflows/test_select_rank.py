@@ -13,7 +13,14 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator import load_simulator
 from persim_gym.simulator.training import trainer
 from persim_gym.workflows import select_rank as training
-from persim_gym.workflows.select_rank import HeldOut, best_rank, held_out_error, one_step_error, rank_errors
+from persim_gym.workflows.select_rank import (
+    HeldOut,
+    best_rank,
+    held_out_error,
+    one_step_error,
+    rank_errors,
+    rank_reason,
+)
 from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import prepare_training
 
@@ -94,7 +101,7 @@ def in_process(monkeypatch):
     """Runs jobs here, and counts them."""
     done = []
 
-    def run_jobs(function, jobs, log, *, description, constants, progress):
+    def run_jobs(function, jobs, log, *, description, constants, workers, progress):
         for job in jobs:
             if log.get(job) is None:
                 done.append(job["rank"])
@@ -106,7 +113,7 @@ def in_process(monkeypatch):
 
 
 def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(source, in_process, home, monkeypatch):
-    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False))
+    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False, None))
     folder = train(source, recipe=RECIPE, rank="auto", epochs=60, progress=False).folder
     assert load_simulator(str(folder)).model.config.rank == 3
     rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))
@@ -121,3 +128,13 @@ def test_ranks_are_measured_side_by_side_in_processes(home):
     errors, log = rank_errors(setup, ranks=(1, 3), progress=False)
     assert sorted(errors) == [1, 3] and all(np.isfinite(e.rmse) for e in errors.values())
     assert len(log.read_text().splitlines()) == 3
+
+
+def test_the_reason_of_a_choice_names_rank_and_errors():
+    errors = {3: HeldOut(0.5, 0.1), 5: HeldOut(0.42, 0.1), 10: HeldOut(0.4, 0.1), 15: HeldOut(float("nan"), 0.0)}
+    rank, enough = best_rank(errors)
+    said = rank_reason(errors, rank, enough)
+    assert said.startswith("rank 3, the smallest that is as good as the best, 10, to a standard error")
+    assert said.endswith("3: 0.5, 5: 0.42, 10: 0.4, 15: nan")
+    exact = {3: HeldOut(5e-4, 1e-5), 5: HeldOut(1e-4, 1e-5)}
+    assert "the smallest that is exact to a thousandth" in rank_reason(exact, *best_rank(exact))

@@ -1,8 +1,10 @@
 """From data to a simulator on disk: settings of a recipe, resumption, and what is left behind."""
 
+import re
 from dataclasses import replace
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from support.models import assert_same_weights
 from support.recipes import RECIPE, TINY
@@ -17,9 +19,11 @@ from persim_gym.paths import persim_home
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.trainer import TrainingDiverged
+from persim_gym.spec import EnvironmentSpec
 from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import recipe_for
 
+cars_domain = DOMAINS["mountaincar"]
 OWN = replace(RECIPE, epochs=9, samples=5)
 
 
@@ -40,7 +44,7 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
         "pull=1",
         "polish=true",
     ]
-    with pytest.raises(ValueError, match="'agent_std=wide' sets no field"):
+    with pytest.raises(ValueError, match="agent_std cannot be 'wide'; write agent_std=VALUE"):
         train("mountaincar/random-v0", settings=[*settings, "agent_std=wide"], progress=False)
     card = train("mountaincar/random-v0", settings=settings, rank=2, progress=False).card
     assert card.recipe_name == " ".join(["default", *settings])
@@ -59,12 +63,32 @@ def test_fields_of_the_recipe_can_be_set_one_by_one(source, home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["rate=1", "epochs", "epochs=1.5", "epochs=true", "polish=1", "activation=3", "state_layers=8", "batch=x"],
+    ("setting", "said"),
+    [
+        ("rate=1", "there is no setting 'rate'; did you mean learning_rate?"),
+        ("epochs", "epochs cannot be ''; write epochs=VALUE with a value such as the present 60"),
+        ("epochs=1.5", "epochs cannot be '1.5'"),
+        ("epochs=true", "epochs cannot be 'true'"),
+        ("polish=1", "polish cannot be '1'; write polish=VALUE with a value such as the present false"),
+        ("activation=3", "activation cannot be '3'"),
+        (
+            "state_layers=8",
+            "state_layers cannot be '8'; write state_layers=VALUE with a value such as the present [16]",
+        ),
+        ("learning_rate=fast", "learning_rate cannot be 'fast'"),
+    ],
 )
-def test_a_setting_that_is_none_shows_the_recipe(setting):
-    with pytest.raises(ValueError, match=f"'{setting}' sets no field .*state_layers=.16.*, learning_rate=0.005"):
+def test_a_setting_that_is_none_says_what_would_be(setting, said):
+    with pytest.raises(ValueError, match=re.escape(f"'{setting}': {said}")):
         RECIPE.changed([setting])
+
+
+def test_fewer_epochs_are_fewer_rounds_in_closed_form_too():
+    recipe = replace(RECIPE, samples=6000, refine=32)  # These are 60 passes over 100 transitions.
+    short = recipe.shortened(3, transitions=100)
+    assert (short.epochs, short.samples, short.refine) == (3, 0, 2)
+    assert recipe.shortened(60, transitions=100).refine == 32
+    assert replace(recipe, refine=0).shortened(3, 100).refine == 0
 
 
 def test_rank_and_epochs_change_a_recipe_of_ones_own_too(cars, home):
@@ -82,7 +106,7 @@ def test_a_variant_without_a_rank_takes_none(source, home):
 
 @pytest.mark.parametrize("keyword", ["rank", "epochs"])
 def test_zero_is_not_taken_for_the_recipes_own(cars, home, keyword):
-    with pytest.raises(ValueError, match="impossible recipe: epochs|rank 0 is not positive"):
+    with pytest.raises(ValueError, match="epochs 0 is not positive|rank 0 is not positive"):
         train(cars, name="x", domain="mountaincar", **{keyword: 0}, progress=False)
 
 
@@ -91,7 +115,7 @@ def test_the_figure_of_an_earlier_choice_of_rank_does_not_stay(source, home, mon
     folder = train("mountaincar/random-v0", rank=2, progress=False).folder
     (folder / "ranks.png").write_bytes(b"of another training")
     (folder / "notes.txt").write_text("mine")
-    train("mountaincar/random-v0", rank=2, progress=False)
+    train("mountaincar/random-v0", rank=3, force=True, progress=False)
     assert not (folder / "ranks.png").exists() and (folder / "notes.txt").read_text() == "mine"
 
 
@@ -133,11 +157,11 @@ def test_an_abandoned_training_is_in_nobodys_way_and_can_go_on(cars, home):
             train(cars, **abandoned)
     (left,) = (persim_home() / "training").iterdir()
     train(cars, **keywords, recipe=TINY)
-    train(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3))
+    train(cars.select(cars.agent != 3), **keywords, recipe=replace(TINY, epochs=3), force=True)
     assert list((persim_home() / "training").iterdir()) == [left]
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 1, KeyboardInterrupt)  # one epoch is missing, and then nothing runs any more
-        train(cars, **abandoned)
+        train(cars, **abandoned, force=True)
     assert list((persim_home() / "training").iterdir()) == []
 
 
@@ -176,3 +200,57 @@ def test_a_known_domain_can_have_its_task_learned(cars, home):
     env.reset(seed=0)
     assert env.step(1)[0].shape == (2,) and env.render().ndim == 3
     env.close()
+
+
+def test_a_finished_training_is_not_done_again(cars, home, capsys):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY}
+    first = train(cars, **keywords, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 0, KeyboardInterrupt)  # Nothing may be trained.
+        again = train(cars, **keywords)
+        assert "trained before with the same data, recipe and seed" in capsys.readouterr().out
+        with pytest.raises(KeyboardInterrupt):
+            train(cars, **keywords, force=True, progress=False)
+    assert_same_weights(first.model, again.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"seed": 1}, "different seed"),
+        ({"recipe": replace(TINY, rank=1)}, "different recipe"),
+        ({"task": "learned"}, "different task"),
+        ({"variant": "unpersonalized"}, "different variant"),
+        ({"rank": "auto", "seed": 2}, "different seed"),
+    ],
+)
+def test_another_simulator_is_not_replaced_unasked(cars, home, change, what):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
+    first = train(cars, **keywords)
+    with pytest.raises(ValueError, match=rf"holds another simulator \({what}\); --force replaces it"):
+        train(cars, **keywords | change)
+    assert load_simulator(str(first.folder)).card == first.card
+
+
+def test_other_data_do_not_replace_a_simulator_unasked(cars, home):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
+    train(cars, **keywords)
+    fewer = cars.select(cars.agent != 3)
+    with pytest.raises(ValueError, match=r"holds another simulator \(different data\)"):
+        train(fewer, **keywords)
+    assert train(fewer, **keywords, force=True).card.transitions == len(fewer)
+
+
+def test_a_few_transitions_of_own_data_show_the_error(cars, home):
+    """One in a hundred, and 50 at least, is not trained on; of a domain's data and of few data all are."""
+    spec = EnvironmentSpec(cars_domain.observation_space, cars_domain.action_space, 500, "learned")
+    keywords = {"recipe": replace(TINY, epochs=8), "progress": False}
+    simulator = train(cars, name="fleet/cars-v0", spec=spec, **keywords)
+    told = simulator.card.error["held_out"]
+    assert told["transitions"] == 50 and len(told["rmse"]) == len(told["no_change_rmse"]) == 2
+    assert 0 < told["rmse"][0] < told["no_change_rmse"][0]
+    assert int(simulator.beliefs.statistics.seen.sum()) == len(cars) - 50 and simulator.card.transitions == len(cars)
+    assert "on 50 transitions that were not trained on" in (simulator.folder / "README.md").read_text()
+    few = train(cars.select(np.arange(len(cars)) < 400), name="fleet/few-v0", spec=spec, **keywords)
+    assert "held_out" not in few.card.error
+    assert "held_out" not in train(cars, name="x", domain="mountaincar", **keywords).card.error

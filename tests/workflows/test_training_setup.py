@@ -2,23 +2,24 @@
 
 from importlib import import_module
 
-import minari
 import pytest
 from gymnasium import spaces
 
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, finite_box
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.workflows import training_setup
 from persim_gym.workflows.training_setup import prepare_training
 
 
 @pytest.fixture
-def opened(cars, monkeypatch):
+def opened(cars, monkeypatch, tmp_path):
     """Ids of the Minari datasets that are opened; all hold the small MountainCar data."""
     ids = []
-    spec = EnvironmentSpec(finite_box([-2.0] * 2, [2.0] * 2), spaces.Discrete(3), 20, LEARNED_TASK)
-    monkeypatch.setattr(import_module("persim_gym.datasets.load"), "build", lambda *args, **keywords: None)
-    monkeypatch.setattr(minari, "load_dataset", ids.append)
-    monkeypatch.setattr(minari, "list_local_datasets", lambda: {"my/tanks-v0": {}})
+    spec = EnvironmentSpec(flat_box([-2.0] * 2, [2.0] * 2), spaces.Discrete(3), 20, LEARNED_TASK)
+    loading = import_module("persim_gym.datasets.load")
+    monkeypatch.setattr(loading, "build", lambda *args, **keywords: None)
+    monkeypatch.setattr(loading, "open_minari", ids.append)
+    (tmp_path / "my" / "tanks-v0" / "data").mkdir(parents=True)
+    monkeypatch.setattr(loading, "dataset_folder", lambda dataset_id: tmp_path / dataset_id)
     monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory: cars)
     monkeypatch.setattr(training_setup, "spec_of_dataset", lambda dataset: spec)
     return ids

@@ -17,6 +17,7 @@ from persim_gym.storage import reading, replacing
 
 Learner: TypeAlias = DQN | SAC | TD3
 
+_COUNTERS = ("num_timesteps", "_n_updates", "_n_calls")
 _BUFFER_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -62,7 +63,7 @@ def save_checkpoint(learner: Learner, seconds: float, path: Path) -> None:
         "buffer": {name: torch.from_numpy(getattr(buffer, name)[:size].copy()) for name in _BUFFER_ARRAYS},
         "position": buffer.pos,
         "full": buffer.full,
-        "counters": {name: getattr(learner, name, 0) for name in ("num_timesteps", "_n_updates", "_n_calls")},
+        "counters": {name: getattr(learner, name, 0) for name in _COUNTERS},
         "seconds": seconds,
     }
     if (
@@ -89,12 +90,17 @@ def load_checkpoint(learner: Learner, seed: int, path: Path) -> float:
     """
     with reading(path, "remove it to start anew"):
         state = torch.load(path, weights_only=True)
-        learner.set_parameters(state["parameters"])
         buffer = learner.replay_buffer
         assert buffer is not None
+        if set(state["buffer"]) != set(_BUFFER_ARRAYS) or set(state["counters"]) != set(_COUNTERS):
+            raise ValueError("it is of another version")
+        numbers = (state["position"], *state["counters"].values())
+        if not all(type(n) is int and n >= 0 for n in numbers) or state["position"] >= buffer.buffer_size:
+            raise ValueError("it counts what cannot be")
+        learner.set_parameters(state["parameters"])
         for name, values in state["buffer"].items():
             getattr(buffer, name)[: len(values)] = values.numpy()
-        buffer.pos, buffer.full = state["position"], state["full"]
+        buffer.pos, buffer.full = state["position"], bool(state["full"])
         for name, value in state["counters"].items():
             setattr(learner, name, value)
         if isinstance(learner, SAC) and learner.log_ent_coef is not None:

@@ -1,7 +1,7 @@
 """Logging and test policies: small trained networks, kept as safetensors with a JSON card, evaluated in NumPy."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.envs.spaces import random_actions
 from persim_gym.paths import ASSETS, persim_home
-from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, restored, write_folder
+from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, reading, restored, write_folder
 
 NetworkLayers: TypeAlias = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 """Weight [out, in] and bias [out] of each linear layer, as torch keeps them."""
@@ -245,9 +245,7 @@ def read_behavior_policy(folder: Path, domain: str) -> PolicyNetwork:
     """
     stored, tensors = read_folder(folder)
     with reading(folder):
-        if unknown := set(stored) ^ {f.name for f in fields(PolicyCard)}:
-            raise ValueError(f"{CARD} is of another version ({', '.join(sorted(unknown))})")
-        card = PolicyCard(**{**stored, "threshold": tuple(stored["threshold"])})
+        card = from_plain(PolicyCard, stored)
         return PolicyNetwork(_checked_layers(tensors, domain_of(domain)), domain_of(domain).action_space, card)
 
 

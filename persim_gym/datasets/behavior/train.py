@@ -31,6 +31,7 @@ from persim_gym.envs.behavior import Band, BehaviorConfig, in_band
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.paths import persim_home
+from persim_gym.simulator.model.precision import in_default_precision
 
 CONFIRM_EPISODES = 100
 EVALUATION_SEED = 7_001
@@ -94,6 +95,7 @@ class _StopInBand(BaseCallback):
             )
 
 
+@in_default_precision
 def train_behavior_policy(
     domain: str,
     name: str,

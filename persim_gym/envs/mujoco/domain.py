@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.envs.domain import UNBOUNDED, Covariate, Domain
+from persim_gym.envs.domain import Covariate, Domain
 from persim_gym.envs.mujoco.physics import Robot
 from persim_gym.envs.mujoco.render import RobotRenderer
 from persim_gym.task import Task
@@ -71,7 +71,7 @@ def robot_domain(
         task=task,
         covariates=MASS_AND_DAMPING,
         observation_names=names,
-        observation_space=spaces.Box(-UNBOUNDED, UNBOUNDED, (len(names),), dtype=np.float32),
+        observation_space=spaces.Box(-np.inf, np.inf, (len(names),), dtype=np.float32),
         action_space=action_space,
         episode_steps=1000,
         test_agents=ROBOT_TEST_AGENTS,

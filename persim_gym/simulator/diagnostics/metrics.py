@@ -17,18 +17,23 @@ PREDICTED_ROWS = 4096  # So many rows are predicted together.
 OPEN_LOOP_STEPS = (1, 5, 10, 20, 50)
 
 
-def logged_error(model: FactoredEnsemble, logged: Transitions, data: str = "training data") -> dict[str, Any]:
+def logged_error(
+    model: FactoredEnsemble, logged: Transitions, data: str = "training data", held_out: Transitions | None = None
+) -> dict[str, Any]:
     """Measures the error of the ensemble's mean.
 
     Args:
         model: The ensemble.
         logged: Whole episodes; at most the first `ERROR_EPISODES` are used.
         data: What the transitions are, for the card.
+        held_out: Transitions that it was not trained on, if there are any.
 
     Returns:
         JSON-plain, None for what is not finite: of each of `columns`, `one_step_rmse` in raw units and `one_step_r2` of
         the change (None where nothing changes); `open_loop`, the root mean square over episodes and dimensions of the
-        error after each of `steps`, in standard deviations of the logged observations.
+        error after each of `steps`, in standard deviations of the logged observations. With `held_out`, under that
+        name: the number of its `transitions`, and for each component of the observations the `rmse` one step ahead and
+        that of predicting no change, `no_change_rmse`, in raw units.
     """
     logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:ERROR_EPISODES]))
     error, change = one_step(model, logged)
@@ -44,6 +49,18 @@ def logged_error(model: FactoredEnsemble, logged: Transitions, data: str = "trai
         "one_step_r2": [_round(1 - (r / s) ** 2) if s > 1e-8 else None for r, s in zip(rmse, spread, strict=True)],
         "steps": steps,
         "open_loop": open_loop,
+        **({"held_out": _held_out_error(model, held_out)} if held_out is not None else {}),
+    }
+
+
+def _held_out_error(model: FactoredEnsemble, held_out: Transitions) -> dict[str, Any]:
+    """Errors one step ahead on transitions that were not trained on, beside those of predicting no change."""
+    error, change = one_step(model, held_out)
+    ours, idle = (np.sqrt(np.square(e, dtype=np.float64).mean(axis=0))[: model.config.obs_dim] for e in (error, change))
+    return {
+        "transitions": len(held_out),
+        "rmse": [_round(x) for x in ours],
+        "no_change_rmse": [_round(x) for x in idle],
     }
 
 

@@ -30,6 +30,7 @@ from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.storage import from_plain, reading
 from persim_gym.transitions import Transitions
 
 PROFILE_STEPS = (1, 2, 5, 10, 20, 50)
@@ -84,7 +85,9 @@ class Trust:
         """
         if set(stored) | {"residuals", "stranger_coverage"} != {f.name for f in fields(cls)}:
             raise ValueError("the simulator is not calibrated; run `persim calibrate` on it")
-        return cls(**{**stored, "scale": stored["scale"] if stored["scale"] >= 0 else np.inf})
+        with reading("trust on the simulator's card", "run `persim calibrate` on it again"):
+            trust = from_plain(cls, stored)
+        return replace(trust, scale=trust.scale if trust.scale >= 0 else np.inf)
 
     def logged(self, model: FactoredEnsemble, transitions: Transitions) -> NearestResiduals | None:
         """The residuals that the calibrated spread of a model counts, of what it was trained on."""

@@ -15,6 +15,7 @@ from persim_gym.simulator.kernels.small_forward import SmallWeights, predict_sma
 from persim_gym.simulator.kernels.small_rollout import rollout_small
 from persim_gym.simulator.model.encoders import ACTIVATIONS_INPLACE, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble, with_extra
+from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.model.walls import stop, wall_arrays, walls_of
 from persim_gym.task import Ends, PlanningDynamics
 
@@ -169,6 +170,7 @@ class AgentDynamics(PlanningDynamics):
             steps.append(now)
         return torch.stack(steps, dim=2).cpu().numpy()
 
+    @without_autocast
     def _fold(self, part: Tensor) -> Tensor:
         """Folds the agent and the actions into weights or biases of the last layer."""
         s, model = self._config, self._model
@@ -180,15 +182,18 @@ class AgentDynamics(PlanningDynamics):
 
     @torch.no_grad()
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D + E].
+        """Next observations, [M, C, D + E]; [M, D + E] of a single one.
 
         Args:
-            obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
-            action: int64 [C] or float32 [C, A]; the same for all members.
+            obs: [M, C, D], or [C, D] or [D] for all members the same; columns past D are ignored.
+            action: int64 [C] or float32 [C, A], or of a single observation [] or [A]; the same for all members.
 
         Raises:
             ValueError: If the sizes do not fit or an action is not one of the model's.
         """
+        if np.ndim(obs) == 1:
+            alone = action if isinstance(action, Tensor) else np.asarray(action)
+            return self(obs[None] if isinstance(obs, Tensor) else np.asarray(obs)[None], alone[None])[:, 0]
         if isinstance(obs, Tensor):
             return self._following(obs, action)
         s = self._config
@@ -208,6 +213,7 @@ class AgentDynamics(PlanningDynamics):
         device = self.factor.device
         return torch.tensor(obs, dtype=torch.float32, device=device), torch.as_tensor(action, dtype=kind, device=device)
 
+    @without_autocast
     def _following(self, obs: Tensor, action: Tensor) -> Tensor:
         s = self._config
         now = obs[..., : s.obs_dim]

@@ -22,6 +22,11 @@ MAX_BELIEVED_CHANGE = 1e4
 _MIN_UNIT = 1e-6  # A dimension with a smaller standard deviation counts as constant, and sets no scale.
 
 
+def believable_change(unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Largest change of each component that is believed, [D], where they have the standard deviations `unit`, [D]."""
+    return np.where(unit > _MIN_UNIT, np.float32(MAX_BELIEVED_CHANGE) * unit, np.finfo(np.float32).max)
+
+
 class BatchDynamics:
     """Steps B rows by every member; row i is agents[i]. One row and many take the same path.
 
@@ -30,6 +35,7 @@ class BatchDynamics:
 
     Attributes:
         members: Ensemble size M.
+        columns: Numbers D + E of a prediction.
     """
 
     def __init__(self, model: FactoredEnsemble, agents: Sequence[int], apart: bool = False) -> None:
@@ -44,14 +50,13 @@ class BatchDynamics:
             ValueError: If an agent is unknown, or the model on another device.
         """
         model.check_on_cpu()
-        self.members = model.config.members
+        self.members, self.columns = model.config.members, model.config.out_dim
         model.check_agents(agents)
         different = list(agents) if apart else sorted(set(agents))
         self._model = model
         self._unit = model.logged_std.numpy()
         far = np.finfo(np.float32).max
-        reach = np.where(self._unit > _MIN_UNIT, np.float32(MAX_BELIEVED_CHANGE) * self._unit, far)
-        self._reach = np.append(reach, np.full(model.config.extra_dim, far, dtype=np.float32))
+        self._reach = np.append(believable_change(self._unit), np.full(model.config.extra_dim, far, dtype=np.float32))
         rows = np.asarray(agents, dtype=np.int64)
         self._which = np.arange(len(rows)) if apart else np.searchsorted(different, rows)
         with torch.no_grad():
@@ -62,6 +67,9 @@ class BatchDynamics:
         self._blocks: BlockPredictions | None = None
         if not model.config.small and model.head is None:
             self._blocks = BlockPredictions(model, self._factors)
+
+    def begin(self, rows: NDArray[np.int64]) -> None:
+        """Nothing: what a row did before its episode began plays no part."""
 
     def rebind(self, row: int, factor: torch.Tensor) -> None:
         """Gives one row of dynamics that are `apart` another latent factor, [M, R]."""

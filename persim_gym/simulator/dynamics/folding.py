@@ -14,6 +14,7 @@ from persim_gym.simulator.kernels.deep_weights import DeepNetwork, deep_network
 from persim_gym.simulator.kernels.dense import ByteProducts, byte_products
 from persim_gym.simulator.model.encoders import EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.model.precision import without_autocast
 
 EXAMPLE_ROLLOUTS = 128
 """Rollouts whose inputs rounding is fitted to."""
@@ -63,6 +64,7 @@ def _digest(model: FactoredEnsemble) -> bytes:
     return digest.digest()
 
 
+@without_autocast
 @torch.no_grad()
 def scaled_layers(
     encoder: nn.Module, mean: Tensor, std: Tensor, unit: Tensor | None = None
@@ -111,10 +113,11 @@ def _examples(model: FactoredEnsemble) -> tuple[Tensor, Tensor]:
     off, so that little is lost there. One that loses itself stays where it was.
     """
     s, generator = model.config, torch.Generator().manual_seed(0)
-    start = torch.randn((s.members, EXAMPLE_ROLLOUTS, s.obs_dim), generator=generator)
-    spread = torch.tensor(START_SPREADS).repeat(EXAMPLE_ROLLOUTS // len(START_SPREADS))[:, None]
+    start = torch.randn((s.members, EXAMPLE_ROLLOUTS, s.obs_dim), generator=generator, dtype=torch.float32)
+    spread = torch.tensor(START_SPREADS, dtype=torch.float32).repeat(EXAMPLE_ROLLOUTS // len(START_SPREADS))[:, None]
     now = model.obs_mean + spread * model.obs_std * start
-    unit = 3**0.5 * (2 * torch.rand((EXAMPLE_STEPS, EXAMPLE_ROLLOUTS, s.action_dim), generator=generator) - 1)
+    sizes = EXAMPLE_STEPS, EXAMPLE_ROLLOUTS, s.action_dim
+    unit = 3**0.5 * (2 * torch.rand(sizes, generator=generator, dtype=torch.float32) - 1)
     held = torch.arange(EXAMPLE_STEPS) // HELD_STEPS * HELD_STEPS
     unit[:, ::2] = unit[held, ::2]
     actions = model.action_mean + model.action_std * unit

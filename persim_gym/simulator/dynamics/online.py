@@ -108,7 +108,7 @@ class OnlineDynamics(PlanningDynamics):
         return AgentDynamics(self._model, self._posterior.sample(0, rng).float())
 
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D]; as `AgentDynamics`."""
+        """Next observations, [M, C, D], or [M, D] of a single one; as `AgentDynamics`."""
         return self._now()(obs, action)
 
     def rollout(self, obs: Any, actions: Any, ends: Ends | None = None, live: Any = None) -> Any:
@@ -123,7 +123,7 @@ class OnlineDynamics(PlanningDynamics):
 
 def _columns(count: int, *given: Any) -> Tensor:
     """Rewards and ends of `count` transitions as columns, NaN where None is given."""
-    columns = torch.full((count, len(given)), torch.nan)
+    columns = torch.full((count, len(given)), torch.nan, dtype=torch.float32)
     for column, values in zip(columns.T, given, strict=True):
         if values is not None:
             told = np.array(values, dtype=np.float32).reshape(-1)

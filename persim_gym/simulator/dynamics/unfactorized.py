@@ -25,15 +25,18 @@ class PerceptronDynamics(PlanningDynamics):
 
     @torch.no_grad()
     def __call__(self, obs: Any, action: Any) -> Any:
-        """Next observations, [M, C, D + E].
+        """Next observations, [M, C, D + E]; [M, D + E] of a single one.
 
         Args:
-            obs: [M, C, D], or [C, D] for all members the same; columns past D are ignored.
-            action: int64 [C] or float32 [C, A]; the same for all members.
+            obs: [M, C, D], or [C, D] or [D] for all members the same; columns past D are ignored.
+            action: int64 [C] or float32 [C, A], or of a single observation [] or [A]; the same for all members.
 
         Raises:
             ValueError: If a discrete action is not one of the model's.
         """
+        if np.ndim(obs) == 1:
+            alone = action if isinstance(action, Tensor) else np.asarray(action)
+            return self(obs[None] if isinstance(obs, Tensor) else np.asarray(obs)[None], alone[None])[:, 0]
         if isinstance(obs, Tensor):
             return self._model.predict_with(self._factor, obs, action, self._walls)
         n_actions, device = self._model.config.n_actions, self._factor.device

@@ -6,6 +6,8 @@ from typing import Any
 from persim_gym.simulator.model.encoders import ACTIVATIONS
 
 VARIANTS = ("factored", "unfactorized", "unpersonalized")
+LARGEST_OBSERVATION = 10_000
+"""Largest observation size D: a model has a table of D x D numbers (`persim_gym.simulator.model.walls`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class ModelConfig:
         either = (self.n_actions > 0) != (self.action_dim > 0)
         if min(sizes) < 1 or not either or not self.state_layers or self.extra_dim < 0:
             raise ValueError(f"impossible model sizes {self}: all positive, and either n_actions or action_dim is 0")
+        if self.obs_dim > LARGEST_OBSERVATION:
+            raise ValueError(f"observations of {self.obs_dim:,} numbers are too large; at most {LARGEST_OBSERVATION:,}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.variant not in VARIANTS:

@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from persim_gym.simulator.model.precision import without_autocast
+
 ACTIVATIONS = {"relu": nn.functional.relu, "silu": nn.functional.silu}
 ACTIVATIONS_INPLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
@@ -24,6 +26,7 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(_uniform((members, inputs, outputs), bound, generator))
         self.bias = nn.Parameter(_uniform((members, 1, outputs), bound, generator))
 
+    @without_autocast
     def forward(self, x: Tensor) -> Tensor:
         """Applies each member's layer to its own rows."""
         return torch.baddbmm(self.bias, x, self.weight)
@@ -104,4 +107,4 @@ def _member_rows(table: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(shape, generator=generator) * 2 - 1) * bound
+    return (torch.rand(shape, generator=generator, dtype=torch.float32) * 2 - 1) * bound

@@ -61,12 +61,12 @@ class FactoredEnsemble(nn.Module):
         )
         self.head: nn.Module | None = None
         for name, size in (("obs", s.obs_dim), ("delta", s.out_dim), ("action", s.action_dim)):
-            self.register_buffer(f"{name}_mean", torch.zeros(size))
-            self.register_buffer(f"{name}_std", torch.ones(size))
-        self.register_buffer("obs_low", torch.full((s.out_dim,), -torch.inf))
-        self.register_buffer("obs_high", torch.full((s.out_dim,), torch.inf))
+            self.register_buffer(f"{name}_mean", torch.zeros(size, dtype=torch.float32))
+            self.register_buffer(f"{name}_std", torch.ones(size, dtype=torch.float32))
+        self.register_buffer("obs_low", torch.full((s.out_dim,), -torch.inf, dtype=torch.float32))
+        self.register_buffer("obs_high", torch.full((s.out_dim,), torch.inf, dtype=torch.float32))
         self.register_buffer("walls", no_walls(s.obs_dim))
-        self.register_buffer("logged_std", torch.ones(s.obs_dim))
+        self.register_buffer("logged_std", torch.ones(s.obs_dim, dtype=torch.float32))
 
     def scaled_delta(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """Predicted change of the observation, and extra quantities, in scaled units, [M, B, D + E].

@@ -45,7 +45,7 @@ def no_walls(size: int) -> Tensor:
     A table of walls is float32 [2, D, D]: what a touch of the lower or upper bound of a component sets all components
     to, infinite where it leaves them alone; that component itself is set to the bound, where there is a wall.
     """
-    return torch.full((2, size, size), torch.inf)
+    return torch.full((2, size, size), torch.inf, dtype=torch.float32)
 
 
 def walls_of(table: Tensor) -> list[Wall]:

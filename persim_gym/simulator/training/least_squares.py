@@ -228,9 +228,11 @@ def _resume_rounds(path: Path, model: FactoredEnsemble, start: str, rounds: int)
     """Loads the last round into the model, if there is one of the same start; returns the number of rounds done."""
     try:
         tensors, metadata = read_checkpoint(path)
+        done = int(metadata.get("done", 0))
     except (FileNotFoundError, ValueError):  # There is none, or what is left of one: rounds are soon made again.
         return 0
-    if metadata.get("start") != start or int(metadata.get("done", 0)) > rounds:
+    own = {name: values.shape for name, values in model.state_dict().items()}
+    if metadata.get("start") != start or done > rounds or own != {name: x.shape for name, x in tensors.items()}:
         return 0
     model.load_state_dict(tensors)
-    return int(metadata["done"])
+    return done

@@ -1,9 +1,11 @@
 """Training recipes: the thesis's own, and ours, found by measurement."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from persim_gym.storage import changed_fields, from_plain, reading
 
 
 @dataclass(frozen=True)
@@ -85,55 +87,43 @@ class TrainingRecipe:
             return self
         return replace(self, epochs=max(1, round(self.samples / transitions)), samples=0)
 
+    def shortened(self, epochs: int, transitions: int) -> "TrainingRecipe":
+        """The recipe with so many passes over the data, and as much fewer (or more) rounds in closed form.
+
+        Args:
+            epochs: Passes over the data.
+            transitions: Their number.
+        """
+        usual = self.for_data(transitions).epochs
+        return replace(self, epochs=epochs, samples=0, refine=math.ceil(self.refine * epochs / usual))
+
     def changed(self, settings: Sequence[str]) -> "TrainingRecipe":
         """The recipe with some fields changed, each written "field=value" with the value as JSON has it.
 
         Raises:
             ValueError: If a field does not exist or cannot be that.
         """
-        known = self.to_json()
-        changes: dict[str, Any] = {}
-        for setting in settings:
-            name, _, text = setting.partition("=")
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = text
-            if name not in known or not _fits(name, known[name], value):
-                raise ValueError(
-                    f"{setting!r} sets no field of a recipe; write field=value, as learning_rate=0.001 or "
-                    f"state_layers=[64]. The recipe is {', '.join(f'{k}={json.dumps(v)}' for k, v in known.items())}"
-                )
-            changes[name] = tuple(value) if isinstance(value, list) else value
-        if "epochs" in changes:
-            changes.setdefault("samples", 0)
-        return replace(self, **changes)
+        changed = changed_fields(self, settings)
+        counted = any(setting.startswith("samples=") for setting in settings)
+        by_epochs = any(setting.startswith("epochs=") for setting in settings) and not counted
+        return replace(changed, samples=0) if by_epochs else changed
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "TrainingRecipe":
         """Reads what `to_json` made and JSON kept, from this version or an earlier one.
 
         Raises:
-            ValueError: If a field is unknown.
+            ValueError: If a field is unknown, or a value impossible.
         """
         unknown = sorted(set(stored) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"this version knows no {', '.join(unknown)} in a training recipe; train again")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
-        return cls(**given)
+        with reading("recipe on the simulator's card", "train again"):
+            return from_plain(cls, stored)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return asdict(self)
-
-
-def _fits(name: str, old: Any, value: Any) -> bool:
-    """Whether a value read from JSON is of the kind of a field."""
-    if name.endswith("_layers"):
-        return isinstance(value, list) and all(type(width) is int for width in value)
-    if name.startswith("agent_") or isinstance(old, float):
-        return type(value) in (int, float) or (value is None and name.startswith("agent_"))
-    return type(value) is type(old)
 
 
 _THESIS_DISCRETE = TrainingRecipe()

@@ -26,7 +26,7 @@ class SparseAdam:
     def __init__(self, table: Tensor) -> None:
         """Binds a table, [rows, R], updated in place."""
         self._table = table
-        self.moments = torch.zeros(2, *table.shape, device=table.device)
+        self.moments = torch.zeros(2, *table.shape, dtype=table.dtype, device=table.device)
         self._grad = torch.zeros_like(table)
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         self._tables: list[Tensor] = []

@@ -17,6 +17,7 @@ from persim_gym.simulator.kernels.adam import BETA1, BETA2, EPSILON, is_sparse
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.encoders import AgentEncoder, EnsembleLinear, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.training.batches import Batchable
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.sparse_adam import SparseAdam
@@ -77,7 +78,7 @@ class TorchEngine:
         assert self.sparse or parameters[0] is factor, "the agents' own factors, which do not decay, come first"
         self._flat = torch.cat([p.detach().reshape(-1) for p in parameters])
         self._grad = torch.zeros_like(self._flat)
-        self._moments = torch.zeros(2, len(self._flat), device=self._flat.device)
+        self._moments = torch.zeros(2, len(self._flat), dtype=self._flat.dtype, device=self._flat.device)
         start = 0
         for p in parameters:
             p.data = self._flat[start : start + p.numel()].view(p.shape)
@@ -85,7 +86,7 @@ class TorchEngine:
             start += p.numel()
         own = 0 if self.sparse else factor.numel()
         # Adam counts its steps where the weights are: a GPU is not waited for. Each part has a count of its own.
-        self._done = torch.zeros(2, device=self._flat.device)
+        self._done = torch.zeros(2, dtype=torch.float32, device=self._flat.device)
         everything = (self._flat, self._grad, *self._moments)
         agents, rest = [v[:own] for v in everything], [v[own:] for v in everything]
         self._updates = [(agents, self._done[0], 0.0)] if own else []
@@ -132,11 +133,12 @@ class TorchEngine:
         """What training goes on from beside the weights; shares memory."""
         return {"moments": self._moments} | ({} if self._rows is None else {"factor_moments": self._rows.moments})
 
+    @without_autocast
     @torch.no_grad()
     def steps(self, order: NDArray[np.int64], rates: NDArray[np.float64], batch: int, done: int) -> float:
         """Takes one step a learning rate; arguments and result as `Engine.steps`."""
         use = torch.from_numpy(order).to(self._flat.device)
-        total = torch.zeros((), device=self._flat.device)
+        total = torch.zeros((), dtype=self._flat.dtype, device=self._flat.device)
         self._done.fill_(done)
         if self._rows is not None:
             self._rows.start(rates, done)
@@ -147,7 +149,7 @@ class TorchEngine:
             rows = use[:, i * batch : (i + 1) * batch]
             agent, obs, action, target = (values[rows] for values in self._data)
             if self._recipe.noise:
-                noise = torch.randn(obs.shape, generator=generator, device=obs.device)
+                noise = torch.randn(obs.shape, generator=generator, dtype=obs.dtype, device=obs.device)
                 obs = obs.add_(noise, alpha=self._recipe.noise)
             total += self.gradient(agent, obs, action, target)
             for (values, grad, mean, square), count, decay in self._updates:

@@ -19,13 +19,20 @@ from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
 from persim_gym.simulator.training.batches import Batchable, Parts, moments
-from persim_gym.simulator.training.checkpoint import read_checkpoint, remove_checkpoints, rounds_file, write_checkpoint
+from persim_gym.simulator.training.checkpoint import (
+    START_ANEW,
+    read_checkpoint,
+    remove_checkpoints,
+    rounds_file,
+    write_checkpoint,
+)
 from persim_gym.simulator.training.engine import Engine, EnsembleTraining
 from persim_gym.simulator.training.find_walls import find_walls
 from persim_gym.simulator.training.least_squares import solve_closed_form
 from persim_gym.simulator.training.numba_engine import NumbaEngine
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.storage import reading
 from persim_gym.transitions import LoggedData
 
 CHECKPOINT_SECONDS = 20.0
@@ -249,11 +256,12 @@ class _Keeper:
         if stored != {name: values.shape for name, values in state.items()}:  # Each device's engine keeps its own.
             raise ValueError(f"checkpoint {path} was made on another device; go on there, or delete it to start anew")
         own = {name.removeprefix("model/"): values for name, values in tensors.items() if name.startswith("model/")}
-        self._model.load_state_dict(own)
-        for name, values in state.items():
-            values.copy_(tensors[name])
-        self._training.count = int(tensors["count"])
-        return int(metadata["epoch"])
+        with reading(f"checkpoint {path}", START_ANEW):
+            self._model.load_state_dict(own)
+            for name, values in state.items():
+                values.copy_(tensors[name])
+            self._training.count = int(tensors["count"])
+            return int(metadata["epoch"])
 
 
 def _check_device(seed: int, device: str) -> None:
@@ -261,7 +269,7 @@ def _check_device(seed: int, device: str) -> None:
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device {device!r} cannot be used here ({reason}); use cpu") from error
@@ -357,7 +365,9 @@ def _start_agents(encoder: AgentEncoder, recipe: TrainingRecipe, seed: int) -> N
         encoder.bias.fill_(recipe.agent_mean)
     if recipe.agent_std is not None:
         generator = torch.Generator().manual_seed(seed + 1)
-        encoder.factor.copy_(torch.randn(encoder.factor.shape, generator=generator) * recipe.agent_std)
+        encoder.factor.copy_(
+            torch.randn(encoder.factor.shape, generator=generator, dtype=torch.float32) * recipe.agent_std
+        )
 
 
 def learning_rate(recipe: TrainingRecipe, epoch: int, step: int, steps: int) -> float:

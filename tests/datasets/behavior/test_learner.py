@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.evaluation import evaluate_policy
 
@@ -42,3 +43,23 @@ def test_sac_goes_on_with_its_entropy_coefficient(tmp_path):
     again = make_learner(recipe, "pendulum", covariates, seed=0)
     load_checkpoint(again, 0, tmp_path / "checkpoint.pt")
     assert again.log_ent_coef.item() == learner.log_ent_coef.item()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"position": 10**9}, "it counts what cannot be"),
+        ({"position": -1}, "it counts what cannot be"),
+        ({"counters": {"num_timesteps": 1, "_n_updates": 1, "predict": 1}}, "it is of another version"),
+        ({"counters": {"num_timesteps": 1.5, "_n_updates": 1, "_n_calls": 1}}, "it counts what cannot be"),
+        ({"buffer": {}}, "it is of another version"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_checkpoint_of_what_cannot_be_is_refused(change, said, tmp_path):
+    learner = _trained(DQN, "persim_gym:HeteroCartPole-v0", buffer_size=100, policy_kwargs={"net_arch": [8]})
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(learner, 1.0, path)
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(ValueError, match=rf"^{path} cannot be read \({said}\); remove it to start anew$"):
+        load_checkpoint(learner, 0, path)

@@ -56,6 +56,25 @@ def test_logger_of_the_default_agent_is_not_a_stage_of_the_test_policy(home, mon
     assert seeds == [0, 1]
 
 
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "autocast"])
+def test_torchs_settings_change_no_weight(double, tmp_path, monkeypatch):
+    def weights(root):
+        _answers(monkeypatch, 60, 60)
+        train_behavior_policy("cartpole", "logger-1", root=root, recipe=TINY, progress=False)
+        return load_policy_from(root).layers
+
+    usual = weights(tmp_path / "usual")
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=not double):
+            torch.set_default_dtype(torch.float64 if double else torch.float32)
+            other = weights(tmp_path / "other")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, again in zip(usual, other, strict=True):
+        np.testing.assert_array_equal(one[0], again[0])
+        np.testing.assert_array_equal(one[1], again[1])
+
+
 def load_policy_from(root):
     return behaviour.read_behavior_policy(root / "cartpole" / "logger-1", "cartpole")
 

@@ -66,6 +66,19 @@ def test_what_was_not_logged_is_no_failure_and_what_is_not_finite_is():
     assert trust_horizons(np.array([[0.01, 0.3, 0.01], [0.01, np.inf, np.inf]]), 1.0, 0.2).tolist() == [1, 1]
 
 
+def test_the_step_that_fails_counts_and_those_behind_it_do_not():
+    """Ratios of error to largest spread so far: 2, then 10 where the error first passes the bound, then 100."""
+    errors, spreads = np.tile([0.1, 1.0, 10.0], (9, 1)), np.tile([0.05, 0.1, 0.1], (9, 1))
+    assert conformal_scale(errors, spreads, 0.2) == pytest.approx(10, rel=1e-8)
+
+
+def test_an_error_at_the_bound_is_no_failure_and_a_horizon_at_the_failure_keeps_the_promise():
+    assert first_failures(np.array([[0.2, 0.3]]), 0.2).tolist() == [1]
+    errors, spreads = np.tile([0.1, 1.0], (40, 1)), np.tile([0.01, 0.1], (40, 1))
+    assert trust_horizons(spreads, conformal_scale(errors, spreads, 0.2), 0.2).tolist() == [1] * 40
+    assert measured_coverage([(errors, spreads)], 0.2, 0.9) == [(1.0, 1.0)]
+
+
 @pytest.mark.parametrize(("n", "rank"), [(9, 1), (19, 2), (20, 2), (99, 10), (100, 10)])
 def test_a_horizon_is_that_of_the_right_rank(n, rank):
     errors = (np.arange(1, n + 1) <= np.arange(1, n + 1)[:, None]).astype(float)  # the i-th first fails at step i

@@ -242,3 +242,17 @@ def test_a_rollout_of_learned_columns_equals_single_calls(cars, layers):
         now = dynamics(now, actions[:, t])
         np.testing.assert_allclose(ahead[:, :, t], now, atol=1e-5)
     np.testing.assert_allclose(dynamics.rollout(now, actions)[:, :, 0], dynamics(now, actions[:, 0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("variant", ["factored", "unfactorized"])
+@pytest.mark.parametrize("change", [{}, {"n_actions": 0, "action_dim": 2, "action_layers": (8,)}], ids=str)
+def test_a_single_observation_is_a_row_of_many(change, variant, kind):
+    config = replace(DISCRETE, variant=variant, **change)
+    dynamics = bind_agent(random_model(config).float(), 1)
+    obs = np.linspace(-1, 1, 3 * config.obs_dim, dtype=np.float32).reshape(3, -1)
+    action = np.array([0, 1, 1]) if config.n_actions else np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
+    many = np.asarray(dynamics(kind(obs), kind(action)))
+    alone = np.asarray(dynamics(kind(obs[1]), kind(action[1]) if config.n_actions == 0 else kind(action)[1]))
+    assert alone.shape == (config.members, many.shape[-1])
+    np.testing.assert_allclose(alone, many[:, 1], rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ from persim_gym.simulator.dynamics.online import OnlineDynamics
 from persim_gym.simulator.inference.posterior import FactorPosterior, FactorPrior
 from persim_gym.simulator.inference.regression import gather_statistics
 from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
+from persim_gym.simulator.registry import load_simulator
 
 # --- the closed form ------------------------------------------------------------------------------------------------
 
@@ -107,3 +108,12 @@ def test_a_transition_of_other_sizes_or_actions_is_refused_and_not_learned(simul
 def test_an_agent_to_learn_about_is_a_whole_number(simulator, agent):
     with pytest.raises(ValueError, match="is not in this simulator"):
         simulator.online(agent)
+
+
+def test_a_single_transition_is_learned_and_predicted_as_it_comes():
+    """As the README has it: no axis of rows anywhere."""
+    online = load_simulator("cartpole/random-v0").online()
+    obs, action = np.zeros(4, dtype=np.float32), 1
+    before = online(obs, action)
+    online.update(obs, action, before.mean(axis=0) + 0.01)
+    assert before.shape == online(obs, action).shape == (5, 4) and not np.array_equal(before, online(obs, action))

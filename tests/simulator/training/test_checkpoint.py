@@ -14,7 +14,7 @@ from support.training import assert_same, both_engines, interrupt_after, train, 
 
 from persim_gym.simulator.training import checkpoint as checkpoint_module
 from persim_gym.simulator.training import trainer as fit_module
-from persim_gym.simulator.training.checkpoint import read_checkpoint
+from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble
 
@@ -156,3 +156,16 @@ def test_an_interrupted_training_of_a_learned_task_ends_with_the_same_weights(ca
         with pytest.raises(KeyboardInterrupt):
             fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path)
     assert_same(fit_ensemble(cars, TINY, n_actions=3, learn_task=True, progress=False, checkpoint=path), whole)
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_checkpoint(path, {"a": torch.arange(3.0), "b": torch.tensor(True)}, {"epoch": "12"})
+    whole = path.read_bytes()
+    assert read_checkpoint(path)[1] == {"epoch": "12"}
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(
+            ValueError, match=rf"^checkpoint {path} cannot be read \([^\n]*\); delete it to start anew$"
+        ):
+            read_checkpoint(path)

@@ -1,15 +1,18 @@
 """Files and folders: whole after a kill at any moment, nothing of others lost, and checked when they are read."""
 
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -23,7 +26,18 @@ from persim_gym.policies.train import run_training
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, find_simulator, list_simulators, load_simulator
 from persim_gym.simulator.simulator import START_AGENTS, START_OBS
 from persim_gym.simulator.training.checkpoint import write_checkpoint
-from persim_gym.storage import CARD, WEIGHTS, checked_array, read_folder, reading, replacing, write_folder, write_json
+from persim_gym.storage import (
+    CARD,
+    WEIGHTS,
+    checked_array,
+    leftovers,
+    loading,
+    read_folder,
+    reading,
+    replacing,
+    write_folder,
+    write_json,
+)
 from persim_gym.transition_store import ROWS_FILE, TransitionStore, matches, write_transitions
 from persim_gym.workflows.film import check_film
 
@@ -34,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 def left_by_a_killed_process(target: Path, name: str = "") -> Path:
     """A scratch folder beside a target; `name` is what its process called it, by default as it does now."""
-    folder = target.with_name(name or f".{target.name}-{storage._host()}-{DEAD}-abcd_f12")
+    folder = target.with_name(name or f".{target.name}-{leftovers._host()}-{DEAD}-abcd_f12")
     folder.mkdir()
     return folder
 
@@ -50,6 +64,7 @@ KILLED_WRITER = """
 import os, sys
 from pathlib import Path
 from persim_gym import storage
+from persim_gym.storage import writing
 
 def die(call, when, calls):
     def replaced(*args, **keywords):
@@ -63,9 +78,9 @@ def die(call, when, calls):
     return replaced
 
 kind, when, function, number, target = sys.argv[1:]
-module = storage if hasattr(storage, function) else os
+module = writing if hasattr(writing, function) else os
 if kind == "folder" and function == "replace":
-    storage._exchange = lambda one, other: False  # as where the system has none
+    writing._exchange = lambda one, other: False  # as where the system has none
 setattr(module, function, die(getattr(module, function), when, []))
 if kind == "folder":
     storage.write_folder(Path(target), {"content": "new"}, {})
@@ -142,7 +157,7 @@ def test_transitions_that_a_kill_moved_aside_are_found_again(cars, tmp_path):
 
 def test_what_a_running_process_moved_aside_is_its_own(tmp_path):
     write_folder(tmp_path / "a", {}, {})
-    move_aside(tmp_path / "a", f".a-{storage._host()}-{os.getpid()}-abcd_f12")
+    move_aside(tmp_path / "a", f".a-{leftovers._host()}-{os.getpid()}-abcd_f12")
     assert not storage.restored(tmp_path / "a").exists()
 
 
@@ -151,9 +166,79 @@ def test_leftovers_of_killed_writers_are_removed_and_others_stay(tmp_path, write
     target = tmp_path / "x.1"
     left_by_a_killed_process(target)
     kept = [left_by_a_killed_process(tmp_path / name) for name in ("x", "x.1-1", ".x.1")]
-    kept.append(left_by_a_killed_process(target, f".x.1-{storage._host()}-{os.getpid()}-abcdefgh"))
+    kept.append(left_by_a_killed_process(target, f".x.1-{leftovers._host()}-{os.getpid()}-abcdefgh"))
     write(target, {"a": "b"})
     assert sorted(tmp_path.iterdir()) == sorted([*kept, target])
+
+
+def old(path):
+    """Makes a file or folder as if nothing had changed for two days."""
+    for part in (path, *path.rglob("*")):
+        os.utime(part, (time.time() - 2 * leftovers.MAX_SCRATCH_AGE,) * 2)
+    return path
+
+
+def test_what_a_killed_process_left_of_others_is_removed_once_it_is_old(tmp_path):
+    left = left_by_a_killed_process(tmp_path / "x-1")
+    recent, running = left_by_a_killed_process(tmp_path / "x-2"), f".x-3-{leftovers._host()}-{os.getpid()}-abcdefgh"
+    old(left)
+    running = old(left_by_a_killed_process(tmp_path / "x-3", running))
+    moved = tmp_path / "moved"
+    write_folder(moved, {"content": "kept"}, {})
+    move_aside(moved)
+    old(next(tmp_path.glob(".moved-*")))
+    write_json(tmp_path / "new.json", {})
+    assert sorted(tmp_path.iterdir()) == sorted([recent, running, moved, tmp_path / "new.json"])
+    assert read_folder(moved)[0]["content"] == "kept"
+
+
+def test_partial_files_of_earlier_versions_are_removed(home, tmp_path):
+    for name in ("x.safetensors.partial", "x.partial", f"x.{DEAD}.partial", f"x.{os.getpid()}.partial", "y.partial"):
+        (tmp_path / name).touch()
+    write_checkpoint(tmp_path / "x.safetensors", {}, {})
+    left = {path.name for path in tmp_path.iterdir()} - {"home"}
+    assert left == {"x.safetensors", f"x.{os.getpid()}.partial", "y.partial"}
+    (tmp_path / "checkpoint.partial").mkdir()
+    write_folder(tmp_path / "checkpoint", {}, {})
+    old(tmp_path / "y.partial")
+    write_json(tmp_path / "y.json", {})
+    assert (tmp_path / "y.partial").exists() and not (tmp_path / "checkpoint.partial").exists()  # y's may be another's
+    (home / "training").mkdir(parents=True)
+    (home / "training" / "recent.partial").touch()
+    (home / "training" / "old.1.partial").touch()
+    old(home / "training" / "old.1.partial")
+    write_json(home / "training" / "y.json", {})
+    assert {path.name for path in (home / "training").iterdir()} == {"recent.partial", "y.json"}
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    RuntimeError("file write failed: errno = 28, error message = 'No space left on device', buf = 0x5598, offset = 29"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
+def test_a_full_disk_is_one_line_whatever_the_library_calls_it(error, tmp_path):
+    write_json(tmp_path / "x.json", {"content": "old"})
+    said = (
+        rf"^{tmp_path}/x.json cannot be written: there is no room left on its disk; make room, and do the same again$"
+    )
+    with pytest.raises(ValueError, match=said), replacing(tmp_path / "x.json") as new:
+        new.write_text("half of i")
+        raise error
+    with pytest.raises(ValueError, match=said), replacing(tmp_path / "x.json"):
+        try:
+            raise error
+        finally:
+            raise RuntimeError("closing failed")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert json.loads((tmp_path / "x.json").read_text()) == {"content": "old"}
+    with pytest.raises(RuntimeError, match="another"), replacing(tmp_path / "x.json"):
+        raise RuntimeError("another mistake")
 
 
 # --- what is never lost -----------------------------------------------------------------------------------------------
@@ -258,7 +343,7 @@ def says(folder, reason):
         ("[" * 100_000, "RecursionError"),
         ('{"a": ' * 100_000, "RecursionError"),
         ('{"a": ' + "9" * 5_000 + "}", "cannot be read"),
-        (" " * (storage.MAX_JSON_BYTES + 1), "has more than 16,777,216 bytes"),
+        (" " * (loading.MAX_JSON_BYTES + 1), "has more than 16,777,216 bytes"),
         ("\udcff", "utf-8"),
         ("7", "no JSON object"),
     ],

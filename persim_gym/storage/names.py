@@ -1,0 +1,7 @@
+"""Names of files in folders of ours, and the words by which other files are known for ours."""
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+README = "README.md"
+SIGNATURE = "written by persim_gym"
+"""Stands in files that may be replaced without asking, where it shows the least."""
