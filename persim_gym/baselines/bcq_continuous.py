@@ -73,7 +73,7 @@ class ContinuousBCQPolicy(nn.Module):
         self.decoder = EnsembleMLP(1, (obs_dim + latent, *wide, action_dim), "relu", generator)
         self.actor = EnsembleMLP(1, (pair, *settings.layers, action_dim), "relu", generator)
         self.critic = EnsembleMLP(2, (pair, *settings.layers, 1), "relu", generator)
-        latents = torch.randn((settings.acting_proposals, latent), generator=generator)
+        latents = torch.randn((settings.acting_proposals, latent), generator=generator, dtype=torch.float32)
         self.register_buffer("latents", latents.clamp_(-LATENT_BOUND, LATENT_BOUND))
 
     def decode(self, obs: Tensor, latent: Tensor) -> Tensor:
@@ -99,7 +99,9 @@ class ContinuousBCQPolicy(nn.Module):
         """
         count, latents = self._settings.acting_proposals, self.latents.repeat(len(obs), 1)
         if generator is not None:
-            latents = torch.randn(latents.shape, generator=generator).clamp_(-LATENT_BOUND, LATENT_BOUND)
+            latents = torch.randn(latents.shape, generator=generator, dtype=torch.float32).clamp_(
+                -LATENT_BOUND, LATENT_BOUND
+            )
         repeated = obs.repeat_interleave(count, 0)  # [B * proposals, D]
         actions = self.perturbed(repeated, self.decode(repeated, latents))
         best = self.q_values(repeated, actions, critics=1).view(-1, count).argmax(1)
@@ -141,7 +143,8 @@ class ContinuousBCQ(nn.Module):
         mean, log_std = outputs(self.encoder, pairs, self._hidden)[0].chunk(2, 1)  # [B, 2A] each
         log_std = log_std.clamp(*LOG_STD_BOUNDS)
         std = log_std.exp()
-        rebuilt = self.policy.decode(batch.obs, mean + std * torch.randn(mean.shape, generator=generator))
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float32)
+        rebuilt = self.policy.decode(batch.obs, mean + std * noise)
         divergence = 0.5 * (mean.square() + std.square() - 2.0 * log_std - 1.0).mean()
         return (rebuilt - batch.action).square().mean() + self._settings.divergence_weight * divergence
 
@@ -164,5 +167,6 @@ class ContinuousBCQ(nn.Module):
 
     def _latents(self, obs: Tensor, generator: torch.Generator) -> Tensor:
         """Latent variables of proposals, [B, 2A]."""
-        drawn = torch.randn((len(obs), self.policy.latents.shape[1]), generator=generator)
+        size = len(obs), self.policy.latents.shape[1]
+        drawn = torch.randn(size, generator=generator, dtype=torch.float32)
         return drawn.clamp_(-LATENT_BOUND, LATENT_BOUND)

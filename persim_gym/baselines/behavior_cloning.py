@@ -73,7 +73,7 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self._hidden = hidden
         self.networks = EnsembleMLP(1, (obs_dim, *layers, action_dim), "relu", generator)
-        self.log_std = nn.Parameter(torch.zeros(action_dim))
+        self.log_std = nn.Parameter(torch.zeros(action_dim, dtype=torch.float32))
 
     def mean(self, obs: Tensor) -> Tensor:
         """Mean actions of observations, [B, D] to [B, A]."""
@@ -91,7 +91,7 @@ class GaussianPolicy(nn.Module):
         mean = self.mean(obs)
         if generator is None:
             return mean
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float32)
         return (mean + self.log_std.clamp(*ACTION_LOG_STD_BOUNDS).exp() * noise).clamp(-1.0, 1.0)
 
 

@@ -60,7 +60,7 @@ def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
 
     The constant that is subtracted in the difference and minimises it is the expectile.
     """
-    weight = torch.where(difference > 0, expectile, 1.0 - expectile)
+    weight = (expectile - (difference < 0).float()).abs()
     return (weight * difference.square()).mean()
 
 

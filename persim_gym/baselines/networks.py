@@ -57,8 +57,8 @@ class Adam(nn.Module):
         self._weights = [weight.detach() for weight in weights]
         self._learning_rate = learning_rate
         sizes = [weight.numel() for weight in weights]
-        self.register_buffer("moments", torch.zeros(2, sum(sizes)))
-        self.register_buffer("counts", torch.zeros(len(sizes)))
+        self.register_buffer("moments", torch.zeros(2, sum(sizes), dtype=torch.float32))
+        self.register_buffer("counts", torch.zeros(len(sizes), dtype=torch.float32))
         self._means, self._squares = (
             [part.view_as(weight) for part, weight in zip(kind.split(sizes), self._weights, strict=True)]
             for kind in self.moments

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from tqdm import tqdm
 
+from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.transitions import LoggedData
 
@@ -139,7 +140,7 @@ class Replay:
             columns = {name: values[own] for name, values in columns.items()}
         self._discrete = isinstance(action_space, spaces.Discrete)
         obs, next_obs = (torch.from_numpy(np.array(columns[name])) for name in ("obs", "next_obs"))
-        self.obs_mean, self.obs_std = torch.zeros(obs.shape[1]), torch.ones(obs.shape[1])
+        self.obs_mean, self.obs_std = torch.zeros_like(obs[0]), torch.ones_like(obs[0])
         if standardize:
             self.obs_mean, self.obs_std = obs.mean(0), obs.std(0, correction=0).clamp_min(SMALLEST_OBS_STD)
         parts = [
@@ -180,6 +181,7 @@ def _scaled_actions(action: Any, space: spaces.Discrete | spaces.Box, source: st
     return (actions - middle) / half
 
 
+@without_autocast
 def run_updates(
     learner: OfflineLearner,
     replay: Replay,
@@ -216,7 +218,7 @@ def run_updates(
     with keeper, bar:
         while done < settings.iterations:
             generator.manual_seed(int(np.random.SeedSequence([seed, done]).generate_state(1, np.uint64)[0] >> 1))
-            count, total = min(CHUNK_UPDATES, settings.iterations - done), torch.zeros(())
+            count, total = min(CHUNK_UPDATES, settings.iterations - done), torch.zeros((), dtype=torch.float32)
             for batch in replay.batches(count, settings.batch, generator):
                 total += learner.update(batch, generator)
             done += count

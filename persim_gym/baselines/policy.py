@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persim_gym.baselines.offline import action_bounds
+from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.spec import EnvironmentSpec
 from persim_gym.storage import CARD, WEIGHTS, checked_array, write_folder
 
@@ -96,6 +97,7 @@ class BaselinePolicy:
         self._module, self._obs_mean, self._obs_std = module, obs_mean, obs_std
         self._generator = torch.Generator().manual_seed(card.seed)
 
+    @without_autocast
     def predict(
         self,
         observation: Any,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support.offline import OBS_DIM, SPECS, logged, of_cartpole
 
 from persim_gym.baselines.bcq_discrete import DiscreteBCQSettings
@@ -39,6 +40,22 @@ def test_what_is_written_is_what_was_trained_and_writing_repeats_byte_for_byte(n
     assert card["transitions"] == (40 if name == "bcq-a" else 120)
     # No checkpoint is left behind.
     assert not list((home / "training").glob("*"))
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "autocast"])
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_torchs_settings_change_no_weight_and_no_action(name, kind, double, tmp_path):
+    usual = train(name, tmp_path / "usual", kind).predict(OBS)[0]
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=not double):
+            torch.set_default_dtype(torch.float64 if double else torch.float32)
+            other = train(name, tmp_path / "other", kind).predict(OBS)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(usual, other)
+    one, again = ((tmp_path / folder / WEIGHTS).read_bytes() for folder in ("usual", "other"))
+    assert one == again
 
 
 def test_a_finished_training_is_loaded_and_another_is_not_replaced(tmp_path):
