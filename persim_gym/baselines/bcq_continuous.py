@@ -76,6 +76,11 @@ class ContinuousBCQPolicy(nn.Module):
         latents = torch.randn((settings.acting_proposals, latent), generator=generator, dtype=torch.float32)
         self.register_buffer("latents", latents.clamp_(-LATENT_BOUND, LATENT_BOUND))
 
+    def draw_latents(self, number: int, generator: torch.Generator) -> Tensor:
+        """Latent variables of proposals, [number, 2A]."""
+        drawn = torch.randn((number, self.latents.shape[1]), generator=generator, dtype=torch.float32)
+        return drawn.clamp_(-LATENT_BOUND, LATENT_BOUND)
+
     def decode(self, obs: Tensor, latent: Tensor) -> Tensor:
         """Actions like those logged at observations [B, D]: latent variables [B, 2A] to [B, A]."""
         return outputs(self.decoder, torch.cat([obs, latent], 1), self._hidden)[0].tanh()
@@ -97,11 +102,9 @@ class ContinuousBCQPolicy(nn.Module):
             obs: Observations.
             generator: Draws the latent variables; None for those that were drawn once, the same for all observations.
         """
-        count, latents = self._settings.acting_proposals, self.latents.repeat(len(obs), 1)
+        count, latents = len(self.latents), self.latents.repeat(len(obs), 1)
         if generator is not None:
-            latents = torch.randn(latents.shape, generator=generator, dtype=torch.float32).clamp_(
-                -LATENT_BOUND, LATENT_BOUND
-            )
+            latents = self.draw_latents(len(latents), generator)
         repeated = obs.repeat_interleave(count, 0)  # [B * proposals, D]
         actions = self.perturbed(repeated, self.decode(repeated, latents))
         best = self.q_values(repeated, actions, critics=1).view(-1, count).argmax(1)
@@ -153,7 +156,7 @@ class ContinuousBCQ(nn.Module):
         """Reward and discounted value of the next observation: of the best of the proposed actions there, [B, 1]."""
         settings = self._settings
         obs = batch.next_obs.repeat_interleave(settings.proposals, 0)  # [B * proposals, D]
-        proposed = self.policy.decode(obs, self._latents(obs, generator))
+        proposed = self.policy.decode(obs, self.policy.draw_latents(len(obs), generator))
         q = self.target.q_values(obs, self.target.perturbed(obs, proposed))  # [2, B * proposals, 1]
         mixed = settings.minimum_weight * q.amin(0) + (1.0 - settings.minimum_weight) * q.amax(0)
         value = mixed.view(-1, settings.proposals).amax(1, keepdim=True)
@@ -162,11 +165,5 @@ class ContinuousBCQ(nn.Module):
     def actor_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Negative Q value of perturbed proposals, by the first critic."""
         with torch.no_grad():
-            proposed = self.policy.decode(batch.obs, self._latents(batch.obs, generator))
+            proposed = self.policy.decode(batch.obs, self.policy.draw_latents(len(batch.obs), generator))
         return -self.policy.q_values(batch.obs, self.policy.perturbed(batch.obs, proposed), critics=1).mean()
-
-    def _latents(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Latent variables of proposals, [B, 2A]."""
-        size = len(obs), self.policy.latents.shape[1]
-        drawn = torch.randn(size, generator=generator, dtype=torch.float32)
-        return drawn.clamp_(-LATENT_BOUND, LATENT_BOUND)
