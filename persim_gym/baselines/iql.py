@@ -20,8 +20,8 @@ class IQLSettings(OfflineSettings):
     """The authors' values for locomotion, but for the number of updates and a learning rate that does not decay.
 
     Attributes:
-        iterations: Number of updates; 1,000,000 in the paper. On CartPole's pure data the mean return of agents 0 to 4
-            is 143 after 5,000, 144 after 10,000 and 168 after 20,000 (seed 0, 50 episodes each).
+        iterations: Number of updates; 1,000,000 in the paper. `persim baseline iql cartpole/pure-v0 --episodes 100
+            --iterations N` earns a mean of 142 over agents 0 to 4 after 10,000, and 168 after 20,000.
         batch: Transitions B of an update.
         learning_rate: Adam's, of all networks.
         discount: Of rewards a step later.
