@@ -24,8 +24,8 @@ class ContinuousBCQSettings(OfflineSettings):
     """The authors' values, but for the number of updates, which is 550,000 in the thesis.
 
     Attributes:
-        iterations: Number of updates. On HalfCheetah's pure data 20,000 bring agents 0 and 1 to returns of 1,850 and
-            2,624 (seed 0, 20 episodes each; thesis: 550 and 2,006 after 550,000).
+        iterations: Number of updates. On HalfCheetah's pure data 20,000 bring agents 0 and 1 to returns of 1,902 and
+            2,582 (seed 0, 20 episodes each; thesis: 550 and 2,006 after 550,000).
         batch: Transitions B of an update.
         learning_rate: Adam's, of all networks.
         discount: Of rewards a step later.

@@ -210,10 +210,10 @@ def run_updates(
         BaselineDiverged: If a loss or a weight is not finite.
         ValueError: If the checkpoint is of another training, or cannot be read.
     """
-    done, before = (0, 0.0) if checkpoint is None else _resume(learner, checkpoint, identity)
-    started = written = time.monotonic()
-    generator = torch.Generator()
-    with tqdm(total=settings.iterations, initial=done, desc=name, unit="update", disable=not progress) as bar:
+    keeper = _Keeper(checkpoint, identity, learner)
+    done, generator = keeper.resume(), torch.Generator()
+    bar = tqdm(total=settings.iterations, initial=done, desc=name, unit="update", disable=not progress)
+    with keeper, bar:
         while done < settings.iterations:
             generator.manual_seed(int(np.random.SeedSequence([seed, done]).generate_state(1, np.uint64)[0] >> 1))
             count, total = min(CHUNK_UPDATES, settings.iterations - done), torch.zeros(())
@@ -225,11 +225,8 @@ def run_updates(
                 raise _diverged(name, settings, done, loss)
             bar.update(count)
             bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            if checkpoint is not None and time.monotonic() - written >= BASELINE_CHECKPOINT_SECONDS:
-                written = time.monotonic()
-                made = {"done": str(done), "seconds": str(before + written - started)}
-                write_checkpoint(checkpoint, state, {"identity": identity, **made})
-    return before + time.monotonic() - started
+            keeper.note(done)
+    return keeper.seconds
 
 
 def _diverged(name: str, settings: OfflineSettings, done: int, loss: float) -> BaselineDiverged:
@@ -239,13 +236,57 @@ def _diverged(name: str, settings: OfflineSettings, done: int, loss: float) -> B
     )
 
 
-def _resume(learner: OfflineLearner, checkpoint: Path, identity: str) -> tuple[int, float]:
-    """Loads a checkpoint where there is one; returns the number of updates made, and the seconds that they took."""
-    try:
-        tensors, metadata = read_checkpoint(checkpoint)
-    except FileNotFoundError:
-        return 0, 0.0
-    if metadata.get("identity") != identity:
-        raise ValueError(f"checkpoint {checkpoint} is of other data, settings or seed; delete it to start anew")
-    learner.load_state_dict(tensors)
-    return int(metadata["done"]), float(metadata["seconds"])
+class _Keeper:
+    """Keeps a training in a file: every `BASELINE_CHECKPOINT_SECONDS`, and when it ends or is cut off.
+
+    What is kept is the state after a whole chunk: one that was cut off leaves half of its updates.
+    """
+
+    def __init__(self, path: Path | None, identity: str, learner: OfflineLearner) -> None:
+        self._path, self._identity, self._learner = path, identity, learner
+        self._noted: tuple[dict[str, Tensor], dict[str, str]] | None = None
+        self._started = self._written = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the training so far, those before an interruption too."""
+        return time.monotonic() - self._started
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._write()
+
+    def note(self, done: int) -> None:
+        """Takes a copy of the state after so many updates, and writes it where that is due."""
+        if self._path is None:
+            return
+        state = {name: values.clone() for name, values in self._learner.state_dict().items()}
+        self._noted = state, {"identity": self._identity, "done": str(done), "seconds": str(self.seconds)}
+        if time.monotonic() - self._written >= BASELINE_CHECKPOINT_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        """Writes what was noted and is not in the file yet."""
+        if self._path is not None and self._noted is not None:
+            write_checkpoint(self._path, *self._noted)
+            self._noted, self._written = None, time.monotonic()
+
+    def resume(self) -> int:
+        """Loads the file where there is one; returns the number of updates made.
+
+        Raises:
+            ValueError: If it is of another training, or cannot be read.
+        """
+        if self._path is None:
+            return 0
+        try:
+            tensors, metadata = read_checkpoint(self._path)
+        except FileNotFoundError:
+            return 0
+        if metadata.get("identity") != self._identity:
+            raise ValueError(f"checkpoint {self._path} is of other data, settings or seed; delete it to start anew")
+        self._learner.load_state_dict(tensors)
+        self._started -= float(metadata["seconds"])
+        return int(metadata["done"])

@@ -212,7 +212,7 @@ def offline_rl_table(rows: Sequence[dict[str, str]]) -> str:
     agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
     lines = []
     for domain in dict.fromkeys(row["domain"] for row in rows):
-        labels = ", ".join(covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS)
+        labels = "; ".join(covariate_label(DOMAINS[domain], agent) for agent in TEST_AGENTS)
         lines += [f"{DOMAINS[domain].title}, agents 0-4: {labels}", ""]
         lines += [f"| trained on | transitions | {agents} | all |", f"|---{'|---:' * (2 + len(TEST_AGENTS))}|"]
         for source, label in SOURCES.items():

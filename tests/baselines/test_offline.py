@@ -15,6 +15,7 @@ from persim_gym.baselines import offline
 from persim_gym.baselines.bcq_continuous import ContinuousBCQ, ContinuousBCQSettings
 from persim_gym.baselines.bcq_discrete import TARGET, DiscreteBCQ, DiscreteBCQSettings
 from persim_gym.baselines.offline import BaselineDiverged, Replay, run_updates
+from persim_gym.simulator.training.checkpoint import read_checkpoint
 from persim_gym.storage import changed_fields
 from persim_gym.transition_store import write_transitions
 
@@ -61,13 +62,16 @@ def interrupt():
 
 
 @kinds
-@pytest.mark.parametrize("updates", [5, 27, 40])
-def test_an_interrupted_training_ends_with_the_same_weights(kind, updates, tmp_path):
+@pytest.mark.parametrize(("updates", "seconds"), [(5, 0.0), (27, 0.0), (27, 1e9), (40, 1e9)])
+def test_an_interrupted_training_ends_with_the_same_weights(kind, updates, seconds, tmp_path, monkeypatch):
+    monkeypatch.setattr(offline, "BASELINE_CHECKPOINT_SECONDS", seconds)
     path, cut = tmp_path / "training.safetensors", new_learner(kind)
     stop_after(cut, updates, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(kind, cut, path)
     assert path.exists() == (updates >= 10)
+    if path.exists():
+        assert read_checkpoint(path)[1]["done"] == str(updates // 10 * 10)
     assert_same(run(kind, new_learner(kind), path), run(kind, new_learner(kind)))
 
 
