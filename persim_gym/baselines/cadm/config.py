@@ -13,9 +13,8 @@ KINDS = {"cadm": "Vanilla CaDM", "pe-ts-cadm": "PE-TS CaDM"}
 class CadmSettings:
     """Shape and training of a context-aware dynamics model.
 
-    Sizes and rates are those of the published code; `PUBLISHED` has all that differs from the defaults. It passes over
-    all windows up to 200 times in each of 20 iterations, which would take a processor's core days. The defaults are
-    what predicts best after minutes.
+    Sizes are those of the published code; `PUBLISHED` has all else that it sets. It passes over all windows up to 200
+    times in each of 20 iterations, which would take a processor's core days. The defaults predict best after minutes.
 
     Attributes:
         context: Size C of the context.
@@ -23,8 +22,9 @@ class CadmSettings:
         layers: Hidden widths of the forward and the backward model, with swish units.
         history: Past steps L that the context encoder sees.
         future: Steps F, from a window's present on, that are predicted one by one under the window's context.
-        drawn: Steps S of the future that a step of Adam looks at, drawn anew for each window: a window's steps have one
-            context and teach much the same.
+        drawn: Steps S of the future that a step of Adam looks at, drawn anew for each window. A window's steps have one
+            context and teach much the same: many windows with one step each take an error further down than few with
+            all of them.
         young_weight: Weight of windows with fewer than L past steps: what their contexts cannot know yet would drown
             what all others can learn.
         backward_weight: Weight of the backward model's error.
