@@ -1,7 +1,8 @@
 """Vanilla CaDM and PE-TS CaDM on MountainCar and CartPole beside the thesis's figures and PerSim's.
 
 Trains both on every dataset and measures them as simulators are, by `prediction_error` on agents 0-4. A row of `--out`
-is one figure of one agent; what is there is not made again, and a training that was killed goes on.
+is one figure of one agent; what is there is not made again, and a training that was killed goes on. PerSim's figures
+are those of simulators that are found by name, bundled ones among them, or of `--persim`.
 
     OMP_NUM_THREADS=1 python benchmarks/cadm.py
     python benchmarks/cadm.py --tables
@@ -26,6 +27,7 @@ from persim_gym.evaluation.published import TEST_AGENTS, published_error
 from persim_gym.jobs import RowLog
 from persim_gym.simulator.registry import list_simulators, load_simulator
 from persim_gym.simulator.simulator import Simulator
+from persim_gym.studies.accuracy import DEFAULT, MEASURES, read_rows
 
 POLICIES = ("pure", "random", "pure-eps-20", "pure-eps-40")
 PERSIM = "persim"
@@ -68,6 +70,18 @@ def run(options: argparse.Namespace, log: RowLog) -> None:
         name = f"{domain}/{policy}-v0"
         if name in list_simulators() and not is_done(domain, policy, PERSIM, 0, log):
             measure(load_simulator(name), domain, policy, PERSIM, 0, log)
+
+
+def add_persim(study: Path, log: RowLog) -> None:
+    """Adds PerSim's errors by its default recipes from the table of `persim study accuracy`."""
+    for row in read_rows(study):
+        if row["variation"] != DEFAULT:
+            continue
+        for metric in MEASURES:
+            for agent in TEST_AGENTS:
+                key = (row["domain"], row["policy"], PERSIM, row["seed"], agent, metric)
+                value = {"value": row[f"{metric}_{agent}"], "training_seconds": row["seconds"]}
+                log.add(dict(zip(JOB, key, strict=True)), value)
 
 
 def read_errors(log: RowLog) -> Errors:
@@ -124,10 +138,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("results/cadm_accuracy.csv"))
     parser.add_argument("--models", type=Path, default=Path("persim-out/cadm"), help="folder of the trained models")
+    parser.add_argument("--persim", type=Path, help="accuracy.csv of `persim study accuracy`, whose errors are added")
     parser.add_argument("--tables", action="store_true", help="print what is there and train nothing")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     log = RowLog(options.out, JOB, COLUMNS)
+    if options.persim is not None:
+        add_persim(options.persim, log)
     if not options.tables:
         run(options, log)
     print(tables(read_errors(log), options.domains))

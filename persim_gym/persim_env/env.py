@@ -50,7 +50,8 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
 
         Args:
             agent: Agent of the simulator.
-            simulator: Name (`<domain>/<policy>-v0`) or path of a simulator's folder.
+            simulator: Name (`<domain>/<policy>-v0`) or path of the folder of a simulator, or of a CaDM, which knows
+                the agent by its last steps in the episode.
             member: "mean" of all members, "random" (one member an episode), or a member's index.
             render_mode: None, "human" or "rgb_array".
             penalty: Reward taken off a unit of disagreement.

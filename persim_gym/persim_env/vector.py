@@ -53,7 +53,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             num_envs: Number of rows B.
             agents: Agent of each row, [B]; None for `agent` in all.
             agent: See `agents`.
-            simulator: Name or path of a simulator.
+            simulator: Name or path of a simulator, or of a CaDM.
             member: "mean", "random" (one member an episode and row), or a member's index.
             penalty: Reward taken off a unit of disagreement.
             halt: Disagreement past which a row's episode is truncated; None for never.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -43,9 +44,12 @@ def new_algorithm(
     keywords = deepcopy({**of_algorithm(training.hyperparameters), **changes})
     algorithm = ALGORITHMS[training.algo]
     try:
-        return algorithm("MlpPolicy", env, seed=training.seed, tensorboard_log=tensorboard, device="cpu", **keywords)
+        new = algorithm("MlpPolicy", env, seed=training.seed, tensorboard_log=tensorboard, device="cpu", **keywords)
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(f"{training.algo} does not take these settings: {error}") from error
+    if tensorboard is None:  # A logger of its own would leave a folder in the temporary one.
+        new.set_logger(Logger(folder=None, output_formats=[]))
+    return new
 
 
 def trained_algorithm(training: PolicyTraining, path: Path) -> BaseAlgorithm:

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.baselines.cadm.config import DEFAULTS
+from persim_gym.baselines.cadm.config import CadmSettings
 from persim_gym.baselines.cadm.simulator import CadmSimulator
 from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.baselines.policy import BaselinePolicy
@@ -100,7 +100,7 @@ def train_context_model(
     Raises:
         ValueError: If there is no such dataset or setting, or as `train_cadm`.
     """
-    chosen = changed_fields(DEFAULTS[name], settings)
+    chosen = changed_fields(CadmSettings(), settings)
     if iterations is not None:
         chosen = replace(chosen, steps=iterations)
     data = load(dataset, progress=progress)

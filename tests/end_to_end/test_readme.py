@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from support.populations import stranger_of
 
+from persim_gym.cli import app
 from persim_gym.simulator.registry import load_simulator
 
 ROOT = Path(__file__).parents[2]
@@ -70,3 +72,21 @@ def test_planning_example_runs():
 def test_pictures_and_links_exist():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links and all((ROOT / link).exists() for link in links)
+
+
+def commands():
+    """Every command of `persim` that a page names, with the page."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        for line in re.findall(r"(?:`|^\s*)persim ([a-z][^`\n#|]*)", page.read_text(encoding="utf-8"), re.M):
+            yield pytest.param(line.split(), id=f"{page.name}: {' '.join(line.split())}")
+
+
+@pytest.mark.parametrize("words", [*commands()])
+def test_commands_in_documents_are_verbs_with_these_options(words):
+    command = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    assert not hasattr(command, "commands") or words == [], "no such verb"
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}

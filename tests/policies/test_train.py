@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def test_a_finished_training_is_not_done_again_and_another_is_not_mistaken_for_i
         run_training(replace(quick, seed=1), tmp_path, progress=False)
     assert run_training(replace(quick, seed=1), tmp_path, progress=False, force=True).training.seed == 1
     assert read_policy(tmp_path / "agent-3.json").training.seed == 1
+
+
+def test_a_training_leaves_nothing_in_the_temporary_folder(quick, tmp_path, monkeypatch):
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    run_training(quick, tmp_path / "out", progress=False)
+    assert not list(scratch.iterdir())
 
 
 def test_the_front_door_trains_what_it_is_told_and_goes_on(quick, tmp_path, save_car, monkeypatch):

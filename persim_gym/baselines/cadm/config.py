@@ -12,9 +12,8 @@ KINDS = {"cadm": "Vanilla CaDM", "pe-ts-cadm": "PE-TS CaDM"}
 class CadmSettings:
     """Shape and training of a context-aware dynamics model.
 
-    Sizes and rates are those of the published code; `PUBLISHED` has all that differs from the defaults. It passes over
-    all windows up to 200 times in each of 20 iterations, which would take a processor's core days. The defaults are
-    what predicts best after minutes.
+    Sizes are those of the published code; `PUBLISHED` has all else that it sets. It passes over all windows up to 200
+    times in each of 20 iterations, which would take a processor's core days. The defaults predict best after minutes.
 
     Attributes:
         context: Size C of the context.
@@ -22,6 +21,9 @@ class CadmSettings:
         layers: Hidden widths of the forward and the backward model, with swish units.
         history: Past steps L that the context encoder sees.
         future: Steps F, from a window's present on, that are predicted one by one under the window's context.
+        drawn: Steps S of the future that a step of Adam looks at, drawn anew for each window. A window's steps have one
+            context and teach much the same: many windows with one step each take an error further down than few with
+            all of them.
         young_weight: Weight of windows with fewer than L past steps: what their contexts cannot know yet would drown
             what all others can learn.
         backward_weight: Weight of the backward model's error.
@@ -47,6 +49,7 @@ class CadmSettings:
     layers: tuple[int, ...] = (200, 200, 200, 200)
     history: int = 10
     future: int = 10
+    drawn: int = 1
     young_weight: float = 0.1
     backward_weight: float = 0.5
     context_decay: tuple[float, ...] = ()
@@ -54,10 +57,10 @@ class CadmSettings:
     members: int = 5
     particles: int = 20
     beta: float = 0.5
-    spread_penalty: float = 1e-3
-    learning_rate: float = 1e-3
+    spread_penalty: float = 1e-4
+    learning_rate: float = 3e-3
     schedule: str = "cosine"
-    batch: int = 32
+    batch: int = 256
     steps: int = 8_000
     check_every: int = 50
     validation: float = 0.1
@@ -70,11 +73,13 @@ class CadmSettings:
         Raises:
             ValueError: If one is impossible.
         """
-        for name in ("context", "history", "future", "members", "batch", "steps", "check_every", "patience"):
+        for name in ("context", "history", "future", "drawn", "members", "batch", "steps", "check_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.layers or not self.context_layers:
             raise ValueError("layers and context_layers need at least one width each")
+        if self.drawn > self.future:
+            raise ValueError(f"drawn ({self.drawn}) must be at most future ({self.future}), the steps drawn from")
         if self.particles < 1 or self.particles % self.members:
             raise ValueError(
                 f"particles ({self.particles}) must be a multiple of members ({self.members}): each particle keeps the "
@@ -108,17 +113,15 @@ class CadmSettings:
         return cls(**given)
 
 
-DEFAULTS = {"cadm": CadmSettings(), "pe-ts-cadm": CadmSettings(steps=15_000)}
-"""Settings by variant."""
-
 PUBLISHED = CadmSettings(
+    drawn=10,
     young_weight=1.0,
     context_decay=(2.5e-5, 5e-5, 7.5e-5),
     decay=(2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4),
     beta=0.0,
     spread_penalty=0.01,
+    learning_rate=1e-3,
     schedule="constant",
-    batch=256,
     steps=1_500_000,
     check_every=400,
     patience=1,

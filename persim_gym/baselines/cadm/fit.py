@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -121,7 +122,8 @@ class _Training:
             rng = np.random.default_rng([self._seed, 2, self.done])
             picks = rng.integers(self._windows.shape[1], size=(members, count, settings.batch))
             rows = torch.from_numpy(np.stack([own[pick] for own, pick in zip(self._windows, picks, strict=True)]))
-            loss = sum(self._step(rows[:, i], self.done + i) for i in range(count)) / count
+            ahead = torch.from_numpy(drawn_steps(rng, (*picks.shape, settings.drawn), settings.future))
+            loss = sum(self._step(rows[:, i], ahead[:, i], self.done + i) for i in range(count)) / count
             if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in self._model.parameters()):
                 raise CadmDiverged(
                     f"training diverged in steps {self.done + 1} to {self.done + count} of {settings.steps} (loss "
@@ -132,14 +134,14 @@ class _Training:
             yield loss
 
     @torch.enable_grad()
-    def _step(self, rows: Tensor, number: int) -> float:
-        """One step of Adam on windows of each member, [M, B]; returns the mean loss of a member."""
+    def _step(self, rows: Tensor, ahead: Tensor, number: int) -> float:
+        """One step of Adam on windows of each member, see `window_loss`; returns the mean loss of a member."""
         settings = self._settings
         if settings.schedule == "cosine":
             for group in self._optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * number / settings.steps)) / 2
         self._optimizer.zero_grad()
-        loss = window_loss(self._model, self._steps, rows, settings, self._half)
+        loss = window_loss(self._model, self._steps, rows, ahead, settings, self._half)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return float(loss.detach()) / len(rows)
@@ -194,8 +196,15 @@ class _Training:
         self._average, self._rises = numbers["average"], numbers["rises"]
 
 
+def drawn_steps(rng: np.random.Generator, shape: tuple[int, ...], future: int) -> NDArray[np.int64]:
+    """Different steps out of `future` along the last axis of a shape, int64; all of them where it has as many."""
+    if shape[-1] == future:
+        return np.broadcast_to(np.arange(future), shape).copy()
+    return rng.random((*shape[:-1], future)).argsort(axis=-1)[..., : shape[-1]]
+
+
 def window_loss(
-    model: CadmModel, steps: LoggedSteps, rows: Tensor, settings: CadmSettings, half: bool = False
+    model: CadmModel, steps: LoggedSteps, rows: Tensor, ahead: Tensor, settings: CadmSettings, half: bool = False
 ) -> Tensor:
     """Loss of windows, summed over members, [].
 
@@ -206,20 +215,22 @@ def window_loss(
         model: The model.
         steps: Logged steps in its units.
         rows: First rows of the windows of each member, int64 [M, B].
+        ahead: Steps of each window that are predicted, counted from its first, int64 [M, B, S].
         settings: What counts how much.
         half: See `CadmModel.predict`.
     """
-    context = model.context(steps.past_of(rows, settings.history), half).repeat_interleave(settings.future, dim=1)
-    ahead, there = (part.flatten(1) for part in steps.future_of(rows, settings.future))  # [M, B * F]
-    predicted = model.predict(steps.forward_inputs[ahead], context, half)
-    forward = gaussian_loss(predicted, steps.forward_target[ahead], settings.beta)
-    back = model.predict_backward(steps.backward_inputs[ahead], context, half)
-    backward = (back - steps.backward_target[ahead]).square().mean(dim=-1)
+    each_step = ahead.shape[-1]
+    context = model.context(steps.past_of(rows, settings.history), half).repeat_interleave(each_step, dim=1)
+    found, there = (part.flatten(1) for part in steps.future_of(rows, ahead))  # [M, B * S]
+    predicted = model.predict(steps.forward_inputs[found], context, half)
+    forward = gaussian_loss(predicted, steps.forward_target[found], settings.beta)
+    back = model.predict_backward(steps.backward_inputs[found], context, half)
+    backward = (back - steps.backward_target[found]).square().mean(dim=-1)
     young = rows - steps.first[rows] < settings.history
-    weight = there * torch.where(young, settings.young_weight, 1.0).repeat_interleave(settings.future, dim=1)
+    weight = there * torch.where(young, settings.young_weight, 1.0).repeat_interleave(each_step, dim=1)
     each = (forward + settings.backward_weight * backward) * weight
     spread = (model.log_variance_high - model.log_variance_low).sum()
-    return (each.sum(1) / weight.sum(1)).sum() + settings.spread_penalty * spread
+    return (each.sum(1) / weight.sum(1).clamp_min(1.0)).sum() + settings.spread_penalty * spread
 
 
 def _parameter_groups(model: CadmModel, settings: CadmSettings) -> list[dict[str, object]]:

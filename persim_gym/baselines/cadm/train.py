@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, CadmSettings, CadmShape, ObservationFeatures
+from persim_gym.baselines.cadm.config import FEATURES, CadmSettings, CadmShape, ObservationFeatures
 from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
 from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, is_cadm, load_cadm
 from persim_gym.envs import DOMAINS
@@ -43,7 +43,7 @@ def train_cadm(
     Args:
         data: Logged trajectories of many agents.
         probabilistic: Whether it is PE-TS CaDM.
-        settings: Model and training; None for the variant's defaults.
+        settings: Model and training; None for the defaults.
         seed: Source of all randomness.
         out: Folder; by default by name among the user's simulators.
         name: Its name; by default "cartpole/random-v0-cadm", after dataset and variant.
@@ -59,7 +59,7 @@ def train_cadm(
         ValueError: If the spec is missing or does not fit, its task is learned, or the folder holds something else.
     """
     kind = "pe-ts-cadm" if probabilistic else "cadm"
-    settings = settings or DEFAULTS[kind]
+    settings = settings or CadmSettings()
     dataset = data.source.removeprefix("persim/")
     domain = dataset.partition("/")[0] if spec is None else ""
     name = name or f"{dataset}-{kind}"

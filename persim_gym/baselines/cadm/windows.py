@@ -40,9 +40,9 @@ class LoggedSteps:
         known = before >= self.first[rows][..., None]
         return (self.past[before.clamp(min=0)] * known[..., None]).flatten(-2)
 
-    def future_of(self, rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Each row and those that follow it, int64 [..., steps], and which of them its trajectory has, bool."""
-        ahead = rows[..., None] + torch.arange(steps)
+    def future_of(self, rows: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows some steps ahead of each, and which of them its trajectory has, bool; [..., S] of [...] and [..., S]."""
+        ahead = rows[..., None] + ahead
         return ahead.clamp(max=len(self.first) - 1), ahead < self.end[rows][..., None]
 
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 
 from persim_gym.datasets.behavior.policies import NetworkLayers
@@ -23,19 +24,19 @@ _BUFFER_ARRAYS = ("observations", "next_observations", "actions", "rewards", "do
 
 def make_learner(recipe: BehaviorConfig, domain: str, covariates: Mapping[str, float], seed: int) -> Learner:
     """An untrained learner in the true environment of one agent."""
+    kinds: dict[str, type[Learner]] = {"DQN": DQN, "TD3": TD3, "SAC": SAC}
+    if recipe.algorithm not in kinds:
+        raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: {', '.join(kinds)}")
     named: dict[str, Any] = dict(covariates)
     env = gym.make(f"persim_gym:{domain_of(domain).env_id}", **named)
     keywords: dict[str, Any] = {**recipe.hyperparameters, "seed": seed, "device": "cpu"}
-    if recipe.algorithm == "DQN":
-        return DQN("MlpPolicy", env, **keywords)
-    if recipe.algorithm == "TD3":
-        if recipe.action_noise is not None:
-            zero = np.zeros(gym.spaces.flatdim(domain_of(domain).action_space), dtype=np.float32)
-            keywords["action_noise"] = NormalActionNoise(zero, zero + recipe.action_noise)
-        return TD3("MlpPolicy", env, **keywords)
-    if recipe.algorithm == "SAC":
-        return SAC("MlpPolicy", env, **keywords)
-    raise ValueError(f"unknown algorithm {recipe.algorithm!r}; known: DQN, SAC, TD3")
+    if recipe.algorithm == "TD3" and recipe.action_noise is not None:
+        zero = np.zeros(gym.spaces.flatdim(domain_of(domain).action_space), dtype=np.float32)
+        keywords["action_noise"] = NormalActionNoise(zero, zero + recipe.action_noise)
+    learner = kinds[recipe.algorithm]("MlpPolicy", env, **keywords)
+    # A logger of its own would leave a folder in the temporary one.
+    learner.set_logger(Logger(folder=None, output_formats=[]))
+    return learner
 
 
 def greedy_layers(learner: Learner) -> NetworkLayers:

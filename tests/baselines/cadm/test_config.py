@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from persim_gym.baselines.cadm.config import DEFAULTS, FEATURES, KINDS, PUBLISHED, CadmSettings
+from persim_gym.baselines.cadm.config import FEATURES, PUBLISHED, CadmSettings
 from persim_gym.envs import DOMAINS
 from persim_gym.storage import changed_fields
 
 
-@pytest.mark.parametrize("settings", [*DEFAULTS.values(), PUBLISHED], ids=[*DEFAULTS, "published"])
+@pytest.mark.parametrize("settings", [CadmSettings(), PUBLISHED], ids=["default", "published"])
 def test_settings_survive_json(settings):
     assert CadmSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
@@ -31,6 +31,7 @@ def test_unknown_settings_are_refused():
         {"beta": -1.0},
         {"schedule": "linear"},
         {"patience": 0},
+        {"drawn": 11},
     ],
     ids=str,
 )
@@ -51,12 +52,11 @@ def test_text_that_sets_nothing_is_refused(setting):
 
 
 def test_the_sizes_are_the_published_ones():
-    for settings in (*DEFAULTS.values(), PUBLISHED):
+    for settings in (CadmSettings(), PUBLISHED):
         assert (settings.context, settings.context_layers, settings.layers) == (10, (256, 128, 64), (200,) * 4)
         assert (settings.history, settings.future, settings.backward_weight) == (10, 10, 0.5)
-        assert (settings.members, settings.particles) == (5, 20)
+        assert (settings.members, settings.particles, settings.batch) == (5, 20, 256)
 
 
-def test_defaults_and_features_are_of_what_exists():
-    assert set(DEFAULTS) == set(KINDS)
+def test_features_are_of_domains_that_exist():
     assert set(FEATURES) <= set(DOMAINS)

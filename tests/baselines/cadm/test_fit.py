@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support.cadm import SMALL, gains, same_weights
 
 from persim_gym.baselines.cadm import fit
@@ -12,6 +13,7 @@ from persim_gym.baselines.cadm.config import PUBLISHED, CadmShape
 from persim_gym.baselines.cadm.dynamics import CadmDynamics
 from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
 from persim_gym.baselines.cadm.model import CadmModel
+from persim_gym.baselines.cadm.windows import logged_steps
 from persim_gym.history import History
 
 DETERMINISTIC, PROBABILISTIC = CadmShape(1, 0, 1, 1, False), CadmShape(1, 0, 1, SMALL.members, True)
@@ -34,10 +36,10 @@ def test_an_interrupted_training_ends_with_the_same_weights(shape, stop, tmp_pat
     with monkeypatch.context() as patch:
         step = fit._Training._step
 
-        def interrupted(self, rows, number):
+        def interrupted(self, rows, ahead, number):
             if number == stop:
                 raise KeyboardInterrupt
-            return step(self, rows, number)
+            return step(self, rows, ahead, number)
 
         patch.setattr(fit._Training, "_step", interrupted)
         patch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)
@@ -68,7 +70,7 @@ def test_a_negative_seed_is_refused():
 def test_training_stops_where_the_validation_error_rises(monkeypatch):
     taken, errors = [], iter([1.0, 0.5, 0.8, 0.9, 0.4, 0.9, 0.95, 0.99])
 
-    def step(self, rows, number):
+    def step(self, rows, ahead, number):
         taken.append(number)
         return 0.0
 
@@ -120,3 +122,24 @@ def test_the_context_identifies_a_hidden_parameter():
         errors[known] = float(np.sqrt(np.mean(np.square(each))))
 
     assert errors[True] < 0.4 * errors[False]
+
+
+@pytest.mark.parametrize("drawn", [1, 2, 5])
+def test_steps_that_are_drawn_differ_and_come_up_equally_often(drawn):
+    steps = fit.drawn_steps(np.random.default_rng(0), (20_000, drawn), 5)
+    assert all(len(set(row)) == drawn for row in steps[:100])
+    np.testing.assert_allclose(np.bincount(steps.reshape(-1)) / len(steps), drawn / 5, atol=0.02)
+
+
+@torch.no_grad()
+def test_the_loss_of_drawn_steps_is_that_of_all_of_them_on_average():
+    data = gains()
+    settings = replace(SMALL, drawn=1)
+    model = CadmModel(PROBABILISTIC, settings)
+    steps, rows = logged_steps(model, data), torch.arange(0, 280).expand(2, -1)
+    inside = rows[:, :, None] % 15 + torch.arange(3) < 15
+    rows = rows[:, inside[0].all(1)]
+    every = [torch.full((*rows.shape, 1), ahead) for ahead in range(3)]
+    each = [fit.window_loss(model, steps, rows, ahead, settings) for ahead in every]
+    together = fit.window_loss(model, steps, rows, torch.cat(every, dim=-1), settings)
+    np.testing.assert_allclose(float(sum(each)) / 3, float(together), rtol=1e-5)

@@ -48,7 +48,7 @@ def test_the_past_of_a_row_is_that_of_its_trajectory_alone(steps):
 
 def test_the_future_of_a_row_ends_with_its_trajectory():
     logged = logged_steps(random_cadm(probabilistic=False), uneven((1, 5, 3)))
-    ahead, there = logged.future_of(torch.tensor([0, 3, 8]), 4)
+    ahead, there = logged.future_of(torch.tensor([0, 3, 8]), torch.arange(4))
     np.testing.assert_array_equal(there, [[1, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]])
     assert ahead[1].tolist() == [3, 4, 5, 6]
     assert ahead.max() < 9
