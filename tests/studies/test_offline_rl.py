@@ -2,6 +2,8 @@
 
 import os
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from persim_gym.datasets.collect import EpsilonGreedy, closest_loggers
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import RandomPolicy
+from persim_gym.studies import offline_rl
 from persim_gym.studies.offline_rl import (
     INSIDE,
     SOURCES,
@@ -84,3 +87,22 @@ def test_the_study_trains_once_and_makes_a_table(tmp_path, place_dataset):
     assert rows == run_offline_rl(["cartpole"], ["logged", "simulated-random"], tmp_path, **options)
     table = offline_rl_table(rows)
     assert "| simulated, random actions |" in table and f"| {int(rows[0]['transitions']):,} |" in table
+
+
+@pytest.mark.parametrize(
+    ("source", "environment"), [("inside", {}), ("inside-penalty", {"penalty": 1.0}), ("inside-halt", {"halt": 1.0})]
+)
+def test_policies_inside_the_simulator_are_trained_as_their_row_says(source, environment, tmp_path, monkeypatch):
+    """One an agent, DQN where actions are discrete, and its return in the truth is what counts."""
+    trained = []
+
+    def run_training(training, folder, progress):
+        trained.append(training)
+        return SimpleNamespace(true_return=10.0 * training.agent, training=replace(training, steps=77))
+
+    monkeypatch.setattr(offline_rl, "run_training", run_training)
+    row = offline_rl.train_on("cartpole/random-v0", "cartpole", source, 1, 1, 5, str(tmp_path))
+    assert [training.agent for training in trained] == [0, 1, 2, 3, 4]
+    assert {(t.algo, t.seed, t.truth) for t in trained} == {("dqn", 5, False)}
+    assert all(training.environment == environment for training in trained)
+    assert row["return"] == 20.0 and row["return_4"] == 40.0 and row["transitions"] == 77
