@@ -32,6 +32,7 @@ app = typer.Typer(
     help="Personalized simulators of many different agents, learned from one logged trajectory each.",
     no_args_is_help=True,
     invoke_without_command=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -70,6 +71,9 @@ def main() -> None:
         if message := error.format_message().rstrip("."):  # A group of verbs without one has shown its help.
             complain(f"{message}; see `{error.ctx.command_path if error.ctx else 'persim'} --help`")
         sys.exit(2)
+    except typer.Abort:  # A question got no answer.
+        complain("nobody answered, so that nothing was done; --force does not ask")
+        sys.exit(1)
     except (ValueError, KeyError, OSError) as error:
         complain(str(error))
         sys.exit(2)

@@ -49,7 +49,7 @@ def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool)
     """The recipes that a command's arguments name; all of a domain, or all, without ids."""
     from persim_gym.datasets.registry import DATASETS, dataset_spec
 
-    if dataset_ids and (domain is not None or everything):
+    if bool(dataset_ids) + (domain is not None) + everything > 1:
         raise ValueError("give dataset ids, or --domain, or --all")
     if domain is not None:
         domain_of(domain)

@@ -112,12 +112,12 @@ def print_agent(simulator: "Simulator", agent: int) -> None:
         say(f"\nwhat is known of agent {agent}: not kept, since this simulator was trained without beliefs")
         return
     beliefs, rank = simulator.beliefs, simulator.model.config.rank
-    ratios = ", ".join(f"{ratio:.2g}" for ratio in beliefs.determination(agent).mean(axis=0))
+    least = beliefs.determination(agent).mean(axis=0).min()
     say(f"\nWhat is known of agent {agent}")
     paragraph(
         f"{int(beliefs.statistics.seen[agent]):,} transitions of it were seen. {rank} numbers tell agents apart; of "
-        f"this one's, the data leave {beliefs.undetermined(agent):.1f} open. What data say against what was known "
-        f"before, number by number: {ratios}."
+        f"this one's, the data leave {beliefs.undetermined(agent):.1f} open. Of the least known one, the "
+        f"data say {least:.2g} times as much as was known before of any agent."
     )
     say("\nHow far to trust predictions of it")
     if not simulator.card.trust:

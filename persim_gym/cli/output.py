@@ -22,6 +22,8 @@ def numbers(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if match and last < first:
+            raise ValueError(f"{part.strip()!r} runs backwards; write {last}-{first}")
         if last < first:
             raise ValueError(
                 f"{text!r} is not a list of agents; write numbers or ranges with commas between, e.g. 0-4,17"

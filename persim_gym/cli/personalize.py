@@ -6,13 +6,16 @@ from typing import Annotated
 import typer
 
 from persim_gym.cli.options import Force, SimulatorName, TrustTask, apply_trust
-from persim_gym.cli.output import console, plain_table, say_simulator
+from persim_gym.cli.output import console, plain_table, say, say_simulator
+
+MAX_ROWS = 20
+"""New agents that are listed."""
 
 
 def verb(
     simulator: SimulatorName,
     data: Annotated[str, typer.Option(help="Minari dataset of new agents; a few transitions of each are enough.")],
-    out: Annotated[Path | None, typer.Option(help="Folder. (default: <name>-personalized under $PERSIM_HOME)")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. (default: NAME-personalized under $PERSIM_HOME)")] = None,
     force: Force = False,
     trust_task: TrustTask = False,
 ) -> None:
@@ -33,5 +36,9 @@ def verb(
     for agent, number in zip(bigger.new_agents, np.unique(transitions.agent), strict=True):
         left = f"{beliefs.undetermined(agent):.1f} of {rank}"
         table.add_row(str(agent), str(number), str(int(beliefs.statistics.seen[agent])), left)
+        if table.row_count == MAX_ROWS:
+            break
     console.print(table)
+    if (more := len(bigger.new_agents) - MAX_ROWS) > 0:
+        say(f"and {more:,} more; `persim evaluate SIMULATOR --agent N` tells what is known of each")
     say_simulator(folder, f"persim evaluate {{}} --agent {bigger.new_agents[0]}")

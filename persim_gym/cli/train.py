@@ -17,8 +17,8 @@ TRIED_EPISODES = 20
 
 @resumable
 def verb(
-    name: Annotated[
-        str, typer.Argument(help="Simulator to train: <domain>/<policy>-v0 after its dataset, or any Minari id.")
+    simulator: Annotated[
+        str, typer.Argument(help="Simulator to train: DOMAIN/POLICY-v0 after its dataset, or any Minari id.")
     ],
     data: Annotated[str | None, typer.Option(help="Minari id of the data. (default: after the name)")] = None,
     task: Annotated[
@@ -61,9 +61,9 @@ def verb(
         raise ValueError("give --epochs, or --set epochs, samples and refine; --epochs is all of them in proportion")
     if rank and "rank" in fields:
         raise ValueError("give --rank or --set rank, not both")
-    simulator = train(
-        data or name,
-        name=name if data else None,
+    trained = train(
+        data or simulator,
+        name=simulator if data else None,
         task=task,
         action_bounds=action_bounds,
         rank=int(rank) if rank.isdigit() else rank or None,
@@ -79,10 +79,10 @@ def verb(
         workers=workers,
         force=force,
     )
-    say_quality(simulator)
-    trusted = [] if simulator.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
-    known = "persim plan {} --agent 0" if simulator.card.domain else "persim train-policy {} --agent 0"
-    say_simulator(simulator.folder, known, *trusted)
+    say_quality(trained)
+    trusted = [] if trained.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
+    known = "persim plan {} --agent 0" if trained.card.domain else "persim train-policy {} --agent 0"
+    say_simulator(trained.folder, known, *trusted)
 
 
 def say_quality(simulator: "Simulator") -> None:
@@ -91,6 +91,7 @@ def say_quality(simulator: "Simulator") -> None:
 
     from persim_gym.evaluation.prediction import format_error
     from persim_gym.simulator.diagnostics.trust import Trust
+    from persim_gym.simulator.model_card import four_digits
     from persim_gym.workflows.evaluate import evaluate
 
     card = simulator.card
@@ -106,6 +107,10 @@ def say_quality(simulator: "Simulator") -> None:
         say(f"error of one step, on {held_out['transitions']:,} transitions that were not trained on:")
         for what, ours, idle in zip(card.error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):
             say(f"  {what}: RMSE {ours:.3g}; predicting no change has {idle:.3g}")
+    else:
+        say("error of one step, on the training data themselves (too few, or too large, to hold some out):")
+        for what, rmse in zip(card.error["columns"], card.error["one_step_rmse"], strict=True):
+            say(f"  {what}: RMSE {four_digits(rmse)}")
     if card.trust:
         trust = Trust.from_json(card.trust)
         say(

@@ -59,13 +59,22 @@ def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:
     if ours is not None:
         build(ours, progress=progress)
         return open_minari(ours.dataset_id)
+    check_known(dataset_id)
+    return open_minari(dataset_id)
+
+
+def check_known(dataset_id: str) -> None:
+    """Checks that there is a local dataset of an id.
+
+    Raises:
+        ValueError: If there is none; names those like it.
+    """
     if not (dataset_folder(dataset_id) / "data").is_dir():
         local = set(local_datasets()) - set(DATASETS)
         raise ValueError(
             f"no dataset {dataset_id!r}, built or among those that can be (`persim datasets list`); "
             f"{similar_datasets(dataset_id, local)}"
         )
-    return open_minari(dataset_id)
 
 
 def load_file(dataset: MinariDataset) -> TransitionStore:

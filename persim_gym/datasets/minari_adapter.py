@@ -96,7 +96,8 @@ def agents_of(dataset: MinariDataset) -> list[int]:
         if agent is None:
             raise ValueError(
                 f"{name}: episode {index} names no agent; write it with "
-                'dataset.storage.update_episode_metadata([{"agent": n}, ...])'
+                'dataset.storage.update_episode_metadata([{"agent": n}, ...]); what was combined from datasets of an '
+                "older version, combine anew from ones that are built again"
             )
         agents.append(_whole(agent))
         if agents[-1] < 0:

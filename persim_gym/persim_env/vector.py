@@ -35,7 +35,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         self,
         num_envs: int,
         agents: Sequence[int] | None = None,
-        agent: int = 0,
+        agent: int | None = None,
         simulator: str = DEFAULT_SIMULATOR,
         member: str | int = "mean",
         penalty: float = 0.0,
@@ -52,7 +52,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         Args:
             num_envs: Number of rows B.
             agents: Agent of each row, [B]; None for `agent` in all.
-            agent: See `agents`.
+            agent: Agent of all rows, instead of `agents`; 0 without either.
             simulator: Name or path of a simulator, or of a CaDM.
             member: "mean", "random" (one member an episode and row), or a member's index.
             penalty: Reward taken off a unit of disagreement.
@@ -68,7 +68,11 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
         """
-        named = [agent] * num_envs if agents is None else agents
+        if isinstance(agents, str):
+            raise ValueError(f"agents are numbers, one a row, not {agents!r}")
+        if agent is not None and agents is not None:
+            raise ValueError(f"agent={agent} and agents={agents} both say which agents; give one of them")
+        named = [agent or 0] * num_envs if agents is None else agents
         self.agents = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(self.agents) != num_envs:
             raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")

@@ -85,11 +85,14 @@ def find_simulator(name: str | Path) -> Path:
     Raises:
         UnknownSimulatorError: If there is none; lists those that exist.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"a simulator is named by text or a path, not by {name!r}; save it, and give its folder")
     path, named = Path(name).expanduser(), str(name)
     alone = isinstance(name, Path) or path.is_absolute() or named.startswith(".")
     known = {} if alone else list_simulators()
-    if path.as_posix() in known:
-        return known[path.as_posix()]
+    for spelling in (path.as_posix(), named.removeprefix("persim/")):  # The second is that of its dataset in Minari.
+        if spelling in known:
+            return known[spelling]
     if (restored(path) / CARD).is_file():
         return path
     if named not in (known := list_simulators()):

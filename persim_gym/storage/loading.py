@@ -60,7 +60,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def read_array(path: Path) -> NDArray[Any]:
     """An array of a .npy file, of plain types; call it inside `reading`."""
     with _regular(path).open("rb") as file:  # NumPy itself leaves some damaged files open.
-        array: NDArray[Any] = np.load(file)
+        try:
+            array: NDArray[Any] = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:  # NumPy's own words tell to load pickles, which is bad advice.
+            raise ValueError(f"{path.name} holds no plain array") from error
         return array
 
 

@@ -141,7 +141,7 @@ def check_own_file(path: Path, force: bool = False, sign: str = SIGNATURE) -> No
         ValueError: If another one is there; or as `replaceable`.
     """
     if (place := replaceable(path, sign="")).exists() and not force and sign.encode() not in place.read_bytes():
-        raise ValueError(f"{path} is there and was not written by persim; --force replaces it, --out goes elsewhere")
+        raise ValueError(f"{path} is there and was not written by persim; --force replaces it, or give another file")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -41,6 +41,8 @@ def evaluate(
             f"simulator {loaded.card.name} is of data of no domain here: there is no true environment to compare it "
             "with; its card holds its error on logged data, simulator.card.error"
         )
+    if isinstance(agents, str | int) or episodes < 1:
+        raise ValueError(f"agents are several numbers, not {agents!r}, and episodes at least 1, not {episodes!r}")
     domain = domain_of(loaded.card.domain)
     acting = load_behavior_policy(domain.name, TEST) if policy is None else policy
     return {

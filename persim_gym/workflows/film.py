@@ -1,5 +1,6 @@
 """Films of the true environment and its simulator under the same actions, side by side or overlaid."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy, read_policy
+from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import SIGNATURE, check_own_file, replacing
 
 BANNER = 28  # Height of the banner above the pictures, in pixels.
@@ -97,14 +99,16 @@ def film(
         ValueError: If the file is neither .gif nor .mp4, the agent is unknown, or the simulator has no domain to draw.
     """
     out = Path(out)
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance {tolerance} is negative or no number")
     check_film(out, force)
-    env = PersimEnv(agent=agent, simulator=simulator)
-    if env.domain is None:
+    if not load_simulator(simulator).card.domain:
         raise ValueError(
             f"simulator {simulator} is of data of no domain here: there is no true environment to film, and nothing "
             "that draws its observations. `persim evaluate` measures predictions, `persim train-policy` trains policies"
         )
-    domain = env.domain
+    env = PersimEnv(agent=agent, simulator=simulator)
+    domain = domain_of(env.simulator.card.domain)
     acting: Policy = _policy_of(Path(policy), domain.name) if policy else load_test_policy(domain.name, TEST)
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)
@@ -185,7 +189,7 @@ FILM_FORMATS = (".gif", ".mp4")
 
 
 def check_film(path: Path, force: bool = False) -> None:
-    """Checks, before any work is done, that a film can be written.
+    """Checks, before any work is done, that a film can be written, and that none of it needs a screen.
 
     Raises:
         ValueError: If the file is neither .gif nor .mp4, what writes .mp4 is not installed, or as `check_own_file`.
@@ -195,6 +199,7 @@ def check_film(path: Path, force: bool = False) -> None:
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
     check_own_file(path, force)
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Without a screen, pygame complains of it.
 
 
 def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:

@@ -1,5 +1,6 @@
 """What a training needs before its first step: data, spaces, task, recipe and folder, resolved once."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 from gymnasium import spaces
 from minari import MinariDataset
 
-from persim_gym.datasets.load import load_for_training, open_dataset
+from persim_gym.datasets.load import check_known, load_for_training, open_dataset
 from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.paths import unfinished
+from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
@@ -140,14 +142,22 @@ def prepare_training(
             f"train has no option {', '.join(unknown)}; {suggestion(unknown[0], TrainOptions.__annotations__)}"
         )
     task, variant, settings = options.get("task", ""), options.get("variant", "factored"), options.get("settings", ())
-    if rank is not None and rank < 1:
-        raise ValueError(f"rank {rank} is not positive")
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r}; {suggestion(variant, VARIANTS)}")
+    rank, epochs = (
+        None if v is None else _positive(n, v) for n, v in (("rank", rank), ("epochs", options.get("epochs")))
+    )
+    seed = _whole("seed", seed)
+    if (memory := options.get("memory")) is not None and not memory > 0:
+        raise ValueError(f"memory {memory} is not positive; give gigabytes")
     if task not in ("", LEARNED_TASK):
         task_at(task)  # What cannot be imported is an error before the data are read.
     named = data if isinstance(data, str) else data.spec.dataset_id if isinstance(data, MinariDataset) else data.source
     ours = find_dataset(named)
     domain = options.get("domain", "") or (ours.domain.name if ours is not None else "")
     name = name or (ours.name if ours is not None else named)
+    if isinstance(data, str) and ours is None:
+        check_known(data)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     logged, spec = _load_data(data, options.get("memory"))
     spec = _spec(domain, options.get("spec") or spec, task)
@@ -164,9 +174,7 @@ def prepare_training(
         dataset = logged.source.removeprefix(f"{NAMESPACE}/")
         known = dataset if domain and dataset.startswith(f"{domain}/") else domain
         chosen = recipe_for(known, recipe, continuous=not spec.n_actions)
-    if (epochs := options.get("epochs")) is not None:
-        if epochs < 1:
-            raise ValueError(f"epochs {epochs} is not positive")
+    if epochs is not None:
         chosen = chosen.shortened(epochs, len(logged))
     if rank is not None:
         chosen = replace(chosen, rank=rank)
@@ -184,6 +192,21 @@ def prepare_training(
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
     )
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, NumPy's too, as Python's own."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} {value!r} is no whole number") from None
+
+
+def _positive(name: str, value: Any) -> int:
+    """As `_whole`, of at least 1."""
+    if (number := _whole(name, value)) < 1:
+        raise ValueError(f"{name} {number} is not positive")
+    return number
 
 
 def _load_data(

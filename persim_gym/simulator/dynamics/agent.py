@@ -243,7 +243,7 @@ def checked_discrete(action: Any, count: int, n_actions: int) -> NDArray[Any]:
         ValueError: If they are not so many, or one is not 0..n_actions-1.
     """
     actions = np.asarray(action)
-    if actions.shape != (count,) or not _are_known(actions, n_actions):
+    if actions.shape != (count,) or actions.dtype.kind not in "iu" or not _are_known(actions, n_actions):
         raise ValueError(f"expected {count} actions of 0–{n_actions - 1}, got {actions!r}")
     return actions
 
