@@ -43,7 +43,11 @@ def test_help_shows_defaults(verb, default):
         (("trian",), "No such command 'trian'"),
         (("train",), "Missing argument"),
         (("video", "--policy", "nosuch.json"), "no policy nosuch.json; give the agent-<n>.json"),
-        (("train", ""), "'' is no name of a simulator, such as fleet/pumps-v0"),
+        (("train", ""), "no dataset ''"),
+        (("train", "cartpole/random-v0", "--variant", "foo"), "no variant 'foo'; known: factored"),
+        (("train", "cartpole/random-v0", "--memory", "-1"), "memory -1.0 is not positive"),
+        (("video", "--tolerance", "nan"), "tolerance nan is negative or no number"),
+        (("datasets", "build", "--all", "--domain", "cartpole"), "give dataset ids, or --domain, or --all"),
         (("train", "cartpole/random-v0", "--variant", "unfactorized", "--rank", "auto"), "leave the rank out"),
     ],
 )

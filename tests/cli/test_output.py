@@ -31,7 +31,12 @@ def test_a_list_of_too_many_agents_is_refused_before_it_is_built():
         numbers("3,0-999999999999")
 
 
-@pytest.mark.parametrize("text", ["", "all", "4-0", "-1", "1,,2", "1-", "0-2-4", "1.5"])
+def test_a_range_that_runs_backwards_is_turned_round():
+    with pytest.raises(ValueError, match="'5-2' runs backwards; write 2-5"):
+        numbers("0,5-2")
+
+
+@pytest.mark.parametrize("text", ["", "all", "-1", "1,,2", "1-", "0-2-4", "1.5"])
 def test_what_is_not_a_list_of_agents_is_refused(text):
     with pytest.raises(ValueError, match="not a list of agents"):
         numbers(text)

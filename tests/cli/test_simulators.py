@@ -1,12 +1,13 @@
 """`persim simulators`, and what is said when one hides another."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from persim_gym import load_simulator
-from persim_gym.cli import app
+from persim_gym.cli import app, main
 from persim_gym.cli.output import say_simulator
 from persim_gym.paths import ASSETS
 
@@ -69,3 +70,12 @@ def test_what_is_removed_gives_the_name_back_to_the_bundled_one(own):
 )
 def test_only_ones_own_can_be_removed(own, name, said):
     assert said in str(run("rm", name, "--force").exception)
+
+
+def test_without_an_answer_nothing_is_removed(own, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["persim", "simulators", "rm", NAME])
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1 and own.exists()
+    assert "nobody answered, so that nothing was done; --force does not ask" in capsys.readouterr().err

@@ -141,3 +141,15 @@ def test_rows_draw_their_factors_apart(simulator):
     obs = batched.step(np.array([2, 2, 2]))[0]
     np.testing.assert_allclose(obs[0], single.step(2)[0], rtol=1e-5)
     assert not np.allclose(obs[0], obs[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"agent": 1, "agents": [4, 5, 6]}, "both say which agents"),
+        ({"agents": "0-2"}, "agents are numbers, one a row"),
+    ],
+)
+def test_agents_are_said_once_and_in_numbers(given, said):
+    with pytest.raises(ValueError, match=said):
+        gym.make_vec("persim_gym:PersimEnv-v0", num_envs=3, **given)

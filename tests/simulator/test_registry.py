@@ -358,3 +358,13 @@ def test_files_from_before_walls_are_read(pucks, tmp_path):
     again = load_simulator(str(folder))
     assert "walls" not in read_folder(folder)[1] and torch.equal(again.model.walls, no_walls(3))
     assert again.card.walls == {}
+
+
+def test_minaris_spelling_of_a_dataset_names_its_simulator():
+    assert find_simulator("persim/cartpole/random-v0") == find_simulator("cartpole/random-v0")
+
+
+@pytest.mark.parametrize("name", [None, 3, object()], ids=["None", "number", "object"])
+def test_what_names_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="a simulator is named by text or a path, not by"):
+        load_simulator(name)

@@ -36,3 +36,9 @@ def test_what_has_no_truth_is_refused(tmp_path):
         evaluate(str(own_simulator(tmp_path / "own", "")))
     with pytest.raises(ValueError, match="agent 612 is not in"):
         evaluate("cartpole/random-v0", [612], episodes=1)
+
+
+@pytest.mark.parametrize("given", [{"agents": "0-3"}, {"agents": 3}, {"episodes": 0}], ids=str)
+def test_agents_are_several_numbers(given):
+    with pytest.raises(ValueError, match="agents are several numbers, not .* and episodes at least 1"):
+        evaluate("cartpole/random-v0", **given)

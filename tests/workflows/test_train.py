@@ -254,3 +254,19 @@ def test_a_few_transitions_of_own_data_show_the_error(cars, home):
     few = train(cars.select(np.arange(len(cars)) < 400), name="fleet/few-v0", spec=spec, **keywords)
     assert "held_out" not in few.card.error
     assert "held_out" not in train(cars, name="x", domain="mountaincar", **keywords).card.error
+
+
+def test_numpy_integers_are_whole_numbers_and_text_is_none(cars, home):
+    keywords = {"name": "mountaincar/mine-v0", "domain": "mountaincar", "recipe": TINY, "progress": False}
+    plain = train(cars, rank=2, epochs=1, seed=1, **keywords)
+    given = train(cars, rank=np.int64(2), epochs=np.int32(1), seed=np.int64(1), **keywords)
+    assert given.card == plain.card  # It is known for the same training, and the card is JSON.
+    for name in ("rank", "epochs", "seed"):
+        with pytest.raises(ValueError, match=f"{name} 1.5 is no whole number"):
+            train(cars, **keywords | {name: 1.5})
+
+
+def test_half_a_name_is_told_before_the_place_is_looked_at(home):
+    (home / "simulators" / "cartpole" / "mine-v0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no dataset 'cartpole'.*did you mean cartpole/"):
+        train("cartpole", progress=False)

@@ -256,3 +256,10 @@ def test_a_single_observation_is_a_row_of_many(change, variant, kind):
     alone = np.asarray(dynamics(kind(obs[1]), kind(action[1]) if config.n_actions == 0 else kind(action)[1]))
     assert alone.shape == (config.members, many.shape[-1])
     np.testing.assert_allclose(alone, many[:, 1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("action", [0.7, np.array([0.0]), np.array([True]), "1"], ids=repr)
+def test_what_is_no_whole_number_is_no_discrete_action(action):
+    dynamics = bind_agent(random_model(DISCRETE).float(), 1)
+    with pytest.raises(ValueError, match="expected 1 actions of 0–"):
+        dynamics(np.zeros((1, DISCRETE.obs_dim), dtype=np.float32), np.reshape(action, 1))
