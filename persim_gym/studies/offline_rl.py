@@ -208,7 +208,7 @@ def run_offline_rl(
 
 
 def offline_rl_table(rows: Sequence[dict[str, str]]) -> str:
-    """Markdown: returns in the true environment of BCQ by what it was trained on, mean over seeds and their spread."""
+    """Markdown: returns in the true environment by what BCQ was trained on: mean over seeds, and their spread."""
     agents = " | ".join(f"agent {agent}" for agent in TEST_AGENTS)
     lines = []
     for domain in dict.fromkeys(row["domain"] for row in rows):
@@ -222,7 +222,8 @@ def offline_rl_table(rows: Sequence[dict[str, str]]) -> str:
             cells = []
             for name in (*(f"return_{agent}" for agent in TEST_AGENTS), "return"):
                 values = np.array([float(row[name]) for row in own])
-                cells.append(f"{values.mean():.1f} ± {values.std():.1f}")
+                spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+                cells.append(f"{values.mean():.1f}{spread}")
             count = int(np.mean([float(row["transitions"]) for row in own]))
             lines.append(f"| {label} | {count:,} | {' | '.join(cells)} |")
         lines.append("")

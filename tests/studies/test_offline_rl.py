@@ -106,3 +106,11 @@ def test_policies_inside_the_simulator_are_trained_as_their_row_says(source, env
     assert {(t.algo, t.seed, t.truth) for t in trained} == {("dqn", 5, False)}
     assert all(training.environment == environment for training in trained)
     assert row["return"] == 20.0 and row["return_4"] == 40.0 and row["transitions"] == 77
+
+
+def test_a_single_seed_has_no_spread():
+    returns = {f"return_{agent}": "10" for agent in range(5)}
+    row = {"domain": "cartpole", "source": "logged", "transitions": "7", "return": "10", **returns}
+    other = row | {"return": "20"}
+    assert "| 7 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |" in offline_rl_table([row])
+    assert offline_rl_table([row, other]).rstrip().endswith("| 15.0 ± 5.0 |")
