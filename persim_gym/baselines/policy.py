@@ -1,7 +1,7 @@
 """Trained baselines on disk, acting as Stable-Baselines3's policies do."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from persim_gym.baselines.offline import action_bounds
 from persim_gym.simulator.model.precision import without_autocast
+from persim_gym.simulator.model.weights import with_weights
 from persim_gym.spec import EnvironmentSpec
-from persim_gym.storage import CARD, WEIGHTS, checked_array, write_folder
+from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, write_folder
 
 BASELINE = "baseline"
 """Kind of the folder, on its card."""
@@ -146,36 +147,35 @@ def read_baseline_card(folder: Path, stored: Mapping[str, Any]) -> BaselineCard:
         ValueError: If it is none of a baseline, or of another version.
     """
     others = {name: value for name, value in stored.items() if name != "kind"}
-    known = {f.name for f in fields(BaselineCard)}
-    if stored.get("kind") != BASELINE or set(others) != known or others["format"] != BASELINE_CARD_FORMAT:
+    if stored.get("kind") != BASELINE or others.get("format") != BASELINE_CARD_FORMAT:
         raise ValueError(
             f"{folder / CARD} is not a baseline's card of format {BASELINE_CARD_FORMAT}; give another folder, or train "
             "the baseline again with this version"
         )
-    card = BaselineCard(**others)
+    card = from_plain(BaselineCard, others)
     EnvironmentSpec.from_json(card.interface)
     return card
 
 
 def read_policy_weights(
-    module: ActingModule, card: BaselineCard, tensors: Mapping[str, NDArray[Any]]
+    make: Callable[[], Any], card: BaselineCard, tensors: Mapping[str, NDArray[Any]]
 ) -> BaselinePolicy:
     """The policy of a card and its weights.
 
     Args:
-        module: Networks of the card's settings, whose weights are replaced.
+        make: Makes the networks of the card's settings.
         card: The card.
         tensors: The weights.
 
     Raises:
         ValueError: If a weight is missing, of another shape, or not finite.
     """
-    own = module.state_dict()
-    sizes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     (size,) = EnvironmentSpec.from_json(card.interface).observation_space.shape
-    checked = {
-        name: torch.from_numpy(checked_array(name, tensors.get(name), shape, "f", WEIGHTS).copy())
-        for name, shape in {**sizes, _OBS_MEAN: (size,), _OBS_STD: (size,)}.items()
+    scales = {name: checked_array(name, tensors.get(name), (size,), "f", WEIGHTS) for name in (_OBS_MEAN, _OBS_STD)}
+    weights = {
+        name: torch.from_numpy(checked_array(name, values, values.shape, "f", WEIGHTS))
+        for name, values in tensors.items()
+        if name not in scales
     }
-    module.load_state_dict({name: checked[name] for name in own})
-    return BaselinePolicy(module, card, checked[_OBS_MEAN], checked[_OBS_STD])
+    mean, std = (torch.from_numpy(scales[name]) for name in (_OBS_MEAN, _OBS_STD))
+    return BaselinePolicy(with_weights(make, weights), card, mean, std)

@@ -24,7 +24,7 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.model_card import library_versions
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec
-from persim_gym.storage import CARD, changed_fields, read_folder, reading, replaceable
+from persim_gym.storage import CARD, changed_fields, from_plain, read_folder, reading, replaceable
 from persim_gym.transitions import LoggedData
 
 
@@ -186,9 +186,11 @@ def load_baseline(folder: str | Path) -> BaselinePolicy:
         card = read_baseline_card(folder, stored)
         spec = EnvironmentSpec.from_json(card.interface)
         algorithm = find_baseline(card.method).algorithm(spec)
-        settings: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in card.settings.items()}
-        learner = algorithm.learner(*_sizes(spec), algorithm.settings(**settings), torch.Generator())
-        return read_policy_weights(learner.policy, card, tensors)
+        settings, sizes = from_plain(algorithm.settings, card.settings), _sizes(spec)
+        if sum(len(v) for v in vars(settings).values() if isinstance(v, tuple)) > len(tensors):
+            raise ValueError(f"the weights do not fit the settings on {CARD}, which have more layers")
+        drawn = torch.Generator()
+        return read_policy_weights(lambda: algorithm.learner(*sizes, settings, drawn).policy, card, tensors)
 
 
 def settings_of(

@@ -14,6 +14,7 @@ from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import no_walls
+from persim_gym.simulator.model.weights import with_weights
 from persim_gym.simulator.model_card import SimulatorCard
 from persim_gym.simulator.simulator import BELIEFS_PREFIX, START_AGENTS, START_OBS, Simulator
 from persim_gym.spec import LEARNED_TASK
@@ -60,14 +61,7 @@ def _model_of(config: ModelConfig, parts: dict[str, torch.Tensor]) -> FactoredEn
     if len(config.state_layers) + len(config.action_layers) > len(parts):
         raise ValueError(f"the weights do not fit the shape on {CARD}, which has more layers")
     parts.setdefault("walls", no_walls(config.obs_dim))  # Simulators without walls do not hold this.
-    with torch.device("meta"):  # Tensors that have a shape, and take no memory.
-        wanted = {name: values.shape for name, values in build_model(config).state_dict().items()}
-    different = [name for name in wanted | parts if name not in parts or wanted.get(name) != parts[name].shape]
-    if different:
-        raise ValueError(f"the weights do not fit the shape on {CARD} (see {', '.join(sorted(different)[:3])})")
-    model = build_model(config)
-    model.load_state_dict(parts)
-    return model.eval().requires_grad_(False)
+    return with_weights(lambda: build_model(config), parts)
 
 
 def _checked_beliefs(beliefs: FactorPosterior, config: ModelConfig) -> FactorPosterior:

@@ -23,6 +23,11 @@ from hypothesis import strategies as st
 from support.damage import VALUES, broken_json, write_broken
 from support.tanks import tanks_of
 
+from persim_gym.baselines.bcq_discrete import DiscreteBCQSettings
+from persim_gym.baselines.cadm.config import CadmSettings
+from persim_gym.baselines.cadm.simulator import load_cadm
+from persim_gym.baselines.cadm.train import train_cadm
+from persim_gym.baselines.registry import load_baseline, train_baseline
 from persim_gym.datasets.behavior.learner import load_checkpoint, make_learner, save_checkpoint
 from persim_gym.datasets.behavior.policies import policy_covariates, read_behavior_policy
 from persim_gym.datasets.collect import build
@@ -83,6 +88,16 @@ def use_simulator(folder):
 def use_policy(folder):
     policy = read_behavior_policy(folder, "cartpole")
     return policy.outputs(np.zeros(4)).tolist()
+
+
+def use_baseline(folder):
+    return load_baseline(folder).predict(np.zeros(4, np.float32), deterministic=True)[0].tolist()
+
+
+def use_context_model(folder):
+    model = load_cadm(folder)
+    assert model.task and model.action_space
+    return model.dynamics(0)(np.zeros((1, 4), np.float32), np.zeros(1, np.int64)).tolist()
 
 
 def use_store(folder):
@@ -179,6 +194,11 @@ def intact(tmp_path_factory, car_model, cars):
             few.setattr("persim_gym.envs.domain.POPULATION_SIZE", 8)
             build(DatasetSpec(replace(DOMAINS["cartpole"], episode_steps=9), "random"), progress=False)
         (root / "dataset" / "name").write_text('"persim/cartpole/random-v0"')
+        poles = load("persim/cartpole/random-v0", progress=False)
+        small = {"layers": (8, 8), "iterations": 3, "batch": 8}
+        train_baseline("bcq-p", poles, settings=DiscreteBCQSettings(**small), out=root / "baseline", progress=False)
+        few = CadmSettings(layers=(8,), context_layers=(8,), steps=3, batch=8, check_every=1)
+        train_cadm(poles, probabilistic=False, settings=few, out=root / "context", progress=False)
         patch.setenv("MINARI_DATASETS_PATH", str(root / "tanks"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -237,6 +257,10 @@ FILES = {  # What is loaded, the file that is damaged, and whether a hash tells 
     "a logging policy's card": (use_policy, "policy/card.json", False),
     "a logging policy's weights": (use_policy, f"policy/{WEIGHTS}", True),
     "a learner's checkpoint": (use_learner, "learner/checkpoint.pt", False),
+    "a baseline's card": (use_baseline, "baseline/card.json", False),
+    "a baseline's weights": (use_baseline, f"baseline/{WEIGHTS}", True),
+    "a context-aware model's card": (use_context_model, "context/card.json", False),
+    "a context-aware model's weights": (use_context_model, f"context/{WEIGHTS}", True),
     "a store's header": (use_store, "store/header.json", False),
     "a store's rows": (use_store, "store/rows.f32", True),
     "a store's episodes": (use_store, "store/episodes.npy", False),

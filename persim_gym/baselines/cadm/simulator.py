@@ -11,11 +11,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.baselines.cadm.config import KINDS, CadmSettings, CadmShape, ObservationFeatures
+from persim_gym.baselines.cadm.config import KINDS, CadmSettings, CadmShape
 from persim_gym.baselines.cadm.dynamics import CadmDynamics
 from persim_gym.baselines.cadm.model import CadmModel
 from persim_gym.baselines.cadm.rows import CadmRows
 from persim_gym.envs import DOMAINS
+from persim_gym.envs.hetero import domain_of
+from persim_gym.simulator.model.weights import with_weights
 from persim_gym.simulator.simulator import START_AGENTS, START_OBS
 from persim_gym.simulator.trusted_tasks import check_trusted, trust_in_this_process, trusted_task
 from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec
@@ -246,6 +248,20 @@ def load_cadm(folder: str | Path, trust: bool = False) -> CadmSimulator:
     return model
 
 
+def _check_interface(card: CadmCard, shape: CadmShape) -> None:
+    """Refuses a card whose domain there is not, or whose spaces are not those of its model."""
+    spec = EnvironmentSpec.from_json(card.interface)
+    if spec.task == DOMAIN_TASK:
+        domain_of(card.domain)
+    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
+    if (*spec.observation_space.shape, spec.n_actions, action_dim) != (
+        shape.obs_dim,
+        shape.n_actions,
+        shape.action_dim,
+    ):
+        raise ValueError(f"spaces on {CARD} do not fit its model")
+
+
 @lru_cache(maxsize=16)
 def _read(folder: Path, modified: int) -> CadmSimulator:
     stored, tensors = read_folder(folder)
@@ -253,12 +269,14 @@ def _read(folder: Path, modified: int) -> CadmSimulator:
         card = from_plain(CadmCard, stored)
         if card.format != CADM_FORMAT:
             raise ValueError(f"format {card.format} on {CARD} is not {CADM_FORMAT}")
-        shape = dict(card.shape)
-        shape["features"] = ObservationFeatures(**{name: tuple(v) for name, v in shape["features"].items()})
-        model = CadmModel(CadmShape(**shape), CadmSettings.from_json(card.settings))
+        shape, settings = from_plain(CadmShape, card.shape), from_plain(CadmSettings, card.settings)
+        if len(settings.layers) + len(settings.context_layers) > len(tensors):
+            raise ValueError(f"the weights do not fit the settings on {CARD}, which have more layers")
+        _check_interface(card, shape)
         agents = checked_array(START_AGENTS, tensors.pop(START_AGENTS, None), (None,), "i", WEIGHTS)
-        obs = checked_array(START_OBS, tensors.pop(START_OBS, None), (len(agents), model.shape.obs_dim), "f", WEIGHTS)
+        obs = checked_array(START_OBS, tensors.pop(START_OBS, None), (len(agents), shape.obs_dim), "f", WEIGHTS)
         for name, values in tensors.items():
             checked_array(name, values, values.shape, "f", WEIGHTS)
-        model.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
-    return CadmSimulator(card, model.eval().requires_grad_(False), folder, agents, obs)
+        weights = {name: torch.from_numpy(values) for name, values in tensors.items()}
+        model = with_weights(lambda: CadmModel(shape, settings), weights)
+    return CadmSimulator(card, model, folder, agents, obs)
