@@ -59,7 +59,7 @@ def _model_of(config: ModelConfig, parts: dict[str, torch.Tensor]) -> FactoredEn
         ValueError: If they do not.
     """
     if len(config.state_layers) + len(config.action_layers) > len(parts):
-        raise ValueError(f"the weights do not fit the shape on {CARD}, which has more layers")
+        raise ValueError("the weights do not fit the shape on the card, which has more layers")
     parts.setdefault("walls", no_walls(config.obs_dim))  # Simulators without walls do not hold this.
     return with_weights(lambda: build_model(config), parts)
 

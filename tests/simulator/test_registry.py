@@ -140,7 +140,7 @@ def test_a_card_of_another_form_is_refused_by_key(folder, change, named):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"rank": 4}, "do not fit the shape on card.json .see action_encoder"),
+        ({"rank": 4}, "do not fit the shape on the card .see action_encoder"),
         ({"members": 2}, "do not fit"),
         ({"state_layers": [16, 16]}, "do not fit"),
         ({"state_layers": [16] * 10**5}, "has more layers"),

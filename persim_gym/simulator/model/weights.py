@@ -6,8 +6,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from persim_gym.storage import CARD
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -25,7 +23,7 @@ def with_weights(make: Callable[[], Module], weights: Mapping[str, Tensor]) -> M
         wanted = {name: values.shape for name, values in make().state_dict().items()}
     given = {name: values.shape for name, values in weights.items()}
     if different := [name for name in wanted | given if wanted.get(name) != given.get(name)]:
-        raise ValueError(f"the weights do not fit the shape on {CARD} (see {', '.join(sorted(different)[:3])})")
+        raise ValueError(f"the weights do not fit the shape on the card (see {', '.join(sorted(different)[:3])})")
     module = make()
     module.load_state_dict(dict(weights))
     return module.eval().requires_grad_(False)

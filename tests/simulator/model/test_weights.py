@@ -20,7 +20,7 @@ def test_a_module_takes_the_weights_and_is_frozen():
 )
 def test_weights_that_do_not_fit_are_refused_by_name(change):
     weights = {k: v for k, v in (dict(nn.Linear(3, 2).state_dict()) | change).items() if v is not None}
-    with pytest.raises(ValueError, match=f"do not fit the shape on card.json .see {next(iter(change))}"):
+    with pytest.raises(ValueError, match=f"do not fit the shape on the card .see {next(iter(change))}"):
         with_weights(lambda: nn.Linear(3, 2), weights)
 
 
