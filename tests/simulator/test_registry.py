@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -212,8 +213,9 @@ def test_an_interrupted_second_save_leaves_the_first(save_car, car_model, stage)
     assert [p.name for p in folder.parent.iterdir()] == ["tiny-v0"]
 
 
-def test_what_a_killed_save_leaves_is_not_listed(save_car, monkeypatch):
-    monkeypatch.setattr(shutil, "rmtree", lambda *args, **keywords: None)  # a killed process tidies nothing up
+def test_what_a_killed_save_leaves_is_not_listed(home, save_car, monkeypatch):
+    # A killed process tidies nothing up.
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "_rmtree", classmethod(lambda *args, **keywords: None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
