@@ -89,6 +89,30 @@ class EnvironmentSpec:
             raise ValueError(f"the interface on the card is not one of this version ({error!r})") from error
 
 
+class OfEnvironment:
+    """What has an `EnvironmentSpec`, and tells its parts."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Its spaces, time limit and kind of task."""
+        raise NotImplementedError
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Space of one observation, [D]."""
+        return self.spec.observation_space
+
+    @property
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """Space of one action: Discrete, or Box [A]."""
+        return self.spec.action_space
+
+    @property
+    def episode_steps(self) -> int:
+        """Time limit."""
+        return self.spec.episode_steps
+
+
 def flat_box(low: Any, high: Any) -> spaces.Box:
     """A flat float32 Box; bounds that float32 does not pass become infinite."""
     return spaces.Box(_with_infinite(np.ravel(low)), _with_infinite(np.ravel(high)), dtype=np.float32)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
@@ -22,7 +21,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
 from persim_gym.simulator.trusted_tasks import trusted_task
-from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, learned_task
+from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, OfEnvironment, learned_task
 from persim_gym.storage import CARD, write_folder
 from persim_gym.task import Task
 from persim_gym.transitions import Transitions
@@ -33,7 +32,7 @@ BELIEFS_PREFIX = "beliefs."
 
 
 @dataclass(frozen=True, repr=False)
-class Simulator:
+class Simulator(OfEnvironment):
     """A trained simulator of all agents.
 
     Attributes:
@@ -108,21 +107,6 @@ class Simulator:
     def n_agents(self) -> int:
         """Number of its agents N."""
         return self.model.config.n_agents
-
-    @property
-    def observation_space(self) -> spaces.Box:
-        """Space of one observation, [D]."""
-        return self.spec.observation_space
-
-    @property
-    def action_space(self) -> spaces.Discrete | spaces.Box:
-        """Space of one action: Discrete, or Box [A]."""
-        return self.spec.action_space
-
-    @property
-    def episode_steps(self) -> int:
-        """Time limit."""
-        return self.spec.episode_steps
 
     def _domain(self) -> Domain:
         """The domain that the card names."""

@@ -1,7 +1,6 @@
 """How a context-aware dynamics model is shaped and trained."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 KINDS = {"cadm": "Vanilla CaDM", "pe-ts-cadm": "PE-TS CaDM"}
@@ -99,18 +98,6 @@ class CadmSettings:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "CadmSettings":
-        """Reads what `to_json` made and JSON kept.
-
-        Raises:
-            ValueError: If a field is unknown.
-        """
-        if unknown := sorted(set(stored) - {f.name for f in fields(cls)}):
-            raise ValueError(f"this version knows no {', '.join(unknown)} in the settings of CaDM; train it again")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
-        return cls(**given)
 
 
 PUBLISHED = CadmSettings(

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.baselines.cadm.config import KINDS, CadmSettings, CadmShape
@@ -20,7 +19,7 @@ from persim_gym.envs.hetero import domain_of
 from persim_gym.simulator.model.weights import with_weights
 from persim_gym.simulator.simulator import START_AGENTS, START_OBS
 from persim_gym.simulator.trusted_tasks import check_trusted, trust_in_this_process, trusted_task
-from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec
+from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec, OfEnvironment
 from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, read_json, reading, write_folder
 from persim_gym.task import Task
 
@@ -88,7 +87,7 @@ def cadm_markdown(card: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class CadmSimulator:
+class CadmSimulator(OfEnvironment):
     """A trained model, which takes the place of a simulator: it knows agents by their last steps.
 
     Attributes:
@@ -112,7 +111,7 @@ class CadmSimulator:
     @cached_property
     def settings(self) -> CadmSettings:
         """How it was shaped and trained."""
-        return CadmSettings.from_json(self.card.settings)
+        return from_plain(CadmSettings, self.card.settings)
 
     @cached_property
     def spec(self) -> EnvironmentSpec:
@@ -133,21 +132,6 @@ class CadmSimulator:
     def n_agents(self) -> int:
         """Number of agents N of the data, which it does not tell apart."""
         return self.card.n_agents
-
-    @property
-    def observation_space(self) -> spaces.Box:
-        """Space of one observation, [D]."""
-        return self.spec.observation_space
-
-    @property
-    def action_space(self) -> spaces.Discrete | spaces.Box:
-        """Space of one action: Discrete, or Box [A]."""
-        return self.spec.action_space
-
-    @property
-    def episode_steps(self) -> int:
-        """Time limit."""
-        return self.spec.episode_steps
 
     def check_agents(self, agents: Any) -> None:
         """Checks that agents are of the population that the data are of.

@@ -7,17 +7,17 @@ import pytest
 
 from persim_gym.baselines.cadm.config import FEATURES, PUBLISHED, CadmSettings
 from persim_gym.envs import DOMAINS
-from persim_gym.storage import changed_fields
+from persim_gym.storage import changed_fields, from_plain
 
 
 @pytest.mark.parametrize("settings", [CadmSettings(), PUBLISHED], ids=["default", "published"])
 def test_settings_survive_json(settings):
-    assert CadmSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    assert from_plain(CadmSettings, json.loads(json.dumps(settings.to_json()))) == settings
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match="knows no width"):
-        CadmSettings.from_json({"width": 3})
+    with pytest.raises(ValueError, match="'width' of CadmSettings: missing, or not of this version"):
+        from_plain(CadmSettings, {"width": 3})
 
 
 @pytest.mark.parametrize(
