@@ -120,7 +120,7 @@ def run_demo(
     )
     log = RowLog(out / EPISODES_FILE, DEMO_JOB, ("return",), force)
     returns = _method_returns(simulator, domain, agents, episodes, seed, log, workers)
-    console.print(f"4. Planning   {episodes} episodes an agent and method: returns, mean ± standard deviation\n")
+    console.print(f"4. Planning   {episodes} episodes an agent and method: mean ± standard deviation\n")
 
     result = DemoResult(errors, returns)
     console.print(demo_error_table(spec, errors))
