@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def interrupted(process, ready):
     return said
 
 
+def says(process, pattern):
+    """Reads what a verb prints until the pattern has come; False if it ends before."""
+    said = ""
+    while letter := process.stdout.read(1):
+        said += letter
+        if re.search(pattern, said):
+            return True
+    return False
+
+
 def rows_of(path):
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
@@ -51,11 +62,9 @@ def test_planning_keeps_the_episodes_that_have_ended(tmp_path):
 def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSIM_HOME", str(tmp_path))
     words = ["train", "cartpole/random-v0", "--epochs", "60"]
-    process = started(words)
-    training = tmp_path / "training"
-    time.sleep(10)  # By then the data are read and steps are taken, on a slow machine too.
-    said = interrupted(process, lambda: True) if process.poll() is None else ""
-    assert not said or list(training.glob("*.safetensors"))
+    process, training = started(words), tmp_path / "training"
+    interrupted(process, lambda: says(process, r"training: .* ([2-9]|\d\d)/60 "))
+    assert list(training.glob("*.safetensors"))
     again = started(words)
     shown = again.communicate(timeout=300)[0]
     assert again.returncode == 0 and "error over 50 steps: RMSE" in shown and not list(training.glob("*"))
