@@ -46,6 +46,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "baselines": 12,
     "workflows": 13,
     "studies": 14,
+    "reproduce": 14,
     "cli": 15,
 }
 ALLOWED = {  # Narrower than the floors: all that these rooms may import.
@@ -77,7 +78,8 @@ COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "models": 0,
     "baselines": 1,
     "workflows": 0,
-    "studies": 0,
+    "studies": -0.5,
+    "reproduce": 0.5,
     "cli": 0,
 }
 WHAT = {  # What a room is for, in the picture.
@@ -101,6 +103,7 @@ WHAT = {  # What a room is for, in the picture.
     "baselines": "the systems compared with",
     "workflows": "what a verb does",
     "studies": "measurements behind the documents",
+    "reproduce": "the thesis's tables and figures",
     "cli": "one file a verb",
 }
 MODULE = re.compile(r"persim_gym\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)")
