@@ -192,8 +192,8 @@ def cells_of(
 def _table_cells(table: Table, domain: str, scale: Scale) -> Iterator[Cell]:
     for n_agents, dataset, method in product(table.sizes, table.datasets, table.methods):
         if method == "logging":  # Logs are what they are: one trial, and the mean of all agents beside the five.
-            for agent in (*map(str, TEST_AGENTS), ALL_AGENTS):
-                yield Cell(domain, dataset, method, n_agents, agent, 0, table.metrics)
+            for name in (*map(str, TEST_AGENTS), ALL_AGENTS):
+                yield Cell(domain, dataset, method, n_agents, name, 0, table.metrics)
             continue
         data = NO_DATA if method == "true-mpc" else dataset
         agents = [agent for agent in table.agents if agent in scale.agents]

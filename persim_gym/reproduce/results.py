@@ -69,5 +69,5 @@ def _read(path: Path) -> list[Result]:
 
 
 _PARSE: dict[str, Callable[[str], Any]] = {
-    f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Result)
+    field.name: {"int": int, "float": float}.get(getattr(field.type, "__name__", ""), str) for field in fields(Result)
 }
