@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from persim_gym.evaluation.intervals import interquartile_interval
 from persim_gym.reproduce.protocol import LOGS, METHODS, MODEL_BASED, MODEL_FREE
-from persim_gym.reproduce.table_cell import TableCell, lines_of, score
+from persim_gym.reproduce.table_cell import ERROR_PLACES, TableCell, lines_of, score
 
 FAR_DEVIATIONS = 2.0
 FAR_RATIO = 1.5
@@ -126,6 +128,30 @@ def interquartile(table_cells: Sequence[TableCell]) -> list[Interquartile]:
                 counts = len(strata), sum(map(len, strata))
                 means.append(Interquartile(*line[0].line[1:], metric, mean, interval, *counts))
     return means
+
+
+def spreads(table_cells: Sequence[TableCell], ours: bool) -> dict[tuple[str, str], float]:
+    """RMSE / √(1 - R²) by method and agent, about the spread of an episode's observations; geometric mean over data.
+
+    Two methods that are scored alike on the same episodes have about the same, however accurate they are. Faulty cells
+    are left out, and those whose R² rounds to 1.
+
+    Args:
+        table_cells: Cells of both metrics.
+        ours: Whether of our figures; else of the thesis's.
+    """
+    said: dict[tuple[str, tuple[str, str, int, str], str], float] = {}
+    for cell in table_cells:
+        theirs = None if cell.published is None or cell.fault is not None else cell.published.value
+        figure = cell.mean if ours else theirs
+        if figure is not None:
+            said[cell.metric, cell.line, cell.agent] = figure
+    logs: dict[tuple[str, str], list[float]] = {}
+    for (metric, line, agent), r2 in said.items():
+        rmse = said.get(("rmse", line, agent), 0.0)
+        if metric == "r2" and round(r2, ERROR_PLACES) < 1 and rmse > 0:
+            logs.setdefault((line[-1], agent), []).append(np.log(rmse / np.sqrt(1 - r2)))
+    return {key: float(np.exp(np.mean(values))) for key, values in logs.items()}
 
 
 @dataclass(frozen=True)

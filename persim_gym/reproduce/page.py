@@ -12,9 +12,9 @@ from persim_gym.suggest import suggestion
 MADE_BY = "made by"
 """Word of a marker whose text a program makes that is no part of the package."""
 END = "<!-- end -->"
-_OPENING = r"<!-- ([a-z]+(?: [a-z]+)?)(?:: (\S+))? -->"
-MARKER = re.compile(rf"{_OPENING}\n((?:(?!<!-- ).)*?){END}", re.DOTALL)
-"""A marker and what stands between it and its end: its word, its name or None, the text."""
+_OPENING = r"^<!-- ([a-z]+(?: [a-z]+)?)(?:: (\S+))? -->"
+MARKER = re.compile(rf"{_OPENING}\n((?:(?!<!-- ).)*?)^{END}", re.DOTALL | re.MULTILINE)
+"""A marker and its end, each at the start of a line: its word, its name or None, and what stands between."""
 
 
 def filled(text: str, results: Sequence[Result]) -> str:
@@ -30,11 +30,7 @@ def filled(text: str, results: Sequence[Result]) -> str:
     Raises:
         ValueError: If a marker is unknown, names no table or has no end, or an end has no marker.
     """
-    openings = sum(match[1] in (*NAMED_PARTS, *PARTS, MADE_BY) for match in re.finditer(_OPENING, text))
-    if not openings == text.count(END) == len(MARKER.findall(text)):
-        raise ValueError(
-            f"{openings} markers and {text.count(END)} ends do not belong together; put {END} after what each holds"
-        )
+    _check_ends(text)
 
     def put(match: re.Match[str]) -> str:
         opening, part = match[0].partition("\n")[0], _part(match, results)
@@ -43,14 +39,24 @@ def filled(text: str, results: Sequence[Result]) -> str:
     return MARKER.sub(lambda match: match[0] if match[1] == MADE_BY else put(match), text)
 
 
+def _check_ends(text: str) -> None:
+    known = (*NAMED_PARTS, *PARTS, MADE_BY)
+    opened = [match[1] for match in re.finditer(_OPENING, text, re.MULTILINE)]
+    closed = [match[1] for match in MARKER.finditer(text)]
+    ends = len(re.findall(rf"^{END}", text, re.MULTILINE))
+    if [word for word in opened if word in known] != [word for word in closed if word in known] or ends != len(closed):
+        raise ValueError(f"{len(closed)} markers of {ends} ends are closed; put {END} right after what each one holds")
+
+
 def _part(match: re.Match[str], results: Sequence[Result]) -> str:
-    word, name = match[1], match[2] or ""
-    if word in PARTS and not name:
+    word, name = match[1], match[2]
+    if name is None and word in PARTS:
         return PARTS[word](results)
     if word not in NAMED_PARTS:
-        raise ValueError(f"there is no part {word!r} without a name; {suggestion(word, [*PARTS, *NAMED_PARTS])}")
+        known = PARTS if name is None else NAMED_PARTS
+        raise ValueError(f"there is no part {word!r}{' of a table' if name else ''}; {suggestion(word, known)}")
     if name not in TABLES:
-        raise ValueError(f"the thesis has no table {name!r}; {suggestion(name, TABLES)}")
+        raise ValueError(f"the thesis has no table {name or ''!r}; {suggestion(name or '', TABLES)}")
     return NAMED_PARTS[word](results, name)
 
 

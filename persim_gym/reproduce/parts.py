@@ -12,13 +12,14 @@ from persim_gym.reproduce.comparisons import (
     interquartile,
     is_judged,
     losses,
+    spreads,
     wins,
 )
 from persim_gym.reproduce.protocol import METHODS, POPULATION, TABLES
 from persim_gym.reproduce.published import FAULTS
 from persim_gym.reproduce.results import Result
 from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure
-from persim_gym.reproduce.tables import METRIC_TITLES, as_markdown, own_tables, reproduced_table, template
+from persim_gym.reproduce.tables import METRIC_TITLES, NOT_RUN, as_markdown, own_tables, reproduced_table, template
 
 _JUDGED = ("rmse", "return")  # Metrics that decide where PerSim wins and loses.
 
@@ -133,6 +134,19 @@ def worse_part(results: Sequence[Result]) -> str:
     return f"{template('notes-worse')}\n{_by_data(lines)}" if lines else ""
 
 
+def spread_part(results: Sequence[Result], name: str) -> str:
+    """The spread of the episodes that a table of errors was measured on, by its own figures, ours / the thesis's."""
+    table = TABLES[name]
+    cells = reproduced_table(table, results).cells
+    ours, thesis = spreads(cells, ours=True), spreads(cells, ours=False)
+    lines = [["RMSE / √(1 - R²)", *(f"agent {agent}" for agent in table.agents)]]
+    for method in table.methods:
+        keys = [(method, str(agent)) for agent in table.agents]
+        texts = [[f"{known[key]:.2f}" if key in known else NOT_RUN for known in (ours, thesis)] for key in keys]
+        lines.append([METHODS[method], *(" / ".join(text) for text in texts)])
+    return f"{_markdown_table(lines)}\n\n{template('notes-spread')}"
+
+
 def faults_part(results: Sequence[Result]) -> str:
     """What is wrong in the thesis's tables, whatever was run."""
     return "\n".join(f"- Table {fault.table}{_where(fault.methods, fault.sizes)}: {fault.sentence}" for fault in FAULTS)
@@ -169,6 +183,7 @@ def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
 NAMED_PARTS: dict[str, Callable[[Sequence[Result], str], str]] = {
     "table": table_part,
     "interquartile": interquartile_part,
+    "spread": spread_part,
 }
 """Parts of one table, by the word of their marker."""
 PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
