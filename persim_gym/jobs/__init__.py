@@ -2,7 +2,7 @@
 
 from persim_gym.jobs.local import available_cores
 from persim_gym.jobs.rows import RowLog
-from persim_gym.jobs.run import BACKENDS, JobPlace, JobsFailed, check_place, run_unlogged, run_jobs
+from persim_gym.jobs.run import BACKENDS, JobPlace, JobsFailed, check_place, run_jobs, run_unlogged
 
 __all__ = [
     "BACKENDS",

@@ -100,8 +100,8 @@ def run_jobs(
     """Runs the jobs that the log does not hold yet, and logs each as it ends.
 
     Args:
-        function: Importable; called as `run_unlogged` says; returns the log's value columns, or a list of rows, each with
-            the key columns that the job lacks.
+        function: Importable; called as `run_unlogged` says; returns the log's value columns, or a list of rows, each
+            with the key columns that the job lacks.
         jobs: Keyword values of each job.
         log: Finished jobs.
         description: Of the progress bar.

@@ -1,6 +1,6 @@
 """Runs cells: first the trainings that they share, then the cells, both on all cores or a cluster, and resumable."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,13 @@ def missing_cells(cells: Sequence[Cell], scale: Scale, log: RowLog) -> list[Cell
 
 
 def run_cells(
-    cells: Sequence[Cell], scale: Scale, out: Path, *, progress: bool = True, **place: Unpack[JobPlace]
+    cells: Sequence[Cell],
+    scale: Scale,
+    out: Path,
+    *,
+    more_models: Iterable[ModelKey] = (),
+    progress: bool = True,
+    **place: Unpack[JobPlace],
 ) -> None:
     """Runs the cells whose results are not in `out` yet; trains the models that they need and that are not there.
 
@@ -42,6 +48,7 @@ def run_cells(
         cells: What is measured.
         scale: How much is run.
         out: Folder of `results.csv` and of the trained models.
+        more_models: Models to train that figures need, whether cells do or not.
         progress: Whether to show progress bars.
         **place: Where they run.
 
@@ -52,7 +59,7 @@ def run_cells(
     models = (out / MODELS).resolve()
     models.mkdir(parents=True, exist_ok=True)
     missing, failed = missing_cells(cells, scale, log), list[tuple[Mapping[str, Any], str]]()
-    keys = models_of(missing, scale)
+    keys = list(dict.fromkeys([*models_of(missing, scale), *more_models]))
     untrained = [asdict(key) for key in keys if not (models / key.folder / CARD).is_file()]
     shared: dict[str, Any] = {"folder": models, "progress": progress, **place}
     try:

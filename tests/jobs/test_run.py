@@ -8,9 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from support.jobs import doomed_square, read_model, square, two_rows, unlucky_square, write_model
+from support.jobs import WorkersHere, doomed_square, read_model, square, two_rows, unlucky_square, write_model
 
-from persim_gym.jobs import JobsFailed, RowLog, run_unlogged, run_jobs
+from persim_gym.jobs import JobsFailed, RowLog, run_jobs, run_unlogged
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Jobs run in this process."""
+    monkeypatch.setattr("persim_gym.jobs.run.LocalWorkers", WorkersHere)
 
 
 def jobs_log(path):
@@ -32,6 +38,7 @@ def square_log(path):
     return RowLog(path, ("number",), ("square",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_fails_or_is_killed_once_is_told_and_tried_again(tmp_path, capsys, workers):
     log = square_log(tmp_path / "log.csv")
@@ -50,8 +57,25 @@ def test_what_fails_or_is_killed_once_is_told_and_tried_again(tmp_path, capsys, 
     assert said[2:] == [f"job number=4, kind=any {killed}{again}"]
 
 
+def test_what_fails_once_is_told_and_tried_again_after_the_others(tmp_path, capsys, here):
+    seen, marks = [], {"marks": str(tmp_path), "fails": (3,)}
+    run_unlogged(
+        unlucky_square,
+        [{"number": n} for n in (2, 3, 4)],
+        lambda job, result: seen.append((job["number"], result["square"])),
+        description="",
+        constants=marks,
+        workers=1,
+        progress=False,
+    )
+    assert seen == [(2, 4), (4, 16), (3, 9)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("job number=3 failed: RuntimeError: not yet, number 3 (jobs.py:")
+    assert line.endswith("; it is tried again after the others")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_fails_twice_is_listed_and_the_others_are_kept(tmp_path, capsys, workers):
+def test_what_fails_twice_is_listed_and_the_others_are_kept(tmp_path, capsys, workers, here):
     options = {"description": "", "workers": workers, "progress": False}
     jobs, path = [{"number": n} for n in (2, -1, 1, -2)], tmp_path / "log.csv"
     with pytest.raises(JobsFailed, match="2 of 4 jobs failed 2 times; .* the same command tries these again") as failed:
@@ -67,6 +91,7 @@ def test_what_fails_twice_is_listed_and_the_others_are_kept(tmp_path, capsys, wo
     assert [again.get(job) is not None for job in jobs] == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_a_job_that_always_kills_its_process_takes_no_other_with_it(tmp_path, capsys):
     options = {"description": "", "constants": {"dies": (0, 3)}, "workers": 2, "progress": False}
     jobs = [{"number": n} for n in range(6)]
@@ -82,7 +107,7 @@ def metrics_of(job):
     return [{**job, "metric": metric} for metric in ("half", "double")]
 
 
-def test_a_job_of_several_rows_has_ended_when_all_of_them_are_there(tmp_path):
+def test_a_job_of_several_rows_has_ended_when_all_of_them_are_there(tmp_path, here):
     log = RowLog(tmp_path / "log.csv", ("number", "metric"), ("value",))
     log.add({"number": 2}, [{"metric": "half", "value": "known"}, {"metric": "double", "value": "known"}])
     log.add({"number": 4}, {"metric": "half", "value": "of a job that was cut off"})
@@ -102,7 +127,7 @@ def test_a_job_of_several_rows_has_ended_when_all_of_them_are_there(tmp_path):
         run_jobs(two_rows, [{"number": 8}], log, constants={"only": ("half",)}, **options)
 
 
-def test_jobs_read_what_earlier_jobs_wrote_into_the_folder(tmp_path):
+def test_jobs_read_what_earlier_jobs_wrote_into_the_folder(tmp_path, here):
     folder, jobs = tmp_path / "models", [{"name": name} for name in ("ant", "bee")]
     folder.mkdir()
     options = {"description": "", "folder": folder, "workers": 1, "progress": False}
@@ -116,7 +141,7 @@ def test_jobs_read_what_earlier_jobs_wrote_into_the_folder(tmp_path):
     assert {row["at"] for row in rows} == {str(folder)} and (folder / "bee.txt").is_file()
 
 
-def test_results_are_handed_on_and_what_cannot_be_sent_back_has_failed(capsys):
+def test_results_are_handed_on_and_what_cannot_be_sent_back_has_failed(here):
     seen = []
     run_unlogged(pow, [], lambda job, result: seen.append(result), description="", progress=False)
     with pytest.raises(JobsFailed, match="TypeError|AttributeError|PicklingError"):
