@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from persim_gym.reproduce.comparisons import (
     FAR_DEVIATIONS,
     FAR_RATIO,
@@ -18,7 +20,7 @@ from persim_gym.reproduce.comparisons import (
 from persim_gym.reproduce.protocol import METHODS, POPULATION, TABLES
 from persim_gym.reproduce.published import FAULTS
 from persim_gym.reproduce.results import Result
-from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure
+from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure, lines_of
 from persim_gym.reproduce.tables import METRIC_TITLES, NOT_RUN, as_markdown, own_tables, reproduced_table, template
 
 _JUDGED = ("rmse", "return")  # Metrics that decide where PerSim wins and loses.
@@ -55,7 +57,7 @@ def _interquartile_text(mean: Interquartile, agents: int) -> str:
 def found_part(results: Sequence[Result]) -> str:
     """Five lines that say what was found."""
     tables = own_tables(results)
-    cells = [cell for table in tables for cell in table.cells]
+    cells = [cell for table in tables for cell in table.cells if cell.published is not None]
     counts = {metric: _found_of(metric, results) for metric in _JUDGED}
     rivals = Counter(best.method for table in tables for _, best in losses(table.cells, "return"))
     return template("found").format(
@@ -104,6 +106,24 @@ def losses_part(results: Sequence[Result]) -> str:
                 text = f"{METHODS[best.method]} {_figure(best)} (PerSim {_figure(own)})"
                 lines.append((reproduced.table.name, own, text))
     return f"{template('notes-losses')}\n{_by_data(lines)}" if lines else ""
+
+
+def gap_part(results: Sequence[Result]) -> str:
+    """PerSim's return less that of the same planner in the true environment: a mean over agents for each dataset."""
+    lines = [["table", "data", "agents", "ours", "the thesis's"]]
+    for reproduced in own_tables(results, "return"):
+        truth = {cell.agent: cell for cell in reproduced.cells if cell.method == "true-mpc" and cell.fault is None}
+        for own in lines_of(reproduced.cells, "return"):
+            ours, thesis = {}, {}
+            for cell in own if own[0].method == "persim" else ():
+                true = truth.get(cell.agent)
+                if true and cell.mean is not None and true.mean is not None and cell.published and true.published:
+                    ours[cell.agent] = cell.mean - true.mean
+                    thesis[cell.agent] = cell.published.value - true.published.value
+            if ours:
+                gaps = [f"{np.mean(list(gap.values())):.1f}" for gap in (ours, thesis)]
+                lines.append([reproduced.table.name, own[0].dataset, ", ".join(ours), *gaps])
+    return f"{_markdown_table(lines)}\n\n{template('notes-gap')}" if len(lines) > 1 else ""
 
 
 def agreement_part(results: Sequence[Result]) -> str:
@@ -189,6 +209,7 @@ NAMED_PARTS: dict[str, Callable[[Sequence[Result], str], str]] = {
 PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
     "found": found_part,
     "wins": wins_part,
+    "gap": gap_part,
     "losses": losses_part,
     "agreement": agreement_part,
     "worse": worse_part,
