@@ -92,20 +92,24 @@ def wins_part(results: Sequence[Result]) -> str:
         table = reproduced.table
         for metric in table.metrics if "persim" in table.methods else ():
             best = wins(reproduced.cells, metric)
-            ours, thesis = f"{best.ours} of {best.of_ours}", f"{best.thesis} of {best.of_thesis}"
+            ours = f"{best.ours} of {best.of_ours}" if best.of_ours else NOT_RUN
+            thesis = f"{best.thesis} of {best.of_thesis}"
             lines.append([table.name, table.title, METRIC_TITLES[metric], ours, thesis])
     return f"{_markdown_table(lines)}\n\n{template('notes-wins')}"
 
 
 def losses_part(results: Sequence[Result]) -> str:
     """Where another method is better than PerSim, by RMSE or by return."""
-    lines = []
+    lines, contested = [], 0
     for reproduced in own_tables(results):
         for metric in _JUDGED:
+            contested += wins(reproduced.cells, metric).of_ours
             for own, best in losses(reproduced.cells, metric):
                 text = f"{METHODS[best.method]} {_figure(best)} (PerSim {_figure(own)})"
                 lines.append((reproduced.table.name, own, text))
-    return f"{template('notes-losses')}\n{_by_data(lines)}" if lines else ""
+    if not lines:
+        return template("notes-no-losses") if contested else ""
+    return f"{template('notes-losses')}\n{_by_data(lines)}"
 
 
 def gap_part(results: Sequence[Result]) -> str:
@@ -146,12 +150,16 @@ _DEPARTURES = {0: "near", 1: "better", -1: "worse"}
 
 def worse_part(results: Sequence[Result]) -> str:
     """PerSim's cells that are far worse than the thesis's."""
-    lines = []
+    lines, judged = [], 0
     for reproduced in own_tables(results):
         for cell in reproduced.cells:
-            if cell.method == "persim" and is_judged(cell) and departure(cell) < 0 and cell.published is not None:
-                lines.append((reproduced.table.name, cell, f"{_figure(cell)} (thesis {cell.published.text})"))
-    return f"{template('notes-worse')}\n{_by_data(lines)}" if lines else ""
+            if cell.method == "persim" and is_judged(cell) and cell.published is not None:
+                judged += 1
+                if departure(cell) < 0:
+                    lines.append((reproduced.table.name, cell, f"{_figure(cell)} (thesis {cell.published.text})"))
+    if not lines:
+        return template("notes-no-worse") if judged else ""
+    return f"{template('notes-worse')}\n{_by_data(lines)}"
 
 
 def spread_part(results: Sequence[Result], name: str) -> str:

@@ -41,6 +41,13 @@ def test_losses_and_departures_name_the_cells():
     assert "| B.4 | Average reward: MountainCar | Return | 0 of 1 | 13 of 20 |" in PARTS["wins"](rows)
 
 
+def test_where_nothing_is_lost_or_worse_a_sentence_says_so():
+    rows = [a_row(value=-50.0), a_row(value=-60.0, method="cadm")]
+    assert PARTS["losses"](rows) == "In no cell that was run.\n"
+    assert PARTS["worse"](rows).startswith("None of PerSim's figures")
+    assert "| B.5 | Average reward: CartPole | Return | – | 14 of 20 |" in PARTS["wins"](rows)
+
+
 def test_the_gap_to_the_true_environment_is_of_agents_that_both_were_run_for():
     rows = [
         a_row(agent="0", value=-60.0),
