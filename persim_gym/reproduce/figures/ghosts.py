@@ -149,9 +149,7 @@ class Overlay(NamedTuple):
     seen: bool
 
 
-def draw_ghosts(
-    domain: Domain, agent: int, ghosts: Ghosts, horizons: Sequence[int]
-) -> dict[tuple[str, int], Overlay]:
+def draw_ghosts(domain: Domain, agent: int, ghosts: Ghosts, horizons: Sequence[int]) -> dict[tuple[str, int], Overlay]:
     """Pictures by method and horizon, cut to what moves in any of them; none where the episode is over.
 
     Raises:
@@ -194,9 +192,7 @@ def _height(methods: int, columns: int, drawn: Mapping[tuple[str, int], Overlay]
     return 0.6 + methods * (0.2 + WIDTH / (columns + 0.35) * high / wide)
 
 
-def _fill(
-    block: Any, ghosts: Ghosts, drawn: Mapping[tuple[str, int], Overlay], horizons: Sequence[int]
-) -> None:
+def _fill(block: Any, ghosts: Ghosts, drawn: Mapping[tuple[str, int], Overlay], horizons: Sequence[int]) -> None:
     """Lays out one agent's pictures."""
     axes = block.subplots(len(ghosts.predicted), len(horizons), squeeze=False)
     for ax, horizon in zip(axes[0], horizons, strict=True):
