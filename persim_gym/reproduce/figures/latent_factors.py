@@ -157,7 +157,9 @@ def _draw_row(
     figure.colorbar(shown, ax=panels[1], aspect=30).ax.tick_params(labelsize=SMALL)
     _draw_probe(panels[2], values, predicted, label)
     among = [r for r, _ in probes]
-    text = f"R² {r2:.3f}\nall members {min(among):.3f}–{max(among):.3f}\nof 1/{covariate.name} {reciprocals[member]:.3f}"
+    text = (
+        f"R² {r2:.3f}\nall members {min(among):.3f}–{max(among):.3f}\nof 1/{covariate.name} {reciprocals[member]:.3f}"
+    )
     _note(panels[2], text)
     head = {"domain": domain.name, "agents": len(values), "rank": factors.shape[2], "covariate": covariate.name}
     return [
