@@ -6,7 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from persim_gym.cli.evaluate import true_error_table
-from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, refuse_given, resumable
+from persim_gym.cli.options import (
+    Address,
+    Agent,
+    Agents,
+    Backend,
+    Force,
+    Seed,
+    Settings,
+    Workers,
+    chosen_agents,
+    refuse_given,
+    resumable,
+)
 from persim_gym.cli.output import console, say, say_simulator
 
 
@@ -25,6 +37,8 @@ def verb(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/baselines/DATASET-NAME)")] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train a method that PerSim is compared with, and test it in the true environment.
@@ -42,7 +56,7 @@ def verb(
 
     chosen = chosen_agents(agents, agent)
     if name in KINDS:
-        refuse_given(context, "workers", why="is for bcq-a")
+        refuse_given(context, "workers", "backend", "address", why="is for bcq-a")
         options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
         model = train_context_model(name, dataset, **options, force=force)
         errors = evaluate(model, chosen, episodes=episodes, seed=seed)
@@ -56,6 +70,8 @@ def verb(
         out=out,
         episodes=episodes,
         workers=workers,
+        backend=backend,
+        address=address,
         iterations=iterations,
         settings=settings or (),
         seed=seed,

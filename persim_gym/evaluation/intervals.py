@@ -52,7 +52,8 @@ def interquartile_interval(
     Raises:
         ValueError: If there is no stratum, or one is empty.
 
-    Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", sections 4.1-4.3.
+    Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", sections 4.1
+    and 4.3.
     """
     samples = [np.asarray(values, dtype=np.float64) for values in strata]
     if not samples or any(sample.ndim != 1 or not len(sample) for sample in samples):

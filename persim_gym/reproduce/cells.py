@@ -35,34 +35,53 @@ def run_cell(cell: Cell, scale: Scale, folder: Path) -> list[Result]:
     Returns:
         One result a metric.
     """
-    key = model_key(cell, scale)
-    model = trained_model(key, folder) if key else None
+    needed = model_key(cell, scale)
+    model = trained_model(needed, folder) if needed else None
     began, values = perf_counter(), tuple[float, ...]()
     if cell.metrics == LOGS:
-        values, episodes = _logged(cell)
+        values = _logged(cell)
     elif cell.metrics == PREDICTION:
-        values, episodes = _prediction(cell, scale, model), scale.prediction_episodes
+        values = _prediction(cell, scale, model)
     else:
-        values, episodes = _return(cell, scale, model), scale.effort_of(cell.domain, cell.method).episodes
+        values = _return(cell, scale, model)
     seconds = round(perf_counter() - began, 2)
     return [
         Result(
-            domain=cell.domain,
-            dataset=cell.dataset,
-            n_agents=cell.n_agents,
-            agent=cell.agent,
-            method=cell.method,
-            seed=cell.seed,
-            metric=metric,
+            **key,
             value=float(f"{value:.6g}"),
-            episodes=episodes,
-            settings=settings_of(cell, scale),
             seconds=seconds,
             versions=" ".join(f"{name} {number}" for name, number in library_versions().items()),
             hardware=f"{_processor()}, {available_cores()} cores",
         )
-        for metric, value in zip(cell.metrics, values, strict=True)
+        for key, value in zip(result_keys(cell, scale), values, strict=True)
     ]
+
+
+def result_keys(cell: Cell, scale: Scale) -> list[dict[str, Any]]:
+    """What identifies the results of a cell, one a metric."""
+    return [
+        {
+            "domain": cell.domain,
+            "dataset": cell.dataset,
+            "n_agents": cell.n_agents,
+            "agent": cell.agent,
+            "method": cell.method,
+            "seed": cell.seed,
+            "metric": metric,
+            "episodes": episodes_of(cell, scale),
+            "settings": settings_of(cell, scale),
+        }
+        for metric in cell.metrics
+    ]
+
+
+def episodes_of(cell: Cell, scale: Scale) -> int:
+    """Number of episodes that a figure is of."""
+    if cell.metrics == LOGS:
+        return cell.n_agents if cell.agent == ALL_AGENTS else 1
+    return (
+        scale.prediction_episodes if cell.metrics == PREDICTION else scale.effort_of(cell.domain, cell.method).episodes
+    )
 
 
 def settings_of(cell: Cell, scale: Scale) -> str:
@@ -71,12 +90,12 @@ def settings_of(cell: Cell, scale: Scale) -> str:
     return effort.settings if cell.metrics != PREDICTION else replace(effort, steps=0, planner=()).settings
 
 
-def _logged(cell: Cell) -> tuple[tuple[float, ...], int]:
-    """Mean return and length of logged trajectories, and their number."""
+def _logged(cell: Cell) -> tuple[float, float]:
+    """Mean return and length of logged trajectories (thesis Table A.1)."""
     data = first_agents(cell.domain, cell.dataset, cell.n_agents)
     keep = np.ones(len(data), dtype=np.bool_) if cell.agent == ALL_AGENTS else data.agent == int(cell.agent)
     count = len(np.unique(data.trajectory[keep]))
-    return (float(data.reward[keep].sum(dtype=np.float64)) / count, float(keep.sum()) / count), count
+    return float(data.reward[keep].sum(dtype=np.float64)) / count, float(keep.sum()) / count
 
 
 def _prediction(cell: Cell, scale: Scale, model: TrainedModel | None) -> tuple[float, float]:

@@ -37,15 +37,15 @@ class Fault:
     spoils_mean: bool = True
 
 
-_HEADS = "Its columns are headed with MountainCar's gravities; they are read as agents 0-4."
-_COPY = "The row repeats that of Table B.7, which is of another domain."
-_TWINS = "The rows of PerSim and Unfactorized differ in one digit: one of them is a copy."
-_DIFFER = "Table 5.3 and Table B.10 print different figures of this row."
-_FOREIGN_STD = "Its ± 0.41 is that of Table B.10's first cell, which is of another domain."
-_TOO_FAST = "A return of over 36,000 in 1,000 steps is a run at 36 m/s and more, which the true physics do not mean."
-_REWARD = "The text gives +1 at MountainCar's goal; the sums fit 0 there, and no whole number of cars fits +1."
-_LENGTHS = "CartPole's lengths are its rewards plus 1, though each step earns 1."
-_LABELS = "Its rows Pure-eps-2 and Pure-eps-4 are pure-eps-20 and pure-eps-40."
+_HEADS = "The thesis heads these columns with MountainCar's gravities; they are read as agents 0-4."
+_COPY = "The thesis's row repeats that of its Table B.7, which is of MountainCar."
+_TWINS = "The thesis's rows of PerSim and Unfactorized differ in one digit: one of them is a copy."
+_DIFFER = "The thesis's Tables 5.3 and B.10 print different figures of this row."
+_FOREIGN_STD = "The thesis's ± 0.41 is that of the first cell of its Table B.10, which is of MountainCar."
+_TOO_FAST = "Over 36,000 in 1,000 steps is 36 m/s and more: the thesis's planner exploits the physics."
+_REWARD = "The thesis's text gives +1 at MountainCar's goal; its sums fit 0, and no whole number of cars fits +1."
+_LENGTHS = "The thesis's lengths of CartPole are its rewards plus 1, though each step earns 1."
+_LABELS = "The thesis calls the data pure-eps-20 and pure-eps-40 Pure-eps-2 and Pure-eps-4 here."
 
 FAULTS = (
     Fault("A.1", _LABELS),
