@@ -1,7 +1,7 @@
 """The page of results, and any other page with markers that parts made from rows stand between."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from persim_gym.reproduce.parts import NAMED_PARTS, PARTS
 from persim_gym.reproduce.protocol import TABLES
@@ -17,7 +17,7 @@ MARKER = re.compile(rf"{_OPENING}\n((?:(?!<!-- ).)*?)^{END}", re.DOTALL | re.MUL
 """A marker and its end, each at the start of a line: its word, its name or None, and what stands between."""
 
 
-def filled(text: str, results: Sequence[Result]) -> str:
+def filled(text: str, results: Sequence[Result], made_by: Callable[[str], str] | None = None) -> str:
     """A Markdown page with the parts between its markers made anew; what stands around them stays.
 
     A marker is `<!-- table: B.4 -->` or another word of `NAMED_PARTS` with the name of a table, or `<!-- found -->` or
@@ -26,6 +26,8 @@ def filled(text: str, results: Sequence[Result]) -> str:
     Args:
         text: The page.
         results: Rows of any cells.
+        made_by: Gives what a program prints, for markers such as `<!-- made by: benchmarks/cadm.py -->`; without it
+            what these hold stays.
 
     Raises:
         ValueError: If a marker is unknown, names no table or has no end, or an end has no marker.
@@ -33,10 +35,16 @@ def filled(text: str, results: Sequence[Result]) -> str:
     _check_ends(text)
 
     def put(match: re.Match[str]) -> str:
-        opening, part = match[0].partition("\n")[0], _part(match, results)
+        if match[1] != MADE_BY:
+            part = _part(match, results)
+        elif made_by is not None:
+            part = made_by(match[2])
+        else:
+            return match[0]
+        opening = match[0].partition("\n")[0]
         return f"{opening}\n\n{part.strip()}\n\n{END}" if part.strip() else f"{opening}\n{END}"
 
-    return MARKER.sub(lambda match: match[0] if match[1] == MADE_BY else put(match), text)
+    return MARKER.sub(put, text)
 
 
 def _check_ends(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,14 +64,15 @@ def reproduced_table(table: Table, results: Sequence[Result]) -> ReproducedTable
 
     Args:
         table: The thesis's.
-        results: Rows of any cells. Of several rows of the same cell and trial the one of most episodes counts.
+        results: Rows of any cells. Of several of the same cell and trial that of most episodes counts, then that of
+            fewest settings that are not the thesis's, then that of larger ones.
     """
     found: dict[tuple[str, str, int, str, str, str], dict[int, Result]] = {}
     for row in results:
         if row.domain in table.domains and row.metric in table.metrics:
             key = (row.domain, row.dataset, row.n_agents, row.method, row.agent, row.metric)
             trials = found.setdefault(key, {})
-            if row.seed not in trials or row.episodes >= trials[row.seed].episodes:
+            if row.seed not in trials or _effort(row) > _effort(trials[row.seed]):
                 trials[row.seed] = row
     once = cells_of([table], replace(SCALES["thesis"], trials=1))
     cells = []
@@ -82,6 +84,11 @@ def reproduced_table(table: Table, results: Sequence[Result]) -> ReproducedTable
             fault = fault_of(table, cell.method, cell.n_agents, cell.agent)
             cells.append(TableCell(*place, rows, thesis_cell(table, *place), fault))
     return ReproducedTable(table, tuple(cells))
+
+
+def _effort(row: Result) -> tuple[int, int, list[int]]:
+    """What ranks rows of the same cell and trial, the highest first."""
+    return row.episodes, -row.settings.count("="), [int(number) for number in re.findall(r"\d+", row.settings)]
 
 
 def own_tables(results: Sequence[Result], metric: str | None = None) -> list[ReproducedTable]:
@@ -162,6 +169,7 @@ def notes(reproduced: ReproducedTable) -> list[str]:
     missing, cells = len(reproduced.cells) - len(reproduced.run), len(reproduced.cells)
     line = template(f"notes-{table.metrics[0]}").strip()
     known = {"scale": scale(reproduced), "thesis": SCALES["thesis"], "missing": missing, "cells": cells}
+    known["bcq"] = SCALES["thesis"].efforts["bcq-p"]
     marks = _marks(table)
     faults = [f"{marks[fault]} {fault.sentence}" if fault in marks else fault.sentence for fault in faults_of(table)]
     return [line.format(**known, **counts), *faults]

@@ -86,9 +86,19 @@ def test_methods_that_were_run_alike_are_named_together_with_what_differs_from_t
     )
 
 
-def test_of_several_rows_of_one_trial_that_of_most_episodes_counts():
-    rows = [a_row(value=-60.0, episodes=20), a_row(value=-50.0, episodes=5), a_row(agent="1", domain="cartpole")]
-    cells = reproduced_table(TABLES["B.4"], rows).run
+@pytest.mark.parametrize(
+    ("better", "other"),
+    [
+        ({"episodes": 20, "settings": "candidates=50"}, {"episodes": 5, "settings": "as the thesis"}),
+        ({"settings": "as the thesis"}, {"settings": "candidates=2000"}),
+        ({"settings": "candidates=100 horizon=30"}, {"settings": "candidates=50 horizon=10 episode_steps=100"}),
+        ({"settings": "training_steps=550000"}, {"settings": "training_steps=30000"}),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_rows_of_one_trial_that_of_the_largest_effort_counts(better, other, order):
+    rows = [a_row(value=-60.0, **better), a_row(value=-50.0, **other), a_row(agent="1", domain="cartpole")]
+    cells = reproduced_table(TABLES["B.4"], rows[::order]).run
     assert [(cell.agent, cell.mean, len(cell.rows)) for cell in cells] == [("0", -60.0, 1)]
 
 
