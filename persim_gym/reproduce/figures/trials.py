@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from persim_gym.reproduce.results import Result
+from persim_gym.reproduce.tables import precedence
 
 SHORTENED = "episode_steps="
 """In the settings of a result whose episodes were cut short; see `persim_gym.reproduce.protocol.Effort.settings`."""
@@ -21,7 +22,7 @@ class Place(NamedTuple):
 
 
 def by_place(results: Iterable[Result], metric: str) -> dict[Place, float]:
-    """Values of one metric, one a cell and trial: of several, as in the tables, the last of those of most episodes.
+    """Values of one metric, one a cell and trial: of several the one that tables show.
 
     Args:
         results: Rows of any cells.
@@ -32,6 +33,6 @@ def by_place(results: Iterable[Result], metric: str) -> dict[Place, float]:
         if row.metric != metric or (metric == "return" and SHORTENED in row.settings):
             continue
         place = Place(row.domain, row.dataset, row.n_agents, row.agent, row.method, row.seed)
-        if place not in chosen or row.episodes >= chosen[place].episodes:
+        if place not in chosen or precedence(row) > precedence(chosen[place]):
             chosen[place] = row
     return {place: row.value for place, row in chosen.items()}
