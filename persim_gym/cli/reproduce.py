@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from persim_gym.cli.options import Address, Backend, Workers, resumable
+from persim_gym.cli.options import Address, Backend, Workers, refuse_given, resumable
+from persim_gym.cli.output import console, plain_table, say
 
 if TYPE_CHECKING:
     from persim_gym.reproduce.protocol import Cell

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from persim_gym.reproduce.comparisons import (
     FAR_DEVIATIONS,
     FAR_RATIO,
@@ -18,7 +20,7 @@ from persim_gym.reproduce.comparisons import (
 from persim_gym.reproduce.protocol import METHODS, POPULATION, TABLES
 from persim_gym.reproduce.published import FAULTS
 from persim_gym.reproduce.results import Result
-from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure
+from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure, lines_of
 from persim_gym.reproduce.tables import METRIC_TITLES, NOT_RUN, as_markdown, own_tables, reproduced_table, template
 
 _JUDGED = ("rmse", "return")  # Metrics that decide where PerSim wins and loses.
@@ -55,7 +57,7 @@ def _interquartile_text(mean: Interquartile, agents: int) -> str:
 def found_part(results: Sequence[Result]) -> str:
     """Five lines that say what was found."""
     tables = own_tables(results)
-    cells = [cell for table in tables for cell in table.cells]
+    cells = [cell for table in tables for cell in table.cells if cell.published is not None]
     counts = {metric: _found_of(metric, results) for metric in _JUDGED}
     rivals = Counter(best.method for table in tables for _, best in losses(table.cells, "return"))
     return template("found").format(
@@ -90,20 +92,42 @@ def wins_part(results: Sequence[Result]) -> str:
         table = reproduced.table
         for metric in table.metrics if "persim" in table.methods else ():
             best = wins(reproduced.cells, metric)
-            ours, thesis = f"{best.ours} of {best.of_ours}", f"{best.thesis} of {best.of_thesis}"
+            ours = f"{best.ours} of {best.of_ours}" if best.of_ours else NOT_RUN
+            thesis = f"{best.thesis} of {best.of_thesis}"
             lines.append([table.name, table.title, METRIC_TITLES[metric], ours, thesis])
     return f"{_markdown_table(lines)}\n\n{template('notes-wins')}"
 
 
 def losses_part(results: Sequence[Result]) -> str:
     """Where another method is better than PerSim, by RMSE or by return."""
-    lines = []
+    lines, contested = [], 0
     for reproduced in own_tables(results):
         for metric in _JUDGED:
+            contested += wins(reproduced.cells, metric).of_ours
             for own, best in losses(reproduced.cells, metric):
                 text = f"{METHODS[best.method]} {_figure(best)} (PerSim {_figure(own)})"
                 lines.append((reproduced.table.name, own, text))
-    return f"{template('notes-losses')}\n{_by_data(lines)}" if lines else ""
+    if not lines:
+        return template("notes-no-losses") if contested else ""
+    return f"{template('notes-losses')}\n{_by_data(lines)}"
+
+
+def gap_part(results: Sequence[Result]) -> str:
+    """PerSim's return less that of the same planner in the true environment: a mean over agents for each dataset."""
+    lines = [["table", "data", "agents", "ours", "the thesis's"]]
+    for reproduced in own_tables(results, "return"):
+        truth = {cell.agent: cell for cell in reproduced.cells if cell.method == "true-mpc" and cell.fault is None}
+        for own in lines_of(reproduced.cells, "return"):
+            ours, thesis = {}, {}
+            for cell in own if own[0].method == "persim" else ():
+                true = truth.get(cell.agent)
+                if true and cell.mean is not None and true.mean is not None and cell.published and true.published:
+                    ours[cell.agent] = cell.mean - true.mean
+                    thesis[cell.agent] = cell.published.value - true.published.value
+            if ours:
+                gaps = [f"{np.mean(list(gap.values())):.1f}" for gap in (ours, thesis)]
+                lines.append([reproduced.table.name, own[0].dataset, ", ".join(ours), *gaps])
+    return f"{_markdown_table(lines)}\n\n{template('notes-gap')}" if len(lines) > 1 else ""
 
 
 def agreement_part(results: Sequence[Result]) -> str:
@@ -126,12 +150,16 @@ _DEPARTURES = {0: "near", 1: "better", -1: "worse"}
 
 def worse_part(results: Sequence[Result]) -> str:
     """PerSim's cells that are far worse than the thesis's."""
-    lines = []
+    lines, judged = [], 0
     for reproduced in own_tables(results):
         for cell in reproduced.cells:
-            if cell.method == "persim" and is_judged(cell) and departure(cell) < 0 and cell.published is not None:
-                lines.append((reproduced.table.name, cell, f"{_figure(cell)} (thesis {cell.published.text})"))
-    return f"{template('notes-worse')}\n{_by_data(lines)}" if lines else ""
+            if cell.method == "persim" and is_judged(cell) and cell.published is not None:
+                judged += 1
+                if departure(cell) < 0:
+                    lines.append((reproduced.table.name, cell, f"{_figure(cell)} (thesis {cell.published.text})"))
+    if not lines:
+        return template("notes-no-worse") if judged else ""
+    return f"{template('notes-worse')}\n{_by_data(lines)}"
 
 
 def spread_part(results: Sequence[Result], name: str) -> str:
@@ -189,6 +217,7 @@ NAMED_PARTS: dict[str, Callable[[Sequence[Result], str], str]] = {
 PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
     "found": found_part,
     "wins": wins_part,
+    "gap": gap_part,
     "losses": losses_part,
     "agreement": agreement_part,
     "worse": worse_part,

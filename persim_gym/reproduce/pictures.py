@@ -93,7 +93,7 @@ def draw_picture(picture: Picture, results: Sequence[Result], models: Models, fo
         return [path]
     if picture.methods == ("persim",):
         factors = {
-            key.domain: model.model.agent_encoder.factor.detach().numpy()
+            key.domain: model.model.state_dict()["agent_encoder.factor"].numpy()
             for key, model in models.items()
             if isinstance(model, Simulator)
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from persim_gym.jobs import JobPlace, JobsFailed, RowLog, run_each, run_jobs
+from persim_gym.jobs import JobPlace, JobsFailed, RowLog, run_jobs, run_unlogged
 from persim_gym.reproduce.cells import result_keys, run_cell
 from persim_gym.reproduce.models import ModelKey, model_key, models_of, trained_model
 from persim_gym.reproduce.protocol import Cell, Scale
@@ -63,7 +63,7 @@ def run_cells(
     untrained = [asdict(key) for key in keys if not (models / key.folder / CARD).is_file()]
     shared: dict[str, Any] = {"folder": models, "progress": progress, **place}
     try:
-        run_each(
+        run_unlogged(
             train_job, untrained, lambda job, result: None, description="models", done=len(keys) - len(untrained),
             **shared,
         )  # fmt: skip

@@ -88,4 +88,3 @@ def write_pictures(
         trained = {key: trained_model(key, models) for key in keys}
         drawn += draw_picture(picture, results, trained, folder)
     return drawn
-

@@ -13,6 +13,7 @@ from persim_gym.reproduce.tables import as_markdown, reproduced_table
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"^    persim reproduce --table (\S+) --scale committed$", re.M)
 REMEDY = "the rows in results/ give another text: python docs/results.py"
 
 
@@ -70,7 +71,7 @@ def test_the_page_of_results_has_each_table_that_was_run_with_its_command():
     rows = [*rows_of("B.4"), *rows_of("A.1", "thesis", 1)]
     page = results_page(rows, "## Discussion\n\nWhy.\n", {"factors.png": "Latent factors"})
     names = ("5.2a", "A.1", "B.4")
-    assert re.findall(r"^    persim reproduce --table (\S+)$", page, re.M) == list(names)
+    assert COMMAND.findall(page) == list(names)
     assert re.findall(r"^### Table (\S+):", page, re.M) == list(names)
     assert "Not run: 5.2b, 5.2c, 5.3, B.1," in page
     for name in names:
@@ -96,5 +97,6 @@ def test_the_discussion_has_wins_losses_and_what_does_not_reproduce():
 def test_the_committed_page_is_the_one_that_its_rows_make(results):
     page = ROOT / "docs" / "results.md"
     if page.exists():
-        commands = re.findall(r"^    persim reproduce --table (\S+)$", page.read_text(encoding="utf-8"), re.M)
-        assert commands == [name for name, table in TABLES.items() if reproduced_table(table, results).run]
+        assert COMMAND.findall(page.read_text(encoding="utf-8")) == [
+            name for name, table in TABLES.items() if reproduced_table(table, results).run
+        ]

@@ -17,7 +17,7 @@ def test_what_was_found_is_counted_from_rows():
         a_row("B.8", n_agents=100, value=0.5),
     ]
     first, errors, returns, rivals, faulty = found_part(rows).splitlines()
-    assert "6 of the 1619 figures" in first and "Of the 5 that can be compared, 3 are no worse" in first
+    assert "6 of the 1559 figures" in first and "Of the 5 that can be compared, 3 are no worse" in first
     assert "in 1 of 1 cells, and the lowest of all methods in 1 of 1; in the thesis in 85 of 105" in errors
     assert "in 1 of 2 cells, and the highest of all methods in 0 of 1; in the thesis in 58 of 115" in returns
     assert "BCQ-P in 1" in rivals and "58 figures" in faulty
@@ -41,8 +41,30 @@ def test_losses_and_departures_name_the_cells():
     assert "| B.4 | Average reward: MountainCar | Return | 0 of 1 | 13 of 20 |" in PARTS["wins"](rows)
 
 
+def test_where_nothing_is_lost_or_worse_a_sentence_says_so():
+    rows = [a_row(value=-50.0), a_row(value=-60.0, method="cadm")]
+    assert PARTS["losses"](rows) == "In no cell that was run.\n"
+    assert PARTS["worse"](rows).startswith("None of PerSim's figures")
+    assert "| B.5 | Average reward: CartPole | Return | – | 14 of 20 |" in PARTS["wins"](rows)
+
+
+def test_the_gap_to_the_true_environment_is_of_agents_that_both_were_run_for():
+    rows = [
+        a_row(agent="0", value=-60.0),
+        a_row(agent="3", value=-190.0),
+        a_row(agent="4", value=-300.0),
+        *(a_row(agent=agent, value=value, method="true-mpc") for agent, value in (("0", -50.0), ("3", -200.0))),
+        # The thesis's planner exploits the physics of this agent; the other is compared.
+        *(a_row("B.6", agent="1", value=100.0, method=method) for method in ("persim", "true-mpc")),
+        *(a_row("B.6", agent="3", value=50.0, method=method) for method in ("persim", "true-mpc")),
+    ]
+    lines = PARTS["gap"](rows).splitlines()[2:4]
+    # The thesis: (-57.70 + 53.95 - 186.6 + 182.9) / 2 and 565.2 - 1746.
+    assert lines == ["| B.4 | random | 0, 3 | 0.0 | -3.7 |", "| B.6 | random | 3 | 0.0 | -1180.8 |"]
+
+
 def test_parts_of_no_rows_say_what_the_thesis_alone_says():
-    assert [word for word, part in PARTS.items() if not part([])] == ["losses", "agreement", "worse"]
+    assert [word for word, part in PARTS.items() if not part([])] == ["gap", "losses", "agreement", "worse"]
     assert PARTS["faults"]([]).count("\n- ") == len(FAULTS) - 1
     assert "| PerSim | – / 0.10 |" in NAMED_PARTS["spread"]([], "B.2")
 
