@@ -47,7 +47,7 @@ def verb(
     simulators are: their prediction errors are shown. Ctrl-C is safe: the same command goes on.
     """
     from persim_gym.baselines.cadm.config import KINDS
-    from persim_gym.baselines.registry import baseline_folder
+    from persim_gym.baselines.registry import baseline_folder, find_baseline
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
     from persim_gym.workflows.baseline import train_and_test, train_context_model
@@ -63,6 +63,8 @@ def verb(
         console.print(true_error_table(model.card.name, model.card.domain, errors))
         say_simulator(model.folder, f"persim plan {{}} --agents {','.join(map(str, chosen))}")
         return
+    if find_baseline(name).pooled:
+        refuse_given(context, "backend", "address", why="is for bcq-a")
     returns = train_and_test(
         name,
         dataset,

@@ -23,6 +23,7 @@ from persim_gym.cli.options import (
     resumable,
 )
 from persim_gym.cli.output import console, plain_table, say
+from persim_gym.jobs import check_place
 
 INSIDE = ("member", "penalty", "halt", "starts")
 """Options of the simulator as an environment."""
@@ -77,7 +78,8 @@ def verb(
     )
     out = out or default_folder(simulator, algo)
     if len(chosen) == 1 and backend == "local":
-        refuse_given(context, "workers", "address", why="is for several agents, or for --backend ray")
+        check_place(backend, address)
+        refuse_given(context, "workers", why="is for several agents")
         trained = [run_training(training, out, tensorboard=tensorboard, force=force)]
     else:
         trained = train_policies(

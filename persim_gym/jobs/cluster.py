@@ -90,12 +90,10 @@ class RayWorkers:
             address: Of the cluster; None to start one here.
 
         Raises:
-            ValueError: If Ray is not installed, or no cluster answers there.
+            ValueError: If no cluster answers there.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise ValueError("the Ray backend needs Ray: pip install 'persim-gym[ray]'") from error
+        import ray
+
         self._ray, self._folder, self._given_slots = ray, folder, slots
         self._joined = not ray.is_initialized()
         if self._joined:

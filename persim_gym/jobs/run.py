@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
@@ -75,12 +76,14 @@ def check_place(backend: str, address: str | None) -> None:
     """Refuses places that do not exist.
 
     Raises:
-        ValueError: If the backend is unknown, or an address is given without a cluster.
+        ValueError: If the backend is unknown, Ray is asked for and not installed, or an address is given without it.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     if address is not None and backend != "ray":
-        raise ValueError(f"address {address!r} is that of a Ray cluster; take the backend ray, or leave it out")
+        raise ValueError(f"address {address!r} is that of a Ray cluster; add --backend ray, or leave it out")
+    if backend == "ray" and find_spec("ray") is None:
+        raise ValueError("the Ray backend needs Ray: pip install 'persim-gym[ray]'")
 
 
 def run_jobs(
@@ -183,7 +186,7 @@ def run_unlogged(
 
     Raises:
         JobsFailed: If some failed `ATTEMPTS` times; the others have run.
-        ValueError: As `check_place`; if Ray is not installed, or no cluster answers at its address.
+        ValueError: As `check_place`, or if no cluster answers at the address.
         RuntimeError: If no process can be started.
     """
     check_place(place.get("backend", "local"), place.get("address"))

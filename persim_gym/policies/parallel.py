@@ -43,9 +43,9 @@ def train_policies(
         JobsFailed: If trainings failed again and again; the others are there.
         ValueError: If the place does not exist, an agent is unknown, or as `run_training`.
     """
-    check_place(place.get("backend", "local"), place.get("address"))
     if tensorboard and place.get("backend") == "ray":
-        raise ValueError("TensorBoard's logs are written on this machine only; leave them out, or take no Ray")
+        raise ValueError("TensorBoard's logs are written on this machine only; leave them out with Ray")
+    check_place(place.get("backend", "local"), place.get("address"))
     load_simulator(training.simulator).model.check_agents(agents)
     out, done = Path(out), dict[int, TrainedPolicy]()
     for agent in agents:

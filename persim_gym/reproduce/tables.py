@@ -72,7 +72,7 @@ def reproduced_table(table: Table, results: Sequence[Result]) -> ReproducedTable
         if row.domain in table.domains and row.metric in table.metrics:
             key = (row.domain, row.dataset, row.n_agents, row.method, row.agent, row.metric)
             trials = found.setdefault(key, {})
-            if row.seed not in trials or _effort(row) > _effort(trials[row.seed]):
+            if row.seed not in trials or precedence(row) > precedence(trials[row.seed]):
                 trials[row.seed] = row
     once = cells_of([table], replace(SCALES["thesis"], trials=1))
     cells = []
@@ -86,7 +86,7 @@ def reproduced_table(table: Table, results: Sequence[Result]) -> ReproducedTable
     return ReproducedTable(table, tuple(cells))
 
 
-def _effort(row: Result) -> tuple[int, int, list[int]]:
+def precedence(row: Result) -> tuple[int, int, list[int]]:
     """What ranks rows of the same cell and trial, the highest first."""
     return row.episodes, -row.settings.count("="), [int(number) for number in re.findall(r"\d+", row.settings)]
 

@@ -18,7 +18,7 @@ from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import PREDICTION_EPISODES, TEST_AGENTS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import JobPlace, RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, check_place, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.planning.online_mpc import OnlineMPC
 from persim_gym.simulator.dynamics.agent import AgentDynamics
@@ -198,6 +198,7 @@ def run_personalize_study(
     Returns:
         Rows of errors and of returns.
     """
+    check_place(place.get("backend", "local"), place.get("address"))  # Before the first training.
     measured: list[list[dict[str, str]]] = [[], []]
     steps = steps or MPC_STEPS.get(domain, DOMAINS[domain].episode_steps)
     kinds = [("error", error_job, draws, (PERSONALIZE_JOB, ERROR_COLUMNS))]

@@ -161,7 +161,7 @@ def half_or_function(number):
     ("place", "said"),
     [
         ({"backend": "slurm"}, "backend 'slurm' is not one of local, ray"),
-        ({"address": "auto"}, "address 'auto' is that of a Ray cluster; take the backend ray, or leave it out"),
+        ({"address": "auto"}, "address 'auto' is that of a Ray cluster; add --backend ray, or leave it out"),
     ],
 )
 def test_a_place_that_does_not_exist_is_refused(tmp_path, place, said):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
@@ -88,9 +89,9 @@ def ghosts_figure(
         for agent, models in dynamics.items()
     }
     drawn = {agent: draw_ghosts(domain, agent, ghosts, horizons) for agent, ghosts in recorded.items()}
-    heights = [_height(len(recorded[agent].predicted), len(horizons), drawn[agent]) for agent in dynamics]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.02, hspace=0.0)
+    heights = [_height(len(recorded[agent].predicted), len(horizons), drawn[agent].window) for agent in dynamics]
+    layout = ConstrainedLayoutEngine(h_pad=0.03, hspace=0.0)
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout=layout)
     blocks = figure.subfigures(len(dynamics), 1, squeeze=False, height_ratios=heights)[:, 0]
     for block, (agent, ghosts) in zip(blocks, recorded.items(), strict=True):
         _fill(block, ghosts, drawn[agent], horizons)
@@ -130,7 +131,7 @@ def record_ghosts(
         [obs[one] for obs in recorded.obs],
         [action[one] for action in recorded.action],
         recorded.happened[one],
-        History(*(values[one] for values in recorded.before)),
+        History(recorded.before.change[one], recorded.before.action[one], recorded.before.known[one]),
     )
     true = np.concatenate(chosen.obs).astype(np.float64)
     predicted = {method: predict_along(dynamics, chosen)[0] for method, dynamics in models.items()}
@@ -149,27 +150,41 @@ class Overlay(NamedTuple):
     seen: bool
 
 
-def draw_ghosts(domain: Domain, agent: int, ghosts: Ghosts, horizons: Sequence[int]) -> dict[tuple[str, int], Overlay]:
-    """Pictures by method and horizon, cut to what moves in any of them; none where the episode is over.
+class Drawn(NamedTuple):
+    """Pictures of one agent.
+
+    Attributes:
+        overlays: By method and horizon; none where the episode is over.
+        window: Rows and columns that hold all that moves in any of them.
+    """
+
+    overlays: dict[tuple[str, int], Overlay]
+    window: tuple[slice, slice]
+
+
+def draw_ghosts(domain: Domain, agent: int, ghosts: Ghosts, horizons: Sequence[int]) -> Drawn:
+    """Draws truth and predictions by the environment's own renderer.
 
     Raises:
-        ValueError: If it is not bounded what observations show, so that there is no scene that stays.
+        ValueError: If nothing bounds what observations show, so that there is no scene that stays; or the episode is
+            over before the first horizon.
     """
+    reached = [horizon for horizon in horizons if horizon <= ghosts.length]
+    if not reached:
+        raise ValueError(f"agent {agent} goes on for {ghosts.length} steps at most; give horizons that it reaches")
     with drawing(domain, agent) as draw:
         empty = empty_scene(domain, draw)
         if empty is None:
             raise ValueError(f"{domain.name} cannot be drawn over itself: none of its observations is bounded")
-        drawn = {
+        overlays = {
             (method, horizon): _overlay(draw, ghosts.true[horizon], predicted[horizon], empty)
             for method, predicted in ghosts.predicted.items()
-            for horizon in horizons
-            if horizon <= ghosts.length
+            for horizon in reached
         }
-    moves = np.any([overlay.picture != empty for overlay in drawn.values()], axis=(0, -1))  # [height, width]
+    moves = np.any([overlay.picture != empty for overlay in overlays.values()], axis=(0, -1))  # [height, width]
     rows = _around(np.flatnonzero(moves.any(axis=1)), 0, len(moves))
     wide = int(LEAST_ASPECT * (rows.stop - rows.start))
-    columns = _around(np.flatnonzero(moves.any(axis=0)), wide, moves.shape[1])
-    return {key: Overlay(picture[rows, columns], seen) for key, (picture, seen) in drawn.items()}
+    return Drawn(overlays, (rows, _around(np.flatnonzero(moves.any(axis=0)), wide, moves.shape[1])))
 
 
 def _overlay(draw: Draw, true: NDArray[np.float64], predicted: NDArray[np.float64], empty: Picture) -> Overlay:
@@ -186,13 +201,13 @@ def _around(places: NDArray[np.intp], least: int, size: int) -> slice:
     return slice(max(first - more // 2, 0), min(last + more - more // 2, size))
 
 
-def _height(methods: int, columns: int, drawn: Mapping[tuple[str, int], Overlay]) -> float:
+def _height(methods: int, columns: int, window: tuple[slice, slice]) -> float:
     """Inches of an agent's block."""
-    high, wide = next(iter(drawn.values())).picture.shape[:2]
+    high, wide = (float(part.stop - part.start) for part in window)
     return 0.6 + methods * (0.2 + WIDTH / (columns + 0.35) * high / wide)
 
 
-def _fill(block: Any, ghosts: Ghosts, drawn: Mapping[tuple[str, int], Overlay], horizons: Sequence[int]) -> None:
+def _fill(block: Any, ghosts: Ghosts, drawn: Drawn, horizons: Sequence[int]) -> None:
     """Lays out one agent's pictures."""
     axes = block.subplots(len(ghosts.predicted), len(horizons), squeeze=False)
     for ax, horizon in zip(axes[0], horizons, strict=True):
@@ -202,14 +217,14 @@ def _fill(block: Any, ghosts: Ghosts, drawn: Mapping[tuple[str, int], Overlay], 
         for ax, horizon in zip(row, horizons, strict=True):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("0.7")
-            if (method, horizon) not in drawn:
+            if (method, horizon) not in drawn.overlays:
                 ax.text(0.5, 0.5, "the episode is over", transform=ax.transAxes, ha="center", fontsize=SMALL)
                 continue
-            overlay = drawn[method, horizon]
-            ax.imshow(overlay.picture)
+            overlay = drawn.overlays[method, horizon]
+            ax.imshow(overlay.picture[drawn.window])
             ax.set_xlabel(f"RMSE {ghosts.rmse(method, horizon):.2g}", fontsize=SMALL, labelpad=2)
             if not overlay.seen:
-                note = {"ha": "center", "va": "top", "fontsize": SMALL, "style": "italic"}
+                note: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": SMALL, "style": "italic"}
                 ax.text(0.5, 0.94, "prediction out of view", transform=ax.transAxes, **note)
 
 

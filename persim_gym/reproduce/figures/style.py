@@ -1,4 +1,4 @@
-"""What all figures have in common: one color a method, one marker a domain, and the file of numbers beside a picture."""
+"""What all figures have in common: one color a method, one marker a domain, and the numbers beside a picture."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def write_figure(figure: Figure, numbers: Sequence[Mapping[str, object]], path: 
 
     Args:
         figure: The picture.
-        numbers: Rows, all of the same columns; floats are written with six digits.
+        numbers: As `write_numbers`.
         path: PNG to write.
 
     Returns:
@@ -54,14 +54,23 @@ def write_figure(figure: Figure, numbers: Sequence[Mapping[str, object]], path: 
     """
     if not numbers:
         raise ValueError(f"{path.name} would be a picture of no numbers; run cells that it shows first")
+    save_figure(figure, path)
+    return write_numbers(numbers, path.with_suffix(".csv"))
+
+
+def write_numbers(numbers: Sequence[Mapping[str, object]], path: Path) -> Path:
+    """Writes a CSV file.
+
+    Args:
+        numbers: Rows, at least one, all of the same columns; floats are written with six digits.
+        path: The file; returned.
+    """
     text = io.StringIO()
     table = csv.DictWriter(text, list(numbers[0]), lineterminator="\n")
     table.writeheader()
     table.writerows({name: _shown(value) for name, value in row.items()} for row in numbers)
-    save_figure(figure, path)
-    beside = path.with_suffix(".csv")
-    write_text(beside, text.getvalue())
-    return beside
+    write_text(path, text.getvalue())
+    return path
 
 
 def _shown(value: object) -> object:
