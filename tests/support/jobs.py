@@ -42,6 +42,15 @@ def unlucky_square(number, marks, fails=(), dies=()):
     return {"square": number**2}
 
 
+def square_somewhere(number, marks):
+    """A square that takes a while; tells first on which node of a Ray cluster it is computed."""
+    import ray
+
+    (Path(marks) / f"{number}-{time.time_ns()}").write_text(ray.get_runtime_context().get_node_id())
+    time.sleep(1.0)
+    return {"square": number**2}
+
+
 def doomed_square(number, dies):
     """A square; some numbers kill their process every time."""
     if number in dies:
