@@ -144,9 +144,10 @@ def test_what_a_node_was_doing_when_it_died_is_done_by_another(tmp_path, cluster
 
     def kill_when_busy():
         while third.node_id not in seen:
-            seen[:] = [path.read_text() for path in tmp_path.glob("*-*")]
             time.sleep(0.05)
+            seen[:] = [path.read_text() for path in tmp_path.glob("*-*")]
         cluster.remove_node(third, allow_graceful=False)
+        (tmp_path / "killed").touch()
 
     killer = threading.Thread(target=kill_when_busy, daemon=True)
     killer.start()

@@ -43,11 +43,12 @@ def unlucky_square(number, marks, fails=(), dies=()):
 
 
 def square_somewhere(number, marks):
-    """A square that takes a while; tells first on which node of a Ray cluster it is computed."""
+    """A square that is there once a node has been killed; tells first on which node of a Ray cluster it runs."""
     import ray
 
     (Path(marks) / f"{number}-{time.time_ns()}").write_text(ray.get_runtime_context().get_node_id())
-    time.sleep(1.0)
+    while not (Path(marks) / "killed").exists():
+        time.sleep(0.1)
     return {"square": number**2}
 
 
