@@ -31,7 +31,6 @@ from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.studies.accuracy import MEASURES
 from persim_gym.studies.test_policies import trained_test_policy
-from persim_gym.task import PlanningDynamics
 from persim_gym.transitions import Transitions
 
 DOMAIN = "halfcheetah"
@@ -85,13 +84,28 @@ ATTEMPTS = {
 }
 
 
+class Joined:
+    """The members of several simulators, bound to one agent, as one ensemble."""
+
+    def __init__(self, simulators: Sequence[Simulator], agent: int) -> None:
+        """Binds all to the agent."""
+        self._each = [simulator.dynamics(agent) for simulator in simulators]
+        self.members = sum(dynamics.members for dynamics in self._each)
+
+    def __call__(self, obs: NDArray[np.float32], action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Next observations, [M, C, D], of [M, C, D] and actions [C, A]."""
+        ends = np.cumsum([dynamics.members for dynamics in self._each])
+        parts = zip(self._each, np.split(obs, ends[:-1]), strict=True)
+        return np.concatenate([np.asarray(dynamics(part, action)) for dynamics, part in parts])
+
+
 def logged_bounds(data: Transitions, beyond: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Quantiles of the logged observations that a share `beyond` lies below, or above, [D] each."""
     low, high = np.quantile(data.obs, (beyond, 1.0 - beyond), axis=0).astype(np.float32)
     return low, high
 
 
-def logged_residuals(dynamics: PlanningDynamics, own: Transitions) -> NDArray[np.float32]:
+def logged_residuals(dynamics: Joined, own: Transitions) -> NDArray[np.float32]:
     """Logged next observations of an agent minus the members' mean, [K, D]."""
     each = dynamics(np.broadcast_to(own.obs, (dynamics.members, *own.obs.shape)), own.action)
     residuals: NDArray[np.float32] = own.next_obs - each.mean(axis=0)
@@ -99,7 +113,7 @@ def logged_residuals(dynamics: PlanningDynamics, own: Transitions) -> NDArray[np
 
 
 def predict(
-    dynamics: PlanningDynamics, rollout: Rollout, true: Trajectories, own: Transitions, bounds: Any, unit: Any
+    dynamics: Joined, rollout: Rollout, true: Trajectories, own: Transitions, bounds: Any, unit: Any
 ) -> NDArray[np.float64]:
     """Mean predicted observations, [E, T + 1, D]; those of one member after the other where each is alone, [M E, ...].
 
@@ -156,11 +170,13 @@ def test_policies(names: Sequence[str], study: Path) -> Iterator[tuple[str, Poli
             yield name, load_behavior_policy(DOMAIN, TEST)
 
 
-def measure(simulator: Simulator, data: Transitions, dataset: str, prefix: str, options: argparse.Namespace) -> None:
+def measure(
+    simulators: Sequence[Simulator], data: Transitions, dataset: str, prefix: str, options: argparse.Namespace
+) -> None:
     """Adds the figures of all attempts that the log lacks.
 
     Args:
-        simulator: The simulator.
+        simulators: One, or several whose members are joined.
         data: What it was trained on.
         dataset: What rows call the data.
         prefix: What rows put before an attempt's name.
@@ -179,11 +195,11 @@ def measure(simulator: Simulator, data: Transitions, dataset: str, prefix: str, 
         )
         true = record_trajectories(policy, domain, agent, states, WARMUP, STEPS)
         observed = np.stack(true.obs[1:], axis=1).astype(np.float64)
-        dynamics, own = simulator.dynamics(agent), data.select(data.agent == agent)
+        dynamics, own = Joined(simulators, agent), data.select(data.agent == agent)
         for attempt in missing:
             rollout = ATTEMPTS[attempt]
             guess = predict(
-                dynamics, rollout, true, own, bounds.get(rollout.beyond), simulator.model.logged_std.numpy()
+                dynamics, rollout, true, own, bounds.get(rollout.beyond), simulators[0].model.logged_std.numpy()
             )
             times = len(guess) // options.episodes
             seen, happened = (np.tile(x, (times, *[1] * (x.ndim - 1))) for x in (observed, true.happened))
@@ -205,12 +221,13 @@ def tables(path: Path) -> str:
                 errors[row["test_policy_seed"], int(row["agent"])] = float(row["value"])
     parts: list[str] = []
     for dataset in dict.fromkeys(dataset for dataset, _ in found):
-        policies = list(dict.fromkeys(policy for policy, _ in found[dataset, PLAIN]))
+        plain = next(errors for key, errors in found.items() if key[0] == dataset and key[1].endswith(PLAIN))
+        policies = list(dict.fromkeys(policy for policy, _ in plain))
         titles = [f"agent {agent}" for agent in TEST_AGENTS] + [f"change, {policy}" for policy in policies]
         parts += [f"### {dataset}", "", f"| rollouts | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
         for (of, attempt), errors in found.items():
             if of == dataset:
-                changes = [_change(errors, found[dataset, PLAIN], policy) for policy in policies]
+                changes = [_change(errors, plain, policy) for policy in policies]
                 parts.append(f"| {attempt} | {' | '.join([*_errors(errors, dataset), *changes])} |")
         parts.append("")
     return "\n".join(parts)
@@ -227,7 +244,7 @@ def _errors(errors: Mapping[tuple[str, int], float], dataset: str) -> list[str]:
 
 
 def _change(errors: Mapping[tuple[str, int], float], plain: Mapping[tuple[str, int], float], policy: str) -> str:
-    """Geometric mean over agents of the ratio to the errors of the default recipe's members apart, less one."""
+    """Geometric mean over agents of the ratio to the errors of the table's first members apart, less one."""
     pairs = [(errors.get((policy, agent)), plain[policy, agent]) for agent in TEST_AGENTS]
     logs = [np.log(error / before) for error, before in pairs if error is not None]
     return f"{np.expm1(np.mean(logs)):+.1%}" if len(logs) == len(TEST_AGENTS) else ""
@@ -236,7 +253,7 @@ def _change(errors: Mapping[tuple[str, int], float], plain: Mapping[tuple[str, i
 def main() -> None:
     """Measures what is missing, or prints tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("simulator", nargs="?", help="its name or folder")
+    parser.add_argument("simulators", nargs="*", help="names or folders; members of several are joined")
     parser.add_argument("--name", default="", help="of a recipe that is not the default, for the table")
     loggers = [name for name in policy_names(DOMAIN) if name != TEST]
     parser.add_argument(
@@ -250,12 +267,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.tables:
         print(tables(options.out))
-    elif options.simulator:
-        simulator = load_simulator(options.simulator)
-        dataset = simulator.card.dataset
+    elif options.simulators:
+        simulators = [load_simulator(name) for name in options.simulators]
+        dataset = simulators[0].card.dataset
         data = load(dataset, progress=False)
         policy = dataset.rpartition("/")[2].removesuffix("-v0")
-        measure(simulator, data, policy, f"{options.name}: " if options.name else "", options)
+        measure(simulators, data, policy, f"{options.name}: " if options.name else "", options)
     else:
         parser.error("give a simulator, or --tables")
 
