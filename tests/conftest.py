@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.cluster import cluster, importable  # noqa: F401
 from support.disk import big
 from support.recipes import TINY
 from support.simulators import save_model

@@ -5,9 +5,9 @@ import pickle
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from support.cluster import on_ray
 from support.jobs import read_model, square_somewhere, unlucky_square, write_model
 
 from persim_gym.jobs import RowLog, run_jobs
@@ -63,43 +63,6 @@ def test_without_ray_one_line_says_what_to_install(tmp_path, monkeypatch):
     log = RowLog(tmp_path / "log.csv", ("number",), ("square",))
     with pytest.raises(ValueError, match=r"the Ray backend needs Ray: pip install 'persim-gym\[ray\]'"):
         run_jobs(unlucky_square, [{"number": 1}], log, description="", backend="ray", progress=False)
-
-
-@pytest.fixture(scope="module")
-def importable():
-    """Ray's processes find the modules of jobs, as on nodes where they are installed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]))
-        yield
-
-
-@pytest.fixture(scope="module")
-def cluster(importable):
-    """A cluster of two nodes of one core on this machine."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        nodes.add_node(num_cpus=1)
-        nodes.wait_for_nodes()
-        yield nodes
-    finally:
-        nodes.shutdown()
-
-
-of_ray = [
-    pytest.mark.slow,
-    # Ray leaves sockets open, and warns of its own defaults.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-def on_ray(test):
-    for mark in of_ray:
-        test = mark(test)
-    return test
 
 
 @on_ray

@@ -1,7 +1,14 @@
 """Grids of cells: what is missing is run, once; what fails is listed, and the others are kept."""
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import pytest
 from support.cells import SMALL
+from support.cluster import on_ray
 
 from persim_gym.jobs import JobsFailed
 from persim_gym.reproduce.protocol import NO_DATA, PREDICTION, RETURN, Cell
@@ -47,3 +54,39 @@ def test_a_cell_or_a_training_that_fails_is_listed_and_the_others_are_kept(tmp_p
     assert len(failed.value.failures) == 2 and "dataset=nonsense" in str(failed.value)
     assert missing_cells([lost, GRID[0], untrained, GRID[2]], SMALL, open_results(tmp_path)) == [lost, untrained]
     assert "agent 700 is not in the cartpole population" in capfd.readouterr().err
+
+
+def kill_one_worker(killed):
+    """Kills the first process of a Ray worker that is in the middle of a job."""
+    while not killed:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes()
+            except OSError:  # It has ended meanwhile.
+                continue
+            if words.startswith(b"ray::run_away"):
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed.append(int(folder.name))
+                return
+        time.sleep(0.02)
+
+
+@on_ray
+def test_twelve_cells_on_a_cluster_end_in_the_same_table_though_a_worker_is_killed(tmp_path, cluster):
+    grid = [
+        *(cell("true-mpc", agent, dataset=NO_DATA) for agent in range(5)),
+        *(cell("bcq-p", agent) for agent in range(5)),
+        *(cell("cadm", agent, PREDICTION) for agent in range(2)),
+    ]
+    run_cells(grid, SMALL, tmp_path / "local", progress=False, workers=2)
+    killed = []
+    killer = threading.Thread(target=kill_one_worker, args=(killed,), daemon=True)
+    killer.start()
+    run_cells(grid, SMALL, tmp_path / "ray", progress=False, backend="ray", address=cluster.address)
+    killer.join(60)
+    assert killed
+    tables = []
+    for place in ("local", "ray"):
+        rows = read_results([tmp_path / place / RESULTS_FILE])
+        tables.append(sorted((r.method, r.agent, r.metric, r.value, r.episodes, r.settings) for r in rows))
+    assert tables[0] == tables[1] and len(tables[0]) == 14
