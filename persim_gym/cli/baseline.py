@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from persim_gym.cli.evaluate import true_error_table
-from persim_gym.cli.options import Agent, Agents, Force, Seed, Settings, Workers, chosen_agents, refuse_given, resumable
+from persim_gym.cli.options import (
+    Agent,
+    Agents,
+    Force,
+    Seed,
+    Settings,
+    Workers,
+    agents_in_data,
+    chosen_agents,
+    refuse_given,
+    resumable,
+)
 from persim_gym.cli.output import console, say, say_simulator
 
 
@@ -40,7 +51,7 @@ def verb(
     from persim_gym.workflows.evaluate import evaluate
     from persim_gym.workflows.plan import returns_table
 
-    chosen = chosen_agents(agents, agent)
+    chosen = chosen_agents(agents, agent, known=agents_in_data(dataset))
     if name in KINDS:
         refuse_given(context, "workers", why="is for bcq-a")
         options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
