@@ -11,6 +11,7 @@ from persim_gym.cli import (
     datasets,
     demo,
     evaluate,
+    imports,
     info,
     personalize,
     plan,
@@ -41,6 +42,7 @@ app.command()(info.envs)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(simulators.app, name="simulators")
 app.add_typer(study.app, name="study")
+app.command("import")(imports.verb)
 app.command("train")(train.verb)
 app.command("personalize")(personalize.verb)
 app.command("calibrate")(calibrate.verb)
