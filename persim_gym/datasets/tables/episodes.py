@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
-from persim_gym.datasets.tables.rows import OrderedRows, counted
+from persim_gym.datasets.tables.rows import OrderedRows, counted, names_of
 from persim_gym.datasets.tables.spaces import Part, actions, observations
 from persim_gym.labels import Labels
 
@@ -78,11 +78,10 @@ def table_episodes(
     action = actions(columns, rows.values, used, roles)
     present = np.unique(rows.agent[starts])
     order = numbered_agents([columns.agents[i] for i in present])
-    if lost := [name for i, name in enumerate(columns.agents) if i not in set(present.tolist())]:
-        some = ", ".join(lost[:3]) + (f" and {len(lost) - 3:,} more" if len(lost) > 3 else "")
-        said.append(
-            f"{len(lost):,} of {len(columns.agents):,} agents have no usable transition, and were left out: {some}"
-        )
+    lost = np.setdiff1d(np.arange(len(columns.agents)), present)
+    if len(lost):
+        some = f"{len(lost):,} of {len(columns.agents):,} agents"
+        said.append(f"{some} left out, without a usable transition: {names_of(lost, columns.agents)}")
     number = {int(present[i]): n for n, i in enumerate(order)}
     names = tuple(columns.agents[int(present[i])] for i in order)
     labels = Labels(

@@ -86,7 +86,7 @@ def _sorted(columns: TableColumns, keep: NDArray[np.bool_], said: list[str]) -> 
     first = np.diff(agent, prepend=-1) != 0
     if time is not None:
         back = (np.diff(time, prepend=time[:1]) < 0) & ~first
-        some = _names(np.unique(agent[back]), columns.agents)
+        some = names_of(np.unique(agent[back]), columns.agents)
         if back.any() and (dates or back.mean() > MAX_RESTARTS):
             said.append(f"rows of {some} did not stand in the order of time; they were sorted")
             order = np.lexsort((time, agent))
@@ -105,7 +105,7 @@ def _without_repeats(rows: OrderedRows, agents: list[str], said: list[str]) -> O
     repeated = ~rows.first & (np.diff(rows.time, prepend=rows.time[:1]) == 0)
     if not (count := int(repeated.sum())):
         return rows
-    some = _names(np.unique(rows.agent[repeated]), agents)
+    some = names_of(np.unique(rows.agent[repeated]), agents)
     said.append(f"{count:,} {'row repeats' if count == 1 else 'rows repeat'} a time of {some}; the first one counts")
     keep = ~repeated
     return replace(
@@ -161,7 +161,7 @@ def _cut_at_gaps(rows: OrderedRows, gap: float | None, said: list[str]) -> Order
     return rows
 
 
-def _names(numbers: NDArray[Any], agents: list[str], most: int = 3) -> str:
+def names_of(numbers: NDArray[Any], agents: list[str], most: int = 3) -> str:
     """Some agents by name."""
     more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
     return ", ".join(agents[number] for number in numbers[:most]) + more
