@@ -91,7 +91,7 @@ def _too_little(episodes: TableEpisodes) -> Iterator[str]:
     if total < FEW_TRANSITIONS:
         yield f"{total:,} transitions are few: none will be kept to measure the error on (from {FEW_TRANSITIONS} on)"
     if (middle := float(np.median(each))) < FEW_EACH:
-        yield f"an agent has {middle:.0f} transitions in the median, little to tell it from others by: {FEW_EACH} are better"
+        yield f"an agent has {middle:.0f} transitions in the median, which tell little of it: {FEW_EACH} are better"
     if agents == 1:
         yield "there is one agent only: nothing tells how agents differ, and it is learned as one"
     elif agents < CALIBRATED_AGENTS:

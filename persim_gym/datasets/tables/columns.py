@@ -1,6 +1,7 @@
 """Columns of a table as arrays of numbers: values, categories, agents and times."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,10 +206,10 @@ def check_categories(name: str, names: list[str], codes: NDArray[np.int32]) -> N
         raise ValueError(f"column {name} has commas as decimals ({example!r}); add --decimal ,")
     if not numeric.all() and counts[numeric].sum() > 0.5 * counts.sum():
         wrong = int(np.flatnonzero(~numeric)[np.argmax(counts[~numeric])])
-        raise ValueError(
-            f"column {name} mixes numbers and text: {names[wrong][:_SHOWN]!r} in {counts[wrong]:,} rows, first in row "
-            f"{int(np.argmax(codes == wrong)) + 1:,}; repair them, or count them as missing: --missing '{names[wrong]}'"
-        )
+        often = f"{counts[wrong]:,} {'row' if counts[wrong] == 1 else 'rows'}"
+        where = f"{names[wrong][:_SHOWN]!r} in {often}, first in row {int(np.argmax(codes == wrong)) + 1:,}"
+        remedy = f"repair it, or call it missing: --missing {shlex.quote(names[wrong])}"
+        raise ValueError(f"column {name} mixes numbers and text: {where}; {remedy}")
     if len(names) > MAX_CATEGORIES:
         raise ValueError(
             f"column {name} has {len(names):,} different texts, such as {names[0][:_SHOWN]!r}; categories are at most "

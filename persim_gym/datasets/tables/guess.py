@@ -114,9 +114,11 @@ def _candidates(role: str, guesses: Mapping[str, Guess], rows: int) -> list[tupl
             found.append((1.0, g.column, said))
         elif role == "agent" and g.kind in ("text", "numbers") and 1 < g.different <= rows / 2:
             per = f"{g.different:,} different values, each in {rows / g.different:,.0f} rows on average"
-            if said or g.kind == "text":
+            if said or (g.kind == "text" and not _named("action", g.column)):
                 likely = 2.0 * bool(said) + (g.kind == "text") + g.different / rows
                 found.append((likely, g.column, f"{per}; {said}" if said else per))
+        elif role == "agent" and said and g.different == 1:
+            found.append((1.6, g.column, f"{said}, though it names one agent only"))
         elif role == "agent" and said and g.different > rows / 2:
             found.append((0.5, g.column, f"{said}, though {g.different:,} of {rows:,} rows have one of their own"))
         elif role == "reward" and said and g.kind == "numbers":

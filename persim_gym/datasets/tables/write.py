@@ -36,7 +36,7 @@ def check_name(name: str, force: bool) -> None:
     """
     try:
         parse_dataset_id(name)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # Without a version it is no number to Minari.
         raise ValueError(f"--name {name!r} is no name of a dataset; write it as my/fleet-v0") from error
     if find_dataset(name) is not None:
         raise ValueError(
