@@ -19,9 +19,12 @@ import pyarrow.csv
 
 COLUMNS = "machine_id,timestamp,temp,pressure,flow,valve,load,reward"
 IMPORT = (
-    "import sys; from persim_gym.cli import main; sys.argv = ['persim', 'import', sys.argv[1], '--agent', 'machine_id', "
-    "'--time', 'timestamp', '--obs', 'temp,pressure,flow', '--action', 'valve', '--reward', 'reward', '--exogenous', "
-    "'load', '--name', 'my/large-v0']; main()"
+    "import sys; from persim_gym.cli import main; sys.argv = ['persim', 'import', sys.argv[1], *sys.argv[2].split()]; "
+    "main()"
+)
+ROLES = (
+    "--agent machine_id --time timestamp --obs temp,pressure,flow --action valve --reward reward --exogenous load "
+    "--name my/large-v0"
 )
 
 
@@ -68,7 +71,7 @@ def main() -> None:
         print(f"{options.rows:,} rows, {path.stat().st_size / 1e6:,.0f} MB of CSV ({COLUMNS})", flush=True)
         environment = {**os.environ, "MINARI_DATASETS_PATH": folder, "PERSIM_HOME": folder}
         started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", IMPORT, str(path)], env=environment, check=False)
+        done = subprocess.run([sys.executable, "-c", IMPORT, str(path), ROLES], env=environment, check=False)
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(f"status {done.returncode}, {seconds:.0f} s, peak memory {peak:.2f} GiB")

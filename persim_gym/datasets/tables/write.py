@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.episodes import TableEpisodes, static_values
+from persim_gym.datasets.tables.hdf5 import LoggedEpisode, write_episodes
 from persim_gym.datasets.tables.roles import Roles
 from persim_gym.labels import Labels
 from persim_gym.version import __version__
@@ -79,7 +79,7 @@ def write_dataset(
                 TABLE: kept,
             }
         )
-        storage.update_episodes(_buffers(columns, episodes, roles, progress))
+        write_episodes(storage, _logged(episodes, roles, progress))
         (folder / CARD_PAGE).write_text(card_text(name, episodes.labels, kept), encoding="utf-8")
     return dataset_folder(name)
 
@@ -103,7 +103,7 @@ def _record(columns: TableColumns, episodes: TableEpisodes, roles: Roles, source
     }
 
 
-def _buffers(columns: TableColumns, episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[EpisodeBuffer]:
+def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[LoggedEpisode]:
     """One episode after the other."""
     rows = episodes.rows
     reward = rows.values[roles.reward] if roles.reward else np.zeros(len(rows))
@@ -111,26 +111,23 @@ def _buffers(columns: TableColumns, episodes: TableEpisodes, roles: Roles, progr
     exogenous = np.column_stack([rows.values[name] for name in roles.exogenous]) if roles.exogenous else None
     discrete = episodes.action.rows.ndim == 1
     actions = episodes.action.rows if discrete else episodes.action.rows.astype(np.float32)
-    names = [columns.agents[i] for i in episodes.table_agents]
     spans = zip(episodes.begin.tolist(), episodes.end.tolist(), episodes.agent.tolist(), strict=True)
     bar = tqdm(spans, desc="episodes", total=len(episodes.begin), unit="episode", disable=not progress)
-    for number, (begin, end, agent) in enumerate(bar):
+    for begin, end, agent in bar:
         terminated = ended[begin + 1 : end + 1]
         truncated = np.zeros(end - begin, dtype=np.bool_)
         truncated[-1] = not terminated[-1]
         infos = {} if rows.time is None else {"time": rows.time[begin : end + 1]}
         if exogenous is not None:
             infos["exogenous"] = exogenous[begin : end + 1]
-        yield EpisodeBuffer(
-            id=number,
-            options={"agent": agent, "agent_name": names[agent]},
-            observations=episodes.obs.rows[begin : end + 1],
-            actions=actions[begin:end],
-            rewards=reward[begin:end],
-            terminations=terminated,
-            truncations=truncated,
-            infos=infos or None,
-        )
+        steps = {
+            "observations": episodes.obs.rows[begin : end + 1],
+            "actions": actions[begin:end],
+            "rewards": reward[begin:end],
+            "terminations": terminated,
+            "truncations": truncated,
+        }
+        yield LoggedEpisode(agent, steps, infos)
 
 
 def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
