@@ -73,8 +73,9 @@ def main() -> None:
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", IMPORT, str(path), ROLES], env=environment, check=False)
         seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        print(f"status {done.returncode}, {seconds:.0f} s, peak memory {peak:.2f} GiB")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+        print(f"status {done.returncode}, {seconds:.0f} s ({cpu:.0f} s of the processor), peak memory {peak:.2f} GiB")
 
 
 if __name__ == "__main__":
