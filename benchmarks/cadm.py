@@ -1,4 +1,4 @@
-"""Vanilla CaDM and PE-TS CaDM on MountainCar and CartPole beside the thesis's figures and PerSim's.
+"""Vanilla CaDM and PE-TS CaDM beside the thesis's figures and PerSim's.
 
 Trains both on every dataset and measures them as simulators are, by `prediction_error` on agents 0-4. A row of `--out`
 is one figure of one agent; what is there is not made again, and a training that was killed goes on. PerSim's figures
@@ -84,10 +84,10 @@ def add_persim(study: Path, log: RowLog) -> None:
                 log.add(dict(zip(JOB, key, strict=True)), value)
 
 
-def read_errors(log: RowLog) -> Errors:
+def read_errors(path: Path) -> Errors:
     """RMSE by cell; one value a seed."""
     found: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
-    with log.path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         if row["metric"] == "rmse":
@@ -95,18 +95,22 @@ def read_errors(log: RowLog) -> Errors:
     return found
 
 
-def tables(errors: Errors, domains: Sequence[str]) -> str:
-    """Markdown: mean RMSE over seeds, ours / the thesis's, and how many cells pass."""
+def tables(errors: Errors) -> str:
+    """Markdown: mean RMSE over seeds, ours / the thesis's, and how many cells pass; of what was measured."""
     parts = []
-    for domain in domains:
+    measured = {key[:3] for key in errors}
+    for domain in (domain for domain in DOMAINS if any(key[0] == domain for key in measured)):
         for method, title in KINDS.items():
+            policies = [policy for policy in POLICIES if (domain, policy, method) in measured]
+            if not policies:
+                continue
             lines = [f"### {DOMAINS[domain].title}, {title}: ours / the thesis's (PerSim)", ""]
             lines += [
                 f"| data | {' | '.join(f'agent {a}' for a in TEST_AGENTS)} |",
                 "|---|" + "---|" * len(TEST_AGENTS),
             ]
             near = beaten = compared = cells = 0
-            for policy in POLICIES:
+            for policy in policies:
                 shown = []
                 for agent in TEST_AGENTS:
                     own = errors.get((domain, policy, method, agent))
@@ -124,7 +128,8 @@ def tables(errors: Errors, domains: Sequence[str]) -> str:
                     shown.append(f"**{text}**" if passes else text)
                 lines.append(f"| {policy} | {' | '.join(shown)} |")
             said = f"At most {LARGEST_RATIO} times the thesis's in {near} of {cells} cells."
-            lines += ["", f"{said} PerSim's is below in {beaten} of {compared}.", ""]
+            below = f" PerSim's is below in {beaten} of {compared}." if compared else ""
+            lines += ["", f"{said}{below}", ""]
             parts.append("\n".join(lines))
     return "\n".join(parts)
 
@@ -141,13 +146,14 @@ def main() -> None:
     parser.add_argument("--persim", type=Path, help="accuracy.csv of `persim study accuracy`, whose errors are added")
     parser.add_argument("--tables", action="store_true", help="print what is there and train nothing")
     options = parser.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    log = RowLog(options.out, JOB, COLUMNS)
-    if options.persim is not None:
-        add_persim(options.persim, log)
-    if not options.tables:
-        run(options, log)
-    print(tables(read_errors(log), options.domains))
+    if options.persim is not None or not options.tables:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        log = RowLog(options.out, JOB, COLUMNS)
+        if options.persim is not None:
+            add_persim(options.persim, log)
+        if not options.tables:
+            run(options, log)
+    print(tables(read_errors(options.out)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from persim_gym.cli import (
     info,
     personalize,
     plan,
+    reproduce,
     simulators,
     study,
     train,
@@ -51,6 +52,7 @@ app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
 app.command()(info.methods)
+app.command("reproduce")(reproduce.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 

@@ -7,8 +7,10 @@ import typer
 
 from persim_gym.cli.evaluate import true_error_table
 from persim_gym.cli.options import (
+    Address,
     Agent,
     Agents,
+    Backend,
     Force,
     Seed,
     Settings,
@@ -36,6 +38,8 @@ def verb(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/baselines/DATASET-NAME)")] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train a method that PerSim is compared with, and test it in the true environment.
@@ -44,7 +48,7 @@ def verb(
     simulators are: their prediction errors are shown. Ctrl-C is safe: the same command goes on.
     """
     from persim_gym.baselines.cadm.config import KINDS
-    from persim_gym.baselines.registry import baseline_folder
+    from persim_gym.baselines.registry import baseline_folder, find_baseline
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
     from persim_gym.workflows.baseline import train_and_test, train_context_model
@@ -53,13 +57,15 @@ def verb(
 
     chosen = chosen_agents(agents, agent, known=agents_in_data(dataset))
     if name in KINDS:
-        refuse_given(context, "workers", why="is for bcq-a")
+        refuse_given(context, "workers", "backend", "address", why="is for bcq-a")
         options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
         model = train_context_model(name, dataset, **options, force=force)
         errors = evaluate(model, chosen, episodes=episodes, seed=seed)
         console.print(true_error_table(model.card.name, model.card.domain, errors))
         say_simulator(model.folder, f"persim plan {{}} --agents {','.join(map(str, chosen))}")
         return
+    if find_baseline(name).pooled:
+        refuse_given(context, "backend", "address", why="is for bcq-a")
     returns = train_and_test(
         name,
         dataset,
@@ -67,6 +73,8 @@ def verb(
         out=out,
         episodes=episodes,
         workers=workers,
+        backend=backend,
+        address=address,
         iterations=iterations,
         settings=settings or (),
         seed=seed,

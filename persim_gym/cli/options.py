@@ -19,7 +19,11 @@ SimulatorName = Annotated[str, typer.Argument(help="Name or path of a simulator.
 Agents = Annotated[str | None, typer.Option(help=f'Numbers and ranges, "0-4,17", or names. (default: {TEST_AGENTS})')]
 Agent = Annotated[str | None, typer.Option(help="One agent, by number or name: short for --agents N.")]
 Seed = Annotated[int, typer.Option(min=0, help="Source of all randomness.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes. (default: one a core)")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes, or Ray tasks at once. (default: one a core)")]
+Backend = Annotated[str, typer.Option(help="Where jobs run: local (processes of this machine), or ray (extra: ray).")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto or host:port. (default: start Ray on this machine)")
+]
 Force = Annotated[bool, typer.Option("--force", help="Do it anew, and replace what is there.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Changes a setting: --set learning_rate=0.001; may be repeated.")

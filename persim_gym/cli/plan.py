@@ -7,8 +7,10 @@ import typer
 
 from persim_gym.cli.options import (
     DEFAULT_SIMULATOR,
+    Address,
     Agent,
     Agents,
+    Backend,
     Force,
     Seed,
     TrustTask,
@@ -21,6 +23,7 @@ from persim_gym.cli.options import (
 )
 from persim_gym.cli.output import console, say
 from persim_gym.envs import DOMAINS
+from persim_gym.jobs import JobPlace
 
 
 @resumable
@@ -56,6 +59,8 @@ def verb(
     ] = None,
     seed: Seed = 0,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
     trust_task: TrustTask = False,
 ) -> None:
@@ -91,7 +96,8 @@ def verb(
     bonus = bonus and DOMAINS[domain].peak_bonus is not None
     chosen_planner = planner_for(domain, planner, **sizes)
     settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize)
-    returns = plan_returns(settings, folder, chosen, episodes, out, seed, workers, force=force)
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
+    returns = plan_returns(settings, folder, chosen, episodes, out, seed, force=force, **place)
     where = f"true dynamics of {domain}" if truth else simulator
     title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"
     console.print(returns_table(title, domain, returns))

@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.options import Agent, Agents, Force, SimulatorName, Workers, chosen_agents, resumable
+from persim_gym.cli.options import (
+    Address,
+    Agent,
+    Agents,
+    Backend,
+    Force,
+    SimulatorName,
+    Workers,
+    chosen_agents,
+    resumable,
+)
 from persim_gym.cli.output import numbers, say
+from persim_gym.jobs import JobPlace
 from persim_gym.storage import check_own_file, write_page
 
 app = typer.Typer(no_args_is_help=True, help="Measure what documents claim.")
@@ -25,6 +36,8 @@ def accuracy(
     out: Annotated[Path, typer.Option(help="Folder of accuracy.csv and the simulators.")] = Path("persim-out/accuracy"),
     page: Annotated[Path | None, typer.Option(help="Write docs/accuracy.md there, from all rows so far.")] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train simulators and print their prediction errors beside the thesis's Tables B.1-B.3; resumable."""
@@ -42,6 +55,8 @@ def accuracy(
         variations=variation or ["default"],
         seeds=numbers(seeds),
         workers=workers,
+        backend=backend,
+        address=address,
     )
     rows = read_rows(out / "accuracy.csv")
     say(error_tables(rows))
@@ -60,12 +75,21 @@ def test_policies(
     test_seeds: Annotated[str, typer.Option(help="Seeds of the test policies; 0 is the bundled one's.")] = "1,2",
     out: Annotated[Path, typer.Option(help="Folder of `persim study accuracy`.")] = Path("persim-out/accuracy"),
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
 ) -> None:
     """Train other test policies and print the simulators' errors under them; a HalfCheetah's takes 20 minutes."""
     from persim_gym.studies.accuracy_report import other_policies_tables
     from persim_gym.studies.test_policies import run_test_policies
 
-    rows = run_test_policies(domain or ["halfcheetah"], out, test_seeds=numbers(test_seeds), workers=workers)
+    rows = run_test_policies(
+        domain or ["halfcheetah"],
+        out,
+        test_seeds=numbers(test_seeds),
+        workers=workers,
+        backend=backend,
+        address=address,
+    )
     say(other_policies_tables(rows))
 
 
@@ -76,12 +100,15 @@ def sensitivity(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 200,
     out: Annotated[Path, typer.Option(help="Folder of sensitivity.csv.")] = Path("persim-out/accuracy"),
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
 ) -> None:
     """Print what the true dynamics score when started a little off, or set off at every step; resumable."""
     from persim_gym.datasets.registry import THESIS_DOMAINS
     from persim_gym.studies.sensitivity import run_sensitivity, sensitivity_table
 
-    say(sensitivity_table(run_sensitivity(domain or THESIS_DOMAINS, out, episodes=episodes, workers=workers)))
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
+    say(sensitivity_table(run_sensitivity(domain or THESIS_DOMAINS, out, episodes=episodes, **place)))
 
 
 @app.command("training")
@@ -95,15 +122,17 @@ def policy_training(
         "persim-out/training"
     ),
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train policies in the simulator and in the true environment; the same command goes on where it stopped."""
     from persim_gym.studies.policy_training import CHOSEN_ALGORITHMS, run_policy_training, training_table
 
     check_own_file(out / "table.md", force)
-    table = training_table(
-        run_policy_training(domain or list(CHOSEN_ALGORITHMS), chosen_agents(agents, agent), seeds, out, workers)
-    )
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
+    rows = run_policy_training(domain or list(CHOSEN_ALGORITHMS), chosen_agents(agents, agent), seeds, out, **place)
+    table = training_table(rows)
     write_page(out / "table.md", table)
     say(table)
 
@@ -118,6 +147,8 @@ def personalize(
         int | None, typer.Option(help="Longest episode of MPC. (default: the domain's limit; HalfCheetah 50)")
     ] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     out: Annotated[Path, typer.Option(help="Folder of simulators and results.")] = Path("personalize-study"),
     figure: Annotated[Path | None, typer.Option(help="PNG to write. (default: in the folder)")] = None,
     force: Force = False,
@@ -128,8 +159,9 @@ def personalize(
 
     if figure is not None:
         check_own_file(figure, force)
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
     studied = domain or ["cartpole", "mountaincar", "halfcheetah"]
-    results = {d: run_personalize_study(d, out, draws, episodes, workers, steps) for d in studied}
+    results = {d: run_personalize_study(d, out, draws, episodes, steps, **place) for d in studied}
     say(personalize_tables(results))
     personalize_figure(results, figure or out / "personalize.png")
 
@@ -162,6 +194,8 @@ def quantization(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 12,
     steps: Annotated[int, typer.Option(help="Longest episode.")] = 200,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     out: Annotated[Path, typer.Option(help="CSV file, a row an episode and arithmetic; kept rows count.")] = Path(
         "persim-out/quantization.csv"
     ),
@@ -169,7 +203,8 @@ def quantization(
     """Plan the same episodes in bytes and in float32, and print the paired difference of their returns; resumable."""
     from persim_gym.studies.quantization import quantization_table, run_quantization_study
 
-    rows = run_quantization_study(simulator, chosen_agents(agents, agent), episodes, steps, out, workers)
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
+    rows = run_quantization_study(simulator, chosen_agents(agents, agent), episodes, steps, out, **place)
     say(quantization_table(rows))
 
 
@@ -197,6 +232,8 @@ def offline_rl(
         "persim-out/offline-rl"
     ),
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train BCQ on logged, true and simulated trajectories, and print what it earns in the truth."""
@@ -211,6 +248,8 @@ def offline_rl(
         iterations=iterations,
         seeds=seeds,
         workers=workers,
+        backend=backend,
+        address=address,
     )
     table = offline_rl_table(rows)
     write_page(out / "table.md", table)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from persim_gym.cli.options import Force, Seed, Settings, Workers, resumable
+from persim_gym.cli.options import Address, Backend, Force, Seed, Settings, Workers, refuse_given, resumable
 from persim_gym.cli.output import say, say_simulator
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ TRIED_EPISODES = 20
 
 @resumable
 def verb(
+    context: typer.Context,
     simulator: Annotated[
         str, typer.Argument(help="Simulator to train: DOMAIN/POLICY-v0 after its dataset, or any Minari id.")
     ],
@@ -47,6 +48,8 @@ def verb(
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Train a simulator on its dataset; Ctrl-C is safe, the same command goes on.
@@ -60,6 +63,8 @@ def verb(
     fields = {setting.partition("=")[0] for setting in settings or ()}
     if epochs is not None and fields & {"epochs", "samples", "refine"}:
         raise ValueError("give --epochs, or --set epochs, samples and refine; --epochs is all of them in proportion")
+    if rank != "auto":
+        refuse_given(context, "backend", "address", why="is for --rank auto, which trains many simulators")
     if rank and "rank" in fields:
         raise ValueError("give --rank or --set rank, not both")
     trained = train(
@@ -78,6 +83,8 @@ def verb(
         license=license,
         out=out,
         workers=workers,
+        backend=backend,
+        address=address,
         force=force,
     )
     say_quality(trained)

@@ -8,7 +8,9 @@ import typer
 
 from persim_gym.cli.options import (
     DEFAULT_SIMULATOR,
+    Address,
     Agent,
+    Backend,
     Force,
     Seed,
     Settings,
@@ -22,6 +24,7 @@ from persim_gym.cli.options import (
     resumable,
 )
 from persim_gym.cli.output import console, plain_table, say
+from persim_gym.jobs import check_place
 from persim_gym.labels import NO_LABELS
 
 INSIDE = ("member", "penalty", "halt", "starts")
@@ -48,9 +51,9 @@ def verb(
     starts: Annotated[str, typer.Option(help="First observations: domain, or logged.")] = "domain",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: persim-out/policies/SIMULATOR-ALGO)")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write its logs (extra: tensorboard).")] = False,
-    backend: Annotated[str, typer.Option(help="For several agents: local (joblib), or ray.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster. (default: start Ray here)")] = None,
     workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
     force: Force = False,
     trust_task: TrustTask = False,
 ) -> None:
@@ -66,10 +69,6 @@ def verb(
     apply_trust(simulator, trust_task)
     if truth:
         refuse_given(context, *INSIDE, why="is about the simulator as an environment; leave it out with --truth")
-    if backend == "local":
-        refuse_given(context, "address", why="is that of a Ray cluster; add --backend ray")
-    elif tensorboard:
-        raise ValueError("--tensorboard writes on this machine only; leave it out with --backend ray")
     environment: dict[str, Any] = {"member": int(member) if member.isdigit() else member, "penalty": penalty}
     environment |= {"starts": starts} | ({"halt": halt} if halt is not None else {})
     everyone = agents == "all" and agent is None
@@ -83,6 +82,7 @@ def verb(
     )
     out = out or default_folder(simulator, algo)
     if len(chosen) == 1 and backend == "local":
+        check_place(backend, address)
         refuse_given(context, "workers", why="is for several agents")
         trained = [run_training(training, out, tensorboard=tensorboard, force=force)]
     else:

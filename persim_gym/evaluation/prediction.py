@@ -77,7 +77,7 @@ def prediction_error(
     keep = true.happened[:, 0]
     if not keep.any():
         raise ValueError(f"all {episodes} episodes of agent {agent} end within the {warmup} warm-up steps")
-    predicted = _predict_along(dynamics, true)[keep]
+    predicted = predict_along(dynamics, true)[keep]
     observed, happened = np.stack(true.obs, axis=1).astype(np.float64)[keep], true.happened[keep]
     rmse, r2 = _episode_scores(observed[:, 1:], predicted[:, 1:], happened)
     observed[:, 1:][~happened] = np.nan
@@ -125,8 +125,13 @@ def record_trajectories(
     return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened, before)
 
 
-def _predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
-    """Mean over members of the observations that they predict from the first under the same actions, [E, T + 1, D]."""
+def predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
+    """Mean over members of the observations that they predict from the first under the same actions, [E, T + 1, D].
+
+    Args:
+        dynamics: Model bound to the agent.
+        true: What the agent did; dynamics that want to know are told the warm-up steps.
+    """
     first, told = true.obs[0], planning_dynamics(dynamics).given(true.before)
     current = np.broadcast_to(first, (told.members, *first.shape))
     predicted = [first.astype(np.float64)]

@@ -1,6 +1,6 @@
 """The thesis's protocol: its methods, tables and sizes, each with its page, and the cells that they are made of."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -33,37 +33,97 @@ PREDICTION, RETURN, LOGS = ("rmse", "r2"), ("return",), ("logged-return", "logge
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What is spent on one method.
+
+    Attributes:
+        episodes: Episodes that its return is the mean of, an agent and trial.
+        steps: Longest episode; 0 for the domain's own limit.
+        planner: Sizes of its planner that are not the thesis's, such as `candidates`.
+        training: Training steps; 0 for the method's own default.
+    """
+
+    episodes: int
+    steps: int = 0
+    planner: tuple[tuple[str, int], ...] = ()
+    training: int = 0
+
+    @property
+    def settings(self) -> str:
+        """What differs from the thesis, or is left open by it, in words; part of what identifies a result."""
+        said = [f"{name}={size}" for name, size in self.planner]
+        said += [f"training_steps={self.training}"] if self.training else []
+        said += [f"episode_steps={self.steps}"] if self.steps else []
+        return " ".join(said) or "as the thesis"
+
+
+@dataclass(frozen=True)
 class Scale:
     """How much of the protocol is run.
 
     Attributes:
         trials: Repetitions, each with a training of its own.
-        episodes: Episodes of a model-based method an agent and trial.
-        free_episodes: Episodes of a model-free method.
         prediction_episodes: Episodes that prediction errors are measured on.
         agents: Test agents.
-        bcq_iterations: Updates of BCQ.
+        efforts: Spent on a method, by (domain, method) or method; on others `effort`.
+        effort: Spent on all other methods.
     """
 
     trials: int
-    episodes: int
-    free_episodes: int
     prediction_episodes: int
     agents: tuple[int, ...]
-    bcq_iterations: int
+    efforts: Mapping[str | tuple[str, str], Effort]
+    effort: Effort
+
+    def effort_of(self, domain: str, method: str) -> Effort:
+        """What is spent on a method in a domain."""
+        return self.efforts.get((domain, method), self.efforts.get(method, self.effort))
 
 
+def _sizes(**sizes: int) -> tuple[tuple[str, int], ...]:
+    return tuple(sizes.items())
+
+
+_BCQ = Effort(100, training=30_000)
+_FEW = _sizes(candidates=100, horizon=30)
 SCALES = {
     "quick": Scale(
-        trials=1, episodes=5, free_episodes=20, prediction_episodes=50, agents=(0, 3, 4), bcq_iterations=30_000
+        trials=1,
+        prediction_episodes=50,
+        agents=(0, 3, 4),
+        effort=Effort(5),
+        efforts={
+            "bcq-p": Effort(20, training=10_000),
+            "bcq-a": Effort(20, training=10_000),
+            "cadm": Effort(5, planner=_sizes(candidates=100, horizon=20)),
+            "pe-ts-cadm": Effort(1, planner=_sizes(candidates=50, horizon=10), training=2_000),
+        },
+    ),
+    "committed": Scale(  # What this repository's results are made at: two cores, some hours.
+        trials=5,
+        prediction_episodes=200,
+        agents=TEST_AGENTS,
+        effort=Effort(20),
+        efforts={
+            "bcq-p": _BCQ,
+            "bcq-a": _BCQ,
+            "cadm": Effort(5, planner=_FEW),
+            "pe-ts-cadm": Effort(1, planner=_FEW),
+            ("halfcheetah", "persim"): Effort(1),
+            ("halfcheetah", "cadm"): Effort(1),
+            ("halfcheetah", "pe-ts-cadm"): Effort(1, steps=100, planner=_sizes(candidates=50, horizon=10)),
+            ("halfcheetah", "true-mpc"): Effort(1),
+        },
     ),
     "thesis": Scale(
         trials=5,  # p. 38
-        episodes=20,  # p. 38
-        free_episodes=100,  # p. 38
         prediction_episodes=200,  # p. 51
         agents=TEST_AGENTS,  # Table 5.1, p. 34
-        bcq_iterations=550_000,  # p. 47
+        effort=Effort(20),  # p. 38
+        efforts={
+            "bcq-p": Effort(100, training=550_000),  # p. 38, p. 47
+            "bcq-a": Effort(100, training=550_000),
+        },
     ),
 }
 

@@ -25,7 +25,7 @@ class Result:
         metric: "rmse" (raw units), "r2" or "return"; of logs, "logged-return" and "logged-length".
         value: Mean over the episodes; of "r2", the median.
         episodes: Number of the episodes.
-        settings: How it was trained and planned, where that differs from the thesis's protocol.
+        settings: How it was trained and planned, where that differs from the thesis; see `Effort.settings`.
         seconds: Wall-clock time of the cell, its training not counted.
         versions: Of persim_gym and of the libraries that decide the value.
         hardware: Processor, and the number of its cores.
@@ -46,7 +46,8 @@ class Result:
     hardware: str
 
 
-KEY_COLUMNS = ("domain", "dataset", "n_agents", "agent", "method", "seed", "metric")
+KEY_COLUMNS = ("domain", "dataset", "n_agents", "agent", "method", "seed", "metric", "episodes", "settings")
+"""What identifies a result: figures of other sizes stand beside each other."""
 COLUMNS = tuple(field.name for field in fields(Result))
 
 

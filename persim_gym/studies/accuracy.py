@@ -6,13 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, PolicyNetwork, load_behavior_policy
 from persim_gym.datasets.registry import EPSILONS, NAMESPACE, THESIS_DOMAINS
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import TEST_AGENTS
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
@@ -134,7 +136,7 @@ def agent_errors(simulator: Simulator, domain: str, test: PolicyNetwork, seed: i
     return row
 
 
-def train_and_measure(domain: str, policy: str, variation: str, seed: int, out: str) -> dict[str, float]:
+def train_and_measure(domain: str, policy: str, variation: str, seed: int, folder: Path) -> dict[str, float]:
     """Trains one simulator and measures it; runs in a worker process.
 
     Args:
@@ -142,15 +144,15 @@ def train_and_measure(domain: str, policy: str, variation: str, seed: int, out: 
         policy: Logging policy of the dataset.
         variation: As `varied_recipe`.
         seed: Of the training.
-        out: Folder of the simulators.
+        folder: Of all simulators.
 
     Returns:
         Mean RMSE and median R² of each test agent, and the seconds of the training.
     """
-    folder = study_simulator_folder(Path(out), domain, policy, variation, seed)
+    own = study_simulator_folder(folder, domain, policy, variation, seed)
     recipe = varied_recipe(domain, policy, variation)
     transitions = load(f"{NAMESPACE}/{domain}/{policy}-v0", progress=False)
-    known = (folder / CARD).is_file() and load_simulator(str(folder)).card
+    known = (own / CARD).is_file() and load_simulator(str(own)).card
     wanted = (transitions.content_hash(), recipe)
     if not known or (known.dataset_hash, TrainingRecipe.from_json(known.recipe)) != wanted:
         train(
@@ -160,10 +162,10 @@ def train_and_measure(domain: str, policy: str, variation: str, seed: int, out: 
             recipe=recipe,
             recipe_name=variation,
             seed=seed,
-            out=folder,
+            out=own,
             progress=False,
         )
-    simulator = load_simulator(str(folder))
+    simulator = load_simulator(str(own))
     return {
         **agent_errors(simulator, domain, load_behavior_policy(domain, TEST), seed=seed),
         "seconds": simulator.card.training_seconds,
@@ -177,7 +179,7 @@ def run_accuracy(
     *,
     variations: Sequence[str] = (DEFAULT,),
     seeds: Sequence[int] = (0,),
-    workers: int | None = None,
+    **place: Unpack[JobPlace],
 ) -> list[dict[str, str]]:
     """Trains and measures all combinations; what is in `out` already is not done again.
 
@@ -187,7 +189,7 @@ def run_accuracy(
         out: Folder of `accuracy.csv` and of the simulators.
         variations: As `varied_recipe`; "all" stands for every one that a dataset has.
         seeds: Of the trainings.
-        workers: Trainings at a time; None for one a core.
+        **place: See `JobPlace`.
 
     Raises:
         ValueError: If a domain, a policy or a variation is unknown.
@@ -205,8 +207,15 @@ def run_accuracy(
             raise ValueError(f"the thesis has no errors of {job['domain']}/{job['policy']}; known: {known}")
         varied_recipe(str(job["domain"]), str(job["policy"]), str(job["variation"]))
     log = RowLog(out / "accuracy.csv", ACCURACY_JOB, (*ACCURACY_COLUMNS, "seconds"))
-    simulators = {"out": str((out / "simulators").resolve())}
-    return run_jobs(train_and_measure, jobs, log, description="simulators", constants=simulators, workers=workers)
+    return run_jobs(
+        train_and_measure,
+        jobs,
+        log,
+        description="simulators",
+        folder=out / "simulators",
+        reads=lambda job: [study_simulator_folder(Path(), **job).as_posix()],
+        **place,
+    )
 
 
 def _variation_names(domain: str, policy: str, variations: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from persim_gym.baselines.registry import train_baseline
 from persim_gym.datasets import load
@@ -19,7 +20,7 @@ from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.published import TEST_AGENTS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.persim_env.stepper import bind
 from persim_gym.planning import MPC
 from persim_gym.policies import PolicyTraining, run_training
@@ -142,27 +143,32 @@ def _planner(simulator: str, agent: int, seed: int) -> MPC:
 
 
 def train_on(
-    simulator: str, domain: str, source: str, episodes: int, iterations: int, seed: int, out: str
+    simulator: str, domain: str, source: str, episodes: int, iterations: int, seed: int, folder: Path
 ) -> dict[str, float]:
     """Trains on one source and tests in the true environment; runs in a worker process."""
-    folder, truth = Path(out) / f"{domain}-{source}-{episodes}-{iterations}-{seed}", DOMAINS[domain]
+    own, truth = folder / _policy_folder(domain, source, episodes, iterations, seed), DOMAINS[domain]
     if source in INSIDE:
         algo = "dqn" if isinstance(truth.action_space, spaces.Discrete) else "sac"
         each = [PolicyTraining(agent, algo, simulator, seed=seed, environment=INSIDE[source]) for agent in TEST_AGENTS]
-        trained = [run_training(training, folder, progress=False) for training in each]
+        trained = [run_training(training, own, progress=False) for training in each]
         # Domains have true environments.
         returns = [policy.true_return or 0.0 for policy in trained]
         count = trained[0].training.steps
     else:
         data = offline_data(simulator, source, episodes, seed)
         policy = train_baseline(
-            "bcq-p", data, iterations=iterations, seed=seed, out=folder, force=True, progress=False,
+            "bcq-p", data, iterations=iterations, seed=seed, out=own, force=True, progress=False,
             spec=load_simulator(simulator).spec,
         )  # fmt: skip
         tests = (episode_returns(policy, truth, a, episodes=OFFLINE_TESTS, seed=seed + 1) for a in TEST_AGENTS)
         returns, count = [float(test.mean()) for test in tests], len(data)
     named = {f"return_{agent}": round(value, 2) for agent, value in zip(TEST_AGENTS, returns, strict=True)}
     return {"transitions": count, "return": round(float(np.mean(returns)), 2), **named}
+
+
+def _policy_folder(domain: str, source: str, episodes: int, iterations: int, seed: int) -> str:
+    """Where the policies of a job are, in the folder of all of them."""
+    return f"{domain}-{source}-{episodes}-{iterations}-{seed}"
 
 
 def run_offline_rl(
@@ -173,7 +179,7 @@ def run_offline_rl(
     episodes: int = 1,
     iterations: int = 30_000,
     seeds: int = 3,
-    workers: int | None = None,
+    **place: Unpack[JobPlace],
 ) -> list[dict[str, str]]:
     """Trains BCQ on each source with each seed; rows that the file has are kept.
 
@@ -184,7 +190,7 @@ def run_offline_rl(
         episodes: Simulated episodes an agent.
         iterations: Updates of BCQ.
         seeds: Number of seeds.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
 
     Returns:
         A row a domain, source and seed.
@@ -200,9 +206,16 @@ def run_offline_rl(
         weights = load_simulator(simulator).card.sha256[:12]
         head = {"domain": domain, "weights": weights, "episodes": episodes, "iterations": iterations}
         jobs = [{**head, "source": source, "seed": seed} for seed in range(seeds) for source in sources]
-        constants = {"simulator": simulator, "out": str(out / "policies")}
         rows += run_jobs(
-            train_on, jobs, log, description=domain, constants=constants, drop=("weights",), workers=workers
+            train_on,
+            jobs,
+            log,
+            description=domain,
+            constants={"simulator": simulator},
+            drop=("weights",),
+            folder=out / "policies",
+            reads=lambda job: [_policy_folder(*(job[name] for name in ("domain", "source", *OFFLINE_JOB[3:])))],
+            **place,
         )
     return rows
 

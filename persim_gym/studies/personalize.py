@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import Unpack
 
 from persim_gym.datasets import load
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
@@ -17,7 +18,7 @@ from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import PREDICTION_EPISODES, TEST_AGENTS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, check_place, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.planning.online_mpc import OnlineMPC
 from persim_gym.simulator.dynamics.agent import AgentDynamics
@@ -103,9 +104,9 @@ def dynamics_for(simulator: Simulator, method: str, transitions: Transitions | N
     return AgentDynamics(simulator.model, factor.float())
 
 
-def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
+def error_job(folder: Path, domain: str, method: str, agent: int, count: str, draw: int) -> dict[str, float]:
     """Prediction error of one test agent, and the time that its factor took; runs in a worker process."""
-    simulator, transitions = _ready(out, domain, method, agent, count, draw)
+    simulator, transitions = _ready(folder, domain, method, agent, count, draw)
     dynamics_for(simulator, method, transitions, agent)  # One prediction fills the caches.
     started = time.perf_counter()
     dynamics = dynamics_for(simulator, method, transitions, agent)
@@ -115,9 +116,11 @@ def error_job(out: str, domain: str, method: str, agent: int, count: str, draw: 
     return {"rmse": error.mean_rmse, "r2": error.median_r2, "milliseconds": took}
 
 
-def return_job(out: str, domain: str, method: str, agent: int, count: str, draw: int, steps: int) -> dict[str, float]:
+def return_job(
+    folder: Path, domain: str, method: str, agent: int, count: str, draw: int, steps: int
+) -> dict[str, float]:
     """Return of one episode of MPC in the true environment; runs in a worker process."""
-    simulator, transitions = _ready(out, domain, method, agent, count, draw)
+    simulator, transitions = _ready(folder, domain, method, agent, count, draw)
     spec = DOMAINS[domain]
     stream = int(np.random.SeedSequence([agent, draw]).generate_state(1)[0])
     dynamics: Dynamics = (
@@ -129,11 +132,17 @@ def return_job(out: str, domain: str, method: str, agent: int, count: str, draw:
 
 
 def _ready(
-    out: str, domain: str, method: str, agent: int, count: str, draw: int
+    folder: Path, domain: str, method: str, agent: int, count: str, draw: int
 ) -> tuple[Simulator, Transitions | None]:
-    folder = Path(out) / domain / ("all" if method == "retrained" else "held-out")
     known = method in ("personalized", "gaussian")
-    return load_simulator(str(folder)), drawn_transitions(domain, agent, count, draw) if known else None
+    return load_simulator(folder / _simulator_of(domain, method)), drawn_transitions(
+        domain, agent, count, draw
+    ) if known else None
+
+
+def _simulator_of(domain: str, method: str) -> str:
+    """Where the simulator that a method takes is, in the folder of the study."""
+    return f"{domain}/{'all' if method == 'retrained' else 'held-out'}"
 
 
 def study_jobs(domain: str, version: str, draws: int, kind: str, steps: int = 0) -> Iterable[dict[str, Any]]:
@@ -169,7 +178,12 @@ def _job(shared: dict[str, Any], method: str, agent: int, count: str, draw: int)
 
 
 def run_personalize_study(
-    domain: str, out: Path, draws: int = 5, episodes: int = 5, workers: int | None = None, steps: int | None = None
+    domain: str,
+    out: Path,
+    draws: int = 5,
+    episodes: int = 5,
+    steps: int | None = None,
+    **place: Unpack[JobPlace],
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Measures one domain; what is in `out` already is not done again.
 
@@ -178,12 +192,13 @@ def run_personalize_study(
         out: Folder of simulators and results.
         draws: Random draws of transitions an agent and count, for errors.
         episodes: Episodes of MPC, each after a draw of its own; 0 for none.
-        workers: Processes; None for one a core.
         steps: Longest episode of MPC; None for `MPC_STEPS`, or the domain's own limit.
+        **place: See `JobPlace`.
 
     Returns:
         Rows of errors and of returns.
     """
+    check_place(place.get("backend", "local"), place.get("address"))  # Before the first training.
     measured: list[list[dict[str, str]]] = [[], []]
     steps = steps or MPC_STEPS.get(domain, DOMAINS[domain].episode_steps)
     kinds = [("error", error_job, draws, (PERSONALIZE_JOB, ERROR_COLUMNS))]
@@ -202,8 +217,9 @@ def run_personalize_study(
                 chosen,
                 RowLog(out / f"{kind}s.csv", *columns),
                 description=f"{domain}: {kind}s, {'unseen' if held_out else 'trained'} agents",
-                constants={"out": str(out.resolve())},
                 drop=("version",),
-                workers=workers,
+                folder=out,
+                reads=lambda job: [_simulator_of(job["domain"], job["method"])],
+                **place,
             )
     return measured[0], measured[1]

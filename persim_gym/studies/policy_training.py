@@ -1,14 +1,15 @@
 """Policies trained only inside the simulator beside the same trained in the true environment: runs and their table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.figures import covariate_label
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.policies import PolicyTraining, run_training, with_defaults
 from persim_gym.simulator.registry import load_simulator
 
@@ -20,12 +21,12 @@ POLICY_RESULT = ("return", "return_std", "simulator_return", "seconds")
 
 
 def train_once(
-    simulator: str, weights: str, algo: str, place: str, agent: int, seed: int, out: str
+    simulator: str, weights: str, algo: str, place: str, agent: int, seed: int, folder: Path
 ) -> dict[str, float]:
     """Trains one policy in one place and tests it in the true environment; runs in a worker process."""
     training = PolicyTraining(agent, algo, simulator, truth=PLACES[place], seed=seed)
-    folder = Path(out) / f"{simulator.replace('/', '-')}-{weights}" / f"{algo}-{place}-{seed}"
-    done = run_training(training, folder, progress=False)
+    own = folder / _training_folder(simulator, weights, algo, place, seed)
+    done = run_training(training, own, progress=False)
     # Domains of `CHOSEN_ALGORITHMS` have true environments.
     assert done.true_return is not None and done.true_std is not None
     return {
@@ -36,8 +37,13 @@ def train_once(
     }
 
 
+def _training_folder(simulator: str, weights: str, algo: str, place: str, seed: int) -> str:
+    """Where the trainings of all agents are, in the folder of the policies."""
+    return f"{simulator.replace('/', '-')}-{weights}/{algo}-{place}-{seed}"
+
+
 def run_policy_training(
-    domains: Sequence[str], agents: Sequence[int], seeds: int, out: Path, workers: int | None = None
+    domains: Sequence[str], agents: Sequence[int], seeds: int, out: Path, **where: Unpack[JobPlace]
 ) -> list[dict[str, str]]:
     """Trains every agent in the simulator and in the true environment, same algorithm, budget and seeds.
 
@@ -46,7 +52,7 @@ def run_policy_training(
         agents: Agents of the population.
         seeds: Number of seeds.
         out: Folder: `returns.csv`, and the trained policies in `policies/`.
-        workers: Number of processes; None for one a core.
+        **where: See `JobPlace`.
 
     Raises:
         ValueError: If a domain is not in `CHOSEN_ALGORITHMS`.
@@ -66,9 +72,20 @@ def run_policy_training(
                     for place, true in PLACES.items()
                 ]
     log = RowLog(out / "returns.csv", POLICY_JOB, POLICY_RESULT)
-    constants = {"out": str(out / "policies")}
+
+    def files_of(job: Mapping[str, Any]) -> list[str]:
+        home = _training_folder(*(job[name] for name in ("simulator", "weights", "algo", "place", "seed")))
+        return [f"{home}/agent-{job['agent']}.json", f"{home}/agent-{job['agent']}"]
+
     return run_jobs(
-        train_once, jobs, log, description="policies", constants=constants, drop=("steps",), workers=workers
+        train_once,
+        jobs,
+        log,
+        description="policies",
+        drop=("steps",),
+        folder=out / "policies",
+        reads=files_of,
+        **where,
     )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from typing_extensions import Unpack
 
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.planning.mpc import MPC
 from persim_gym.simulator.kernels.dense import byte_products
 from persim_gym.simulator.registry import find_simulator, load_simulator
@@ -24,7 +25,9 @@ QUANTIZATION_RESULT = ("return", "seconds")
 FLOAT32 = "float32"  # An arithmetic; the others are names of `ByteProducts`.
 
 
-def run_quantized_episode(folder: str, steps: int, agent: int, episode: int, arithmetic: str) -> dict[str, float]:
+def run_quantized_episode(
+    folder: str | Path, steps: int, agent: int, episode: int, arithmetic: str
+) -> dict[str, float]:
     """Return of one episode in the true environment, planned by the thesis's planner; runs in a worker process.
 
     Args:
@@ -44,7 +47,7 @@ def run_quantized_episode(folder: str, steps: int, agent: int, episode: int, ari
 
 
 def run_quantization_study(
-    simulator: str, agents: Sequence[int], episodes: int, steps: int, out: Path, workers: int | None = None
+    simulator: str, agents: Sequence[int], episodes: int, steps: int, out: Path, **place: Unpack[JobPlace]
 ) -> list[dict[str, str]]:
     """Plans every episode twice, in bytes and in float32; rows that the file has are kept.
 
@@ -54,7 +57,7 @@ def run_quantization_study(
         episodes: Episodes an agent and arithmetic.
         steps: Longest episode.
         out: The CSV file, a row an episode and arithmetic.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
 
     Returns:
         A row an episode and arithmetic.
@@ -77,15 +80,15 @@ def run_quantization_study(
         for name in (FLOAT32, products.name)
     ]
     log = RowLog(out, QUANTIZATION_JOB, QUANTIZATION_RESULT)
-    constants = {"folder": str(find_simulator(simulator).resolve())}
     return run_jobs(
         run_quantized_episode,
         jobs,
         log,
         description="episodes",
-        constants=constants,
         drop=("weights",),
-        workers=workers,
+        folder=find_simulator(simulator),
+        reads=lambda job: ["."],
+        **place,
     )
 
 

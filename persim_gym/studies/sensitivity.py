@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.published import TEST_AGENTS
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.task import Dynamics, PlanningDynamics
 
 SENSITIVITY_FILE = "sensitivity.csv"
@@ -88,7 +89,7 @@ def offset_errors(domain: str, when: str, offset: float, episodes: int = 200, me
 
 
 def run_sensitivity(
-    domains: Sequence[str], out: Path, *, episodes: int = 200, workers: int | None = None
+    domains: Sequence[str], out: Path, *, episodes: int = 200, **place: Unpack[JobPlace]
 ) -> list[dict[str, str]]:
     """Measures domains at every offset; what is in `out` already is not done again.
 
@@ -96,7 +97,7 @@ def run_sensitivity(
         domains: Names of domains.
         out: Folder of the rows.
         episodes: Episodes an agent.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
     """
     jobs = [
         {"domain": domain, "when": when, "offset": offset}
@@ -106,7 +107,7 @@ def run_sensitivity(
     ]
     log = RowLog(out / SENSITIVITY_FILE, SENSITIVITY_JOB, SENSITIVITY_COLUMNS)
     constants = {"episodes": episodes}
-    return run_jobs(offset_errors, jobs, log, description="set off", constants=constants, workers=workers)
+    return run_jobs(offset_errors, jobs, log, description="set off", constants=constants, **place)
 
 
 def sensitivity_table(rows: Sequence[Mapping[str, str]]) -> str:

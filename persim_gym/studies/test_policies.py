@@ -4,8 +4,11 @@ A test policy decides where its agents go and how chaotically, and so the error 
 published; ours is one of many that training to the same return ends in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import Unpack
 
 from persim_gym.datasets.behavior.policies import (
     TEST,
@@ -16,7 +19,7 @@ from persim_gym.datasets.behavior.policies import (
     read_behavior_policy,
 )
 from persim_gym.datasets.behavior.train import train_behavior_policy
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import CARD
 from persim_gym.studies.accuracy import (
@@ -47,42 +50,47 @@ def trained_test_policy(domain: str, test_seed: int, out: Path) -> PolicyNetwork
         logger = name != TEST and policy_covariates(domain, name) == policy_covariates(domain, TEST)
         if logger and (card := load_behavior_policy(domain, name).card) and card.seed == test_seed:
             raise ValueError(f"{name} of {domain} was trained with seed {test_seed} on the same agent; choose another")
-    folder = out / "test-policies" / str(test_seed) / domain / TEST
+    folder = out / _test_policy_folder(domain, test_seed)
     if not (folder / CARD).is_file():
         train_behavior_policy(domain, TEST, test_seed, folder.parents[1], progress=False)
     return read_behavior_policy(folder, domain)
 
 
-def train_test_policy(domain: str, test_seed: int, out: str) -> dict[str, float]:
-    """Trains a test policy unless `out` holds it; runs in a worker process.
+def _test_policy_folder(domain: str, test_seed: int) -> Path:
+    """Where it is, in the folder of the study."""
+    return Path("test-policies") / str(test_seed) / domain / TEST
+
+
+def train_test_policy(domain: str, test_seed: int, folder: Path) -> dict[str, float]:
+    """Trains a test policy unless the study's folder holds it; runs in a worker process.
 
     Returns:
         Its mean return on the default agent.
     """
-    card = trained_test_policy(domain, test_seed, Path(out)).card
+    card = trained_test_policy(domain, test_seed, folder).card
     assert card is not None
     return {MEAN_RETURN: card.mean_return}
 
 
-def errors_under(domain: str, policy: str, test_seed: int, out: str) -> dict[str, float]:
+def errors_under(domain: str, policy: str, test_seed: int, folder: Path) -> dict[str, float]:
     """Errors of the default simulator of seed 0 under a test policy; runs in a worker process.
 
     Args:
         domain: Name of the domain.
         policy: Logging policy of the dataset.
         test_seed: Seed of the test policy.
-        out: Folder of the study.
+        folder: Of the study.
 
     Returns:
         Mean RMSE and median R² of each test agent, and the test policy's mean return.
     """
-    simulator = load_simulator(str(study_simulator_folder(Path(out) / "simulators", domain, policy, DEFAULT, 0)))
-    measured = agent_errors(simulator, domain, trained_test_policy(domain, test_seed, Path(out)))
-    return {**measured, **train_test_policy(domain, test_seed, out)}
+    simulator = load_simulator(str(study_simulator_folder(folder / "simulators", domain, policy, DEFAULT, 0)))
+    measured = agent_errors(simulator, domain, trained_test_policy(domain, test_seed, folder))
+    return {**measured, **train_test_policy(domain, test_seed, folder)}
 
 
 def run_test_policies(
-    domains: Sequence[str], out: Path, *, test_seeds: Sequence[int] = (1, 2), workers: int | None = None
+    domains: Sequence[str], out: Path, *, test_seeds: Sequence[int] = (1, 2), **place: Unpack[JobPlace]
 ) -> list[dict[str, str]]:
     """Trains test policies and measures the default simulators of `out` under each; what is there is not done again.
 
@@ -90,7 +98,7 @@ def run_test_policies(
         domains: Names of domains.
         out: Folder of `persim study accuracy`, with its simulators.
         test_seeds: Seeds of the test policies.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
 
     Returns:
         A row a logging policy that has a simulator and a test policy.
@@ -110,9 +118,31 @@ def run_test_policies(
         if not policies:
             raise ValueError(f"no simulator of {domain} in {out}; run `persim study accuracy --domain {domain}` first")
     pairs = [{"domain": domain, "test_seed": seed} for domain in domains for seed in test_seeds]
-    place = {"out": str(out.resolve())}
     trained = RowLog(out / "test-policies" / "returns.csv", ("domain", "test_seed"), (MEAN_RETURN,))
-    run_jobs(train_test_policy, pairs, trained, description="test policies", constants=place, workers=workers)
+
+    def policy_of(job: Mapping[str, Any]) -> str:
+        return _test_policy_folder(job["domain"], job["test_seed"]).as_posix()
+
+    def simulator_of(job: Mapping[str, Any]) -> str:
+        return study_simulator_folder(Path("simulators"), job["domain"], job["policy"], DEFAULT, 0).as_posix()
+
+    run_jobs(
+        train_test_policy,
+        pairs,
+        trained,
+        description="test policies",
+        folder=out,
+        reads=lambda job: [policy_of(job)],
+        **place,
+    )
     jobs = [{**pair, "policy": policy} for pair in pairs for policy in found[str(pair["domain"])]]
     log = RowLog(out / TEST_POLICIES_FILE, TEST_POLICY_JOB, (*ACCURACY_COLUMNS, MEAN_RETURN))
-    return run_jobs(errors_under, jobs, log, description="simulators", constants=place, workers=workers)
+    return run_jobs(
+        errors_under,
+        jobs,
+        log,
+        description="simulators",
+        folder=out,
+        reads=lambda job: [policy_of(job), simulator_of(job)],
+        **place,
+    )

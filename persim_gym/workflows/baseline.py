@@ -1,13 +1,11 @@
 """`persim baseline`: trains a baseline, one policy for all agents or one an agent, and tests it in the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -20,7 +18,7 @@ from persim_gym.datasets.load import load
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import available_cores
+from persim_gym.jobs import run_unlogged
 from persim_gym.storage import changed_fields
 
 RETURNS_SEED = 1_000_003
@@ -35,6 +33,8 @@ def train_and_test(
     out: Path | None = None,
     episodes: int = 20,
     workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> dict[int, NDArray[np.float64]]:
@@ -46,7 +46,9 @@ def train_and_test(
         agents: Agents of the population, or of data of no domain.
         out: Folder; None for the default. Policies of one agent each are in `agent-N` there.
         episodes: Episodes an agent.
-        workers: Processes, where a policy an agent is trained; None for one a core.
+        workers: Where a policy an agent is trained: see `persim_gym.jobs.JobPlace`.
+        backend: Likewise.
+        address: Likewise.
         progress: Whether to show progress bars.
         **options: As `train_baseline` takes them: `iterations`, `settings`, `seed`, `force`.
 
@@ -54,6 +56,7 @@ def train_and_test(
         Returns of each agent, [episodes]; of none where the dataset is of no domain here, so that there is no truth.
 
     Raises:
+        JobsFailed: If trainings of some agents failed again and again; the others are there.
         ValueError: If there is no such method, dataset or agent, or as `train_baseline`.
     """
     method, agents = find_baseline(name), list(dict.fromkeys(agents))
@@ -66,12 +69,25 @@ def train_and_test(
         policy = train_baseline(name, dataset, out=folder, progress=progress, **options)
         bar = tqdm(agents, desc="test", unit="agent", leave=False, disable=not (progress and ours))
         return {agent: _true_returns(policy, agent, episodes) for agent in bar} if ours else {}
-    jobs = [(name, dataset, folder / f"agent-{agent}", agent, episodes, options) for agent in agents]
-    pool = Parallel(n_jobs=min(workers or available_cores(), len(jobs)), return_as="generator")
-    found = pool(delayed(_train_one)(*job) for job in jobs)
-    returns = tqdm(found, desc=name, total=len(agents), unit="agent", disable=not progress)
-    tested = dict(zip(agents, returns, strict=True))
-    return tested if ours else {}
+    tested: dict[int, NDArray[np.float64]] = {}
+
+    def keep(job: Mapping[str, Any], returns: NDArray[np.float64]) -> None:
+        tested[job["agent"]] = returns
+
+    run_unlogged(
+        _train_one,
+        [{"agent": agent} for agent in agents],
+        keep,
+        description=name,
+        constants={"name": name, "dataset": dataset, "episodes": episodes, "options": options},
+        progress=progress,
+        folder=folder,
+        reads=lambda job: [f"agent-{job['agent']}"],
+        workers=workers,
+        backend=backend,
+        address=address,
+    )
+    return {agent: tested[agent] for agent in agents} if ours else {}
 
 
 def train_context_model(
@@ -109,11 +125,11 @@ def train_context_model(
 
 
 def _train_one(
-    name: str, dataset: str, folder: Path, agent: int, episodes: int, options: dict[str, Any]
+    agent: int, name: str, dataset: str, folder: Path, episodes: int, options: dict[str, Any]
 ) -> NDArray[np.float64]:
     """Trains and tests the policy of one agent, in a worker process."""
-    torch.set_num_threads(1)
-    policy = train_baseline(name, dataset, agent=agent, out=folder, progress=False, **options)
+    own = folder / f"agent-{agent}"
+    policy = train_baseline(name, dataset, agent=agent, out=own, progress=False, **options)
     return _true_returns(policy, agent, episodes) if policy.card.domain else np.empty(0)
 
 

@@ -1,7 +1,8 @@
 """Films of the true environment and its simulator under the same actions, side by side or overlaid."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_BOUND = 1e3  # Observations with bounds inside of this are positions on the 
 MIN_DIFFERENCE = 10  # A pixel is set apart from the empty scene by more grey levels than these.
 
 Picture = NDArray[np.uint8]
+Draw = Callable[[NDArray[Any]], Picture]
+"""Maps an observation, [D], to a picture, [height, width, 3]."""
 
 
 @dataclass(frozen=True)
@@ -131,25 +134,40 @@ def _policy_of(path: Path, domain: str) -> Policy:
 
 def pictures(domain: Domain, agent: int, pair: Pair, parted: int | None, overlay: bool) -> list[Picture]:
     """One picture a step, [height, width, 3]; both robots are drawn at the origin, which observations leave out."""
+    frames = []
+    with drawing(domain, agent) as draw:
+        empty = empty_scene(domain, draw) if overlay else None
+        for t, (true, predicted) in enumerate(zip(pair.true, pair.predicted, strict=True)):
+            images = draw(true), draw(predicted)
+            picture = overlaid(*images, empty) if overlay else np.concatenate(images, axis=1)
+            left = "truth opaque, simulator translucent" if overlay else "truth | simulator"
+            state = f"parted at step {parted}" if parted is not None and t >= parted else "together"
+            frames.append(
+                _with_banner(picture, f"agent {agent}: {left}", f"step {t}: {state}", parted is None or t < parted)
+            )
+    return frames
+
+
+@contextmanager
+def drawing(domain: Domain, agent: int) -> Iterator[Draw]:
+    """Gives the function that draws an agent's observations, by the environment's own renderer and without a screen."""
+    _need_no_screen()
     renderer = domain.make_renderer("rgb_array", domain.agent_covariates(agent))
 
-    def draw(obs: NDArray[np.float32]) -> Picture:
+    def draw(obs: NDArray[Any]) -> Picture:
         image = renderer.render(domain.embed(obs.astype(np.float64)))
         assert image is not None
         return np.asarray(image, dtype=np.uint8)
 
-    empty = _empty_scene(domain, draw) if overlay else None
-    frames = []
-    for t, (true, predicted) in enumerate(zip(pair.true, pair.predicted, strict=True)):
-        images = draw(true), draw(predicted)
-        picture = overlaid(*images, empty) if overlay else np.concatenate(images, axis=1)
-        left = "truth opaque, simulator translucent" if overlay else "truth | simulator"
-        state = f"parted at step {parted}" if parted is not None and t >= parted else "together"
-        frames.append(
-            _with_banner(picture, f"agent {agent}: {left}", f"step {t}: {state}", parted is None or t < parted)
-        )
-    renderer.close()
-    return frames
+    try:
+        yield draw
+    finally:
+        renderer.close()
+
+
+def _need_no_screen() -> None:
+    """Lets pygame draw where there is no screen, of which it complains otherwise."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def overlaid(true: Picture, predicted: Picture, empty: Picture | None) -> Picture:
@@ -163,7 +181,7 @@ def overlaid(true: Picture, predicted: Picture, empty: Picture | None) -> Pictur
     return np.where(solid, true, mixed).astype(np.uint8)
 
 
-def _empty_scene(domain: Domain, draw: Any) -> Picture | None:
+def empty_scene(domain: Domain, draw: Draw) -> Picture | None:
     """What does not move: the median of pictures from all over a bounded space; None where it is not bounded."""
     space = domain.observation_space
     bounded = (np.abs(space.low) < MAX_BOUND) & (np.abs(space.high) < MAX_BOUND)
@@ -199,7 +217,7 @@ def check_film(path: Path, force: bool = False) -> None:
     if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
     check_own_file(path, force)
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Without a screen, pygame complains of it.
+    _need_no_screen()
 
 
 def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:

@@ -10,13 +10,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from rich.table import Table
+from typing_extensions import Unpack
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
 from persim_gym.simulator.registry import find_simulator
@@ -121,7 +122,7 @@ def planner_label(planner: Planner) -> str:
     return " ".join([name, *(text.replace(" ", "") for text in changed)])
 
 
-def policy_of(settings: PlanSettings, folder: str, agent: int, stream: int) -> MPC:
+def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> MPC:
     """Model predictive control of one agent, for the reward that its simulator has: the domain's, learned, or imported.
 
     Args:
@@ -149,7 +150,9 @@ def stream_of(seed: int, agent: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, agent, episode]).generate_state(1)[0])
 
 
-def run_plan_episode(settings: PlanSettings, folder: str, agent: int, seed: int, episode: int) -> dict[str, float]:
+def run_plan_episode(
+    settings: PlanSettings, folder: str | Path, agent: int, seed: int, episode: int
+) -> dict[str, float]:
     """Return and wall-clock seconds of one episode in the true environment; runs in a worker process."""
     stream = stream_of(seed, agent, episode)
     policy = policy_of(settings, folder, agent, stream)
@@ -167,22 +170,22 @@ def plan_returns(
     episodes: int,
     out: str | Path,
     seed: int = 0,
-    workers: int | None = None,
     progress: bool = True,
     force: bool = False,
+    **place: Unpack[JobPlace],
 ) -> dict[int, np.ndarray]:
     """Returns in the true environment of each agent, [E]; one CSV row an episode, rows that are there are kept.
 
     Args:
         settings: What is planned in, and how.
-        folder: The simulator's.
+        folder: The simulator's; empty for the true dynamics.
         agents: Agents of the population; one that is named twice counts once.
         episodes: Episodes an agent.
         out: The CSV file.
         seed: Seed of starts and candidates.
-        workers: Processes; None for one a core.
         progress: Whether to show a progress bar.
         force: Whether the file is begun anew, whatever is there.
+        **place: See `JobPlace`.
 
     Raises:
         ValueError: If an agent is unknown, the file is another table, or there is nothing to do.
@@ -203,10 +206,12 @@ def plan_returns(
         jobs,
         RowLog(Path(out), PLAN_JOB, PLAN_RESULT, force),
         description="episodes",
-        constants={"settings": settings, "folder": folder},
+        constants={"settings": settings} if folder else {"settings": settings, "folder": ""},
         drop=tuple(settings.columns),
-        workers=workers,
         progress=progress,
+        folder=Path(folder) if folder else None,
+        reads=lambda job: ["."],
+        **place,
     )
     returns: dict[int, list[float]] = {agent: [] for agent in agents}
     for row in rows:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
+from typing_extensions import Unpack
 
 from persim_gym.evaluation.figures import rank_figure
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.metrics import one_step
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
@@ -38,14 +39,14 @@ class HeldOut(NamedTuple):
 
 
 def select_rank(
-    setup: TrainingSetup, progress: bool = True, workers: int | None = None
+    setup: TrainingSetup, progress: bool = True, **place: Unpack[JobPlace]
 ) -> tuple[TrainingSetup, dict[str, Path]]:
     """The training with the smallest rank that is good enough on held-out data.
 
     Args:
         setup: The training, with data in memory.
         progress: Whether to show a progress bar, and which rank was chosen and why.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
 
     Returns:
         The training with its rank changed; and the files of the errors by rank, by suffix: .csv and .png.
@@ -55,7 +56,7 @@ def select_rank(
     """
     if not setup.data.in_memory:
         raise ValueError("rank=auto holds data in memory; give a rank, or more memory")
-    errors, table = rank_errors(setup, progress=progress, workers=workers)
+    errors, table = rank_errors(setup, progress=progress, **place)
     rank, enough = best_rank(errors)
     if progress:
         tqdm.write(rank_reason(errors, rank, enough))
@@ -65,7 +66,7 @@ def select_rank(
 
 
 def rank_errors(
-    setup: TrainingSetup, ranks: tuple[int, ...] = RANKS, progress: bool = True, workers: int | None = None
+    setup: TrainingSetup, ranks: tuple[int, ...] = RANKS, progress: bool = True, **place: Unpack[JobPlace]
 ) -> tuple[dict[int, HeldOut], Path]:
     """Error of each rank on held-out points of the trajectories; what is known from an earlier run is not done again.
 
@@ -73,7 +74,7 @@ def rank_errors(
         setup: The training; its rank does not matter.
         ranks: Ranks to try.
         progress: Whether to show a progress bar.
-        workers: Processes; None for one a core.
+        **place: See `JobPlace`.
 
     Returns:
         The errors by rank, and the CSV file that they are kept in.
@@ -81,25 +82,31 @@ def rank_errors(
     Source: thesis appendix A.1.
     """
     options = setup.data.content_hash(), _recipe_of(setup.recipe, 1).to_json(), setup.spec.task, setup.variant
-    stem = str(unfinished(f"ranks-{setup.data.source}", *options))
-    log = RowLog(Path(f"{stem}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
+    stem = unfinished(f"ranks-{setup.data.source}", *options)
+    log = RowLog(stem.with_name(f"{stem.name}.csv"), ("rank", "seed"), ("held_out_error", "standard_error"))
     jobs = [{"rank": rank, "seed": setup.seed} for rank in sorted(ranks, reverse=True)]  # The longest first.
-    constants = {"setup": setup, "stem": stem}
     rows = run_jobs(
-        held_out_error, jobs, log, description="ranks", constants=constants, workers=workers, progress=progress
+        held_out_error,
+        jobs,
+        log,
+        description="ranks",
+        constants={"setup": setup, "stem": stem.name},
+        progress=progress,
+        folder=stem.parent,
+        **place,
     )
     errors = {int(r["rank"]): HeldOut(float(r["held_out_error"]), float(r["standard_error"])) for r in reversed(rows)}
     return errors, log.path
 
 
-def held_out_error(rank: int, seed: int, setup: TrainingSetup, stem: str) -> dict[str, float]:
+def held_out_error(rank: int, seed: int, setup: TrainingSetup, stem: str, folder: Path) -> dict[str, float]:
     """Trains on 80 % of the points and predicts the others; runs in a worker process, and resumes.
 
     Returns:
         The fields of `HeldOut`, as the log's columns.
     """
     data = setup.data.sample(0)  # In memory, where it is whole.
-    checkpoint = Path(f"{stem}-{rank}-{seed}.safetensors")
+    checkpoint = folder / f"{stem}-{rank}-{seed}.safetensors"
     held_out = np.random.default_rng([seed, 20]).random(len(data)) < HELD_OUT_SHARE
     model, _ = train_model(
         data.select(~held_out),

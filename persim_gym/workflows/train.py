@@ -11,6 +11,7 @@ from minari import MinariDataset
 from tqdm import tqdm
 from typing_extensions import Unpack
 
+from persim_gym.jobs import JobPlace
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
@@ -72,7 +73,7 @@ def train(
             raise ValueError("an unfactorized simulator has no rank; leave the rank out")
         setup = prepare_training(data, **given)
         _check_place(setup, force, any_rank=True)
-        setup, plot = select_rank(setup, progress, workers)
+        setup, plot = select_rank(setup, progress, **_place(workers, options))
     else:
         if rank is not None and options.get("variant") == "unfactorized":
             raise ValueError("an unfactorized simulator has no rank; leave the rank out")
@@ -87,6 +88,11 @@ def train(
         if suffix in plot:
             shutil.copy(plot[suffix], simulator.folder / f"ranks{suffix}")
     return simulator
+
+
+def _place(workers: int | None, options: TrainOptions) -> JobPlace:
+    """Where ranks are tried."""
+    return {"workers": workers, "backend": options.get("backend", "local"), "address": options.get("address")}
 
 
 def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = False) -> Simulator | None:

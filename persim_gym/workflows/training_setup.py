@@ -48,6 +48,8 @@ class TrainOptions(TypedDict, total=False):
         spec: Spaces and time limit of data of no domain that are given as an object.
         action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
             needed where the action space has none.
+        backend: Where rank="auto" tries ranks: "local" or "ray", see `persim_gym.jobs.JobPlace`.
+        address: Of the Ray cluster; None to start Ray on this machine.
     """
 
     task: str
@@ -61,6 +63,8 @@ class TrainOptions(TypedDict, total=False):
     domain: str
     spec: EnvironmentSpec | None
     action_bounds: ActionBounds
+    backend: str
+    address: str | None
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,14 @@ def test_agents_are_a_list_or_one():
         ("train-policy --agents 0-2 --agent 5", "give --agents or --agent, not both"),
         ("plan cartpole --truth --quantize", "--quantize is about simulators; leave it out with --truth"),
         ("train-policy --truth --penalty 1", "--penalty is about the simulator as an environment"),
-        ("train-policy --address auto", "--address is that of a Ray cluster; add --backend ray"),
+        ("train-policy --address auto", "address 'auto' is that of a Ray cluster; add --backend ray"),
         ("train-policy --workers 2", "--workers is for several agents"),
-        ("train-policy --backend ray --tensorboard", "--tensorboard writes on this machine only"),
+        ("train-policy --backend ray --tensorboard", "TensorBoard's logs are written on this machine only"),
+        ("train cartpole/random-v0 --rank 3 --backend ray", "--backend is for --rank auto"),
+        ("baseline bcq-p --address auto", "--address is for bcq-a"),
+        ("baseline cadm --backend ray", "--backend is for bcq-a"),
+        ("plan --address auto", "address 'auto' is that of a Ray cluster; add --backend ray"),
+        ("study personalize --backend slurm", "backend 'slurm' is not one of local, ray"),
         ("train cartpole/random-v0 --epochs 2 --set refine=1", "give --epochs, or --set epochs, samples and refine"),
         ("train cartpole/random-v0 --rank 2 --set rank=3", "give --rank or --set rank, not both"),
         ("train-policy --set gamma", "'gamma' sets nothing; write name=value"),
@@ -81,3 +86,22 @@ def test_a_verb_that_goes_on_says_so_after_an_interruption(capsys):
     with pytest.raises(SystemExit) as end:
         verb(1)
     assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+
+
+PLACED = [
+    *(["train-policy"], ["train"], ["plan"], ["baseline"]),
+    *(
+        ["study", name]
+        for name in ("accuracy", "training", "personalize", "offline-rl", "test-policies", "sensitivity")
+    ),
+    ["study", "quantization"],
+]
+
+
+@pytest.mark.parametrize("verb", PLACED, ids=" ".join)
+def test_verbs_that_run_many_jobs_say_where_they_can_run_and_by_default_do(verb):
+    shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"}).stdout
+    (backend,) = [line for line in shown.splitlines() if "--backend" in line]
+    (address,) = [line for line in shown.splitlines() if "--address" in line]
+    assert "local (processes of this machine), or ray" in backend and "[default: local]" in shown
+    assert "auto or host:port. (default: start Ray on this machine)" in address

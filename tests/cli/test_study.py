@@ -1,5 +1,7 @@
 """`persim study accuracy`: rows from workers, and the page that is made of them."""
 
+from support.jobs import run_here
+
 from persim_gym.cli import app
 from persim_gym.studies import accuracy
 from persim_gym.studies.accuracy import ACCURACY_JOB, read_rows
@@ -8,13 +10,8 @@ from persim_gym.studies.accuracy import ACCURACY_JOB, read_rows
 def test_the_command_writes_the_page_from_all_rows(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    def measure(domain, policy, variation, seed, out):
+    def measure(domain, policy, variation, seed, folder):
         return {column: 0.001 for column in accuracy.ACCURACY_COLUMNS} | {"seconds": 1.0}
-
-    def run_here(function, jobs, log, *, constants, **rest):
-        for job in jobs:
-            log.add(job, function(**job, **constants))
-        return []
 
     monkeypatch.setattr(accuracy, "train_and_measure", measure)
     monkeypatch.setattr(accuracy, "run_jobs", run_here)

@@ -20,12 +20,14 @@ from persim_gym.evaluation.published import published_error
 from persim_gym.models import load_learned
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.planning.random_shooting import RandomShooting
+from persim_gym.reproduce.page import MADE_BY, MARKER
 from persim_gym.sb3 import make_vec_env
 from persim_gym.workflows.plan import PlanSettings, known_dynamics, policy_of
 
 BOTH = pytest.mark.parametrize("kind", ["cadm", "pe-ts-cadm"])
 
-_SPEC = importlib.util.spec_from_file_location("cadm_benchmark", Path(__file__).parents[2] / "benchmarks" / "cadm.py")
+ROOT = Path(__file__).parents[2]
+_SPEC = importlib.util.spec_from_file_location("cadm_benchmark", ROOT / "benchmarks" / "cadm.py")
 assert _SPEC is not None and _SPEC.loader is not None
 benchmark = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(benchmark)
@@ -127,5 +129,15 @@ def test_the_benchmark_counts_cells_near_the_thesis(tmp_path):
         for seed, off in ((0, 0.9), (1, 1.1)):
             key = dict(zip(benchmark.JOB, ("cartpole", "pure", method, seed, agent, "rmse"), strict=True))
             log.add(key, {"value": factor * off * thesis[agent] + 1e-6, "training_seconds": 1})
-    page = benchmark.tables(benchmark.read_errors(log), ["cartpole"])
+    page = benchmark.tables(benchmark.read_errors(log.path))
     assert "At most 1.5 times the thesis's in 1 of 2 cells. PerSim's is below in 1 of 2." in page
+    assert (
+        page.count("###") == 1 and page.count("| pure |") == 1 and "| random |" not in page
+    )  # Only what was measured.
+
+
+def test_the_page_of_baselines_has_the_tables_that_the_benchmark_makes():
+    page = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
+    (made,) = (text for word, name, text in MARKER.findall(page) if (word, name) == (MADE_BY, "benchmarks/cadm.py"))
+    tables = benchmark.tables(benchmark.read_errors(ROOT / "results" / "cadm_accuracy.csv"))
+    assert made.strip() == tables.strip(), "the rows give other tables: python docs/results.py"

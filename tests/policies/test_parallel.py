@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.jobs import WorkersHere
 
 from persim_gym.policies import PolicyTraining, load_policy, read_policy, run_training
 from persim_gym.policies.parallel import train_policies
@@ -12,10 +13,8 @@ from persim_gym.policies.parallel import train_policies
 
 def test_one_policy_an_agent_and_what_is_there_is_kept(quick, tmp_path, monkeypatch):
     first = run_training(replace(quick, agent=5), tmp_path / "out", progress=False)
-    monkeypatch.setattr(  # joblib's workers are other processes: quick there too
-        "persim_gym.policies.parallel._here",
-        lambda jobs, out, workers, tensorboard, force: (run_training(j, out, progress=False) for j in jobs),
-    )
+    # Other processes would not train as quickly as `quick` makes this one.
+    monkeypatch.setattr("persim_gym.jobs.run.LocalWorkers", WorkersHere)
     done = train_policies(quick, [5, 0], tmp_path / "out", progress=False)
     assert [d.training.agent for d in done] == [5, 0] and done[0] == first
     assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["agent-0.json", "agent-5.json"]
@@ -43,9 +42,17 @@ def test_policies_are_trained_in_other_processes(tmp_path, backend):
     assert (here[0].simulator_return, here[0].true_return) == (done[0].simulator_return, done[0].true_return)
 
 
-def test_an_unknown_backend_is_refused(quick, tmp_path):
-    with pytest.raises(ValueError, match="backend 'slurm' is not one of local, ray"):
-        train_policies(quick, [0], tmp_path, backend="slurm")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backend": "slurm"}, "backend 'slurm' is not one of local, ray"),
+        ({"address": "auto"}, "address 'auto' is that of a Ray cluster"),
+        ({"backend": "ray", "tensorboard": True}, "TensorBoard's logs are written on this machine only"),
+    ],
+)
+def test_a_place_that_does_not_exist_is_refused(quick, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        train_policies(quick, [0], tmp_path, **options)
 
 
 def test_a_cluster_that_does_not_answer_is_reported_at_once(quick, tmp_path):

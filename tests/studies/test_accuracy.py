@@ -30,7 +30,7 @@ def test_unknown_names_are_refused(tmp_path):
 def test_a_simulator_is_trained_once_and_measured_for_every_test_agent(tmp_path, monkeypatch, place_dataset):
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
     monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
-    job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "out": str(tmp_path)}
+    job = {"domain": "cartpole", "policy": "random", "variation": "two words", "seed": 1, "folder": tmp_path}
     first = accuracy.train_and_measure(**job)
     folder = tmp_path / "cartpole" / "random-v0" / "two-words-1"
     card = load_simulator(str(folder)).card

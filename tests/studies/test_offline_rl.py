@@ -101,7 +101,7 @@ def test_policies_inside_the_simulator_are_trained_as_their_row_says(source, env
         return SimpleNamespace(true_return=10.0 * training.agent, training=replace(training, steps=77))
 
     monkeypatch.setattr(offline_rl, "run_training", run_training)
-    row = offline_rl.train_on("cartpole/random-v0", "cartpole", source, 1, 1, 5, str(tmp_path))
+    row = offline_rl.train_on("cartpole/random-v0", "cartpole", source, 1, 1, 5, tmp_path)
     assert [training.agent for training in trained] == [0, 1, 2, 3, 4]
     assert {(t.algo, t.seed, t.truth) for t in trained} == {("dqn", 5, False)}
     assert all(training.environment == environment for training in trained)

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from support.jobs import run_here
 from support.recipes import TINY
 
 from persim_gym.datasets.behavior import policies as behaviour
@@ -14,7 +15,7 @@ from persim_gym.studies import test_policies as others
 def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tmp_path, monkeypatch, place_dataset):
     place_dataset("persim/cartpole/random-v0", os.environ["MINARI_DATASETS_PATH"])
     monkeypatch.setattr(accuracy, "varied_recipe", lambda *names: TINY)
-    accuracy.train_and_measure("cartpole", "random", "default", 0, str(tmp_path / "simulators"))
+    accuracy.train_and_measure("cartpole", "random", "default", 0, tmp_path / "simulators")
     bundled = behaviour.load_behavior_policy("cartpole", "test")
     trained = []
 
@@ -23,12 +24,6 @@ def test_simulators_are_measured_under_each_test_policy_which_is_trained_once(tm
         trained.append(seed)
         layers = tuple((weight * seed, bias) for weight, bias in bundled.layers)
         return behaviour.save_behavior_policy(layers, replace(bundled.card, seed=seed, mean_return=100.0 + seed), root)
-
-    def run_here(function, jobs, log, *, constants, **rest):
-        for job in jobs:
-            if log.get(job) is None:
-                log.add(job, function(**job, **constants))
-        return [log.get(job) for job in jobs]
 
     monkeypatch.setattr(others, "train_behavior_policy", train)
     monkeypatch.setattr(others, "run_jobs", run_here)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from support.jobs import run_here
 from support.simulators import own_simulator
 from typer.testing import CliRunner
 
@@ -78,12 +79,9 @@ def done(monkeypatch):
     """Jobs, by agent and episode, in the order in which they were done: in this process."""
     finished = []
 
-    def jobs_here(function, jobs, log, *, constants, drop, **_):
-        missing = [job for job in jobs if log.get(job) is None]
-        for job in missing:
-            finished.append((job["agent"], job["episode"]))
-            log.add(job, function(**constants, **{k: v for k, v in job.items() if k not in drop}))
-        return [log.get(job) for job in jobs]
+    def jobs_here(function, jobs, log, **options):
+        finished.extend((job["agent"], job["episode"]) for job in jobs if log.get(job) is None)
+        return run_here(function, jobs, log, **options)
 
     monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
     return finished
@@ -149,13 +147,10 @@ def test_planners_reach_the_episodes_as_they_are_and_have_rows_of_their_own(tmp_
     """As if in other processes: what travels there is pickled."""
     seen, out = [], tmp_path / "plan.csv"
 
-    def jobs_here(function, jobs, log, *, constants, drop, **_):
-        for job in jobs:
-            if log.get(job) is None:
-                given = pickle.loads(pickle.dumps({**constants, **{k: v for k, v in job.items() if k not in drop}}))
-                seen.append(given["settings"].planner)
-                log.add(job, function(**given))
-        return [log.get(job) for job in jobs]
+    def jobs_here(function, jobs, log, *, constants, **options):
+        travelled = pickle.loads(pickle.dumps(constants))
+        seen.extend(travelled["settings"].planner for job in jobs if log.get(job) is None)
+        return run_here(function, jobs, log, constants=travelled, **options)
 
     monkeypatch.setattr(plan_runs, "run_jobs", jobs_here)
     planners = [CEM(10, 3, 2, 5), CEM(10, 3, 2, 5, first_std=(0.1, 0.9)), CEM(10, 3, 2, 5, first_std=(0.2, 0.9))]

@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from support.jobs import run_here
 from support.recipes import RECIPE
 
 from persim_gym.paths import unfinished
@@ -26,8 +27,9 @@ from persim_gym.workflows.training_setup import prepare_training
 
 
 def error_of(rank, source, recipe=RECIPE):
-    stem = str(unfinished("ranks"))
-    return held_out_error(rank, 0, prepare_training(source, recipe=recipe), stem)["held_out_error"]
+    place = unfinished("ranks")
+    setup = prepare_training(source, recipe=recipe)
+    return held_out_error(rank, 0, setup, place.name, place.parent)["held_out_error"]
 
 
 def test_rank_three_predicts_held_out_points_of_mountain_car_better_than_rank_one(source, home):
@@ -101,19 +103,16 @@ def in_process(monkeypatch):
     """Runs jobs here, and counts them."""
     done = []
 
-    def run_jobs(function, jobs, log, *, description, constants, workers, progress):
-        for job in jobs:
-            if log.get(job) is None:
-                done.append(job["rank"])
-                log.add(job, function(**constants, **job))
-        return [log.get(job) for job in jobs]
+    def run_jobs(function, jobs, log, **options):
+        done.extend(job["rank"] for job in jobs if log.get(job) is None)
+        return run_here(function, jobs, log, **options)
 
     monkeypatch.setattr(training, "run_jobs", run_jobs)
     return done
 
 
 def test_the_chosen_rank_is_trained_and_plotted_and_no_rank_is_measured_twice(source, in_process, home, monkeypatch):
-    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False, None))
+    monkeypatch.setattr(rank_errors, "__defaults__", ((1, 3), False))
     folder = train(source, recipe=RECIPE, rank="auto", epochs=60, progress=False).folder
     assert load_simulator(str(folder)).model.config.rank == 3
     rows = list(csv.DictReader((folder / "ranks.csv").read_text().splitlines()))

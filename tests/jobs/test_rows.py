@@ -1,18 +1,10 @@
-"""Jobs that go on where they stopped: every row is kept, and none is done twice."""
+"""The table of finished jobs: every row is kept, whatever was cut off."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import csv
 
 import pytest
-from support.jobs import square
 
-from persim_gym import jobs as runs
-from persim_gym.jobs import RowLog, run_jobs
+from persim_gym.jobs import RowLog
 
 
 def new_log(path):
@@ -63,57 +55,6 @@ def test_another_table_is_refused_and_left_as_it_is(tmp_path, text):
     assert new_log(path).get({"agent": 3, "seed": 0}) is None
 
 
-def jobs_log(path):
-    return RowLog(path, ("number",), ("square", "process"))
-
-
-def test_jobs_run_in_workers_once_and_come_back_in_order(tmp_path):
-    log = jobs_log(tmp_path / "log.csv")
-    log.add({"number": 5}, {"square": "done before", "process": 0})
-    jobs = [{"number": n} for n in (4, 5, 2)]
-    keywords = {"description": "squares", "constants": {"plus": 1}, "workers": 1, "progress": False}
-    rows = run_jobs(square, jobs, log, **keywords)
-    assert [row["square"] for row in rows] == ["17", "done before", "5"]
-    assert str(os.getpid()) not in {row["process"] for row in rows}
-    assert run_jobs(None, jobs, jobs_log(tmp_path / "log.csv"), **keywords) == rows  # nothing left to run
-
-
-def test_a_failed_job_is_an_error_and_those_before_it_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))  # starts at once
-    log = jobs_log(tmp_path / "log.csv")
-    with pytest.raises(ValueError, match="no"):
-        run_jobs(square, [{"number": 3}, {"number": -1}], log, description="", workers=1, progress=False)
-    assert jobs_log(tmp_path / "log.csv").get({"number": 3})["square"] == "9"
-
-
-INTERRUPTED = """
-import sys
-from pathlib import Path
-from support.jobs import soon_or_never
-from persim_gym.jobs import RowLog, run_jobs
-
-if __name__ == "__main__":
-    log = RowLog(Path(sys.argv[1]), ("number",), ("value",))
-    run_jobs(soon_or_never, [{"number": n} for n in (0, 1, 2)], log, description="jobs", workers=2, progress=False)
-"""
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_workers_in_the_middle_of_their_jobs_and_keeps_rows(tmp_path):
-    (tmp_path / "script.py").write_text(INTERRUPTED)
-    out, tests = tmp_path / "log.csv", str(Path(__file__).parent)
-    command = [sys.executable, str(tmp_path / "script.py"), str(out)]
-    paths = {"PYTHONPATH": os.pathsep.join([tests, *sys.path])}
-    process = subprocess.Popen(command, env=os.environ | paths, stderr=subprocess.PIPE, start_new_session=True)
-    while not out.exists() or out.read_text().count("\n") < 2:  # The job that takes no time has its row.
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: workers get it too
-    _, said = process.communicate(timeout=60)
-    assert process.returncode != 0 and b"KeyboardInterrupt" in said and b"leaked" not in said
-    assert out.read_text().splitlines() == ["number,value", "0,0"]
-
-
 def test_a_log_can_be_begun_anew(tmp_path):
     path = tmp_path / "log.csv"
     new_log(path).add({"agent": 3, "seed": 0}, {"value": 1})
@@ -136,3 +77,33 @@ def test_a_file_that_is_no_table_is_one_line_and_left_as_it_is(content, said, tm
     with pytest.raises(ValueError, match=rf"^{path} cannot be read \([^\n]*{said}[^\n]*\); give another file"):
         new_log(path)
     assert path.read_bytes() == content
+
+
+def metric_log(path):
+    return RowLog(path, ("agent", "metric"), ("value",))
+
+
+ROWS = [{"metric": "rmse", "value": 0.5}, {"metric": "r2", "value": 0.25}]
+
+
+def test_rows_of_a_job_that_were_cut_off_are_there_once_in_the_end(tmp_path):
+    log = metric_log(tmp_path / "log.csv")
+    log.add({"agent": 3, "other": "left out"}, ROWS)
+    whole = (tmp_path / "log.csv").read_bytes()
+    assert whole.splitlines() == [b"agent,metric,value", b"3,rmse,0.5", b"3,r2,0.25"]
+    for kept in range(len("agent,metric,value\r\n"), len(whole) - 1, 5):
+        (tmp_path / "cut.csv").write_bytes(whole[:kept])
+        again = metric_log(tmp_path / "cut.csv")
+        assert again.get({"agent": 3, "metric": "r2"}) is None
+        again.add({"agent": 3}, ROWS)
+        assert (tmp_path / "cut.csv").read_bytes() == whole  # No row is there twice.
+
+
+@pytest.mark.parametrize(("row", "lacking"), [({"metric": "r2"}, "value"), ({"value": 1}, "metric")])
+def test_a_row_with_a_hole_is_refused_and_nothing_is_written(tmp_path, row, lacking):
+    log = metric_log(tmp_path / "log.csv")
+    with pytest.raises(ValueError, match=f"a row of .*log.csv lacks {lacking}; it has"):
+        log.add({"agent": 3}, [*ROWS, row])
+    with (tmp_path / "log.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == []
+    assert log.get({"agent": 3, "metric": "rmse"}) is None
