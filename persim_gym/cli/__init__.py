@@ -11,7 +11,6 @@ from persim_gym.cli import (
     datasets,
     demo,
     evaluate,
-    imports,
     info,
     personalize,
     plan,
@@ -24,6 +23,7 @@ from persim_gym.cli import (
 )
 from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
+from persim_gym.cli.tables import imports
 from persim_gym.version import __version__
 
 # Typer names only this kind of what is wrong with a command line.

@@ -59,7 +59,7 @@ def verb(
             console.print(logged_error_table(card.name, loaded.card.error))
             say(f"next: persim evaluate {simulator} --agent {shlex.quote(loaded.agent_name(0))}")
             return
-    chosen = chosen_agents(agents, agent, known=(loaded.labels, loaded.n_agents))
+    chosen = chosen_agents(agents, agent, known=(loaded.labels, loaded.n_agents) if loaded.labels.agents else None)
     for number in chosen:
         loaded.dynamics(number)  # An unknown agent is an error here.
     if not card.domain and len(chosen) > 1:
