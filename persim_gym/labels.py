@@ -38,7 +38,7 @@ class Labels:
         kinds = (self.agents, self.observations, self.actions, self.choices, (self.reward, self.terminated))
         every = (*(name for names in kinds for name in names), *self.units, *self.units.values())
         if wrong := [name for name in every if not name.isprintable()]:
-            raise ValueError(f"{wrong[0]!r} is no name")
+            raise ValueError(f"{wrong[0]!r} is no name; take line breaks and control characters out of it")
 
     def __bool__(self) -> bool:
         """Whether anything has a name."""

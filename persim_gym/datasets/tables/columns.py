@@ -153,9 +153,10 @@ def times_of(name: str, column: Any, time_format: str = "") -> tuple[NDArray[Any
     if _is_text(name, column):
         column = _parsed(pa, name, column, time_format)
         kind = column.type
-    if pa.types.is_time(kind):
-        column = column.cast(pa.time64("ns")).cast(pa.int64())
-    elif pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+    if pa.types.is_time(kind):  # A time of day begins anew each day: it is a number of seconds.
+        column = pyarrow.compute.divide(column.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
+        kind = column.type
+    if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
         fine = pa.timestamp("ns", kind.tz if pa.types.is_timestamp(kind) else None)
         column = pyarrow.compute.cast(column, fine, safe=False).cast(pa.int64())
     else:
@@ -211,9 +212,10 @@ def check_categories(name: str, names: list[str], codes: NDArray[np.int32]) -> N
         remedy = f"repair it, or call it missing: --missing {shlex.quote(names[wrong])}"
         raise ValueError(f"column {name} mixes numbers and text: {where}; {remedy}")
     if len(names) > MAX_CATEGORIES:
+        remedy = "store its numbers as numbers" if numeric.all() else "leave it out, or group its texts"
         raise ValueError(
             f"column {name} has {len(names):,} different texts, such as {names[0][:_SHOWN]!r}; categories are at most "
-            f"{MAX_CATEGORIES}: leave it out, or group its texts"
+            f"{MAX_CATEGORIES}: {remedy}"
         )
 
 
@@ -231,16 +233,16 @@ def _truth_values(name: str, names: list[str]) -> NDArray[np.float64]:
 
 
 def _is_text(name: str, column: Any) -> bool:
-    """Whether a column holds texts, whose different values are categories.
+    """Whether a column holds texts, whose different values are categories, or is one of categories already.
 
     Raises:
         ValueError: If its bytes are no text.
     """
-    types = arrow().types
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    types, kind = arrow().types, column.type
     if types.is_binary(kind) or types.is_large_binary(kind):
         raise ValueError(f"column {name} holds bytes that are no UTF-8 text; give --encoding, as latin-1 or cp1252")
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    kinds = (types.is_string, types.is_large_string, types.is_string_view, types.is_dictionary)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _is_choice(column: Any, values: NDArray[np.float64]) -> bool:

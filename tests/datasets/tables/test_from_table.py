@@ -106,6 +106,27 @@ def test_categories_are_one_hot_in_observations():
     assert table["categories"]["mode"] == ["eco", "turbo"] and len(data) == 4
 
 
+def test_categories_of_pandas_are_categories():
+    frame = pd.DataFrame(small_rows(code=[1, 2] * 4)).astype({"code": "category", "a": "category"})
+    dataset = from_table(frame, name="my/small-v0", progress=False, **{**SMALL, "obs": ["x", "code"]})
+    assert labels_of(dataset).observations == ("x", "code=1", "code=2") and labels_of(dataset).choices == ("down", "up")
+
+
+def test_numbers_that_are_texts_say_so():
+    texts = small_rows(
+        id=["A"] * 200, t=list(range(200)), x=[f"{i}.5" for i in range(200)], a=["u"] * 200, r=[0.0] * 200
+    )
+    with pytest.raises(ValueError, match="column x has 200 different texts.*store its numbers as numbers"):
+        imported(texts)
+
+
+def test_an_end_may_be_said_in_words():
+    _, data, _ = imported(small_rows(end=["no", "Yes", "no", "no", "no", "no", "no", "no"]), terminated="end")
+    assert data.terminated.tolist() == [True, False, False, False, False]
+    with pytest.raises(ValueError, match="column end holds 'maybe', which says neither yes nor no; make it 1 and 0"):
+        imported(small_rows(end=["no", "maybe"] * 4), name="my/other-v0", terminated="end")
+
+
 def test_action_columns_of_numbers_are_a_box_of_what_was_logged():
     dataset, data, _ = imported(small_rows(a=[0.5, -1.5, 0.25, 0.5, 0, 1, 2, 9], b=[1, 2] * 4), action=["a", "b"])
     assert dataset.action_space.low.tolist() == [-1.5, 1] and dataset.action_space.high.tolist() == [2, 2]

@@ -1,5 +1,7 @@
 """Rows in order: sorted, without repeats, cut where time says so; and what is said of it."""
 
+import datetime as dt
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -75,6 +77,14 @@ def test_other_dates_are_read_as_they_are_said_to_be_written():
     columns = small_rows(t=["01.02.2024", "02.02.2024", "03.02.2024", "04.02.2024"] * 2)
     days = table_columns(pa.table(columns), ROLES, "%d.%m.%Y")
     assert days.dates and (np.diff(days.time[:4]) == 86_400 * 10**9).all()
+
+
+def test_a_time_of_day_is_a_number_of_seconds_which_begins_runs_anew():
+    days = [dt.time(hour, minute) for hour in range(24) for minute in (0, 30)] * 2
+    count = len(days)
+    rows = ordered(small_rows(id=["A"] * count, t=days, x=[0.0] * count, a=["u"] * count, r=[0.0] * count))
+    assert not rows.dates and rows.time.tolist()[:2] == [0.0, 1800.0]
+    assert np.flatnonzero(rows.first).tolist() == [0, 48]
 
 
 @pytest.mark.parametrize(
