@@ -1,5 +1,6 @@
 """`persim import`."""
 
+import csv
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,9 +40,7 @@ def verb(
     ] = "",
     exogenous: Annotated[
         str,
-        typer.Option(
-            help="Columns of observed inputs, as weather or load: kept with the dataset; --obs predicts them."
-        ),
+        typer.Option(help="Observed inputs, as weather or load: kept with the dataset, observations only if in --obs."),
     ] = "",
     static: Annotated[
         str, typer.Option(help="Columns that an agent keeps, as age or site: kept with the dataset.")
@@ -116,8 +115,8 @@ def say_table(name: str, table: dict[str, Any]) -> None:
 
 
 def columns_of(text: str) -> list[str]:
-    """Names of columns with commas between."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names of columns with commas between; one with a comma in it stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
 
 
 def units_of(given: list[str]) -> dict[str, str]:

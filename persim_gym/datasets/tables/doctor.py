@@ -101,7 +101,8 @@ def _command(tables: Any, found: Mapping[str, tuple[str, ...]], dialect: Dialect
     words = ["persim", "import", *paths]
     for role in ROLES:
         if found[role] or role in _NEEDED:
-            words += [f"--{role}", ",".join(found[role]) or "COLUMN"]
+            named = (f'"{column}"' if "," in column else column for column in found[role])
+            words += [f"--{role}", ",".join(named) or "COLUMN"]
     usual = Dialect()
     for option in ("delimiter", "decimal", "encoding", "time_format"):
         if (value := getattr(dialect, option)) != getattr(usual, option):

@@ -1,13 +1,18 @@
 """`persim import` and `persim doctor TABLE` on the command line."""
 
+import shlex
+
 import pytest
 from support.tables import machine_rows, write_csv
 from typer.testing import CliRunner
 
 from persim_gym.cli import app, main
 from persim_gym.cli.options import chosen_agents
+from persim_gym.cli.tables.imports import columns_of
 from persim_gym.datasets import labels_of
 from persim_gym.datasets.load import open_dataset
+from persim_gym.datasets.tables.doctor import diagnose
+from persim_gym.datasets.tables.roles import Dialect
 from persim_gym.labels import Labels
 
 KNOWN = (Labels(agents=("M-001", "M-007", "Smith, J", "4-2")), 4)
@@ -41,6 +46,17 @@ def test_what_the_doctor_prints_can_be_run(table):
     command = shown.stdout.splitlines()[-1].split()
     assert command[:2] == ["persim", "import"]
     assert CliRunner().invoke(app, command[1:]).exit_code == 0
+
+
+def test_a_column_with_a_comma_stands_in_quotes(tmp_path, table):
+    columns = machine_rows(machines=3, steps=30, missing=0)
+    columns["temp, °C"] = columns.pop("temp")
+    found = diagnose(
+        [write_csv(tmp_path / "t.csv", {f'"{n}"' if "," in n else n: c for n, c in columns.items()})], {}, Dialect()
+    )
+    words = shlex.split(found.command)
+    assert columns_of(words[words.index("--obs") + 1]) == ["pressure", "temp, °C"]
+    assert CliRunner().invoke(app, words[1:]).exit_code == 0
 
 
 def test_without_a_table_the_doctor_looks_at_the_installation():
