@@ -1,6 +1,7 @@
 """`persim import` and `persim_gym.datasets.from_table`: from a table to a Minari dataset."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,7 @@ def from_table(
     """
     if unknown := sorted(set(options) - set(TableOptions.__annotations__)):
         raise ValueError(f"there is no option {unknown[0]}; {suggestion(unknown[0], TableOptions.__annotations__)}")
-    roles = Roles(
-        agent=agent,
-        time=time,
-        obs=_several(obs),
-        action=_several(action),
-        reward=reward,
-        terminated=options.get("terminated", ""),
-        exogenous=_several(options.get("exogenous", ())),
-        static=_several(options.get("static", ())),
-        categorical=_several(options.get("categorical", ())),
-        continuous=_several(options.get("continuous", ())),
-    )
+    roles = replace(_roles_of(options, agent, obs, action), time=time, reward=reward)
     units = options.get("units", {})
     roles.check_others(units)
     check_name(name, options.get("force", False))
@@ -84,6 +74,21 @@ def from_table(
     episodes = table_episodes(columns, rows, roles, units)
     write_dataset(name, columns, episodes, roles, sources_of(table), options.get("progress", True))
     return open_minari(name)
+
+
+def _roles_of(options: TableOptions, agent: str, obs: Columns, action: Columns) -> Roles:
+    """Which column is what, but for time and reward."""
+    return Roles(
+        agent=agent,
+        time="",
+        obs=_several(obs),
+        action=_several(action),
+        terminated=options.get("terminated", ""),
+        exogenous=_several(options.get("exogenous", ())),
+        static=_several(options.get("static", ())),
+        categorical=_several(options.get("categorical", ())),
+        continuous=_several(options.get("continuous", ())),
+    )
 
 
 def dialect_of(options: TableOptions) -> Dialect:
