@@ -54,8 +54,8 @@ def verb(
     from persim_gym.reproduce.pictures import PICTURES, picture_models
     from persim_gym.reproduce.protocol import METHODS, SCALES, TABLES, cells_of
     from persim_gym.reproduce.results import read_results
-    from persim_gym.reproduce.run import MODELS, RESULTS_FILE, missing_cells, open_results, run_cells
-    from persim_gym.reproduce.show import chosen, write_pictures, write_tables
+    from persim_gym.reproduce.run import RESULTS_FILE, missing_cells, open_results, run_cells
+    from persim_gym.reproduce.show import chosen, write_picture, write_tables
 
     everything = not (table or figure)
     tables = chosen(table or (TABLES if everything else ()), TABLES, "table")
@@ -87,8 +87,14 @@ def verb(
         if len(shown) <= MAX_PRINTED:
             say(f"Table {written.name}, thesis p. {written.page}: {written.title}\n\n{text}")
         say(f"{folder / 'tables' / written.name}.md  .tex  .csv")
-    for path in write_pictures(pictures, rows, sizes, domains, folder / MODELS, folder / "figures"):
-        say(f"{path}")
+    for picture in pictures:
+        try:
+            for path in write_picture(picture, rows, sizes, domains, folder):
+                say(f"{path}")
+        except (ValueError, ImportError) as error:
+            if figure:
+                raise
+            say(f"figure {picture.name} is left out: {error}")
     if failed:
         raise failed
 

@@ -34,7 +34,7 @@ def wins(table_cells: Sequence[TableCell], metric: str) -> Wins:
     """In how many cells of a metric PerSim is best; the planner in the true environment does not compete."""
     ours, thesis = [], []
     for cells in contests(table_cells, metric):
-        known = {c.method: score(metric, c.mean) for c in cells if c.mean is not None}
+        known = {c.method: score(metric, c.contending) for c in cells if c.contending is not None}
         if "persim" in known and len(known) > 1:
             ours.append(known["persim"] == max(known.values()))
         if not any(c.published is None or (c.fault and c.fault.spoils_mean) for c in cells):
@@ -56,7 +56,7 @@ def losses(table_cells: Sequence[TableCell], metric: str) -> list[tuple[TableCel
     """PerSim's cell and the best one, of ours, wherever another method is better than PerSim."""
     lost = []
     for cells in contests(table_cells, metric):
-        known = {c.method: (score(metric, c.mean), c) for c in cells if c.mean is not None}
+        known = {c.method: (score(metric, c.contending), c) for c in cells if c.contending is not None}
         best = max(known.values(), key=lambda pair: pair[0], default=None)
         if best is not None and "persim" in known and best[0] > known["persim"][0]:
             lost.append((known["persim"][1], best[1]))
@@ -121,7 +121,7 @@ def interquartile(table_cells: Sequence[TableCell]) -> list[Interquartile]:
     means = []
     for metric in dict.fromkeys(cell.metric for cell in table_cells if cell.metric not in LOGS):
         for line in lines_of(table_cells, metric):
-            strata = [cell.values for cell in line if cell.rows]
+            strata = [cell.values for cell in line if cell.contending is not None]
             if strata:
                 mean, low, high = interquartile_interval(strata)
                 interval = (low, high) if any(len(values) > 1 for values in strata) else None
@@ -178,7 +178,7 @@ def groups_of(table_cells: Sequence[TableCell]) -> list[Group]:
         cells = [cell for cell in table_cells if cell.method == method and cell.rows]
         rows = [row for cell in cells for row in cell.rows]
         if rows:
-            settings = tuple(dict.fromkeys(row.settings for row in rows if row.settings))
+            settings = tuple(dict.fromkeys(each for cell in cells for each in cell.settings))
             trials = _range(len(cell.rows) for cell in cells)
             alike.setdefault((trials, _range(row.episodes for row in rows), settings), []).append(method)
     return [Group(tuple(methods), *how) for how, methods in alike.items()]

@@ -121,8 +121,14 @@ def gap_part(results: Sequence[Result]) -> str:
             ours, thesis = {}, {}
             for cell in own if own[0].method == "persim" else ():
                 true = truth.get(cell.agent)
-                if true and cell.mean is not None and true.mean is not None and cell.published and true.published:
-                    ours[cell.agent] = cell.mean - true.mean
+                if (
+                    true
+                    and cell.contending is not None
+                    and true.contending is not None
+                    and cell.published
+                    and true.published
+                ):
+                    ours[cell.agent] = cell.contending - true.contending
                     thesis[cell.agent] = cell.published.value - true.published.value
             if ours:
                 gaps = [f"{np.mean(list(gap.values())):.1f}" for gap in (ours, thesis)]

@@ -16,6 +16,8 @@ from persim_gym.reproduce.protocol import POPULATION, Scale
 from persim_gym.reproduce.results import Result
 from persim_gym.simulator.simulator import Simulator
 
+AGENTS = {"mountaincar": (0, 3), "cartpole": (3, 1)}
+"""Agents that predictions are drawn for, as in the thesis's captions."""
 DATASET = "random"
 """What the pictured models are trained on."""
 
@@ -30,32 +32,17 @@ class Picture:
         name: As the thesis numbers it; a word for ours.
         title: What it shows.
         page: Page of the thesis; 0 for ours.
+        draw: Draws it from rows of any cells and trained models into one PNG, or one a domain; returns them.
         domains: Names of the domains that it shows.
-        methods: Methods whose models it needs; none where it is drawn from results.
-        agents: Agents that it shows; none for all.
+        methods: Methods whose models it needs; none where it is drawn from rows.
     """
 
     name: str
     title: str
     page: int
+    draw: Callable[[Sequence[Result], Models, Path], list[Path]]
     domains: tuple[str, ...] = THESIS_DOMAINS
     methods: tuple[str, ...] = ()
-    agents: tuple[int, ...] = ()
-
-
-_SIMULATED = ("persim", "cadm", "pe-ts-cadm")
-PICTURES = {
-    picture.name: picture
-    for picture in (
-        Picture("1-1", "Latent factors of the agents", 15, methods=("persim",)),
-        Picture("1-2", "Predictions drawn over the truth: CartPole", 17, ("cartpole",), _SIMULATED, (0, 4)),
-        Picture("B-1", "Predictions drawn over the truth", 54, ("mountaincar", "cartpole"), _SIMULATED, (0, 4)),
-        Picture("B-2", "Latent factors of the agents", 57, methods=("persim",)),
-        Picture("agents", "Errors and returns by the number of agents", 0),
-        Picture("errors", "Returns against prediction errors", 0),
-    )
-}
-"""By name; 1-1 and B-2 show the same factors, and 1-2 is a part of B-1."""
 
 
 def picture_models(picture: Picture, scale: Scale, domains: Sequence[str]) -> list[ModelKey]:
@@ -68,37 +55,17 @@ def picture_models(picture: Picture, scale: Scale, domains: Sequence[str]) -> li
     ]
 
 
-def draw_picture(picture: Picture, results: Sequence[Result], models: Models, folder: Path) -> list[Path]:
-    """Draws a figure; beside each PNG lies a CSV file of its numbers.
+def _draw_factors(results: Sequence[Result], models: Models, path: Path) -> list[Path]:
+    factors = {
+        key.domain: model.model.state_dict()["agent_encoder.factor"].numpy()
+        for key, model in models.items()
+        if isinstance(model, Simulator)
+    }
+    latent_factors_figure(factors, path)
+    return [path]
 
-    Args:
-        picture: The figure.
-        results: Rows of any cells.
-        models: The trained models of `picture_models`.
-        folder: Where it goes.
 
-    Returns:
-        The pictures: one, or one a domain.
-
-    Raises:
-        ImportError: If a library is not installed that it needs.
-        ValueError: If there are no rows to draw.
-    """
-    path = folder / f"{picture.name}.png"
-    if not picture.methods:
-        draw: Callable[[Sequence[Result], Path], Path] = (
-            fewer_agents_figure if picture.name == "agents" else error_and_return_figure
-        )
-        draw(results, path)
-        return [path]
-    if picture.methods == ("persim",):
-        factors = {
-            key.domain: model.model.state_dict()["agent_encoder.factor"].numpy()
-            for key, model in models.items()
-            if isinstance(model, Simulator)
-        }
-        latent_factors_figure(factors, path)
-        return [path]
+def _draw_ghosts(results: Sequence[Result], models: Models, path: Path) -> list[Path]:
     drawn = []
     for domain in dict.fromkeys(key.domain for key in models):
         dynamics = {
@@ -107,8 +74,33 @@ def draw_picture(picture: Picture, results: Sequence[Result], models: Models, fo
                 for key, model in models.items()
                 if key.domain == domain and not isinstance(model, BaselinePolicy)
             }
-            for agent in picture.agents
+            for agent in AGENTS[domain]
         }
-        drawn.append(folder / f"{picture.name}-{domain}.png")
+        drawn.append(path.with_name(f"{path.stem}-{domain}.png"))
         ghosts_figure(DOMAINS[domain], dynamics, drawn[-1])
     return drawn
+
+
+def _draw_fewer_agents(results: Sequence[Result], models: Models, path: Path) -> list[Path]:
+    fewer_agents_figure(results, path)
+    return [path]
+
+
+def _draw_errors(results: Sequence[Result], models: Models, path: Path) -> list[Path]:
+    error_and_return_figure(results, path)
+    return [path]
+
+
+_PREDICTED = ("persim", "cadm", "pe-ts-cadm")
+PICTURES = {
+    picture.name: picture
+    for picture in (
+        Picture("1-1", "Latent factors of the agents", 17, _draw_factors, methods=("persim",)),
+        Picture("1-2", "Predictions drawn over the truth", 18, _draw_ghosts, ("cartpole",), _PREDICTED),
+        Picture("B-1", "Predictions drawn over the truth", 54, _draw_ghosts, ("mountaincar", "cartpole"), _PREDICTED),
+        Picture("B-2", "Latent factors of the agents", 57, _draw_factors, methods=("persim",)),
+        Picture("agents", "Errors and returns by the number of agents", 0, _draw_fewer_agents),
+        Picture("errors", "Returns against prediction errors", 0, _draw_errors),
+    )
+}
+"""By name; 1-1 and B-2 show the same factors, and 1-2 is a part of B-1."""

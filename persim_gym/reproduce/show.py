@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from persim_gym.reproduce.models import ModelKey, trained_model
+from persim_gym.reproduce.models import trained_model
 from persim_gym.reproduce.parts import interquartile_part
-from persim_gym.reproduce.pictures import Picture, draw_picture, picture_models
+from persim_gym.reproduce.pictures import Picture, picture_models
 from persim_gym.reproduce.protocol import Scale, Table
 from persim_gym.reproduce.results import Result
+from persim_gym.reproduce.run import MODELS
 from persim_gym.reproduce.tables import as_csv, as_latex, as_markdown, reproduced_table
 from persim_gym.storage import write_text
 from persim_gym.suggest import suggestion
@@ -57,34 +58,24 @@ def write_tables(tables: Sequence[Table], results: Sequence[Result], folder: Pat
     return written
 
 
-def write_pictures(
-    pictures: Sequence[Picture],
-    results: Sequence[Result],
-    scale: Scale,
-    domains: Sequence[str],
-    models: Path,
-    folder: Path,
+def write_picture(
+    picture: Picture, results: Sequence[Result], scale: Scale, domains: Sequence[str], out: Path
 ) -> list[Path]:
-    """Draws figures.
+    """Draws a figure.
 
     Args:
-        pictures: The figures.
+        picture: The figure.
         results: Rows of any cells.
         scale: Says which trained models are meant.
         domains: Domains that are shown.
-        models: Folder of the trained models; one that is not there is trained.
-        folder: Where the pictures go.
+        out: Folder of the trained models, where one that is not there is trained, and of the figures.
 
     Returns:
-        The pictures; beside each lies a CSV file of its numbers.
+        The pictures, one or one a domain; beside each lies a CSV file of its numbers.
 
     Raises:
-        ImportError: If a library is not installed that a figure needs.
+        ImportError: If a library is not installed that the figure needs.
         ValueError: If there are no rows to draw.
     """
-    drawn = []
-    for picture in pictures:
-        keys: list[ModelKey] = picture_models(picture, scale, domains)
-        trained = {key: trained_model(key, models) for key in keys}
-        drawn += draw_picture(picture, results, trained, folder)
-    return drawn
+    trained = {key: trained_model(key, out / MODELS) for key in picture_models(picture, scale, domains)}
+    return picture.draw(results, trained, out / "figures" / f"{picture.name}.png")

@@ -13,6 +13,7 @@ from persim_gym.reproduce.published import Fault
 from persim_gym.reproduce.results import Result
 
 ERROR_PLACES = 3  # Decimal places of the thesis's errors; it drops zeros at the end of some.
+_SHORTENED = "episode_steps="  # Of `Effort.settings`.
 RETURN_PLACES = 1  # Of returns that stand beside none of the thesis's.
 
 
@@ -58,6 +59,21 @@ class TableCell:
         return float(np.mean(self.values)) if self.rows else None
 
     @property
+    def settings(self) -> tuple[str, ...]:
+        """How its trials were trained and planned, each once."""
+        return tuple(dict.fromkeys(row.settings for row in self.rows if row.settings))
+
+    @property
+    def shortened(self) -> bool:
+        """Whether episodes of ours were ended before the domain's limit, so that its return is of another quantity."""
+        return any(_SHORTENED in settings for settings in self.settings)
+
+    @property
+    def contending(self) -> float | None:
+        """Ours as other figures are compared with it; None if it was not run, or shortened."""
+        return None if self.shortened else self.mean
+
+    @property
     def std(self) -> float | None:
         """Sample standard deviation of ours over trials, or None of fewer than two.
 
@@ -75,14 +91,14 @@ class TableCell:
 
     @property
     def comparable(self) -> bool:
-        """Whether ours was run and the thesis has a figure that one can aim at; logs have none."""
+        """Whether ours was run as long as the thesis's, which is a figure that one can aim at; logs have none."""
         aimed_at = self.published is not None and not (self.fault and self.fault.spoils_mean)
-        return bool(self.rows) and aimed_at and self.metric not in LOGS
+        return self.contending is not None and aimed_at and self.metric not in LOGS
 
     @property
     def difference(self) -> float | None:
-        """Ours less the thesis's, or None where one of them is missing."""
-        return None if self.mean is None or self.published is None else self.mean - self.published.value
+        """Ours less the thesis's, or None where one of them is missing or ours is shortened."""
+        return None if self.contending is None or self.published is None else self.contending - self.published.value
 
     @property
     def no_worse(self) -> bool | None:

@@ -23,15 +23,15 @@ METRIC_TITLES = {
     "logged-length": "Logged length",
 }
 NOT_RUN = "–"
-_MARKS = "†‡§"
+_MARKS, _SHORTENED_MARK = "†‡§", "¶"
 _CSV_COLUMNS = (
     "table", "domain", "dataset", "n_agents", "method", "agent", "metric", "mean", "std", "trials", "episodes",
-    "thesis_mean", "thesis_std", "difference", "no_worse", "fault",
+    "thesis_mean", "thesis_std", "difference", "no_worse", "fault", "settings",
 )  # fmt: skip
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$",
-    "×": r"$\times$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$", "–": "--", "²": "$^2$",
+    "×": r"$\times$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$", "¶": r"$^\P$", "–": "--", "²": "$^2$",
     "ε": r"$\epsilon$",
 }  # fmt: skip
 
@@ -152,7 +152,7 @@ def as_csv(reproduced: ReproducedTable) -> str:
         counts = [len(cell.rows), _span([row.episodes for row in cell.rows])]
         fault = cell.fault.sentence if cell.fault else ""
         writer.writerow([reproduced.table.name, *where, mean, std, *counts, thesis_mean, thesis_std, difference]
-                        + [no_worse, fault])  # fmt: skip
+                        + [no_worse, fault, " / ".join(cell.settings)])  # fmt: skip
     return file.getvalue()
 
 
@@ -171,8 +171,10 @@ def notes(reproduced: ReproducedTable) -> list[str]:
     known = {"scale": scale(reproduced), "thesis": SCALES["thesis"], "missing": missing, "cells": cells}
     known["bcq"] = SCALES["thesis"].efforts["bcq-p"]
     marks = _marks(table)
-    faults = [f"{marks[fault]} {fault.sentence}" if fault in marks else fault.sentence for fault in faults_of(table)]
-    return [line.format(**known, **counts), *faults]
+    below = [f"{marks[fault]} {fault.sentence}" if fault in marks else fault.sentence for fault in faults_of(table)]
+    if any(cell.shortened for cell in reproduced.cells):
+        below.append(f"{_SHORTENED_MARK} {template('notes-shortened').strip()}")
+    return [line.format(**known, **counts), *below]
 
 
 def scale(reproduced: ReproducedTable) -> str:
@@ -234,7 +236,8 @@ def _ours(cell: TableCell) -> str:
     if cell.mean is None:
         return NOT_RUN
     figures = [cell.mean] if cell.std is None else [cell.mean, cell.std]
-    return " ± ".join(format_figure(cell.metric, figure, cell.places) for figure in figures)
+    text = " ± ".join(format_figure(cell.metric, figure, cell.places) for figure in figures)
+    return text + (_SHORTENED_MARK if cell.shortened else "")
 
 
 def _markdown_cell(cell: TableCell, mark: str) -> str:

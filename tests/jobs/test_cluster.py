@@ -3,10 +3,12 @@
 import os
 import pickle
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from support.jobs import read_model, unlucky_square, write_model
+from support.jobs import read_model, square_somewhere, unlucky_square, write_model
 
 from persim_gym.jobs import RowLog, run_jobs
 from persim_gym.jobs.cluster import files_of, run_away, write_received
@@ -73,7 +75,7 @@ def importable():
 
 @pytest.fixture(scope="module")
 def cluster(importable):
-    """A cluster of two nodes of one core on this machine, and its address."""
+    """A cluster of two nodes of one core on this machine."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -81,7 +83,7 @@ def cluster(importable):
     try:
         nodes.add_node(num_cpus=1)
         nodes.wait_for_nodes()
-        yield nodes.address
+        yield nodes
     finally:
         nodes.shutdown()
 
@@ -104,7 +106,7 @@ def on_ray(test):
 def test_a_grid_ends_in_the_same_table_though_a_worker_is_killed(tmp_path, cluster, capsys):
     jobs = [{"number": n} for n in range(12)]
     tables = {}
-    for backend, place in (("local", {"workers": 2}), ("ray", {"backend": "ray", "address": cluster})):
+    for backend, place in (("local", {"workers": 2}), ("ray", {"backend": "ray", "address": cluster.address})):
         marks = tmp_path / backend
         marks.mkdir()
         log = RowLog(tmp_path / f"{backend}.csv", ("number",), ("square",))
@@ -122,7 +124,7 @@ def test_a_grid_ends_in_the_same_table_though_a_worker_is_killed(tmp_path, clust
 def test_a_second_stage_reads_on_other_nodes_what_the_first_one_wrote(tmp_path, cluster):
     jobs = [{"name": name} for name in ("ant", "bee", "cow", "dog")]
     found = {}
-    for backend, place in (("local", {"workers": 1}), ("ray", {"backend": "ray", "address": cluster})):
+    for backend, place in (("local", {"workers": 1}), ("ray", {"backend": "ray", "address": cluster.address})):
         folder = tmp_path / backend
         folder.mkdir()
         first = RowLog(tmp_path / f"{backend}-1.csv", ("name",), ("length",))
@@ -134,6 +136,27 @@ def test_a_second_stage_reads_on_other_nodes_what_the_first_one_wrote(tmp_path, 
     assert found["ray"] == found["local"] and len(found["ray"][0]) == 16
     assert [row["seen"] for row in rows] == ["ant", "bee", "cow", "dog"]
     assert str(tmp_path) not in {row["at"] for row in rows}
+
+
+@on_ray
+def test_what_a_node_was_doing_when_it_died_is_done_by_another(tmp_path, cluster, capsys):
+    third, seen = cluster.add_node(num_cpus=1), []
+
+    def kill_when_busy():
+        while third.node_id not in seen:
+            time.sleep(0.05)
+            seen[:] = [path.read_text() for path in tmp_path.glob("*-*")]
+        cluster.remove_node(third, allow_graceful=False)
+        (tmp_path / "killed").touch()
+
+    killer = threading.Thread(target=kill_when_busy, daemon=True)
+    killer.start()
+    log = RowLog(tmp_path / "log.csv", ("number",), ("square",))
+    options = {"description": "", "constants": {"marks": str(tmp_path)}, "progress": False, "backend": "ray"}
+    rows = run_jobs(square_somewhere, [{"number": n} for n in range(12)], log, **options, address=cluster.address)
+    killer.join(60)
+    assert [row["square"] for row in rows] == [str(n**2) for n in range(12)] and third.node_id in seen
+    assert len(list(tmp_path.glob("*-*"))) > 12  # At least one was started twice.
 
 
 @on_ray

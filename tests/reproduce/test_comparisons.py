@@ -57,6 +57,16 @@ def test_persim_wins_where_no_other_method_with_data_alone_is_better():
     assert (own.agent, own.method, best.method) == ("2", "persim", "bcq-a")
 
 
+def test_shortened_episodes_do_not_compete():
+    short = {"settings": "episode_steps=100"}
+    rows = [a_row("B.6", value=900.0), a_row("B.6", value=90.0, method="cadm", **short)]
+    assert wins(cells_of("B.6", *rows), "return").of_ours == 0
+    rows = [a_row("B.6", value=90.0, **short), a_row("B.6", value=900.0, method="cadm")]
+    assert losses(cells_of("B.6", *rows), "return") == []
+    assert [mean.method for mean in interquartile(cells_of("B.6", *rows))] == ["cadm"]
+    assert not any(is_judged(cell) for cell in cells_of("B.6", *rows) if cell.method == "persim")
+
+
 def test_lower_errors_win():
     rows = [a_row("B.2", value=0.2), a_row("B.2", value=0.1, method="cadm")]
     assert wins(cells_of("B.2", *rows), "rmse").ours == 0 and len(losses(cells_of("B.2", *rows), "rmse")) == 1

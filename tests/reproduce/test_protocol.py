@@ -51,7 +51,8 @@ def test_every_number_of_a_table_has_a_cell(name):
         for row in published()
         if row["table"] == name
     }
-    assert wanted == cells
+    # Of a table that repeats another, only numbers that are not the same are listed.
+    assert wanted <= cells if TABLES[name].source else wanted == cells
 
 
 def test_a_table_that_repeats_another_adds_no_cell():

@@ -175,7 +175,18 @@ def test_a_csv_row_says_all_of_its_cell():
     rows = [a_row(value=-50.0), a_row(value=-52.0, seed=1)]
     text = as_csv(reproduced_table(TABLES["B.4"], rows)).splitlines()
     (line,) = (line for line in text if line.startswith("B.4,mountaincar,random,500,persim,0,"))
-    assert line == "B.4,mountaincar,random,500,persim,0,return,-51,1.414213562,2,5,-57.7,5.63,6.7,true,"
+    assert line == "B.4,mountaincar,random,500,persim,0,return,-51,1.414213562,2,5,-57.7,5.63,6.7,true,,"
+
+
+def test_returns_of_shortened_episodes_are_marked_and_compared_with_nothing():
+    rows = [a_row("B.6", value=90.0, settings="candidates=50 episode_steps=100"), a_row("B.6", agent="1", value=3000.0)]
+    reproduced = reproduced_table(TABLES["B.6"], rows)
+    text = as_markdown(reproduced)
+    assert "| random | PerSim | 90¶ / 2124 ± 518 | **3000** / 2060 ± 900 |" in text
+    assert "\n\n¶ Of episodes that were ended" in text and "in 1 of 1 cells" in text
+    assert r"90$^\P$ / 2124" in as_latex(reproduced)
+    (line,) = (line for line in as_csv(reproduced).splitlines() if ",random,500,persim,0," in line)
+    assert line == "B.6,halfcheetah,random,500,persim,0,return,90,,1,5,2124,518,,,,candidates=50 episode_steps=100"
 
 
 def test_the_same_rows_give_the_same_table_in_any_order():

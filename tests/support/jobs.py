@@ -42,6 +42,16 @@ def unlucky_square(number, marks, fails=(), dies=()):
     return {"square": number**2}
 
 
+def square_somewhere(number, marks):
+    """A square that is there once a node has been killed; tells first on which node of a Ray cluster it runs."""
+    import ray
+
+    (Path(marks) / f"{number}-{time.time_ns()}").write_text(ray.get_runtime_context().get_node_id())
+    while not (Path(marks) / "killed").exists():
+        time.sleep(0.1)
+    return {"square": number**2}
+
+
 def doomed_square(number, dies):
     """A square; some numbers kill their process every time."""
     if number in dies:
