@@ -18,7 +18,7 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import available_cores
 from persim_gym.planning import MPC
 from persim_gym.reproduce.models import TrainedModel, first_agents, model_key, trained_model
-from persim_gym.reproduce.protocol import LOGS, PREDICTION, Cell, Scale
+from persim_gym.reproduce.protocol import LOGS, PLANNERS, PREDICTION, Cell, Scale
 from persim_gym.reproduce.results import ALL_AGENTS, Result
 from persim_gym.simulator.model_card import library_versions
 from persim_gym.workflows.plan import planner_for
@@ -127,7 +127,7 @@ def _return(cell: Cell, scale: Scale, model: TrainedModel | None) -> tuple[float
 
 
 def _policy(cell: Cell, scale: Scale, model: TrainedModel | None) -> Policy:
-    """What acts in the true environment: a trained policy, or the thesis's planner in a model or in the truth."""
+    """What acts in the true environment: a trained policy, or a planner in a model or in the truth."""
     if isinstance(model, BaselinePolicy):
         return model
     domain, agent = DOMAINS[cell.domain], int(cell.agent)
@@ -136,7 +136,7 @@ def _policy(cell: Cell, scale: Scale, model: TrainedModel | None) -> Policy:
         domain.dynamics(agent) if model is None else model.dynamics(agent),
         domain.task,
         domain.action_space,
-        planner=planner_for(cell.domain, **sizes),
+        planner=planner_for(cell.domain, PLANNERS.get(cell.method, ""), **sizes),
         bonus=domain.peak_bonus,
         seed=cell.seed,
     )

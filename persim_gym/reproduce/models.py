@@ -13,7 +13,7 @@ from persim_gym.baselines.registry import train_baseline
 from persim_gym.datasets import load
 from persim_gym.datasets.registry import NAMESPACE
 from persim_gym.models import LearnedModel
-from persim_gym.reproduce.protocol import MODEL_BASED, MODEL_FREE, Cell, Scale
+from persim_gym.reproduce.protocol import BESIDE, MODEL_BASED, MODEL_FREE, Cell, Scale
 from persim_gym.transitions import Transitions
 from persim_gym.workflows.train import train
 from persim_gym.workflows.training_setup import recipe_for
@@ -56,11 +56,12 @@ class ModelKey:
 
 def model_key(cell: Cell, scale: Scale) -> ModelKey | None:
     """The training that a cell needs, or None."""
-    if cell.method not in (*MODEL_BASED, *MODEL_FREE):
+    method = BESIDE.get(cell.method, cell.method)
+    if method not in (*MODEL_BASED, *MODEL_FREE):
         return None
-    agent = cell.agent if cell.method == "bcq-a" else ALL
-    training = scale.effort_of(cell.domain, cell.method).training
-    return ModelKey(cell.domain, cell.dataset, cell.method, cell.n_agents, agent, cell.seed, training)
+    agent = cell.agent if method == "bcq-a" else ALL
+    training = scale.effort_of(cell.domain, method).training
+    return ModelKey(cell.domain, cell.dataset, method, cell.n_agents, agent, cell.seed, training)
 
 
 def models_of(cells: Iterable[Cell], scale: Scale) -> list[ModelKey]:

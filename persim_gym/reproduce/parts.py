@@ -17,7 +17,7 @@ from persim_gym.reproduce.comparisons import (
     spreads,
     wins,
 )
-from persim_gym.reproduce.protocol import METHODS, POPULATION, TABLES
+from persim_gym.reproduce.protocol import BESIDE, METHODS, POPULATION, TABLES
 from persim_gym.reproduce.published import FAULTS
 from persim_gym.reproduce.results import Result
 from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure, lines_of
@@ -57,8 +57,11 @@ def _interquartile_text(mean: Interquartile, agents: int) -> str:
 def found_part(results: Sequence[Result]) -> str:
     """Five lines that say what was found."""
     tables = own_tables(results)
-    cells = [cell for table in tables for cell in table.cells if cell.published is not None]
+    cells = [
+        cell for table in tables for cell in table.cells if cell.published is not None and cell.method not in BESIDE
+    ]
     counts = {metric: _found_of(metric, results) for metric in _JUDGED}
+    better = [c for table in tables for c in table.compared if c.method == "persim-cem"]
     rivals = Counter(best.method for table in tables for _, best in losses(table.cells, "return"))
     return template("found").format(
         run=sum(bool(cell.rows) for cell in cells),
@@ -67,6 +70,8 @@ def found_part(results: Sequence[Result]) -> str:
         no_worse=sum(bool(cell.no_worse) for cell in cells),
         faulty=sum(cell.fault is not None and cell.fault.spoils_mean for cell in cells),
         rivals=", ".join(f"{METHODS[method]} in {count}" for method, count in rivals.most_common()) or "none",
+        cem=len(better),
+        cem_no_worse=sum(bool(cell.no_worse) for cell in better),
         **counts,
     )
 

@@ -10,6 +10,7 @@ from persim_gym.reproduce.results import ALL_AGENTS
 
 METHODS = {
     "persim": "PerSim",
+    "persim-cem": "PerSim + CEM",
     "unfactorized": "Unfactorized",
     "unpersonalized": "Unpersonalized",
     "cadm": "Vanilla CaDM",
@@ -20,6 +21,10 @@ METHODS = {
     "logging": "logging policy",
 }
 """Our name of each method, and the thesis's; in the order of its tables."""
+BESIDE = {"persim-cem": "persim"}
+"""Methods that the thesis has not: the one of the thesis that plans in the same models, and that they stand beside."""
+PLANNERS = {"persim-cem": "categorical-cem"}
+"""Planners that are not the thesis's; of as many rollouts as that."""
 MODEL_BASED = ("persim", "unfactorized", "unpersonalized", "cadm", "pe-ts-cadm")
 MODEL_FREE = ("bcq-p", "bcq-a")
 NO_DATA = "-"
@@ -164,6 +169,7 @@ class Table:
 
 _ERRORS = ("persim", "cadm", "pe-ts-cadm")
 _REWARDS = ("persim", "cadm", "pe-ts-cadm", "bcq-p", "bcq-a", "true-mpc")
+_DISCRETE_REWARDS = ("persim", "persim-cem", "cadm", "pe-ts-cadm", "bcq-p", "bcq-a", "true-mpc")
 _FEWER_ERRORS = ("persim", "unfactorized", "cadm", "pe-ts-cadm")
 _FEWER_REWARDS = ("persim", "unfactorized", "cadm", "pe-ts-cadm", "bcq-p")
 _FEWER_MOUNTAINCAR = ("persim", "unfactorized", "unpersonalized", "cadm", "pe-ts-cadm", "bcq-p")
@@ -173,16 +179,16 @@ _EXTREMES, _ALL, _RANDOM = (0, 3, 4), (POPULATION,), ("random",)
 TABLES = {
     table.name: table
     for table in (
-        Table("5.2a", "Reward: MountainCar", 39, _MC, RETURN, DATASETS, _ALL, _REWARDS, _EXTREMES, "B.4"),
-        Table("5.2b", "Reward: CartPole", 39, _CP, RETURN, DATASETS, _ALL, _REWARDS, _EXTREMES, "B.5"),
+        Table("5.2a", "Reward: MountainCar", 39, _MC, RETURN, DATASETS, _ALL, _DISCRETE_REWARDS, _EXTREMES, "B.4"),
+        Table("5.2b", "Reward: CartPole", 39, _CP, RETURN, DATASETS, _ALL, _DISCRETE_REWARDS, _EXTREMES, "B.5"),
         Table("5.2c", "Reward: HalfCheetah", 39, _HC, RETURN, DATASETS, _ALL, _REWARDS, (0, 1, 2), "B.6"),
         Table("5.3", "Ablation: MountainCar", 42, _MC, RETURN, _RANDOM, SMALLER, _FEWER_MOUNTAINCAR, source="B.10"),
         Table("A.1", "Logged reward and length", 50, "", LOGS, DATASETS, _ALL, ("logging",)),
         Table("B.1", "Prediction error: MountainCar", 52, _MC, PREDICTION, DATASETS, _ALL, _ERRORS),
         Table("B.2", "Prediction error: CartPole", 52, _CP, PREDICTION, DATASETS, _ALL, _ERRORS),
         Table("B.3", "Prediction error: HalfCheetah", 53, _HC, PREDICTION, DATASETS, _ALL, _ERRORS),
-        Table("B.4", "Average reward: MountainCar", 55, _MC, RETURN, DATASETS, _ALL, _REWARDS),
-        Table("B.5", "Average reward: CartPole", 56, _CP, RETURN, DATASETS, _ALL, _REWARDS),
+        Table("B.4", "Average reward: MountainCar", 55, _MC, RETURN, DATASETS, _ALL, _DISCRETE_REWARDS),
+        Table("B.5", "Average reward: CartPole", 56, _CP, RETURN, DATASETS, _ALL, _DISCRETE_REWARDS),
         Table("B.6", "Average reward: HalfCheetah", 56, _HC, RETURN, DATASETS, _ALL, _REWARDS),
         Table("B.7", "Prediction error of fewer agents: MountainCar", 58, _MC, PREDICTION, _RANDOM, SMALLER,
               _FEWER_ERRORS),

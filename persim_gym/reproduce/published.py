@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from persim_gym.evaluation.published import TEST_AGENTS, PublishedCell, published_cell
-from persim_gym.reproduce.protocol import METHODS, NO_DATA, Table
+from persim_gym.reproduce.protocol import BESIDE, METHODS, NO_DATA, Table
 from persim_gym.reproduce.results import ALL_AGENTS
 
 THESIS_METRICS = {
@@ -99,6 +99,8 @@ def thesis_cell(
 ) -> PublishedCell | None:
     """What the thesis prints in a cell, or None where it prints nothing.
 
+    A method that the thesis has not stands beside the one that plans in the same models.
+
     Args:
         table: The table.
         domain: Name of the domain.
@@ -110,5 +112,5 @@ def thesis_cell(
     """
     policy = "" if dataset == NO_DATA else dataset
     number = None if agent == ALL_AGENTS else int(agent)
-    cell = domain, policy, n_agents, METHODS[method], number, THESIS_METRICS[metric]
+    cell = domain, policy, n_agents, METHODS[BESIDE.get(method, method)], number, THESIS_METRICS[metric]
     return published_cell(table.name, *cell) or published_cell(table.source, *cell)

@@ -29,7 +29,8 @@ def cell(method, metrics=RETURN, **changes):
 
 
 @pytest.mark.parametrize(
-    "method", ["persim", "unfactorized", "unpersonalized", "cadm", "pe-ts-cadm", "bcq-p", "bcq-a", "true-mpc"]
+    "method",
+    ["persim", "persim-cem", "unfactorized", "unpersonalized", "cadm", "pe-ts-cadm", "bcq-p", "bcq-a", "true-mpc"],
 )
 def test_every_method_earns_a_return_that_can_be_repeated(method, tiny, tmp_path):
     chosen = cell(method, dataset=NO_DATA if method == "true-mpc" else "random")
@@ -74,6 +75,7 @@ def test_cells_share_trainings_but_where_the_agent_or_the_trial_differs():
     pooled = [cell("bcq-p", agent=str(agent)) for agent in range(5)] + [cell("bcq-p", seed=4)]
     single = [cell("bcq-a", agent=str(agent)) for agent in range(5)]
     assert len(models_of(pooled, SMALL)) == 2 and len(models_of(single, SMALL)) == 5
+    assert models_of([cell("persim-cem")], SMALL) == models_of([cell("persim")], SMALL)
     assert not models_of([cell("true-mpc"), cell("logging", LOGS)], SMALL)
     folders = {key.folder for key in models_of([*pooled, *single], SMALL)}
     assert len(folders) == 7

@@ -12,6 +12,7 @@ def test_what_was_found_is_counted_from_rows():
         a_row(value=-50.0),
         a_row(value=-40.0, method="bcq-p"),
         a_row(agent="1", value=-400.0),
+        a_row(value=-51.0, method="persim-cem"),
         a_row("B.2", value=0.001),
         a_row("B.2", value=0.5, method="cadm"),
         a_row("B.8", n_agents=100, value=0.5),
@@ -20,6 +21,7 @@ def test_what_was_found_is_counted_from_rows():
     assert "6 of the 1559 figures" in first and "Of the 5 that can be compared, 3 are no worse" in first
     assert "in 1 of 1 cells, and the lowest of all methods in 1 of 1; in the thesis in 85 of 105" in errors
     assert "in 1 of 2 cells, and the highest of all methods in 0 of 1; in the thesis in 58 of 115" in returns
+    assert returns.endswith("those of MountainCar and CartPole are in 1 of 1.")
     assert "BCQ-P in 1" in rivals and "58 figures" in faulty
 
 

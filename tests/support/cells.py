@@ -9,6 +9,7 @@ SMALL = Scale(
     agents=(0, 1),
     effort=Effort(2, steps=4, planner=FEW),
     efforts={
+        "persim-cem": Effort(2, steps=4, planner=(*FEW, ("elites", 2))),
         "bcq-p": Effort(2, steps=4, training=3),
         "bcq-a": Effort(2, steps=4, training=3),
         "cadm": Effort(2, steps=4, planner=FEW, training=3),

@@ -13,6 +13,7 @@ from persim_gym.storage import write_text
 
 COLORS = {
     "persim": "#D55E00",
+    "persim-cem": "#F0E442",
     "unfactorized": "#E69F00",
     "unpersonalized": "#CC79A7",
     "cadm": "#0072B2",
