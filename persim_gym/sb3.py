@@ -116,8 +116,8 @@ def make_vec_env(
     env_id: str = "PersimEnv-v0",
     *,
     n_envs: int = 1,
-    agent: int | None = None,
-    agents: Sequence[int] | None = None,
+    agent: int | str | None = None,
+    agents: Sequence[int | str] | None = None,
     seed: int | None = None,
     wrapper: Callable[[VecEnv], VecEnv] | None = None,
     **kwargs: Any,
@@ -127,7 +127,7 @@ def make_vec_env(
     Args:
         env_id: "PersimEnv-v0" or the id of a true environment.
         n_envs: Number of rows B.
-        agent: Agent of all rows.
+        agent: Number or, in a simulator, name of the agent of all rows.
         agents: Agent of each row, [B], instead of `agent`.
         seed: Seed of the first reset.
         wrapper: Wraps the result, e.g. `VecMonitor`.

@@ -5,7 +5,7 @@ A simulator of one of our domains has the domain's. Any other keeps its own on i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.labels import NO_LABELS, Labels
+from persim_gym.storage import from_plain
 from persim_gym.task import Array, Ends, Task
 
 LEARNED_TASK = "learned"
@@ -31,12 +33,14 @@ class EnvironmentSpec:
         action_space: Space of one action: Discrete from 0, or Box [A].
         episode_steps: Time limit (a truncation).
         task: "domain", "learned", or the user's own as `module:name`.
+        labels: What agents, observations and actions are called.
     """
 
     observation_space: spaces.Box
     action_space: spaces.Discrete | spaces.Box
     episode_steps: int
     task: str = LEARNED_TASK
+    labels: Labels = NO_LABELS
 
     def __post_init__(self) -> None:
         """Checks what a simulator can serve.
@@ -54,6 +58,7 @@ class EnvironmentSpec:
             raise ValueError(f"actions must be Discrete or a flat Box, not {action}")
         if self.episode_steps < 1:
             raise ValueError(f"episode_steps={self.episode_steps} must be positive")
+        self.labels.check_sizes(observation.shape[0], self.n_actions, (action.shape or (0,))[0])
 
     @property
     def n_actions(self) -> int:
@@ -66,6 +71,11 @@ class EnvironmentSpec:
         low, high = (_with_infinite(b) for b in (self.observation_space.low, self.observation_space.high))
         return (low, high) if np.isfinite([low, high]).any() else None
 
+    @property
+    def predicted_names(self) -> list[str]:
+        """What observations, reward and end are called, with their units, [D + 2]."""
+        return self.labels.predicted(self.observation_space.shape[0])
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
         return {
@@ -73,6 +83,7 @@ class EnvironmentSpec:
             "action": _plain(self.action_space),
             "episode_steps": self.episode_steps,
             "task": self.task,
+            **({"labels": asdict(self.labels)} if self.labels else {}),
         }
 
     @classmethod
@@ -84,7 +95,9 @@ class EnvironmentSpec:
         """
         try:
             observation, action = _space(stored["observation"]), _space(stored["action"])
-            return cls(observation, action, int(stored["episode_steps"]), str(stored["task"]))  # type: ignore[arg-type]
+            steps, task = int(stored["episode_steps"]), str(stored["task"])
+            labels = from_plain(Labels, stored.get("labels", {}))
+            return cls(observation, action, steps, task, labels)  # type: ignore[arg-type]
         except (KeyError, TypeError, AssertionError) as error:
             raise ValueError(f"the interface on the card is not one of this version ({error!r})") from error
 
@@ -111,6 +124,28 @@ class OfEnvironment:
     def episode_steps(self) -> int:
         """Time limit."""
         return self.spec.episode_steps
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents N."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> Labels:
+        """What its agents, observations and actions are called."""
+        return self.spec.labels
+
+    def agent_number(self, agent: int | str) -> int:
+        """The number of an agent that is given by name or number; see `Labels.agent_number`.
+
+        Raises:
+            ValueError: If no agent has the name.
+        """
+        return self.labels.agent_number(agent, self.n_agents)
+
+    def agent_name(self, number: int) -> str:
+        """What an agent is called: its name, else its number."""
+        return self.labels.agent_name(number)
 
 
 def flat_box(low: Any, high: Any) -> spaces.Box:

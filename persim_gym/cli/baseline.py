@@ -15,6 +15,7 @@ from persim_gym.cli.options import (
     Seed,
     Settings,
     Workers,
+    agents_in_data,
     chosen_agents,
     refuse_given,
     resumable,
@@ -54,7 +55,7 @@ def verb(
     from persim_gym.workflows.evaluate import evaluate
     from persim_gym.workflows.plan import returns_table
 
-    chosen = chosen_agents(agents, agent)
+    chosen = chosen_agents(agents, agent, known=agents_in_data(dataset))
     if name in KINDS:
         refuse_given(context, "workers", "backend", "address", why="is for bcq-a")
         options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}

@@ -1,5 +1,6 @@
 """`persim calibrate`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -38,4 +39,5 @@ def verb(
     trust = Trust.from_json(measured.card.trust)
     say(f"error stays below {trust.scale:.3g} x spread in {level:.0%} of cases; measured {trust.band_coverage:.1%}")
     say(f"any rollout: {trust.horizon} of {trust.steps} steps within {bound} standard deviations, if it lasts so long")
-    say_simulator(measured.folder, "persim evaluate {} --agent 0")
+    agent = shlex.quote(measured.agent_name(0)).replace("{", "{{").replace("}", "}}")
+    say_simulator(measured.folder, f"persim evaluate {{}} --agent {agent}")

@@ -1,5 +1,6 @@
 """`persim evaluate`."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,9 +57,9 @@ def verb(
             )
         if agents is None and agent is None:
             console.print(logged_error_table(card.name, loaded.card.error))
-            say(f"next: persim evaluate {simulator} --agent 0")
+            say(f"next: persim evaluate {simulator} --agent {shlex.quote(loaded.agent_name(0))}")
             return
-    chosen = chosen_agents(agents, agent)
+    chosen = chosen_agents(agents, agent, known=(loaded.labels, loaded.n_agents) if loaded.labels.agents else None)
     for number in chosen:
         loaded.dynamics(number)  # An unknown agent is an error here.
     if not card.domain and len(chosen) > 1:
@@ -108,12 +109,13 @@ def logged_error_table(name: str, error: dict[str, Any]) -> Table:
 
 def print_agent(simulator: "Simulator", agent: int) -> None:
     """Prints what a simulator knows of one agent, and how far its predictions of it can be trusted."""
+    name = simulator.agent_name(agent)
     if simulator.beliefs is None:
-        say(f"\nwhat is known of agent {agent}: not kept, since this simulator was trained without beliefs")
+        say(f"\nwhat is known of agent {name}: not kept, since this simulator was trained without beliefs")
         return
     beliefs, rank = simulator.beliefs, simulator.model.config.rank
     least = beliefs.determination(agent).mean(axis=0).min()
-    say(f"\nWhat is known of agent {agent}")
+    say(f"\nWhat is known of agent {name}")
     paragraph(
         f"{int(beliefs.statistics.seen[agent]):,} transitions of it were seen. {rank} numbers tell agents apart; of "
         f"this one's, the data leave {beliefs.undetermined(agent):.1f} open. Of the least known one, the "

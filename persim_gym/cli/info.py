@@ -1,12 +1,16 @@
-"""`persim envs`, `persim methods` and `persim doctor`: the environments, the methods and the installation."""
+"""`persim envs`, `persim methods` and `persim doctor`: environments, methods, the installation and tables."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from persim_gym.cli.output import console, paragraph, say
+from persim_gym.cli.tables.doctor import say_diagnosis
+from persim_gym.cli.tables.imports import Decimal, Delimiter, Encoding, Missing, TimeFormat, columns_of
+from persim_gym.datasets.tables.roles import Dialect
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
 
@@ -40,8 +44,35 @@ def methods() -> None:
         say(f"  {method.command}")
 
 
-def doctor() -> None:
-    """Say what is installed, where files are kept and which simulators there are."""
+def doctor(
+    tables: Annotated[
+        list[Path] | None, typer.Argument(help="CSV or Parquet files of one table. (default: look at the installation)")
+    ] = None,
+    agent: Annotated[str, typer.Option(help="Column that names a row's agent. (default: a guess, as all others)")] = "",
+    time: Annotated[str, typer.Option(help="Column of the time.")] = "",
+    obs: Annotated[str, typer.Option(help="Observed columns, with commas between.")] = "",
+    action: Annotated[str, typer.Option(help="Action columns, with commas between.")] = "",
+    reward: Annotated[str, typer.Option(help="Column of the reward.")] = "",
+    delimiter: Delimiter = "",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    missing: Missing = None,
+    time_format: TimeFormat = "",
+) -> None:
+    """Of a table, guess what its columns are and warn of what will hurt; else say what is installed, and where.
+
+    The installation: versions, where files are kept, and which simulators there are.
+    """
+    if tables:
+        dialect = Dialect(delimiter, decimal, encoding, tuple(missing or ()), time_format)
+        given = {"agent": agent, "time": time, "obs": obs, "action": action, "reward": reward}
+        say_diagnosis(tables, {role: tuple(columns_of(text)) for role, text in given.items()}, dialect)
+    else:
+        say_installation()
+
+
+def say_installation() -> None:
+    """Prints what is installed, where files are kept and which simulators there are."""
     from importlib.metadata import PackageNotFoundError, version
 
     from minari.storage import get_dataset_path

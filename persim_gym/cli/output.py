@@ -9,6 +9,8 @@ from rich.table import Table
 
 console = Console()
 errors = Console(stderr=True)
+NUMBERS = r"\s*(\d+)(?:\s*-\s*(\d+))?\s*"
+"""Form of a number or range of agents."""
 _MANY = 10_000_000  # A list may name at most so many agents.
 
 
@@ -20,7 +22,7 @@ def numbers(text: str) -> list[int]:
     """
     listed: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(NUMBERS, part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if match and last < first:
             raise ValueError(f"{part.strip()!r} runs backwards; write {last}-{first}")

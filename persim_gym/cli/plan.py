@@ -17,6 +17,7 @@ from persim_gym.cli.options import (
     Workers,
     apply_trust,
     chosen_agents,
+    known_agents,
     refuse_given,
     resumable,
 )
@@ -78,12 +79,12 @@ def verb(
         write_video,
     )
 
-    chosen = chosen_agents(agents, agent)
     if truth:
         refuse_given(context, "quantize", "pessimism", "trust", why="is about simulators; leave it out with --truth")
     if video is not None:
         check_film(video, force)
     apply_trust(simulator, trust_task and not truth)
+    chosen = chosen_agents(agents, agent, known=None if truth else known_agents(simulator))
     domain, dynamics, folder = known_dynamics(simulator, truth)
     sizes: dict[str, Any] = {
         "candidates": candidates,

@@ -1,5 +1,6 @@
 """`persim train`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,7 +89,8 @@ def verb(
     )
     say_quality(trained)
     trusted = [] if trained.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
-    known = "persim plan {} --agent 0" if trained.card.domain else "persim train-policy {} --agent 0"
+    agent = shlex.quote(trained.agent_name(0)).replace("{", "{{").replace("}", "}}")
+    known = f"persim {'plan' if trained.card.domain else 'train-policy'} {{}} --agent {agent}"
     say_simulator(trained.folder, known, *trusted)
 
 

@@ -19,11 +19,13 @@ from persim_gym.cli.options import (
     Workers,
     apply_trust,
     chosen_agents,
+    known_agents,
     refuse_given,
     resumable,
 )
 from persim_gym.cli.output import console, plain_table, say
 from persim_gym.jobs import check_place
+from persim_gym.labels import NO_LABELS
 
 INSIDE = ("member", "penalty", "halt", "starts")
 """Options of the simulator as an environment."""
@@ -33,7 +35,9 @@ INSIDE = ("member", "penalty", "halt", "starts")
 def verb(
     context: typer.Context,
     simulator: SimulatorName = DEFAULT_SIMULATOR,
-    agents: Annotated[str | None, typer.Option(help='Numbers and ranges, "0-4,17", or all. (default: 17)')] = None,
+    agents: Annotated[
+        str | None, typer.Option(help='Numbers and ranges, "0-4,17", names, or all. (default: 17)')
+    ] = None,
     agent: Agent = None,
     algo: Annotated[str, typer.Option(help="ppo, dqn, sac or td3.")] = "ppo",
     steps: Annotated[int, typer.Option(min=0, help="Environment steps; 0 for the default of the domain.")] = 0,
@@ -71,7 +75,7 @@ def verb(
     chosen = (
         list(range(load_simulator(simulator).model.config.n_agents))
         if everyone
-        else chosen_agents(agents, agent, default="17")
+        else chosen_agents(agents, agent, default="17", known=None if truth else known_agents(simulator))
     )
     training = PolicyTraining(
         chosen[0], algo, simulator, truth, steps, n_envs, seed, environment, hyperparameters(settings or ())
@@ -92,17 +96,19 @@ def verb(
             tensorboard=tensorboard,
             force=force,
         )
+    names = (known_agents(simulator) or (NO_LABELS, 0))[0]
     table = plain_table({"agent": "right", "in the simulator": "right", "in truth": "right", "seconds": "right"})
     for t in trained:
         inside, outside = (
             "-" if mean is None else f"{mean:.1f} ± {std:.1f}"
             for mean, std in ((t.simulator_return, t.simulator_std), (t.true_return, t.true_std))
         )
-        table.add_row(str(t.training.agent), inside, outside, f"{t.seconds:.0f}")
+        table.add_row(names.agent_name(t.training.agent), inside, outside, f"{t.seconds:.0f}")
     console.print(table)
     if any(t.true_return is None for t in trained):
         say(f"no true environment is known here (-): tested only in {simulator}, the simulator that it was trained in")
-    say(f"{out}: agent-<n>.json is the result, agent-<n>/best_model.zip the policy")
+    number = f" (<n> of {names.agents[chosen[0]]} is {chosen[0]})" if names.agents else ""
+    say(f"{out}: agent-<n>.json is the result, agent-<n>/best_model.zip the policy{number}")
     if trained[0].domain:
         say(f"next: persim video {simulator} --agent {chosen[0]} --policy {out / f'agent-{chosen[0]}.json'}")
 

@@ -5,13 +5,22 @@ from typing import Annotated
 
 import typer
 
-from persim_gym.cli.options import DEFAULT_SIMULATOR, Force, Seed, SimulatorName, TrustTask, apply_trust
+from persim_gym.cli.options import (
+    DEFAULT_SIMULATOR,
+    Force,
+    Seed,
+    SimulatorName,
+    TrustTask,
+    apply_trust,
+    chosen_agents,
+    known_agents,
+)
 from persim_gym.cli.output import say
 
 
 def verb(
     simulator: SimulatorName = DEFAULT_SIMULATOR,
-    agent: Annotated[int, typer.Option(min=0, help="Agent.")] = 17,
+    agent: Annotated[str, typer.Option(help="Number or name of an agent.")] = "17",
     policy: Annotated[Path | None, typer.Option(help="Result file of train-policy. (default: the test policy)")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
     seed: Seed = 0,
@@ -29,8 +38,9 @@ def verb(
     kind = "overlay" if overlay else "side-by-side"
     out = out or Path("persim-out/video") / f"{simulator.strip('/').replace('/', '-')}-agent-{agent}-{kind}.gif"
     apply_trust(simulator, trust_task)
+    (number,) = chosen_agents(None, agent, known=known_agents(simulator))
     parted = film(
-        agent,
+        number,
         simulator,
         out,
         policy=policy,

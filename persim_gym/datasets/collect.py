@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import NAMESPACE_METADATA_FILENAME
 from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -23,10 +22,11 @@ from persim_gym.datasets.behavior.policies import (
     load_behavior_policy,
     with_random_actions,
 )
-from persim_gym.datasets.registry import NAMESPACE, DatasetSpec
+from persim_gym.datasets.minari_files import make_namespaces
+from persim_gym.datasets.registry import DatasetSpec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.acting import Policy, RandomPolicy, act
-from persim_gym.storage import scratch_folder, write_json
+from persim_gym.storage import scratch_folder
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
@@ -193,7 +193,7 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
     greedy = None if loggers is None else loggers.greedy
     episodes = collect_episodes(spec.domain, spec.epsilon, greedy, spec.rng(), progress)
     metadata = _metadata(spec, episodes, [] if loggers is None else loggers.records())
-    _make_namespaces(spec)
+    make_namespaces(spec.dataset_id)
     with scratch_folder(target) as scratch:
         folder = scratch / "dataset"
         folder.mkdir()
@@ -212,14 +212,6 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
             if not target.exists():
                 raise
     return target
-
-
-def _make_namespaces(spec: DatasetSpec) -> None:
-    """Makes the dataset's namespace and that around it, as Minari does, but whole or not at all."""
-    for name in (NAMESPACE, f"{NAMESPACE}/{spec.domain.name}"):
-        path = get_dataset_path(name) / NAMESPACE_METADATA_FILENAME
-        if not path.exists():
-            write_json(path, {})
 
 
 def _metadata(spec: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from gymnasium.spaces.utils import flatdim, flatten_space
 from minari import MinariDataset
 from numpy.typing import NDArray
 
-from persim_gym.datasets.minari_files import episode_metadata, recorded_episodes
+from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
+from persim_gym.labels import Labels
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, flat_box
-from persim_gym.storage import shown
+from persim_gym.storage import from_plain, reading, shown
 
+LABELS = "labels"
+"""Key of a dataset's metadata: what agents, observations and actions are called."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
@@ -33,7 +36,17 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
     longest = steps or max((int(metadata["total_steps"]) for metadata in episode_metadata(dataset)), default=0)
-    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest)
+    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest, labels=labels_of(dataset))
+
+
+def labels_of(dataset: MinariDataset) -> Labels:
+    """What a dataset calls its agents, observations and actions, as one that was imported from a table records it.
+
+    Raises:
+        ValueError: If the record is damaged.
+    """
+    with reading(f"dataset {dataset.spec.dataset_id}", REMEDY):
+        return from_plain(Labels, dataset.storage.metadata.get(LABELS, {}))
 
 
 def check_spaces(dataset: MinariDataset) -> None:
@@ -163,6 +176,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
     name = dataset.spec.dataset_id
     theirs = None if find_dataset(name) else spec_of_dataset(dataset)
     lost = squares = np.zeros(1)
+    names = labels_of(dataset).predicted(flatdim(dataset.observation_space))
     for number, recorded in enumerate(recorded_episodes(dataset)):
         try:
             episode = FlatEpisode(recorded, dataset)
@@ -179,7 +193,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
         yield episode
     for d in np.flatnonzero(lost > _LOST**2 * squares):
         warnings.warn(
-            f"{name}: observation {d} changes by less than float32 resolves at its size, and cannot "
+            f"{name}: {names[d]} changes by less than float32 resolves at its size, and cannot "
             "be learned; subtract a constant from it, as the first time stamp from the others",
             stacklevel=2,
         )

@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import minari
 from minari import MinariDataset
 from minari.dataset.minari_storage import METADATA_FILE_NAME
+from minari.namespace import NAMESPACE_METADATA_FILENAME
 from minari.storage import get_dataset_path
 
-from persim_gym.storage import read_json, reading, shown
+from persim_gym.storage import read_json, reading, scratch_folder, shown, write_json
 
 REMEDY = "remove it, and build or write it again"
 _SPACES = ("observation_space", "action_space")
@@ -28,6 +30,35 @@ _SMALLEST_EPISODE = 100  # Bytes. Every format keeps more of an episode than tha
 def dataset_folder(dataset_id: str) -> Path:
     """Where a dataset is, if it is there."""
     return Path(get_dataset_path(dataset_id))
+
+
+def make_namespaces(dataset_id: str) -> None:
+    """Makes the namespaces of a dataset, as Minari does, but whole or not at all."""
+    parts = dataset_id.split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        path = dataset_folder("/".join(parts[:count])) / NAMESPACE_METADATA_FILENAME
+        if not path.exists():
+            write_json(path, {})
+
+
+@contextmanager
+def placing_dataset(dataset_id: str) -> Iterator[Path]:
+    """Gives an empty folder; what is there in the end is the dataset, in the place of one that was there before."""
+    target = dataset_folder(dataset_id)
+    make_namespaces(dataset_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as scratch:
+        folder, old = scratch / "dataset", scratch / "old"
+        folder.mkdir()
+        yield folder
+        if target.exists():
+            target.rename(old)
+        try:
+            folder.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
 
 
 def local_datasets() -> list[str]:

@@ -29,14 +29,14 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
     Attributes:
         simulator: The loaded simulator.
         domain: Its domain; None for data of no domain, whose episodes start as logged ones and are not rendered.
-        agent: The agent.
+        agent: Number of the agent.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}
 
     def __init__(
         self,
-        agent: int = 0,
+        agent: int | str = 0,
         simulator: str = DEFAULT_SIMULATOR,
         member: str | int = "mean",
         render_mode: str | None = None,
@@ -49,7 +49,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         """Loads the simulator and binds it to an agent.
 
         Args:
-            agent: Agent of the simulator.
+            agent: Number or name of an agent of the simulator.
             simulator: Name (`<domain>/<policy>-v0`) or path of the folder of a simulator, or of a CaDM, which knows
                 the agent by its last steps in the episode.
             member: "mean" of all members, "random" (one member an episode), or a member's index.
@@ -68,8 +68,9 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
-        self.agent = agent
+        self.agent = self._bound.agents[0]
         self._sampled = factor == "sample"
+        self._given = agent
         self._online = self.simulator.online(agent) if self._sampled else None
         modes = self.metadata["render_modes"] if self.domain is not None else []
         fps = self.domain.render_fps if self.domain is not None else self.metadata["render_fps"]
@@ -119,7 +120,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             ValueError: If a value is not finite, or the simulator holds no prior.
         """
         if self._online is None:
-            self._online = self.simulator.online(self.agent)
+            self._online = self.simulator.online(self._given)
         self._online.update(obs, action, next_obs, reward, terminated)
         if not self._sampled:
             self._bound.rebind(0, self._online.factor)

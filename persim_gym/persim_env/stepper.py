@@ -104,6 +104,7 @@ class Binding:
 
     Attributes:
         simulator: The loaded simulator, or a model that takes its place.
+        agents: Number of each row's agent, [B].
         domain: Its domain; None for data of no domain of ours.
         dynamics: The ensemble bound to the rows' agents.
         member: "mean", "random" or a member's index.
@@ -115,6 +116,7 @@ class Binding:
     """
 
     simulator: LearnedModel
+    agents: list[int]
     domain: Domain | None
     dynamics: RowDynamics
     member: str | int
@@ -172,7 +174,7 @@ class Binding:
 
 def bind(
     simulator: str,
-    agents: Sequence[int],
+    agents: Sequence[int | str],
     member: str | int,
     penalty: float,
     halt: float | None,
@@ -182,7 +184,7 @@ def bind(
     apart: bool = False,
     trust: bool = False,
 ) -> Binding:
-    """Loads a simulator and binds rows to agents; arguments as `PersimEnv`.
+    """Loads a simulator and binds rows to agents, which are named or numbered; arguments as `PersimEnv`.
 
     With `apart`, or where factors are drawn, each row has weights of its own.
 
@@ -192,7 +194,8 @@ def bind(
     """
     with _one_thread():
         loaded = load_learned(simulator, trust)
-        dynamics = loaded.rows(agents, apart=apart or factor == "sample")
+        numbers = [loaded.agent_number(agent) for agent in agents]
+        dynamics = loaded.rows(numbers, apart=apart or factor == "sample")
     domain = DOMAINS.get(loaded.card.domain)
     member = _checked_member(member, dynamics.members)
     if not np.isfinite(penalty) or penalty < 0 or (halt is not None and not halt > 0):
@@ -201,7 +204,7 @@ def bind(
         raise ValueError(f'factor={factor!r}; use "mean" or "sample"')
     if starts not in STARTS:
         raise ValueError(f'starts={starts!r}; use "domain" for its reset distribution, or "logged"')
-    rows = np.asarray(agents, dtype=np.int64)
+    rows = np.asarray(numbers, dtype=np.int64)
     begin = np.searchsorted(loaded.start_agents, rows)
     count = np.searchsorted(loaded.start_agents, rows, side="right") - begin
     if domain is None and len(loaded.start_agents):  # An agent without logged first observations starts as any other.
@@ -215,7 +218,7 @@ def bind(
         )
     limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
     first = loaded.start_obs if starts == "logged" or domain is None else None
-    return Binding(loaded, domain, dynamics, member, float(penalty), limit, first, begin, count)
+    return Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
     Attributes:
         simulator: The loaded simulator.
         domain: Its domain; None for data of no domain, whose episodes start as logged ones.
-        agents: Agent of each row, [B].
+        agents: Number of each row's agent, [B].
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
@@ -34,8 +34,8 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
     def __init__(
         self,
         num_envs: int,
-        agents: Sequence[int] | None = None,
-        agent: int | None = None,
+        agents: Sequence[int | str] | None = None,
+        agent: int | str | None = None,
         simulator: str = DEFAULT_SIMULATOR,
         member: str | int = "mean",
         penalty: float = 0.0,
@@ -51,7 +51,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
 
         Args:
             num_envs: Number of rows B.
-            agents: Agent of each row, [B]; None for `agent` in all.
+            agents: Number or name of each row's agent, [B]; None for `agent` in all.
             agent: Agent of all rows, instead of `agents`; 0 without either.
             simulator: Name or path of a simulator, or of a CaDM.
             member: "mean", "random" (one member an episode and row), or a member's index.
@@ -69,15 +69,15 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             ValueError: If the number of agents is not the number of rows, or as for `PersimEnv`.
         """
         if isinstance(agents, str):
-            raise ValueError(f"agents are numbers, one a row, not {agents!r}")
+            raise ValueError(f"agents are numbers or names, one a row, not {agents!r}")
         if agent is not None and agents is not None:
             raise ValueError(f"agent={agent} and agents={agents} both say which agents; give one of them")
-        named = [agent or 0] * num_envs if agents is None else agents
-        self.agents = [a.item() if isinstance(a, np.generic) else a for a in named]
-        if len(self.agents) != num_envs:
-            raise ValueError(f"{len(self.agents)} agents for {num_envs} rows; give exactly one a row")
-        self._bound = bind(simulator, self.agents, member, penalty, halt, starts, factor=factor, trust=trust)
-        self.simulator = self._bound.simulator
+        named: Sequence[int | str] = [agent or 0] * num_envs if agents is None else agents
+        given = [a.item() if isinstance(a, np.generic) else a for a in named]
+        if len(given) != num_envs:
+            raise ValueError(f"{len(given)} agents for {num_envs} rows; give exactly one a row")
+        self._bound = bind(simulator, given, member, penalty, halt, starts, factor=factor, trust=trust)
+        self.simulator, self.agents = self._bound.simulator, self._bound.agents
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
         super().__init__(

@@ -132,4 +132,6 @@ def training_env(training: PolicyTraining, rows: int) -> VecEnv:
     if training.truth:
         return VecMonitor(make_vec_env(_known_truth(training).env_id, agent=training.agent, n_envs=rows))
     keywords = {"simulator": training.simulator, **training.environment}
-    return VecMonitor(make_vec_env(agent=training.agent, n_envs=rows, **keywords))
+    names = load_simulator(training.simulator).labels.agents  # A name, unlike a number, is never another agent's name.
+    agent = names[training.agent] if training.agent < len(names) else training.agent
+    return VecMonitor(make_vec_env(agent=agent, n_envs=rows, **keywords))

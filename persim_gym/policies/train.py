@@ -60,7 +60,7 @@ class TrainedPolicy:
 
 def train_policy(
     simulator: str | Path | Simulator = DEFAULT_SIMULATOR,
-    agent: int = 17,
+    agent: int | str = 17,
     algo: str = "ppo",
     steps: int | None = None,
     *,
@@ -77,7 +77,7 @@ def train_policy(
 
     Args:
         simulator: Name or path of a simulator, or one that is on disk.
-        agent: Agent of the simulator.
+        agent: Number or name of an agent of the simulator.
         algo: A key of `ALGORITHMS`.
         steps: Environment steps; None for the default of domain and algorithm.
         out: Folder: `agent-<n>.json` is the result, `agent-<n>/` holds the policy. By default
@@ -96,7 +96,9 @@ def train_policy(
             raise ValueError(f"simulator {simulator.card.name} is not on disk; save it first: simulator.save()")
         simulator = simulator.folder
     name = str(simulator)
-    training = PolicyTraining(agent, algo, name, steps=steps or 0, seed=seed, **settings)
+    training = PolicyTraining(
+        load_simulator(name).agent_number(agent), algo, name, steps=steps or 0, seed=seed, **settings
+    )
     return run_training(
         training, default_folder(name, algo) if out is None else Path(out), progress, tensorboard, force
     )

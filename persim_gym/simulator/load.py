@@ -111,6 +111,7 @@ def _checked_starts(
 def _check_spec(simulator: Simulator) -> None:
     """Refuses a card whose spaces, its own or its domain's, are not those of its model."""
     spec, config = simulator.spec, simulator.model.config
+    spec.labels.check_agents(config.n_agents)
     for space in (spec.observation_space, spec.action_space):
         if isinstance(space, spaces.Box) and not (space.low <= space.high).all():  # Nothing is at most NaN.
             raise ValueError(f"bounds of {space} on {CARD} are impossible")

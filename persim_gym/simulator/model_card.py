@@ -1,26 +1,33 @@
 """The card of a simulator for people: README.md beside card.json."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from persim_gym.labels import Labels
 from persim_gym.storage import CARD, from_plain
+from persim_gym.suggest import MAX_LISTED
 from persim_gym.version import __version__
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
     """Markdown of a card's plain values."""
     shape, recipe = card["shape"], card["recipe"]
+    labels = from_plain(Labels, card.get("interface", {}).get("labels", {}))
+    observed = [labels.with_unit(name) for name in labels.observations]
+    acted = labels.choices or [labels.with_unit(name) for name in labels.actions]
+    first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
     actions = f"{shape['n_actions']} discrete" if shape["n_actions"] else f"{shape['action_dim']} continuous"
     rows = {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
-        "agents": f"{shape['n_agents']:,}",
+        "agents": f"{shape['n_agents']:,}{_some(labels.agents)}",
         "known of an agent": _known_of_agents(card.get("agents", {}), shape["rank"]),
-        "observation, actions": f"{shape['obs_dim']} numbers, {actions}",
+        "observation, actions": f"{shape['obs_dim']} numbers{_some(observed)}, {actions}{_some(acted)}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
-        "walls": _walls(card.get("walls", {})),
+        "walls": _walls(card.get("walls", {}), labels.observations),
         "layers": f"state encoder {shape['state_layers']}, action encoder {shape['action_layers'] or 'a table'}",
         "recipe": f"{card['recipe_name']}: {_passes(recipe)}, batch {recipe.get('batch')}, "
         f"learning rate {recipe.get('learning_rate')} ({recipe.get('schedule')}), seed {card['seed']}",
@@ -36,11 +43,17 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "```python",
         "import gymnasium as gym",
         "",
-        f'env = gym.make("persim_gym:PersimEnv-v0", agent=0, simulator="{card["name"]}")',
+        f'env = gym.make("persim_gym:PersimEnv-v0", agent={first}, simulator="{card["name"]}")',
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, in parentheses; nothing where there are none."""
+    more = ", …" if len(names) > MAX_LISTED else ""
+    return f" ({', '.join(names[:MAX_LISTED])}{more})" if names else ""
 
 
 def four_digits(value: float | None) -> str:
@@ -63,16 +76,22 @@ def _passes(recipe: Mapping[str, Any]) -> str:
     return f"{recipe['samples']:,} transitions a member" if recipe.get("samples") else f"{recipe.get('epochs')} epochs"
 
 
-def _walls(walls: Mapping[str, Any]) -> str:
-    """Where predictions are stopped, components numbered as observations have them."""
+def _walls(walls: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Where predictions are stopped, components named or numbered as observations have them."""
     said = []
     for side, found in walls.items():
         for component, sets in found.items():
-            others = [f"component {j} becomes {four_digits(value)}" for j, value in sets.items() if j != component]
+            others = [
+                f"{_component(j, names)} becomes {four_digits(value)}" for j, value in sets.items() if j != component
+            ]
             bound = four_digits(sets[component])
-            where = f"component {component} is no {'higher' if side == 'high' else 'lower'} than {bound}"
+            where = f"{_component(component, names)} is no {'higher' if side == 'high' else 'lower'} than {bound}"
             said.append(" and there ".join([where, ", ".join(others)]) if others else where)
     return "; ".join(said)
+
+
+def _component(number: str, names: Sequence[str]) -> str:
+    return names[int(number)] if names else f"component {number}"
 
 
 def _task(card: Mapping[str, Any]) -> str:

@@ -117,18 +117,18 @@ class Simulator(OfEnvironment):
             )
         return DOMAINS[self.card.domain]
 
-    def dynamics(self, agent: int, quantize: bool = False) -> Any:
+    def dynamics(self, agent: int | str, quantize: bool = False) -> Any:
         """The simulator bound to one agent.
 
         Args:
-            agent: The agent.
+            agent: Number or name of the agent.
             quantize: Whether rollouts of deep models of continuous actions multiply bytes where the processor does.
                 That is faster, but plans may earn less (docs/planning.md); False for float32.
 
         Raises:
             ValueError: If the agent is unknown.
         """
-        return bind_agent(self.model, agent, quantize)
+        return bind_agent(self.model, self.agent_number(agent), quantize)
 
     def rows(self, agents: Sequence[int], apart: bool = False) -> BatchDynamics:
         """The simulator bound to the agents of B rows, which environments step; arguments as `BatchDynamics`."""
@@ -151,20 +151,22 @@ class Simulator(OfEnvironment):
             )
         return self.beliefs
 
-    def personalize(self, transitions: Transitions) -> "Simulator":
+    def personalize(self, transitions: Transitions, names: Sequence[str] = ()) -> "Simulator":
         """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
 
         Args:
             transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, … The
                 first observation of each trajectory becomes a logged start of its agent.
+            names: Names of the agents in the transitions, by their numbers there; a dataset's are in
+                `persim_gym.datasets.labels_of(dataset).agents`. Without, new agents are called by their numbers here.
 
         Returns:
             A simulator of the old agents and the new ones, `new_agents`, named after this one and not yet on disk. Its
             `beliefs` hold what is known of all of them.
 
         Raises:
-            ValueError: If observations or actions are not this simulator's, it holds no prior, or agents go past its
-                walls.
+            ValueError: If observations or actions are not this simulator's, it holds no prior, agents go past its
+                walls, or one has the name of another.
         """
         check_fit(self.model, transitions)
         for wall in walls_of(self.model.walls):
@@ -175,30 +177,34 @@ class Simulator(OfEnvironment):
                     "walls=false"
                 )
         model, beliefs = personalized(self.model, self.known_beliefs(), transitions)
-        known, names, (agents, obs) = self.model.config.n_agents, np.unique(transitions.agent), transitions.starts()
+        known, numbers, (agents, obs) = self.model.config.n_agents, np.unique(transitions.agent), transitions.starts()
         order = np.argsort(agents, kind="stable")
-        name = f"{self.card.name}-personalized"
+        name, interface = f"{self.card.name}-personalized", self.card.interface
+        if names or self.labels.agents:
+            called = [names[n] for n in numbers] if names else [str(known + i) for i in range(len(numbers))]
+            interface = replace(self.spec, labels=self.labels.with_agents(known, called)).to_json()
         return replace(
             self,
-            card=replace(self.card, name=name, shape=model.config.to_json()),
+            card=replace(self.card, name=name, shape=model.config.to_json(), interface=interface),
             model=model,
             folder=simulator_path(name),
             beliefs=beliefs,
-            start_agents=np.append(self.start_agents, known + np.searchsorted(names, agents[order])),
+            start_agents=np.append(self.start_agents, known + np.searchsorted(numbers, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
-            new_agents=range(known, known + len(names)),
+            new_agents=range(known, known + len(numbers)),
         )
 
-    def online(self, agent: int | None = None) -> OnlineDynamics:
+    def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
 
         Args:
-            agent: Whose beliefs to start from; None for an agent that nothing is known of yet.
+            agent: Whose beliefs to start from, by number or name; None for one that nothing is known of yet.
 
         Raises:
             ValueError: If the agent is unknown, or the simulator holds no prior.
         """
-        return OnlineDynamics(self.model, self.known_beliefs(), agent)
+        beliefs = self.known_beliefs()
+        return OnlineDynamics(self.model, beliefs, None if agent is None else self.agent_number(agent))
 
     def save(self, folder: str | Path | None = None, force: bool = True) -> Path:
         """Writes it; a folder of that name is replaced whole or not at all.

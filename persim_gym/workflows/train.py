@@ -113,6 +113,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "seed": (card.seed, setup.seed),
         "variant": (there.model.config.variant, setup.variant),
         "task": (there.spec.task, setup.spec.task),
+        "names": (there.spec.labels, setup.spec.labels),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
@@ -166,7 +167,7 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
         shape=model.config.to_json(),
         libraries=library_versions(),
         interface=setup.spec.to_json() if setup.own_spec else {},
-        error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out),
+        error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out, names=setup.spec.predicted_names),
         license=setup.license,
     )
     Simulator.of(card, model, data.starts(), beliefs).save(setup.folder)

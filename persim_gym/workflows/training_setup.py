@@ -164,7 +164,7 @@ def prepare_training(
         check_known(data)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     logged, spec = _load_data(data, options.get("memory"))
-    spec = _spec(domain, options.get("spec") or spec, task)
+    spec = _known_agents(_spec(domain, options.get("spec") or spec, task), logged.n_agents)
     if not domain:
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
     elif options.get("action_bounds"):
@@ -231,6 +231,11 @@ def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSp
     if spec is None:
         raise ValueError("give domain=..., or spec=EnvironmentSpec(...) for data that belong to no domain")
     return replace(spec, task=task or spec.task)
+
+
+def _known_agents(spec: EnvironmentSpec, n_agents: int) -> EnvironmentSpec:
+    """The spec with the names of those agents alone that the data hold; the last ones may have been filtered out."""
+    return replace(spec, labels=replace(spec.labels, agents=spec.labels.agents[:n_agents]))
 
 
 def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> TrainingRecipe:

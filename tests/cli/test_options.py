@@ -45,9 +45,9 @@ def test_an_option_means_the_same_in_all_verbs(verb):
 
 def test_agents_are_a_list_or_one():
     assert chosen_agents(None, None) == [0, 1, 2, 3, 4]
-    assert chosen_agents(None, 17) == chosen_agents("17,17", None) == [17]
+    assert chosen_agents(None, "17") == chosen_agents("17,17", None) == [17]
     with pytest.raises(ValueError, match="give --agents or --agent, not both"):
-        chosen_agents("0-2", 5)
+        chosen_agents("0-2", "5")
 
 
 @pytest.mark.parametrize(

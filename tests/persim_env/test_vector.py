@@ -147,7 +147,7 @@ def test_rows_draw_their_factors_apart(simulator):
     ("given", "said"),
     [
         ({"agent": 1, "agents": [4, 5, 6]}, "both say which agents"),
-        ({"agents": "0-2"}, "agents are numbers, one a row"),
+        ({"agents": "0-2"}, "agents are numbers or names, one a row"),
     ],
 )
 def test_agents_are_said_once_and_in_numbers(given, said):

@@ -1,15 +1,19 @@
 """A simulator takes in new agents, keeps them on disk, and says what it knows of them."""
 
+import json
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from support.populations import stranger_of
 from support.simulators import believed
 from support.walls import RECIPE, save_pucks
 
+from persim_gym.labels import Labels
 from persim_gym.simulator.inference.posterior import from_tensors, to_tensors
 from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.load import read_simulator
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.storage import README, WEIGHTS
@@ -94,3 +98,48 @@ def test_new_agents_that_go_past_a_wall_are_refused(pucks, tmp_path):
     simulator.personalize(few)
     with pytest.raises(ValueError, match="component 0 of the observations goes past -1, where all agents"):
         simulator.personalize(replace(few, next_obs=few.next_obs * 1.5))
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(simulator, tmp_path):
+    """The small simulator, on disk, its five agents named."""
+    agents = tuple(f"M-{n:03d}" for n in range(5))
+    labels = Labels(agents=agents, observations=("position", "speed"), units={"speed": "m/s"})
+    card = replace(simulator.card, interface=replace(simulator.spec, labels=labels).to_json())
+    return load_simulator(replace(simulator, card=card).save(tmp_path / "named"))
+
+
+def test_agents_may_be_called_by_their_names(named, simulator):
+    obs, action = np.array([-0.5, 0.0], dtype=np.float32), np.array(2)
+    np.testing.assert_array_equal(named.dynamics("M-003")(obs, action), simulator.dynamics(3)(obs, action))
+    assert named.online("M-003").factor.equal(simulator.online(3).factor)
+    env = gym.make("persim_gym:PersimEnv-v0", agent="M-003", simulator=str(named.folder))
+    assert env.unwrapped.agent == 3
+    rows = gym.make_vec("persim_gym:PersimEnv-v0", num_envs=2, agents=["M-004", 1], simulator=str(named.folder))
+    assert rows.agents == [4, 1]
+    with pytest.raises(ValueError, match="agent M-3 is none of these 5 agents"):
+        named.dynamics("M-3")
+    with pytest.raises(ValueError, match=r"agent 5 is not in this simulator \(5 agents: 0–4\)"):
+        named.dynamics(5)
+    page = (named.folder / "README.md").read_text(encoding="utf-8")
+    assert "5 (M-000, M-001, M-002, M-003, M-004)" in page and "speed (m/s)" in page and 'agent="M-000"' in page
+
+
+def test_added_agents_bring_their_names(named, cars, tmp_path):
+    new = replace(cars.select(cars.agent == 5), agent=np.full((cars.agent == 5).sum(), 2), n_agents=3)
+    bigger = load_simulator(named.personalize(new, ["a", "b", "M-600"]).save(tmp_path / "bigger"))
+    assert bigger.labels.agents[5:] == ("M-600",) and bigger.agent_number("M-600") == 5
+    assert named.personalize(new).labels.agents[5:] == ("5",)
+    with pytest.raises(ValueError, match="there is an agent M-001 already"):
+        named.personalize(new, ["a", "b", "M-001"])
+
+
+def test_a_card_with_names_of_other_agents_is_refused(named):
+    card = json.loads((named.folder / "card.json").read_text())
+    card["interface"]["labels"]["agents"] = ["a", "b"]
+    (named.folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="2 different names of agents, of which there are 5"):
+        read_simulator(named.folder)

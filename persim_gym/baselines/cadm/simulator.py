@@ -147,17 +147,17 @@ class CadmSimulator(OfEnvironment):
                     f"0–{self.card.n_agents - 1})"
                 )
 
-    def dynamics(self, agent: int, quantize: bool = False) -> CadmDynamics:
+    def dynamics(self, agent: int | str, quantize: bool = False) -> CadmDynamics:
         """The model before it knows anything of the agent: tell it what the agent did last by `given`.
 
         Args:
-            agent: The agent, whose number the model does not see.
+            agent: Number or name of the agent, which the model does not see.
             quantize: Must be False: these models do not multiply bytes.
 
         Raises:
             ValueError: If the agent is unknown, or bytes are asked for.
         """
-        self.check_agents([agent])
+        self.check_agents([self.agent_number(agent)])
         if quantize:
             raise ValueError(f"{KINDS[self.card.kind]} plans in float32 alone; leave quantize out")
         return CadmDynamics(self.model, self.settings.particles, self.card.seed)
@@ -186,7 +186,7 @@ class CadmSimulator(OfEnvironment):
             "about them; take a simulator, or leave out what needs beliefs"
         )
 
-    def online(self, agent: int | None = None) -> NoReturn:
+    def online(self, agent: int | str | None = None) -> NoReturn:
         """It learns nothing once it is trained; errors as `known_beliefs`."""
         self.known_beliefs()
 
@@ -235,6 +235,7 @@ def load_cadm(folder: str | Path, trust: bool = False) -> CadmSimulator:
 def _check_interface(card: CadmCard, shape: CadmShape) -> None:
     """Refuses a card whose domain there is not, or whose spaces are not those of its model."""
     spec = EnvironmentSpec.from_json(card.interface)
+    spec.labels.check_agents(card.n_agents)
     if spec.task == DOMAIN_TASK:
         domain_of(card.domain)
     action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]

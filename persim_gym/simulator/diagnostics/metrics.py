@@ -1,11 +1,13 @@
 """What a card tells of a simulator: its error on logged transitions, and what it knows of its agents."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persim_gym.labels import NO_LABELS
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
@@ -18,7 +20,11 @@ OPEN_LOOP_STEPS = (1, 5, 10, 20, 50)
 
 
 def logged_error(
-    model: FactoredEnsemble, logged: Transitions, data: str = "training data", held_out: Transitions | None = None
+    model: FactoredEnsemble,
+    logged: Transitions,
+    data: str = "training data",
+    held_out: Transitions | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measures the error of the ensemble's mean.
 
@@ -27,6 +33,7 @@ def logged_error(
         logged: Whole episodes; at most the first `ERROR_EPISODES` are used.
         data: What the transitions are, for the card.
         held_out: Transitions that it was not trained on, if there are any.
+        names: What predicted columns are called, [D + 2]; by default observations have numbers.
 
     Returns:
         JSON-plain, None for what is not finite: of each of `columns`, `one_step_rmse` in raw units and `one_step_r2` of
@@ -39,12 +46,12 @@ def logged_error(
     error, change = one_step(model, logged)
     spread = change.std(axis=0, dtype=np.float64)
     rmse = np.sqrt(np.square(error).mean(axis=0))
-    names = [f"observation {d}" for d in range(model.config.obs_dim)] + ["reward", "terminated"]
+    names = names or NO_LABELS.predicted(model.config.obs_dim)
     steps, open_loop = _open_loop(model, logged)
     return {
         "data": data,
         "transitions": len(logged),
-        "columns": names[: model.config.out_dim],
+        "columns": list(names[: model.config.out_dim]),
         "one_step_rmse": [_round(x) for x in rmse],
         "one_step_r2": [_round(1 - (r / s) ** 2) if s > 1e-8 else None for r, s in zip(rmse, spread, strict=True)],
         "steps": steps,

@@ -1,0 +1,1 @@
+"""From a table of logged rows to a Minari dataset."""

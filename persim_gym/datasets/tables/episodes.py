@@ -1,0 +1,180 @@
+"""Runs of a table as episodes: transitions that have all they need, agents by number, and what was left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.datasets.tables.columns import TableColumns
+from persim_gym.datasets.tables.roles import Roles
+from persim_gym.datasets.tables.rows import OrderedRows, counted, names_of
+from persim_gym.datasets.tables.spaces import Part, actions, observations
+from persim_gym.labels import Labels
+
+
+@dataclass(frozen=True)
+class TableEpisodes:
+    """All that a dataset holds, in order.
+
+    Attributes:
+        begin: First row of each episode, int64 [E].
+        end: Its last row, which is observed but does nothing any more, int64 [E].
+        agent: Number of its agent, int64 [E].
+        rows: The rows.
+        obs: Observations of all rows.
+        action: Actions of all rows.
+        labels: What agents, observations and actions are called.
+        table_agents: Index of each numbered agent among the agents of the table, [N].
+        candidates: Pairs of rows that follow one another in a run.
+        said: What was left out or put right, one line each.
+    """
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    agent: NDArray[np.int64]
+    rows: OrderedRows
+    obs: Part
+    action: Part
+    labels: Labels
+    table_agents: list[int]
+    candidates: int
+    said: list[str]
+
+    @property
+    def transitions(self) -> int:
+        """Number of transitions."""
+        return int((self.end - self.begin).sum())
+
+
+def table_episodes(
+    columns: TableColumns, rows: OrderedRows, roles: Roles, units: Mapping[str, str] | None = None
+) -> TableEpisodes:
+    """Cuts ordered rows into episodes, at missing values too.
+
+    Args:
+        columns: Of the table.
+        rows: In order.
+        roles: Which column is what.
+        units: Units by column.
+
+    Raises:
+        ValueError: If no transition is left.
+    """
+    follows = ~rows.first[1:]
+    whole = _complete(rows, (*roles.obs,))
+    acted = _complete(rows, tuple(c for c in (*roles.action, roles.reward) if c))
+    kept = follows & whole[:-1] & whole[1:] & acted[:-1]
+    said = rows.said + _missing(columns, rows, roles, follows)
+    if roles.terminated and (unknown := int(np.isnan(rows.values[roles.terminated]).sum())):
+        said.append(f"{unknown:,} cells of {roles.terminated} missing: they count as no")
+    if not kept.any():
+        raise ValueError(_nothing(columns, rows, roles, int(follows.sum()), said))
+    starts = np.flatnonzero(kept & ~np.append(False, kept[:-1]))
+    ends = np.flatnonzero(kept & ~np.append(kept[1:], False)) + 1
+    used = np.append(kept, False)
+    obs = observations(columns, rows.values, roles)
+    action = actions(columns, rows.values, used, roles)
+    present = np.unique(rows.agent[starts])
+    order = numbered_agents([columns.agents[i] for i in present])
+    lost = np.setdiff1d(np.arange(len(columns.agents)), present)
+    if len(lost):
+        some = f"{len(lost):,} of {len(columns.agents):,} agents"
+        said.append(f"{some} left out, without a usable transition: {names_of(lost, columns.agents)}")
+    number = {int(present[i]): n for n, i in enumerate(order)}
+    names = tuple(columns.agents[int(present[i])] for i in order)
+    labels = Labels(
+        agents=() if names == tuple(map(str, range(len(names)))) else names,
+        observations=obs.names,
+        actions=roles.action,
+        choices=action.names if action.rows.ndim == 1 else (),
+        reward=roles.reward,
+        terminated=roles.terminated,
+        units=dict(units or {}),
+    )
+    return TableEpisodes(
+        begin=starts,
+        end=ends,
+        agent=np.array([number[int(a)] for a in rows.agent[starts]], dtype=np.int64),
+        rows=rows,
+        obs=obs,
+        action=action,
+        labels=labels,
+        table_agents=[int(present[i]) for i in order],
+        candidates=int(follows.sum()),
+        said=said,
+    )
+
+
+def numbered_agents(names: Sequence[str]) -> list[int]:
+    """The order in which agents are numbered: indices into their sorted names.
+
+    Where names are whole numbers, one that is a number of an agent is that agent's, so that both mean the same.
+    """
+    if not all(name.isdecimal() for name in names) or len({int(name) for name in names}) < len(names):
+        return list(range(len(names)))
+    own = {int(name): i for i, name in enumerate(names) if int(name) < len(names)}
+    others = iter([i for i, name in enumerate(names) if int(name) >= len(names)])
+    return [own[n] if n in own else next(others) for n in range(len(names))]
+
+
+def _complete(rows: OrderedRows, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Rows with a value in each of some columns."""
+    complete = np.ones(len(rows), dtype=np.bool_)
+    for name in names:
+        complete &= ~np.isnan(rows.values[name])
+    return complete
+
+
+def _missing(columns: TableColumns, rows: OrderedRows, roles: Roles, follows: NDArray[np.bool_]) -> list[str]:
+    """What missing cells leave out, a line for each column, and one for the agents that miss most."""
+    lines, total = [], int(follows.sum())
+    every = np.zeros(len(follows), dtype=np.bool_)
+    for name in dict.fromkeys(c for c in (*roles.obs, *roles.action, roles.reward) if c):
+        missing = np.isnan(rows.values[name])
+        if not (cells := int(missing.sum())):
+            continue
+        out = follows & (missing[:-1] | missing[1:] if name in roles.obs else missing[:-1])
+        every |= out
+        what = "1 cell" if cells == 1 else f"{cells:,} cells"
+        lines.append(f"{what} of {name} missing: {int(out.sum()):,} of {total:,} transitions left out")
+    if every.any():
+        some = counted(rows.agent[:-1][every], columns.agents)
+        share = f"{int(every.sum()):,} of {total:,} transitions left out ({every.sum() / total:.1%})"
+        lines.append(f"together {share}, most of {some}")
+    return lines
+
+
+def _nothing(columns: TableColumns, rows: OrderedRows, roles: Roles, pairs: int, said: list[str]) -> str:
+    """Why no transition is left."""
+    if len(columns.agents) >= 0.9 * len(rows):
+        return (
+            f"column {roles.agent} names {len(columns.agents):,} agents in {len(rows):,} rows, and a transition takes "
+            "two rows of one agent; give --agent a column that stays the same over the rows of an agent"
+        )
+    why, remedy = "no two rows follow one another in a run", "give a longer --gap"
+    if pairs:
+        why, remedy = "each lacks a value", "leave out columns that are mostly empty"
+    return f"no transition is left: {why} ({'; '.join(said)}); {remedy}"
+
+
+def static_values(columns: TableColumns, episodes: TableEpisodes, roles: Roles) -> dict[str, list[Any]]:
+    """Values of columns that stay the same in an agent, by column and number of the agent; None where there is none.
+
+    A line is added to what is said where they do not stay the same: then the first one counts.
+    """
+    found: dict[str, list[Any]] = {}
+    for name in roles.static:
+        column, codes = columns.values[name], columns.categories.get(name)
+        usable = np.flatnonzero(~np.isnan(column) & (columns.agent >= 0))
+        agents, first = np.unique(columns.agent[usable], return_index=True)
+        value = np.full(len(columns.agents), np.nan)
+        value[agents] = column[usable[first]]
+        differs = np.unique(columns.agent[usable][column[usable] != value[columns.agent[usable]]])
+        if len(differs):
+            changing = f"{len(differs):,} of {len(columns.agents):,} agents, such as {columns.agents[differs[0]]}"
+            episodes.said.append(f"{name} changes in {changing}; their first value is kept")
+        chosen = value[episodes.table_agents]
+        found[name] = [None if np.isnan(v) else codes[int(v)] if codes else float(v) for v in chosen]
+    return found

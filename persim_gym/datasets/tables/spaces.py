@@ -1,0 +1,102 @@
+"""What observed and action columns become: arrays, their spaces and the names of their components."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.datasets.tables.columns import TableColumns
+from persim_gym.datasets.tables.roles import Roles
+
+MAX_COMBINATIONS = 1000
+"""Different combinations of several action columns that are choices."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Observations or actions of K rows.
+
+    Attributes:
+        rows: Values, float64 [K, D], or int64 [K] of a discrete action; where the table has none, anything.
+        space: Space of one row.
+        names: Names of the D components, or of the choices.
+    """
+
+    rows: NDArray[Any]
+    space: spaces.Box | spaces.Discrete
+    names: tuple[str, ...]
+
+
+def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], roles: Roles) -> Part:
+    """Observed columns side by side; categories as ones among zeros, a component for each.
+
+    Args:
+        columns: Knows the categories.
+        values: Columns by name, float64 [K].
+        roles: Which columns are observed.
+    """
+    parts, names, bounds = [], list[str](), list[tuple[float, float]]()
+    for name in roles.obs:
+        known = columns.categories.get(name)
+        if known is None:
+            parts.append(values[name][:, None])
+            names.append(name)
+            bounds.append((-np.inf, np.inf))
+        else:
+            parts.append((values[name][:, None] == np.arange(len(known))).astype(np.float64))
+            names += [f"{name}={category}" for category in known]
+            bounds += [(0.0, 1.0)] * len(known)
+    low, high = np.array(bounds, dtype=np.float64).T
+    return Part(np.concatenate(parts, axis=1), spaces.Box(low, high, dtype=np.float64), tuple(names))
+
+
+def actions(
+    columns: TableColumns, values: dict[str, NDArray[np.float64]], used: NDArray[np.bool_], roles: Roles
+) -> Part:
+    """Action columns: all numbers, a Box within what was logged; all choices, their combinations that were logged.
+
+    Args:
+        columns: Knows the categories.
+        values: Columns by name, float64 [K].
+        used: Rows whose action counts, bool [K].
+        roles: Which columns are actions.
+
+    Raises:
+        ValueError: If some are numbers and some are choices, or there are too many combinations.
+    """
+    choices = [name for name in roles.action if name in columns.categories]
+    amounts = [name for name in roles.action if name not in columns.categories]
+    if choices and amounts:
+        raise ValueError(
+            f"actions are numbers ({', '.join(amounts)}) and choices ({', '.join(choices)}), which no action space "
+            f"here holds together; leave one kind out, or group the numbers: --categorical {amounts[0]}"
+        )
+    if amounts:
+        rows = np.column_stack([values[name] for name in amounts])
+        low, high = rows[used].min(axis=0).astype(np.float32), rows[used].max(axis=0).astype(np.float32)
+        return Part(rows, spaces.Box(low, high, dtype=np.float32), tuple(amounts))
+    sizes = [len(columns.categories[name]) for name in choices]
+    code = np.zeros(len(used), dtype=np.int64)
+    for name, size in zip(choices, sizes, strict=True):
+        code = code * size + np.nan_to_num(values[name]).astype(np.int64)
+    seen, index = np.unique(code[used], return_inverse=True)
+    if len(seen) > MAX_COMBINATIONS:
+        raise ValueError(
+            f"{len(seen):,} combinations of {', '.join(choices)} are more choices than {MAX_COMBINATIONS:,}; leave one "
+            "out, or make numbers of those that are: --continuous COLUMN"
+        )
+    rows = np.zeros(len(used), dtype=np.int64)
+    rows[used] = index
+    return Part(
+        rows, spaces.Discrete(len(seen)), tuple(_combination(columns, choices, sizes, c) for c in seen.tolist())
+    )
+
+
+def _combination(columns: TableColumns, names: list[str], sizes: list[int], code: int) -> str:
+    """What a choice is called: its category, or that of each column."""
+    indices = [int(i) for i in np.unravel_index(code, sizes)]
+    if len(names) == 1:
+        return columns.categories[names[0]][indices[0]]
+    return ", ".join(f"{name}={columns.categories[name][i]}" for name, i in zip(names, indices, strict=True))
