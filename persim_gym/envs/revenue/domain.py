@@ -1,0 +1,95 @@
+"""A seller of seats who opens and closes fare classes; demand, its timing, its price sensitivity and fares differ."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from persim_gym.envs.behavior import DQN, BehaviorConfig
+from persim_gym.envs.domain import Covariate, Domain, Renderer, stack_state
+from persim_gym.envs.revenue.market import AVERAGE, CLASSES, PERIODS, SEATS, Market
+from persim_gym.task import Array, Ends, Task
+
+SCENARIOS = 2**53  # All whole numbers that a float64 holds.
+CLOSED = Ends("any", ((0, "<", 0.5), (1, "<", 0.5)))
+"""Sold out, or departed. Half a seat or day, because a learned model may leave a fraction of one."""
+
+
+def _reward(obs: Array, action: Array, next_obs: Array) -> Array:
+    """Revenue of the period's sales, in full fares."""
+    return next_obs[..., 2] - obs[..., 2]
+
+
+def _initial_state(rng: np.random.Generator, num: int) -> NDArray[np.float64]:
+    """All seats, the whole horizon, no revenue; only who will come is random."""
+    scenario = rng.integers(1, SCENARIOS, size=num).astype(np.float64)
+    return stack_state(np.full(num, float(SEATS)), np.full(num, float(PERIODS)), np.zeros(num), scenario)
+
+
+def _observe(state: Array) -> Array:
+    """The seller does not see who will come."""
+    return state[..., :3]
+
+
+def _embed(obs: Array) -> NDArray[np.float64]:
+    """The average scenario: what follows an observation is then what is expected to follow it."""
+    return stack_state(obs[..., 0], obs[..., 1], obs[..., 2], np.full_like(obs[..., 0], AVERAGE))
+
+
+def _make_renderer(render_mode: str, covariates: Mapping[str, float]) -> Renderer:
+    # Who does not draw needs no pygame, which greets whoever imports it.
+    from persim_gym.envs.revenue.render import SeatsRenderer
+
+    return SeatsRenderer(render_mode, covariates)
+
+
+DOMAIN = Domain(
+    title="Revenue",
+    summary="sell 50 seats in 60 days by opening fare classes; demand, its timing, price sensitivity and fares differ",
+    task=Task(_reward, CLOSED),
+    covariates=(
+        # From fewer buyers than seats at the fares that earn most, to several for each.
+        Covariate("customers", 120.0, 360.0, 240.0, "a horizon"),
+        # At 0.8 nine customers come on the last day for one on the first, at -0.8 one for nine.
+        Covariate("lateness", -0.8, 0.8, 0.0),
+        # The first customers would pay a quarter to a ninth of the full fare on average, the last ten times that.
+        Covariate("sensitivity", 4.0, 9.0, 6.0, "per full fare"),
+        # The lowest of four classes costs 0.17 to 0.61 of the full fare.
+        Covariate("fare_ratio", 0.55, 0.85, 0.7),
+    ),
+    observation_names=("seats left", "days to go", "revenue so far (full fares)"),
+    observation_space=spaces.Box(0.0, np.array([SEATS, PERIODS, SEATS], dtype=np.float32), dtype=np.float32),
+    action_space=spaces.Discrete(CLASSES + 1),
+    episode_steps=PERIODS,
+    test_agents=(
+        (240.0, 0.0, 6.0, 0.7),
+        (120.0, 0.8, 9.0, 0.55),
+        (360.0, -0.8, 9.0, 0.85),
+        (120.0, -0.8, 4.0, 0.85),
+        (360.0, 0.8, 6.0, 0.55),
+    ),
+    training_agents=(
+        (240.0, 0.0, 6.0, 0.7),
+        (180.0, 0.4, 7.5, 0.625),
+        (300.0, -0.4, 7.5, 0.775),
+        (180.0, -0.4, 5.0, 0.775),
+        (300.0, 0.4, 6.0, 0.625),
+    ),
+    initial_state=_initial_state,
+    physics=Market,
+    make_renderer=_make_renderer,
+    render_fps=10,
+    observe=_observe,
+    embed=_embed,
+    clips=True,
+    random=True,
+    behavior=BehaviorConfig(
+        "DQN",
+        DQN,
+        logger=(20.0, None),
+        test=(20.0, None),
+        max_steps=50_000,
+        evaluate_every=500,
+    ),
+)
