@@ -69,12 +69,13 @@ DOMAIN = Domain(
         (120.0, -0.8, 4.0, 0.85),
         (360.0, 0.8, 6.0, 0.55),
     ),
+    # Sellers of the middle whose optimum is about the same, 30 to 33 full fares, so that one band fits their loggers.
     training_agents=(
         (240.0, 0.0, 6.0, 0.7),
-        (180.0, 0.4, 7.5, 0.625),
-        (300.0, -0.4, 7.5, 0.775),
-        (180.0, -0.4, 5.0, 0.775),
-        (300.0, 0.4, 6.0, 0.625),
+        (200.0, 0.4, 6.0, 0.625),
+        (300.0, 0.4, 8.0, 0.775),
+        (340.0, -0.4, 7.0, 0.7),
+        (210.0, -0.4, 4.8, 0.625),
     ),
     initial_state=_initial_state,
     physics=Market,
@@ -84,12 +85,23 @@ DOMAIN = Domain(
     embed=_embed,
     clips=True,
     random=True,
+    # Random actions earn 19 to 23 full fares with the training agents, the optimum 30 to 33.
     behavior=BehaviorConfig(
         "DQN",
-        DQN,
-        logger=(20.0, None),
-        test=(20.0, None),
-        max_steps=50_000,
-        evaluate_every=500,
+        DQN
+        | {
+            "policy_kwargs": {"net_arch": [64, 64]},
+            "train_freq": 4,
+            "gradient_steps": 2,
+            "target_update_interval": 250,
+            "learning_starts": 1_000,
+            "buffer_size": 50_000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.05,
+        },
+        logger=(24.5, 28.0),
+        test=(28.0, None),
+        max_steps=100_000,
+        evaluate_every=250,
     ),
 )
