@@ -86,7 +86,7 @@ def test_poisson_probabilities_are_scipys():
 
 
 def test_an_episode_ends_sold_out_or_at_departure():
-    env = gym.make(DOMAIN.env_id, customers=360.0, lateness=0.8, sensitivity=4.0)
+    env = gym.make(DOMAIN.env_id, customers=360.0, lateness=0.8, sensitivity=3.5)
     env.reset(seed=0)
     for lowest, ended in ((4, lambda obs: obs[0] == 0 < obs[1]), (0, lambda obs: obs[1] == 0 < obs[0])):
         env.reset(seed=0)
@@ -104,7 +104,7 @@ def test_the_reward_is_the_revenue_of_the_period():
     earned, seats = 0.0, SEATS
     for _ in range(20):
         obs, reward, *_ = env.step(3)
-        assert reward == pytest.approx(0.85**2 * (seats - obs[0]), abs=1e-9)
+        assert reward == pytest.approx(0.8**2 * (seats - obs[0]), abs=1e-9)
         earned, seats = earned + reward, obs[0]
     assert obs[2] == pytest.approx(earned, rel=1e-6)
 

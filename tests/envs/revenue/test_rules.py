@@ -52,9 +52,9 @@ def test_no_change_of_one_decision_improves_on_the_optimum():
 
 
 def test_one_seat_on_the_last_day_is_worth_the_best_fare_times_the_chance_that_someone_pays_it():
-    market = Market(240.0, 0.0, 6.0, 0.7)
-    chances = [1 - np.exp(-240 / 60 * np.exp(-(0.7**k) * 6 * (1 - 0.9 * (1 - 0.5 / 60)))) for k in range(CLASSES)]
-    worth = [0.7**k * chance for k, chance in enumerate(chances)]
+    market = Market(240.0, 0.0, 5.0, 0.65)
+    chances = [1 - np.exp(-240 / 60 * np.exp(-(0.65**k) * 5 * (1 - 0.9 * (1 - 0.5 / 60)))) for k in range(CLASSES)]
+    worth = [0.65**k * chance for k, chance in enumerate(chances)]
     optimum = optimal_policy()
     assert optimum.value[1, 1] == pytest.approx(max(worth), rel=1e-12)
     assert optimum.lowest[1, 1] == 1 + np.argmax(worth)
@@ -90,5 +90,5 @@ def test_a_table_is_read_as_stable_baselines_reads_a_policy():
 def test_unknown_covariates_are_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'price'"):
         optimal_policy(price=1.0)
-    with pytest.raises(ValueError, match=r"fare_ratio=2.0 is outside \[0.55, 0.85\]"):
+    with pytest.raises(ValueError, match=r"fare_ratio=2.0 is outside \[0.5, 0.8\]"):
         emsr_b_policy(fare_ratio=2.0)
