@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.revenue.market import PERIODS, SEATS
 
-WIDTH, HEIGHT = 600, 400  # pixels
-COLUMNS = 10  # seats in a row
-PITCH, SIDE, MARGIN = 44, 36, 80  # pixels
+WIDTH, HEIGHT = 600, 320  # pixels
+COLUMNS = 16  # seats in a row
+PITCH, SIDE, MARGIN = 28, 22, 76  # pixels
 PAPER, INK, FREE, SOLD = (255, 255, 255), (40, 40, 40), (222, 226, 230), (25, 113, 194)
 
 
@@ -30,22 +30,22 @@ class SeatsRenderer:
         self._window: pygame.Surface | None = None
 
     def render(self, state: NDArray[np.float64]) -> Any:
-        """Draws (seats left, periods to go, revenue, scenario), [4]: [400, 600, 3], or a window and None."""
+        """Draws (seats left, periods to go, revenue, scenario), [4]: [320, 600, 3], or a window and None."""
         seats, periods, revenue = (float(x) for x in state[:3])
         picture = pygame.Surface((WIDTH, HEIGHT))
         picture.fill(PAPER)
         for seat in range(SEATS):
             left, top = MARGIN + PITCH * (seat % COLUMNS), 70 + PITCH * (seat // COLUMNS)
             sold = min(max(SEATS - seats - seat, 0.0), 1.0)
-            pygame.draw.rect(picture, FREE, (left, top, SIDE, SIDE), border_radius=6)
-            pygame.draw.rect(picture, SOLD, (left, top, round(SIDE * sold), SIDE), border_radius=6)
+            pygame.draw.rect(picture, FREE, (left, top, SIDE, SIDE), border_radius=4)
+            pygame.draw.rect(picture, SOLD, (left, top, round(SIDE * sold), SIDE), border_radius=4)
         gone = (PERIODS - periods) / PERIODS
         length = PITCH * COLUMNS
-        pygame.draw.rect(picture, FREE, (MARGIN, 320, length, 14), border_radius=4)
-        pygame.draw.rect(picture, INK, (MARGIN, 320, round(length * gone), 14), border_radius=4)
+        pygame.draw.rect(picture, FREE, (MARGIN, 248, length, 14), border_radius=4)
+        pygame.draw.rect(picture, INK, (MARGIN, 248, round(length * gone), 14), border_radius=4)
         _write(picture, f"{seats:.3g} of {SEATS} seats left     revenue {revenue:.2f} full fares", 30, 24)
-        _write(picture, f"{periods:.3g} of {PERIODS} days to go", 296, 20)
-        _write(picture, self._caption, 350, 20)
+        _write(picture, f"{periods:.3g} of {PERIODS} days to go", 224, 20)
+        _write(picture, self._caption, 280, 20)
         if self._render_mode == "human":
             self._show(picture)
             return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.envs.revenue.domain import DOMAIN
+from persim_gym.envs.revenue.domain import DOMAIN, GROUP_SEATS
 from persim_gym.envs.revenue.market import CLASSES, PERIODS, SEATS, Market, at_most
 
 
@@ -45,6 +45,11 @@ class Optimum(BookingTable):
 
     value: NDArray[np.float64]
 
+    @property
+    def revenue(self) -> float:
+        """Expected revenue of an episode, over all that groups may have taken, in full fares."""
+        return _at_start(self.value[PERIODS])
+
 
 def optimal_policy(**covariates: float) -> Optimum:
     """The optimum by dynamic programming over periods to go and seats left.
@@ -68,7 +73,7 @@ def optimal_policy(**covariates: float) -> Optimum:
 
 
 def expected_revenue(policy: BookingTable, **covariates: float) -> float:
-    """Expected revenue of a table's policy from the first period on, exactly, in full fares.
+    """Expected revenue of an episode under a table's policy, exactly, in full fares.
 
     Args:
         policy: The policy.
@@ -78,7 +83,7 @@ def expected_revenue(policy: BookingTable, **covariates: float) -> float:
     for periods in range(1, PERIODS + 1):
         worth = _worth_of_classes(market, periods, value)
         value = np.take_along_axis(worth, policy.lowest[periods][None], axis=0)[0]
-    return float(value[SEATS])
+    return _at_start(value)
 
 
 def random_revenue(**covariates: float) -> float:
@@ -86,7 +91,7 @@ def random_revenue(**covariates: float) -> float:
     market, value = _market(covariates), np.zeros(SEATS + 1)
     for periods in range(1, PERIODS + 1):
         value = _worth_of_classes(market, periods, value).mean(axis=0)
-    return float(value[SEATS])
+    return _at_start(value)
 
 
 def emsr_b_policy(marginal: bool = False, **covariates: float) -> BookingTable:
@@ -137,6 +142,11 @@ def _protection_levels(worth: NDArray[np.float64], demand: NDArray[np.float64]) 
         else:
             levels.append(max(levels[-1], above + np.sqrt(above) * NormalDist().inv_cdf(odds)))
     return np.maximum.accumulate(np.array(levels))
+
+
+def _at_start(value: NDArray[np.float64]) -> float:
+    """Mean over the seats that episodes begin with, of what those are worth, [SEATS + 1]."""
+    return float(value[SEATS - GROUP_SEATS :].mean())
 
 
 def _market(covariates: dict[str, float]) -> Market:

@@ -15,7 +15,7 @@ ROWS = 5_000
 def sold_in(market, seats, periods, lowest):
     """Seats sold in one period of `ROWS` scenarios, and the state after it."""
     state = DOMAIN.initial_state(np.random.default_rng(0), ROWS)
-    state[:, 0], state[:, 1] = seats, periods
+    state[:, 0], state[:, 1], state[:, 2] = seats, periods, 0.0
     after = market(state, np.full(ROWS, lowest))
     return state[:, 0] - after[:, 0], after
 
@@ -33,7 +33,7 @@ def test_sales_are_poisson_with_the_demand_as_mean(agent):
 
 
 def test_no_more_is_sold_than_there_is_and_each_at_the_fare_of_the_lowest_open_class():
-    market = Market(360.0, 0.8, 4.0, 0.7)
+    market = Market(420.0, 0.8, 4.0, 0.7)
     for lowest, fare in ((1, 1.0), (2, 0.7), (3, 0.49), (4, 0.343)):
         sold, after = sold_in(market, 3.0, 4, lowest)
         assert set(sold) == {0.0, 1.0, 2.0, 3.0}
@@ -45,7 +45,7 @@ def test_no_more_is_sold_than_there_is_and_each_at_the_fare_of_the_lowest_open_c
 
 def test_the_average_scenario_is_the_mean_over_scenarios():
     market = DOMAIN.physics(**DOMAIN.agent_covariates(0))
-    for seats in (2.0, 5.0, 50.0):
+    for seats in (2.0, 5.0, 80.0):
         sold, after = sold_in(market, seats, 10, 3)
         expected = DOMAIN.dynamics(0)(np.array([seats, 10.0, 0.0]), np.int64(3))
         error = sold.std() / np.sqrt(ROWS)
@@ -86,7 +86,7 @@ def test_poisson_probabilities_are_scipys():
 
 
 def test_an_episode_ends_sold_out_or_at_departure():
-    env = gym.make(DOMAIN.env_id, customers=360.0, lateness=0.8, sensitivity=3.5)
+    env = gym.make(DOMAIN.env_id, customers=420.0, lateness=0.8, sensitivity=3.5)
     env.reset(seed=0)
     for lowest, ended in ((4, lambda obs: obs[0] == 0 < obs[1]), (0, lambda obs: obs[1] == 0 < obs[0])):
         env.reset(seed=0)
@@ -101,7 +101,7 @@ def test_an_episode_ends_sold_out_or_at_departure():
 def test_the_reward_is_the_revenue_of_the_period():
     env = gym.make(DOMAIN.env_id, agent=2)
     env.reset(seed=5)
-    earned, seats = 0.0, SEATS
+    seats, _, earned, _ = env.unwrapped.state
     for _ in range(20):
         obs, reward, *_ = env.step(3)
         assert reward == pytest.approx(0.8**2 * (seats - obs[0]), abs=1e-9)
