@@ -61,7 +61,7 @@ DOMAIN = Domain(
         Covariate("customers", 140.0, 420.0, 280.0, "a horizon"),
         # At 0.8 nine customers come on the last day for one on the first, at -0.8 one for nine.
         Covariate("lateness", -0.8, 0.8, 0.0),
-        # The first customers would pay two sevenths to one seventh of the full fare on average, the last ten times that.
+        # The first customers would pay 1/3.5 to 1/7 of the full fare on average, the last ten times that.
         Covariate("sensitivity", 3.5, 7.0, 5.0, "per full fare"),
         # The lowest of four classes costs 0.13 to 0.51 of the full fare.
         Covariate("fare_ratio", 0.5, 0.8, 0.65),

@@ -36,7 +36,7 @@ def test_no_more_is_sold_than_there_is_and_each_at_the_fare_of_the_lowest_open_c
     market = Market(420.0, 0.8, 4.0, 0.7)
     for lowest, fare in ((1, 1.0), (2, 0.7), (3, 0.49), (4, 0.343)):
         sold, after = sold_in(market, 3.0, 4, lowest)
-        assert set(sold) == {0.0, 1.0, 2.0, 3.0}
+        assert set(sold) <= {0.0, 1.0, 2.0, 3.0} and sold.max() == 3.0
         np.testing.assert_allclose(after[:, 2], fare * sold, rtol=1e-12)
         np.testing.assert_array_equal(after[:, 1], 3.0)
     assert not sold_in(market, 3.0, 4, 0)[0].any()
