@@ -1,4 +1,4 @@
-"""A seller of 50 seats who opens and closes fare classes; and the policies that revenue managers know.
+"""A seller of 180 seats who opens and closes fare classes; and the policies that revenue managers know.
 
 The optimum and the rule of thumb are in `persim_gym.envs.revenue.rules`.
 """

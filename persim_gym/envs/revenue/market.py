@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from persim_gym.envs.domain import stack_state
 from persim_gym.task import Array
 
-SEATS = 80  # A regional aircraft, or a hotel's rooms for one night.
+SEATS = 180  # A single-aisle aircraft, or a large hotel's rooms for one night.
 PERIODS = 60  # Days of the booking horizon.
 CLASSES = 4  # Fare classes, the dearest first.
 LATE_EASE = 0.9  # Share of the price sensitivity that is gone at departure.

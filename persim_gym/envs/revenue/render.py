@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from persim_gym.envs.revenue.market import PERIODS, SEATS
 
-WIDTH, HEIGHT = 600, 320  # pixels
-COLUMNS = 16  # seats in a row
-PITCH, SIDE, MARGIN = 28, 22, 76  # pixels
+WIDTH, HEIGHT = 600, 380  # pixels
+COLUMNS = 20  # seats in a row
+PITCH, SIDE, MARGIN = 22, 18, 80  # pixels
 PAPER, INK, FREE, SOLD = (255, 255, 255), (40, 40, 40), (222, 226, 230), (25, 113, 194)
 
 
@@ -30,7 +30,7 @@ class SeatsRenderer:
         self._window: pygame.Surface | None = None
 
     def render(self, state: NDArray[np.float64]) -> Any:
-        """Draws (seats left, periods to go, revenue, scenario), [4]: [320, 600, 3], or a window and None."""
+        """Draws (seats left, periods to go, revenue, scenario), [4]: [380, 600, 3], or a window and None."""
         seats, periods, revenue = (float(x) for x in state[:3])
         picture = pygame.Surface((WIDTH, HEIGHT))
         picture.fill(PAPER)
@@ -41,11 +41,11 @@ class SeatsRenderer:
             pygame.draw.rect(picture, SOLD, (left, top, round(SIDE * sold), SIDE), border_radius=4)
         gone = (PERIODS - periods) / PERIODS
         length = PITCH * COLUMNS
-        pygame.draw.rect(picture, FREE, (MARGIN, 248, length, 14), border_radius=4)
-        pygame.draw.rect(picture, INK, (MARGIN, 248, round(length * gone), 14), border_radius=4)
+        pygame.draw.rect(picture, FREE, (MARGIN, 308, length, 14), border_radius=4)
+        pygame.draw.rect(picture, INK, (MARGIN, 308, round(length * gone), 14), border_radius=4)
         _write(picture, f"{seats:.3g} of {SEATS} seats left     revenue {revenue:.2f} full fares", 30, 24)
-        _write(picture, f"{periods:.3g} of {PERIODS} days to go", 224, 20)
-        _write(picture, self._caption, 280, 20)
+        _write(picture, f"{periods:.3g} of {PERIODS} days to go", 284, 20)
+        _write(picture, self._caption, 340, 20)
         if self._render_mode == "human":
             self._show(picture)
             return None

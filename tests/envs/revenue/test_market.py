@@ -33,7 +33,7 @@ def test_sales_are_poisson_with_the_demand_as_mean(agent):
 
 
 def test_no_more_is_sold_than_there_is_and_each_at_the_fare_of_the_lowest_open_class():
-    market = Market(420.0, 0.8, 4.0, 0.7)
+    market = Market(960.0, 0.8, 4.0, 0.7)
     for lowest, fare in ((1, 1.0), (2, 0.7), (3, 0.49), (4, 0.343)):
         sold, after = sold_in(market, 3.0, 4, lowest)
         assert set(sold) <= {0.0, 1.0, 2.0, 3.0} and sold.max() == 3.0
@@ -45,7 +45,7 @@ def test_no_more_is_sold_than_there_is_and_each_at_the_fare_of_the_lowest_open_c
 
 def test_the_average_scenario_is_the_mean_over_scenarios():
     market = DOMAIN.physics(**DOMAIN.agent_covariates(0))
-    for seats in (2.0, 5.0, 80.0):
+    for seats in (2.0, 12.0, 180.0):
         sold, after = sold_in(market, seats, 10, 3)
         expected = DOMAIN.dynamics(0)(np.array([seats, 10.0, 0.0]), np.int64(3))
         error = sold.std() / np.sqrt(ROWS)
@@ -86,7 +86,7 @@ def test_poisson_probabilities_are_scipys():
 
 
 def test_an_episode_ends_sold_out_or_at_departure():
-    env = gym.make(DOMAIN.env_id, customers=420.0, lateness=0.8, sensitivity=3.5)
+    env = gym.make(DOMAIN.env_id, customers=960.0, lateness=0.8, sensitivity=3.5)
     env.reset(seed=0)
     for lowest, ended in ((4, lambda obs: obs[0] == 0 < obs[1]), (0, lambda obs: obs[1] == 0 < obs[0])):
         env.reset(seed=0)

@@ -15,7 +15,7 @@ def pixels(picture, colour):
 def test_blue_seats_are_those_sold_and_the_bar_is_the_days_gone():
     renderer = DOMAIN.make_renderer("rgb_array", DOMAIN.agent_covariates(0))
     full, half, empty = (
-        renderer.render(np.array([seats, days, 0.0, 1.0])) for seats, days in ((80, 60), (40, 30), (0, 0))
+        renderer.render(np.array([seats, days, 0.0, 1.0])) for seats, days in ((180, 60), (90, 30), (0, 0))
     )
     assert pixels(full, SOLD) == 0 and pixels(empty, FREE) == 0
     assert 0 < pixels(half, SOLD) < pixels(empty, SOLD)

@@ -52,8 +52,8 @@ def test_no_change_of_one_decision_improves_on_the_optimum():
 
 
 def test_one_seat_on_the_last_day_is_worth_the_best_fare_times_the_chance_that_someone_pays_it():
-    market = Market(280.0, 0.0, 5.0, 0.65)
-    chances = [1 - np.exp(-280 / 60 * np.exp(-(0.65**k) * 5 * (1 - 0.9 * (1 - 0.5 / 60)))) for k in range(CLASSES)]
+    market = Market(640.0, 0.0, 5.0, 0.65)
+    chances = [1 - np.exp(-640 / 60 * np.exp(-(0.65**k) * 5 * (1 - 0.9 * (1 - 0.5 / 60)))) for k in range(CLASSES)]
     worth = [0.65**k * chance for k, chance in enumerate(chances)]
     optimum = optimal_policy()
     assert optimum.value[1, 1] == pytest.approx(max(worth), rel=1e-12)
