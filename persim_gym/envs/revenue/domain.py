@@ -94,10 +94,10 @@ DOMAIN = Domain(
     clips=True,
     random=True,
     # Chance is most of a day's sales: few passes, and agents held close to each other, keep it from being learned.
-    recipes={"default": {"rank": 4, "epochs": 20, "pull": 0.3}},
+    recipes={"default": {"rank": 4, "epochs": 40, "pull": 0.3}},
     policy_settings={
         "ppo": {
-            "steps": 100_000,
+            "steps": 80_000,
             "gamma": 1.0,
             "scale_observations": True,
             "normalize_reward": True,
