@@ -3,7 +3,17 @@
 A new domain is one file beside this one and one line in `DOMAINS`.
 """
 
-from persim_gym.envs import ant, cartpole, half_cheetah, hopper, mountain_car, pendulum, slim_humanoid, walker2d
+from persim_gym.envs import (
+    ant,
+    cartpole,
+    half_cheetah,
+    hopper,
+    mountain_car,
+    pendulum,
+    revenue,
+    slim_humanoid,
+    walker2d,
+)
 from persim_gym.envs.domain import Covariate, Domain
 
 DOMAINS: dict[str, Domain] = {
@@ -17,6 +27,7 @@ DOMAINS: dict[str, Domain] = {
         walker2d.DOMAIN,
         ant.DOMAIN,
         slim_humanoid.DOMAIN,
+        revenue.DOMAIN,
     )
 }
 """Every domain by name."""

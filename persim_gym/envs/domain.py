@@ -97,6 +97,8 @@ class Domain:
         peak_bonus: Planning objective that planners use by default; never part of the reward.
         exact_reward: Maps one (state [S], action, next_state [S]) to Gymnasium's reward where the task's, which sees
             observations, differs by rounding; the single environment pays it.
+        random: Whether transitions are random: what is drawn is then part of the state and hidden, and the state that
+            `embed` makes moves to the expected one, which `dynamics` therefore return.
         recipes: Fields of a training recipe that differ from the general one: under "default" and "thesis" those of the
             recipes of these names, under a dataset's name, such as "pure-v0", those of its default recipe beyond that.
         policy_settings: Settings of policies trained in its simulators, by algorithm, where the general ones do not fit
@@ -124,6 +126,7 @@ class Domain:
     clips: bool = False
     peak_bonus: PeakBonus | None = None
     exact_reward: Callable[[Array, Array, Array], Array] | None = None
+    random: bool = False
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policy_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     behavior: BehaviorConfig | None = None
