@@ -5,6 +5,7 @@ A new domain is one file beside this one and one line in `DOMAINS`.
 
 from persim_gym.envs import ant, cartpole, half_cheetah, hopper, mountain_car, pendulum, slim_humanoid, walker2d
 from persim_gym.envs.domain import Covariate, Domain
+from persim_gym.envs.patients import domain as patients
 
 DOMAINS: dict[str, Domain] = {
     domain.name: domain
@@ -17,6 +18,7 @@ DOMAINS: dict[str, Domain] = {
         walker2d.DOMAIN,
         ant.DOMAIN,
         slim_humanoid.DOMAIN,
+        patients.DOMAIN,
     )
 }
 """Every domain by name."""
