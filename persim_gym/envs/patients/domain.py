@@ -26,7 +26,7 @@ BEYOND = Ends("any", ((0, "<=", LOWEST), (0, ">=", HIGHEST)))
 
 
 def risk(reading: Array) -> Array:
-    """Kovatchev's risk of a blood glucose, mg/dL: 0 at 112.5, 10 at about 70 and 197, growing to both sides, [...].
+    """Kovatchev's risk of a blood glucose, mg/dL: 0 at 112.5, about 8 at 70 and 180, growing to both sides, [...].
 
     Source: Kovatchev et al. (1997), "Symmetrization of the blood glucose measurement scale and its applications".
     """
@@ -74,5 +74,23 @@ DOMAIN = Domain(
     embed=embed,
     hides_state=True,
     clips=True,
+    # A small network sees few of the sensor's errors as if they were a person's; so do factors without `polish`.
+    recipes={
+        "default": {
+            "rank": 8,
+            "state_layers": (64, 64),
+            "action_layers": (32,),
+            "activation": "silu",
+            "agent_mean": 1.0,
+            "agent_std": 0.3,
+            "epochs": 10,
+            "batch": 256,
+            "learning_rate": 3e-3,
+            "schedule": "one-cycle",
+            "pull": 0.003,
+            "noise": 0.0,
+            "polish": False,
+        }
+    },
     rule=basal_bolus(USUAL),
 )

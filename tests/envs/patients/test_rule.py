@@ -34,8 +34,8 @@ def test_without_errors_a_meal_is_covered():
     _, bare = live(basal_bolus(Errors(missed=1.0)), with_meal(60.0), 20)
     _, covered = live(basal_bolus(NONE), with_meal(60.0), 20)
     assert (bare[-1] > 175.0).all()
-    # The bolus of a trial by 6 U is right but for what is not linear.
-    np.testing.assert_allclose(covered[-1], 142.6, atol=15.0)
+    # The bolus is right but for what is not linear.
+    assert (abs(covered[-1] - 142.6) < 25.0).all() and abs(covered[-1] - 142.6).mean() < 10.0
 
 
 def test_a_dose_is_basal_and_bolus_and_no_more():
