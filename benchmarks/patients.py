@@ -22,11 +22,18 @@ from typing import Any
 import numpy as np
 
 from persim_gym.envs.patients.chance import STEPS_PER_DAY
-from persim_gym.envs.patients.domain import DOMAIN
+from persim_gym.envs.patients.domain import DOMAIN, risk
 from persim_gym.envs.patients.kernel import advance
 from persim_gym.envs.patients.parameters import GLUCOSE_VOLUME, PARAMETERS, Patients, patients
-from persim_gym.envs.patients.physics import SMOOTHING_MINUTES, STEP_MINUTES, glucose, insulin_rate
+from persim_gym.envs.patients.physics import (
+    LOWEST,
+    SMOOTHING_MINUTES,
+    STEP_MINUTES,
+    glucose,
+    insulin_rate,
+)
 from persim_gym.envs.patients.rule import NONE, basal_bolus
+from persim_gym.task import Task
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "tests" / "envs" / "patients" / "simglucose.json"
@@ -115,7 +122,9 @@ AHEAD = {30: 2, 60: 4, 120: 8, 240: 16}  # minutes, steps
 FIRST_HOUR, LAST_HOUR = 4, 19  # of the hours from which predictions begin
 FURTHER_DAY = 77  # seed
 READING, TREND, KNOWN = 0, 1, slice(2, None)  # columns of the observation
+ANNOUNCED = 6  # column of the carbohydrates of the meal that begins
 RIDGE = 10.0  # of an agent's own linear model
+MEMBERS = 3  # of an ensemble; the recipe's five take longer
 
 
 @dataclass(frozen=True)
@@ -233,34 +242,44 @@ def learned(simulator: Any, agent_of: Callable[[int], int] = int) -> Predict:
     return predict
 
 
-def errors(options: argparse.Namespace) -> None:
-    """Trains a simulator on each dataset, and one that knows no agents, and writes all errors ahead."""
+def simulators(options: argparse.Namespace, dataset: str) -> tuple[Any, Any, Any]:
+    """The logged data, a simulator of all agents, and one that takes them for one person; trained where missing.
+
+    They are not asked to foresee meals: after a step none is announced.
+    """
     from persim_gym import train
     from persim_gym.datasets import load
-    from persim_gym.simulator.training.recipe import TrainingRecipe
+    from persim_gym.workflows.training_setup import recipe_for
 
+    data, recipe = load(f"persim/patients/{dataset}", progress=False), recipe_for(f"patients/{dataset}")
+    following = data.next_obs.copy()
+    following[:, ANNOUNCED] = 0.0
+    many = replace(data, next_obs=following)
+    one = replace(many, agent=np.zeros_like(data.agent), n_agents=1)
+    named = {"recipe": replace(recipe, members=MEMBERS), "seed": options.seed, "domain": "patients", "progress": False}
+    both = ((many, dataset), (one, f"{dataset}-one"))
+    return data, *(train(each, name=f"patients/{name}", out=options.models / name, **named) for each, name in both)
+
+
+def errors(options: argparse.Namespace) -> None:
+    """Trains two simulators on each dataset and writes all errors ahead."""
     agents = range(options.agents)
     days = live(usual(agents, FURTHER_DAY), agents, FURTHER_DAY)
-    rows = [("", "nothing changes", errors_ahead(nothing, days, agents))]
+    rows = []
+
+    def add(dataset: str, method: str, predict: Predict) -> None:
+        found = errors_ahead(predict, days, agents)
+        print(f"{dataset:16} {method:32}", " ".join(f"{value:6.1f}" for value in found.values()), "mg/dL", flush=True)
+        named = {"dataset": dataset, "method": method, "metric": "rmse (mg/dL)"}
+        rows.extend({**named, "minutes": minutes, "value": f"{value:.4g}"} for minutes, value in found.items())
+
+    add("", "nothing changes", nothing)
     for dataset in options.datasets:
-        data = load(f"persim/patients/{dataset}", progress=False)
-        alike = replace(data, agent=np.zeros_like(data.agent), n_agents=1)
-        folder, named = options.models, {"domain": "patients", "seed": options.seed, "progress": False}
-        simulator = train(data, out=folder / dataset, name=f"patients/{dataset}", **named)
-        recipe = TrainingRecipe.from_json(simulator.card.recipe)
-        of_all = train(alike, out=folder / f"{dataset}-one", name="one person", recipe=recipe, **named)
-        rows += [
-            (dataset, "each agent's own linear model", errors_ahead(own_lines(data, RIDGE), days, agents)),
-            (dataset, "not personalized", errors_ahead(learned(of_all, lambda agent: 0), days, agents)),
-            (dataset, "personalized", errors_ahead(learned(simulator), days, agents)),
-        ]
-    for dataset, method, found in rows:
-        print(f"{dataset:12} {method:32}", " ".join(f"{value:6.1f}" for value in found.values()), "mg/dL", flush=True)
-    keep_rows("errors", [
-        {"dataset": dataset, "method": method, "minutes": minutes, "metric": "rmse (mg/dL)", "value": f"{value:.4g}"}
-        for dataset, method, found in rows
-        for minutes, value in found.items()
-    ], options)  # fmt: skip
+        data, personal, common = simulators(options, dataset)
+        add(dataset, "each agent's own linear model", own_lines(data, RIDGE))
+        add(dataset, "not personalized", learned(common, lambda agent: 0))
+        add(dataset, "personalized", learned(personal))
+    keep_rows("errors", rows, options)
 
 
 def keep_rows(study: str, rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -279,6 +298,7 @@ def keep_rows(study: str, rows: Sequence[dict[str, Any]], options: argparse.Name
 
 IN_RANGE, VERY_LOW = (70.0, 180.0), 54.0  # mg/dL
 ANOTHER_DAY = 78  # seed
+SAFEST = 112.5  # mg/dL, where Kovatchev's risk is 0
 
 
 def control(days: Days) -> dict[str, float]:
@@ -295,37 +315,39 @@ def control(days: Days) -> dict[str, float]:
     }
 
 
+def careful(obs: Any, action: Any, next_obs: Any) -> Any:
+    """The domain's reward for planning: low readings count four times, and readings as 10 mg/dL lower than they are."""
+    reading = np.maximum(next_obs[..., READING] - 10.0, LOWEST)
+    return -0.01 * risk(reading) * np.where(reading < SAFEST, 4.0, 1.0)
+
+
 def planned(simulator: Any, agents: Sequence[int], seed: int) -> Any:
-    """Planning in a simulator, four hours ahead, one decision in 15 minutes for each agent."""
-    from persim_gym.planning import CEM, MPC
+    """Planning in a simulator four hours ahead, one decision in 15 minutes for each agent."""
+    from persim_gym.planning import ICEM, MPC
 
     dynamics = [simulator.dynamics(agent) for agent in agents]
-    return MPC(dynamics, DOMAIN.task, DOMAIN.action_space, planner=CEM(horizon=16), seed=seed)
+    task = Task(careful, DOMAIN.task.terminated)
+    planner = ICEM(candidates=48, iterations=3, horizon=16, elites=8)
+    return MPC(dynamics, task, DOMAIN.action_space, planner=planner, seed=seed)
 
 
 def closed_loop(options: argparse.Namespace) -> None:
     """Lets planning, the usual dosing and dosing without errors act on the true people, and writes their control."""
-    from persim_gym import load_simulator
-
     agents = range(options.agents)
-    policies = {
-        ("", "usual dosing, which logged"): usual(agents, ANOTHER_DAY),
-        ("", "dosing without errors"): usual(agents, ANOTHER_DAY, basal_bolus(NONE)),
-    }
-    for dataset in options.datasets:
-        for folder, method in ((f"{dataset}-one", "planning, not personalized"), (dataset, "planning, personalized")):
-            if (options.models / folder).is_dir():
-                simulator = load_simulator(options.models / folder)
-                numbers = [0] * len(agents) if folder != dataset else agents
-                policies[dataset, method] = planned(simulator, numbers, options.seed)
     rows = []
-    for (dataset, method), policy in policies.items():
+
+    def add(dataset: str, method: str, policy: Any) -> None:
         found = control(live(policy, agents, ANOTHER_DAY))
-        print(f"{dataset:12} {method:28}", " ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
-        rows += [
-            {"dataset": dataset, "method": method, "metric": metric, "value": f"{value:.4g}"}
-            for metric, value in found.items()
-        ]
+        print(f"{dataset:16} {method:28}", " ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
+        named = {"dataset": dataset, "method": method}
+        rows.extend({**named, "metric": metric, "value": f"{value:.4g}"} for metric, value in found.items())
+
+    add("", "usual dosing", usual(agents, ANOTHER_DAY))
+    add("", "dosing without errors", usual(agents, ANOTHER_DAY, basal_bolus(NONE)))
+    for dataset in options.datasets:
+        _, personal, common = simulators(options, dataset)
+        add(dataset, "planning, personalized", planned(personal, agents, options.seed))
+        add(dataset, "planning, not personalized", planned(common, [0] * len(agents), options.seed))
     keep_rows("closed-loop", rows, options)
 
 
@@ -408,7 +430,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("compare", "errors", "closed-loop", "spread", "figure"))
-    parser.add_argument("--datasets", nargs="+", default=["pure-v0", "random-v0"])
+    parser.add_argument("--datasets", nargs="+", default=["pure-v0", "random-v0", "pure-eps-20-v0"])
     parser.add_argument("--agents", type=int, default=100, help="the first so many of the population")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, default=Path("patients-simulators"), help="folder of simulators")
