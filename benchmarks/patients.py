@@ -400,7 +400,7 @@ def figure(options: argparse.Namespace) -> None:
 
     agents = range(options.agents)
     days = live(usual(agents, FURTHER_DAY), agents, FURTHER_DAY)
-    predict = learned(load_simulator(options.models / "pure-v0"))
+    predict = learned(load_simulator(options.models / "pure-eps-20-v0"))
     page = Figure(figsize=(10, 6), layout="constrained")
     for axes, agent in zip(page.subplots(3, 1, sharex=True), SHOWN, strict=True):
         hours = np.arange(STEPS_PER_DAY + 1) / 4.0
