@@ -79,6 +79,7 @@ def compare(options: argparse.Namespace) -> None:
 
     quest = pandas.read_csv(Path(simglucose.__file__).parent / "params" / "Quest.csv").set_index("Name")
     theirs = [T1DPatient.withID(number) for number in range(1, 31)]
+    theirs = [patient for patient in theirs if patient.name in (options.only or [each.name for each in theirs])]
     params = np.array([[float(p._params[name]) for name in PARAMETERS] for p in theirs])
     body = np.array([p.init_state for p in theirs], dtype=np.float64)
     volume = np.array([p._params.Vg for p in theirs])
@@ -109,11 +110,17 @@ def compare(options: argparse.Namespace) -> None:
     ratio = float(np.mean(their_seconds)) / our_seconds
     print(f"largest difference {worst:.4f} mg/dL (bar {LARGEST_DIFFERENCE}), speed ratio {ratio:.0f} on one core")
     print(f"a minute of a patient: simglucose {np.mean(their_seconds) * 1e3:.2f} ms, here {our_seconds * 1e6:.2f} µs")
+    if not options.only:
+        write_reference(kept)
+    if worst > LARGEST_DIFFERENCE or ratio < SMALLEST_RATIO:
+        sys.exit("outside the bars")
+
+
+def write_reference(kept: dict[str, Any]) -> None:
+    """Writes what tests compare with: days of a few patients as simglucose simulates them."""
     source = "simglucose 0.2.11 (MIT licence, copyright 2017 Jinyu Xie), benchmarks/patients.py compare"
     stored = {"source": source, "every": KEPT_EVERY, "meals": {str(k): v for k, v in MEALS.items()}, "patients": kept}
     REFERENCE.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    if worst > LARGEST_DIFFERENCE or ratio < SMALLEST_RATIO:
-        sys.exit("outside the bars")
 
 
 # --- errors: a further day under the usual dosing ---------------------------------------------------------------
@@ -297,7 +304,7 @@ def keep_rows(study: str, rows: Sequence[dict[str, Any]], options: argparse.Name
 # --- closed loop: insulin by planning ---------------------------------------------------------------------------
 
 IN_RANGE, VERY_LOW = (70.0, 180.0), 54.0  # mg/dL
-ANOTHER_DAY = 78  # seed
+ANOTHER_DAY = 79  # seed; planning was set up on that of 78
 SAFEST = 112.5  # mg/dL, where Kovatchev's risk is 0
 
 
@@ -435,6 +442,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, default=Path("patients-simulators"), help="folder of simulators")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--only", nargs="+", help="patients to compare, such as child#007; the tests' days stay")
     parser.add_argument("--table", type=Path, help="vpatient_params.csv of simglucose, for spread")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "patients.png")
     options = parser.parse_args()
