@@ -63,7 +63,7 @@ COVARIATES = (
     Covariate("insulin_sensitivity", 0.5, 2.0, 1.0),
     Covariate("insulin_absorption", 0.65, 1.5, 1.0),
     Covariate("insulin_action", 0.5, 1.8, 1.0),
-    Covariate("carbohydrate_absorption", 0.6, 1.6, 1.0),
+    Covariate("meal_absorption", 0.6, 1.6, 1.0),
     Covariate("glucose_production", 0.8, 1.3, 1.0),
 )
 """What a person could name: `basal_rate` is the insulin that holds fasting glucose, the rest is relative to the average
@@ -91,7 +91,7 @@ def patients(
     insulin_sensitivity: Array,
     insulin_absorption: Array,
     insulin_action: Array,
-    carbohydrate_absorption: Array,
+    meal_absorption: Array,
     glucose_production: Array,
 ) -> Patients:
     """Virtual patients of covariates, floats or arrays [B] each, in the units of `COVARIATES`.
@@ -102,7 +102,7 @@ def patients(
         insulin_sensitivity: Of uptake and of the liver, relative.
         insulin_absorption: Speed at which insulin leaves the skin, relative.
         insulin_action: Speed at which insulin in plasma begins and ceases to act, relative.
-        carbohydrate_absorption: Speed of stomach and gut, relative.
+        meal_absorption: Speed of stomach and gut, relative.
         glucose_production: Glucose that the fasting liver makes, relative.
     """
     scaled = {
@@ -110,7 +110,7 @@ def patients(
         **dict.fromkeys(("Vmx", "kp3"), insulin_sensitivity),
         **dict.fromkeys(("ka1", "kd", "ka2"), insulin_absorption),
         **dict.fromkeys(("p2u", "ki"), insulin_action),
-        **dict.fromkeys(("kabs", "kmax", "kmin"), carbohydrate_absorption),
+        **dict.fromkeys(("kabs", "kmax", "kmin"), meal_absorption),
         "EGPb": glucose_production,
     }
     free = {name: value * np.asarray(scaled.get(name, 1.0)) for name, value in AVERAGE_ADULT.items()}

@@ -59,5 +59,5 @@ def test_each_covariate_changes_insulins_effect_as_an_independent_solver_says(co
         np.testing.assert_allclose(body[0], expected, rtol=1e-5, atol=1e-5)
         ends.append(expected)
     # Stomach and gut play no part here; test_physics.py has a meal.
-    changed = covariate.name != "carbohydrate_absorption"
+    changed = covariate.name != "meal_absorption"
     assert (np.abs(np.subtract(ends[1:], ends[0])[:, 12]) > 0.1).all() == changed

@@ -38,7 +38,7 @@ def test_each_covariate_moves_what_it_says():
     for name, of in (
         ("insulin_absorption", ("ka1", "kd", "ka2")),
         ("insulin_action", ("p2u", "ki")),
-        ("carbohydrate_absorption", ("kabs", "kmax", "kmin")),
+        ("meal_absorption", ("kabs", "kmax", "kmin")),
     ):
         assert moved(name, 1.5) == pytest.approx(dict.fromkeys(of, 1.5))
     assert moved("glucose_production", 1.2).keys() == {"Vm0", "kp1"}

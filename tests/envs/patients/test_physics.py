@@ -75,9 +75,9 @@ def test_a_large_meal_is_eaten_at_five_grams_a_minute_over_several_steps():
     assert state[AT.meal][0] == 0.0 and state[AT.meal][3] == 0.0
 
 
-def test_carbohydrate_absorption_moves_the_peak():
+def test_meal_absorption_moves_the_peak():
     def rise(speed):
-        covariates = {c.name: c.default for c in DOMAIN.covariates} | {"carbohydrate_absorption": speed}
+        covariates = {c.name: c.default for c in DOMAIN.covariates} | {"meal_absorption": speed}
         physics, state = DOMAIN.physics(**covariates), FASTING.copy()
         state[AT.meals.start] = 60.0
         for _ in range(6):
