@@ -340,6 +340,8 @@ def planned(simulator: Any, agents: Sequence[int], seed: int) -> Any:
 
 def closed_loop(options: argparse.Namespace) -> None:
     """Lets planning, the usual dosing and dosing without errors act on the true people, and writes their control."""
+    from persim_gym.datasets.collect import EpsilonGreedy
+
     agents = range(options.agents)
     rows = []
 
@@ -350,6 +352,8 @@ def closed_loop(options: argparse.Namespace) -> None:
         rows.extend({**named, "metric": metric, "value": f"{value:.4g}"} for metric, value in found.items())
 
     add("", "usual dosing", usual(agents, ANOTHER_DAY))
+    rng = np.random.default_rng(ANOTHER_DAY)
+    add("", "usual dosing, a fifth random", EpsilonGreedy(usual(agents, ANOTHER_DAY), DOMAIN.action_space, 0.2, rng))
     add("", "dosing without errors", usual(agents, ANOTHER_DAY, basal_bolus(NONE)))
     for dataset in options.datasets:
         _, personal, common = simulators(options, dataset)
