@@ -162,7 +162,7 @@ def _making(spec: DatasetSpec, summary: Summary) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in metadata["libraries"].items())
     rows = [
         ["environment", f"`{domain.env_id}`: {domain.summary}; at most {domain.episode_steps} steps an episode"],
-        ["logging policy", POLICY_DESCRIPTIONS[spec.policy]],
+        ["logging policy", _policy_description(spec)],
         ["probability of a random action", f"{metadata['epsilon']:g}"],
         ["seed", f"`numpy.random.default_rng({metadata['seed']})`"],
         ["versions", f"{', '.join(metadata['requirements'])}, {libraries}, Python {metadata['python']}"],
@@ -173,6 +173,11 @@ def _making(spec: DatasetSpec, summary: Summary) -> str:
         ["licence", metadata["license"]],
     ]
     return _table(["", ""], rows)
+
+
+def _policy_description(spec: DatasetSpec) -> str:
+    rule = spec.domain.rule
+    return rule.summary if rule and spec.policy == "pure" else POLICY_DESCRIPTIONS[spec.policy]
 
 
 def _loggers(summary: Summary) -> str:

@@ -1,7 +1,7 @@
 """Collects one logged episode an agent and writes it as a Minari dataset."""
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from persim_gym.datasets.behavior.policies import (
     load_behavior_policy,
     with_random_actions,
 )
+from persim_gym.datasets.behavior.rules import RulePolicy
 from persim_gym.datasets.minari_files import make_namespaces
 from persim_gym.datasets.registry import DatasetSpec
 from persim_gym.envs import Domain
@@ -30,42 +31,40 @@ from persim_gym.storage import scratch_folder
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
 
-Greedy = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Maps the observations of all agents, [N, D], to their policies' actions."""
-
 
 @dataclass(frozen=True)
 class EpsilonGreedy:
     """Logging policies, some of whose actions are replaced by random ones.
 
     Attributes:
-        greedy: The logging policies.
+        policy: The logging policies of all agents.
         action_space: Space of one action.
         epsilon: Probability of a uniformly random action.
         rng: Source of randomness.
     """
 
-    greedy: Greedy
+    policy: Policy
     action_space: spaces.Discrete | spaces.Box
     epsilon: float
     rng: np.random.Generator
 
     def predict(
-        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[NDArray[Any], None]:
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], Any]:
         """Actions of all agents, [N] or [N, A]; as `Policy`."""
-        return with_random_actions(self.greedy(observation), self.action_space, self.epsilon, self.rng), None
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        return with_random_actions(actions, self.action_space, self.epsilon, self.rng), state
 
 
 def collect_episodes(
-    domain: Domain, epsilon: float, greedy: Greedy | None, rng: np.random.Generator, progress: bool = True
+    domain: Domain, epsilon: float, logging: Policy | None, rng: np.random.Generator, progress: bool = True
 ) -> list[EpisodeBuffer]:
     """Runs one episode of every agent of the population, all agents in step.
 
     Args:
         domain: The domain.
         epsilon: Probability of a uniformly random action.
-        greedy: The logging policies; needed when epsilon < 1.
+        logging: The logging policies of all agents, such as `Loggers`; needed when epsilon < 1.
         rng: Source of all randomness.
         progress: Whether to show a progress bar.
 
@@ -77,9 +76,9 @@ def collect_episodes(
     """
     policy: Policy = RandomPolicy(domain.action_space, rng)
     if epsilon < 1.0:
-        if greedy is None:
-            raise ValueError("epsilon < 1 needs logging policies; pass greedy")
-        policy = EpsilonGreedy(greedy, domain.action_space, epsilon, rng)
+        if logging is None:
+            raise ValueError("epsilon < 1 needs logging policies; pass logging")
+        policy = EpsilonGreedy(logging, domain.action_space, epsilon, rng)
     agents, limit = len(domain.population), domain.episode_steps
     state = domain.initial_state(rng, agents)
     columns = {c.name: domain.population[:, i] for i, c in enumerate(domain.covariates)}
@@ -137,13 +136,15 @@ class Loggers:
     closest: NDArray[np.int64]
     policies: dict[int, PolicyNetwork]
 
-    def greedy(self, obs: NDArray[np.float32]) -> NDArray[Any]:
-        """Actions of all agents' policies, [N] or [N, A], for the agents' observations, [N, D]."""
+    def predict(
+        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], None]:
+        """Actions of all agents' policies, [N] or [N, A], for the agents' observations, [N, D]; as `Policy`."""
         space = next(iter(self.policies.values())).action_space
-        actions = np.empty((len(obs), *(space.shape or ())), dtype=space.dtype)
+        actions = np.empty((len(observation), *(space.shape or ())), dtype=space.dtype)
         for index, policy in self.policies.items():
-            actions[self.closest == index] = policy.predict(obs[self.closest == index])[0]
-        return actions
+            actions[self.closest == index] = policy.predict(observation[self.closest == index])[0]
+        return actions, None
 
     def records(self) -> list[dict[str, Any]]:
         """What a dataset's metadata keep of each policy; JSON-plain."""
@@ -169,6 +170,21 @@ def closest_loggers(domain: Domain) -> Loggers:
     return Loggers(closest, {int(i): load_behavior_policy(domain.name, f"logger-{i}") for i in np.unique(closest)})
 
 
+def logging_policy(spec: DatasetSpec) -> tuple[Policy | None, list[dict[str, Any]]]:
+    """What acts for all agents where actions are not random, and what a dataset's metadata keep of it.
+
+    Raises:
+        MissingPolicyError: If a policy has not been trained.
+    """
+    if spec.epsilon == 1.0:
+        return None, []
+    if spec.domain.rule is None:
+        loggers = closest_loggers(spec.domain)
+        return loggers, loggers.records()
+    columns = {c.name: spec.domain.population[:, i] for i, c in enumerate(spec.domain.covariates)}
+    return RulePolicy(spec.domain.rule, columns, np.random.default_rng([*spec.seed, 1])), []
+
+
 def build(spec: DatasetSpec, progress: bool = True) -> Path:
     """Builds a dataset where Minari keeps its datasets; leaves an existing one alone.
 
@@ -189,10 +205,9 @@ def build(spec: DatasetSpec, progress: bool = True) -> Path:
     target: Path = get_dataset_path(spec.dataset_id)
     if target.exists():
         return target
-    loggers = closest_loggers(spec.domain) if spec.epsilon < 1.0 else None
-    greedy = None if loggers is None else loggers.greedy
-    episodes = collect_episodes(spec.domain, spec.epsilon, greedy, spec.rng(), progress)
-    metadata = _metadata(spec, episodes, [] if loggers is None else loggers.records())
+    policy, records = logging_policy(spec)
+    episodes = collect_episodes(spec.domain, spec.epsilon, policy, spec.rng(), progress)
+    metadata = _metadata(spec, episodes, records)
     make_namespaces(spec.dataset_id)
     with scratch_folder(target) as scratch:
         folder = scratch / "dataset"

@@ -15,6 +15,7 @@ from persim_gym.envs import (
     walker2d,
 )
 from persim_gym.envs.domain import Covariate, Domain
+from persim_gym.envs.patients import domain as patients
 
 DOMAINS: dict[str, Domain] = {
     domain.name: domain
@@ -28,6 +29,7 @@ DOMAINS: dict[str, Domain] = {
         ant.DOMAIN,
         slim_humanoid.DOMAIN,
         revenue.DOMAIN,
+        patients.DOMAIN,
     )
 }
 """Every domain by name."""

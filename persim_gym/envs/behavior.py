@@ -1,8 +1,11 @@
-"""How the logging and test policies of a domain are trained, and where their training stops."""
+"""How the logging and test policies of a domain are trained and where their training stops, or the rule they follow."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 Band: TypeAlias = tuple[float, float | None]
 """Mean returns (low, high) at which training stops; None: however high."""
@@ -31,6 +34,24 @@ class BehaviorConfig:
     evaluate_every: int
     episodes: int = 20
     action_noise: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A logging policy that needs no training: what people or companies do today, with their errors.
+
+    It may know of its agent what the agent itself would know, so it is given the covariates; and it may remember.
+
+    Attributes:
+        summary: One line for dataset cards.
+        start: Maps (covariates by name, floats or [B] each; number of rows B; generator) to the memory of rows that
+            begin an episode, [B, K]: the habits and errors of each row, and what it has not carried out yet.
+        act: Maps (obs [B, D], memory [B, K], generator) to actions and the next memory.
+    """
+
+    summary: str
+    start: Callable[[Mapping[str, Any], int, np.random.Generator], NDArray[np.float64]]
+    act: Callable[[NDArray[Any], NDArray[np.float64], np.random.Generator], tuple[NDArray[Any], NDArray[np.float64]]]
 
 
 def in_band(value: float, band: Band) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.envs.behavior import BehaviorConfig
+from persim_gym.envs.behavior import BehaviorConfig, Rule
 from persim_gym.task import Array, Ends, PeakBonus, PlanningDynamics, Task
 
 POPULATION_SIZE = 500  # thesis p. 34
@@ -74,7 +74,8 @@ class Domain:
     """One kind of environment that all agents share; they differ in its covariates only.
 
     The physics work on the full physical *state*; in domains that show all of it, state and observation coincide and
-    `observe` and `embed` are left out.
+    `observe` and `embed` are left out. Where chance plays a part (demand, meals, sensor noise), its draws for the whole
+    episode are columns of the state that `initial_state` fills, so that physics are a function of state and action.
 
     Attributes:
         title: Name in CamelCase; the environment is `Hetero{title}-v0`.
@@ -92,7 +93,9 @@ class Domain:
         make_renderer: Maps (render_mode, covariates) to a renderer.
         render_fps: Frames a second in real time.
         observe: Maps a state [..., S] to its observation [..., D].
-        embed: Maps an observation [..., D] to a state [..., S] that behaves the same.
+        embed: Maps an observation [..., D] to a state [..., S] that behaves the same; with `hides_state`, to one that
+            looks the same.
+        hides_state: Whether states hold more than observations tell, so that observations have no true dynamics.
         clips: Whether the physics clips observations to the bounds of the space, so that predictions may too.
         peak_bonus: Planning objective that planners use by default; never part of the reward.
         exact_reward: Maps one (state [S], action, next_state [S]) to Gymnasium's reward where the task's, which sees
@@ -104,6 +107,7 @@ class Domain:
         policy_settings: Settings of policies trained in its simulators, by algorithm, where the general ones do not fit
             (see `persim_gym.policies.config`).
         behavior: How its logging and test policies are trained; None where there are none.
+        rule: The logging and test policy of all agents where it is a rule; then nothing is trained.
         in_thesis: Whether the thesis has it.
     """
 
@@ -123,6 +127,7 @@ class Domain:
     render_fps: int
     observe: Callable[[Array], Array] = _identity
     embed: Callable[[Array], Array] = _identity
+    hides_state: bool = False
     clips: bool = False
     peak_bonus: PeakBonus | None = None
     exact_reward: Callable[[Array, Array, Array], Array] | None = None
@@ -130,6 +135,7 @@ class Domain:
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policy_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     behavior: BehaviorConfig | None = None
+    rule: Rule | None = None
     in_thesis: bool = False
 
     @property
@@ -204,8 +210,13 @@ class Domain:
             Maps (obs [..., D], action) to next_obs [..., D], in NumPy. Where the physics can roll out, so can they.
 
         Raises:
-            ValueError: As `resolve_covariates`.
+            ValueError: As `resolve_covariates`, or if the observations hide a part of the state.
         """
+        if self.hides_state:
+            raise ValueError(
+                f"observations of {self.env_id} hide a part of the state, so they have no true dynamics; step the "
+                "environment itself, or learn a simulator"
+            )
         step = self.physics(**self.resolve_covariates(agent, covariates))
         if isinstance(step, RollingPhysics):
             return RollingDynamics(step, self.observe, self.embed)

@@ -38,7 +38,7 @@ def environment_page() -> str:
             *(f"| `{c.name}` | {range_of(c)} |" for c in domain.covariates),
             "",
             f"Test agents ({', '.join(names)}): {_agents(domain.test_agents)}.",
-            f"Logging policies are trained on: {_agents(domain.training_agents)}.",
+            _logging(domain),
             "",
             "| observation | |",
             "|---|---|",
@@ -46,6 +46,12 @@ def environment_page() -> str:
         ]
     template = (Path(__file__).parent / "templates" / "environments.md").read_text(encoding="utf-8")
     return template.format(domains="\n".join(lines))
+
+
+def _logging(domain: Domain) -> str:
+    if domain.rule is not None:
+        return f"Logging policy: {domain.rule.summary}."
+    return f"Logging policies are trained on: {_agents(domain.training_agents)}."
 
 
 def _agents(agents: tuple[tuple[float, ...], ...]) -> str:

@@ -125,7 +125,7 @@ def offline_data(simulator: str, source: str, episodes: int, seed: int) -> Trans
         policy = RandomPolicy(domain.action_space, rng)
         return joined([simulated_episodes(simulator, everyone, policy, rng) for _ in range(episodes)])
     if source in ("simulated-behavior", "logged+behavior"):
-        greedy = EpsilonGreedy(closest_loggers(domain).greedy, domain.action_space, 0.0, rng)
+        greedy = EpsilonGreedy(closest_loggers(domain), domain.action_space, 0.0, rng)
         parts = [simulated_episodes(simulator, everyone, greedy, rng) for _ in range(episodes)]
     else:
         parts = [

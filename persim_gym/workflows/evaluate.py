@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
+from persim_gym.datasets.behavior.rules import policy_of_agent
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.prediction import PredictionError, prediction_error
@@ -23,7 +23,7 @@ def evaluate(
     Args:
         simulator: A simulator of one of our domains, or its name or path.
         agents: Agents of the population; 0-4 are the thesis's test agents.
-        policy: Acts in the true environment; None for the domain's test policy.
+        policy: Acts in the true environment; None for the domain's test policy, or for its rule.
         episodes: Episodes an agent.
         seed: Seed of the initial states.
 
@@ -44,8 +44,9 @@ def evaluate(
     if isinstance(agents, str | int) or episodes < 1:
         raise ValueError(f"agents are several numbers, not {agents!r}, and episodes at least 1, not {episodes!r}")
     domain = domain_of(loaded.card.domain)
-    acting = load_behavior_policy(domain.name, TEST) if policy is None else policy
-    return {
-        agent: prediction_error(loaded.dynamics(agent), domain, agent, acting, episodes=episodes, seed=seed)
-        for agent in agents
-    }
+
+    def error_of(agent: int) -> PredictionError:
+        acting = policy_of_agent(domain, agent, seed) if policy is None else policy
+        return prediction_error(loaded.dynamics(agent), domain, agent, acting, episodes=episodes, seed=seed)
+
+    return {agent: error_of(agent) for agent in agents}

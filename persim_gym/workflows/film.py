@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from persim_gym.datasets.behavior.policies import TEST
-from persim_gym.datasets.behavior.policies import load_behavior_policy as load_test_policy
+from persim_gym.datasets.behavior.rules import policy_of_agent
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
@@ -112,7 +111,7 @@ def film(
         )
     env = PersimEnv(agent=agent, simulator=simulator)
     domain = domain_of(env.simulator.card.domain)
-    acting: Policy = _policy_of(Path(policy), domain.name) if policy else load_test_policy(domain.name, TEST)
+    acting: Policy = _policy_of(Path(policy), domain.name) if policy else policy_of_agent(domain, agent, seed)
     pair = roll_out(env, acting, steps, seed)
     parted = pair.parting(tolerance)
     frames = pictures(domain, agent, pair, parted, overlay)

@@ -8,6 +8,7 @@ import pytest
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import get_namespace_metadata, list_local_namespaces
 from minari.storage import get_dataset_path
+from support.policies import Constant
 
 from persim_gym.datasets import load, load_minari
 from persim_gym.datasets.collect import build, collect_episodes
@@ -23,6 +24,13 @@ def logged(place_dataset):
     """The random datasets of all 500 agents, in the session's folder."""
     place_dataset(CARTPOLE, os.environ["MINARI_DATASETS_PATH"])
     return {domain: load(f"persim/{domain}/random-v0", progress=False) for domain in ("mountaincar", "cartpole")}
+
+
+class Leaning:
+    """Pushes the cart to where the pole leans."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return (observation[:, 2] > 0).astype(int), None
 
 
 def all_agents(domain):
@@ -60,22 +68,20 @@ def test_the_agents_true_dynamics_reproduce_its_log(small, name):
 @pytest.mark.parametrize("epsilon", [0.0, 0.25])
 def test_epsilon_is_the_share_of_random_actions(small, epsilon):
     domain = small(DOMAINS["mountaincar"])
-    log = collect_episodes(domain, epsilon, lambda obs: np.ones(8, dtype=int), np.random.default_rng(0), progress=False)
+    log = collect_episodes(domain, epsilon, Constant(1), np.random.default_rng(0), progress=False)
     other = np.mean([e.actions != 1 for e in log])  # two of three random actions are not the policy's
     assert other == pytest.approx(epsilon * 2 / 3, abs=0.06 * (epsilon > 0))
 
 
 def test_the_policy_of_each_agent_sees_its_own_observation(small):
     domain = small(DOMAINS["cartpole"])
-    log = collect_episodes(
-        domain, 0.0, lambda obs: (obs[:, 2] > 0).astype(int), np.random.default_rng(0), progress=False
-    )
+    log = collect_episodes(domain, 0.0, Leaning(), np.random.default_rng(0), progress=False)
     for e in log:
         np.testing.assert_array_equal(e.actions, e.observations[:-1, 2] > 0)
 
 
 def test_collecting_without_the_policies_that_epsilon_needs_is_an_error(small):
-    with pytest.raises(ValueError, match="pass greedy"):
+    with pytest.raises(ValueError, match="pass logging"):
         collect_episodes(small(DOMAINS["cartpole"]), 0.2, None, np.random.default_rng(0), progress=False)
 
 

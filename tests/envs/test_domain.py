@@ -6,7 +6,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from support.domains import every_domain, pickle_around, random_actions, states_on_the_way
+from support.domains import (
+    OBSERVED,
+    every_domain,
+    hidden_domain,
+    observed_domain,
+    pickle_around,
+    random_actions,
+    states_on_the_way,
+)
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import POPULATION_SIZE
@@ -60,7 +68,7 @@ def test_physics_is_a_pure_function(domain):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(physics))(states, actions), once)
 
 
-@every_domain
+@observed_domain
 def test_dynamics_on_observations_agree_with_the_environment(domain):
     env = gym.make(domain.env_id, agent=3).unwrapped
     env.reset(seed=0)
@@ -74,6 +82,25 @@ def test_dynamics_on_observations_agree_with_the_environment(domain):
     np.testing.assert_allclose(predicted, env.step(actions[1])[0], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(domain.observe(domain.embed(obs)), obs, rtol=0, atol=1e-12)
     assert len(domain.observation_names) == obs.shape[-1] == domain.observation_space.shape[0]
+
+
+@hidden_domain
+def test_observations_that_hide_a_part_of_the_state_have_no_dynamics_but_a_look(domain):
+    with pytest.raises(ValueError, match=f"observations of {domain.env_id} hide a part of the state"):
+        domain.dynamics(agent=3)
+    obs = domain.observe(states_on_the_way(domain, 20))
+    np.testing.assert_allclose(domain.observe(domain.embed(obs)), obs, rtol=0, atol=1e-9)
+    assert len(domain.observation_names) == obs.shape[-1] == domain.observation_space.shape[0]
+
+
+@hidden_domain
+def test_what_chance_brings_is_in_the_state_and_an_episode_without_end_goes_on(domain):
+    states = domain.initial_state(np.random.default_rng(0), 4)
+    physics, action = domain.physics(**domain.agent_covariates(1)), random_actions(domain, (4,))
+    np.testing.assert_array_equal(physics(states, action), physics(states.copy(), action))
+    for _ in range(domain.episode_steps + 2):
+        states = physics(states, action)
+    assert np.isfinite(domain.observe(states)).all()
 
 
 @every_domain
@@ -147,7 +174,7 @@ def revenue(obs, action, customers, lateness, sensitivity, fare_ratio):
     return seats - sold, days - 1, earned + fare * sold
 
 
-CLASSIC = [d for d in DOMAINS.values() if not isinstance(getattr(d.physics, "__self__", None), Robot)]
+CLASSIC = [d for d in OBSERVED.values() if not isinstance(getattr(d.physics, "__self__", None), Robot)]
 FORMULAS = {"mountaincar": mountain_car, "cartpole": cart_pole, "pendulum": pendulum, "revenue": revenue}
 
 
@@ -167,7 +194,7 @@ def test_each_covariate_changes_the_next_observation_as_an_independent_formula_s
             assert not np.allclose(expected, unchanged, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("name", OBSERVED)
 def test_true_dynamics_take_a_single_observation(name):
     domain = DOMAINS[name]
     dynamics = domain.dynamics(0)

@@ -28,7 +28,7 @@ def test_a_vector_row_equals_the_single_environment(domain):
             np.testing.assert_array_equal(single[0], obs[row])
             assert single[1] == (reward[row] if domain.exact_reward is None else pytest.approx(reward[row], abs=1e-9))
             assert single[2] == terminated[row]
-            if single[2]:
+            if single[2] or single[3]:
                 break
 
 

@@ -52,7 +52,7 @@ def test_simulated_transitions_are_near_the_truth_of_their_agent():
 
 def test_under_the_behavior_policy_simulated_returns_are_the_true_ones():
     rng = np.random.default_rng(0)
-    policy = EpsilonGreedy(closest_loggers(DOMAIN).greedy, DOMAIN.action_space, 0.0, rng)
+    policy = EpsilonGreedy(closest_loggers(DOMAIN), DOMAIN.action_space, 0.0, rng)
     data = simulated_episodes(SIMULATOR, range(500), policy, rng)
     # In the truth it is 114.4.
     assert 100 < data.reward.sum() / 500 < 130

@@ -9,7 +9,11 @@ import pytest
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain
 
+OBSERVED = {name: domain for name, domain in DOMAINS.items() if not domain.hides_state}
+HIDDEN = {name: domain for name, domain in DOMAINS.items() if domain.hides_state}
 every_domain = pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS)
+observed_domain = pytest.mark.parametrize("domain", OBSERVED.values(), ids=OBSERVED)
+hidden_domain = pytest.mark.parametrize("domain", HIDDEN.values(), ids=HIDDEN)
 
 
 def random_actions(domain: Domain, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -14,6 +14,7 @@ FORMULAS = {  # (where the episode ends, observation size), written once more, w
     "slimhumanoid": (lambda o: ~((o[..., 1] > 1.0) & (o[..., 1] < 2.0)), 45),
     "ant": (lambda o: ~((o[..., 1] >= 0.2) & (o[..., 1] <= 1.0) & (abs(o) < np.inf).all(-1)), 27),
     "revenue": (lambda o: (o[..., 0] < 0.5) | (o[..., 1] < 0.5), 3),
+    "patients": (lambda o: (o[..., 0] <= 10.0) | (o[..., 0] >= 600.0), 9),
     "learned": (lambda o: o[..., 5] > 0.5, 6),
 }
 RULES = {name: learned_task(4).terminated if name == "learned" else DOMAINS[name].task.terminated for name in FORMULAS}

@@ -165,6 +165,8 @@ def _card_of(recipe: BehaviorConfig, **others: Any) -> PolicyCard:
 def _own_recipe(domain: str) -> BehaviorConfig:
     """How a domain trains its policies."""
     recipe = domain_of(domain).behavior
+    if domain_of(domain).rule is not None:
+        raise ValueError(f"{domain} logs by a rule: there is nothing to train; build its datasets as they are")
     if recipe is None:
         known = ", ".join(name for name, other in DOMAINS.items() if other.behavior)
         raise ValueError(f"no recipe for the policies of {domain}; give one, or a domain of {known}")
