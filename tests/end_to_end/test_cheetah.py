@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persim_gym.evaluation.prediction import Trajectories, _predict_along
+from persim_gym.evaluation.prediction import Trajectories, predict_along
 from persim_gym.history import History
 from persim_gym.task import PlanningDynamics
 from persim_gym.transitions import Transitions
@@ -49,7 +49,7 @@ def predicted(true, own, bounds=None, **changes):
 
 def test_members_apart_are_the_protocols_and_the_mean_of_each_alone(true, own):
     apart = predicted(true, own)
-    np.testing.assert_allclose(apart, _predict_along(TwoMembers(), true), rtol=1e-6)
+    np.testing.assert_allclose(apart, predict_along(TwoMembers(), true), rtol=1e-6)
     np.testing.assert_allclose(predicted(true, own, copies=3), apart, rtol=1e-6)
     alone = predicted(true, own, members=cheetah.ALONE).reshape(2, EPISODES, STEPS + 1, DIM)
     np.testing.assert_allclose(alone.mean(axis=0), apart, rtol=1e-6)
