@@ -101,7 +101,7 @@ DOMAIN = Domain(
     make_renderer=CartPoleRenderer,
     render_fps=50,
     recipes={
-        "default": {"rank": 5, "state_layers": (128,), "epochs": 600, "refine": 32},
+        "default": {"rank": 5, "state_layers": (128,), "samples": 6_912_000, "refine": 32},
         "thesis": {"rank": 5, "batch": 64},
         "pure-v0": _LOGGED_BY_A_POLICY,
         "pure-eps-20-v0": _LOGGED_BY_A_POLICY,

@@ -153,8 +153,8 @@ def train_and_measure(domain: str, policy: str, variation: str, seed: int, folde
     recipe = varied_recipe(domain, policy, variation)
     transitions = load(f"{NAMESPACE}/{domain}/{policy}-v0", progress=False)
     known = (own / CARD).is_file() and load_simulator(str(own)).card
-    wanted = (transitions.content_hash(), recipe)
-    if not known or (known.dataset_hash, TrainingRecipe.from_json(known.recipe)) != wanted:
+    size, wanted = len(transitions), (transitions.content_hash(), recipe.for_data(len(transitions)))
+    if not known or (known.dataset_hash, TrainingRecipe.from_json(known.recipe).for_data(size)) != wanted:
         train(
             transitions,
             name=f"{domain}/{policy}-v0",

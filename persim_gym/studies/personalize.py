@@ -55,8 +55,8 @@ def study_simulator(domain: str, held_out: bool, out: Path) -> Simulator:
     folder = out / domain / ("held-out" if held_out else "all")
     if (folder / CARD).is_file():
         simulator = load_simulator(str(folder))
-        trained = simulator.card.dataset_hash, TrainingRecipe.from_json(simulator.card.recipe)
-        if trained == (data.content_hash(), recipe):
+        trained = TrainingRecipe.from_json(simulator.card.recipe).for_data(len(data))
+        if (simulator.card.dataset_hash, trained) == (data.content_hash(), recipe.for_data(len(data))):
             return simulator
     label = f"{domain}/{STUDY_POLICY}-{'held-out' if held_out else 'all'}"
     return train(data, name=label, domain=domain, out=folder)

@@ -104,12 +104,12 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
     if force or not (setup.folder / CARD).is_file():
         return None
     there = load_simulator(str(setup.folder))
-    card, recipe = there.card, setup.recipe
+    card, recipe, size = there.card, setup.recipe, len(setup.data)
     if any_rank:
         recipe = replace(recipe, rank=card.recipe["rank"])
     parts = {
         "data": (card.dataset_hash, setup.data.content_hash()),
-        "recipe": (TrainingRecipe.from_json(card.recipe), recipe),
+        "recipe": (TrainingRecipe.from_json(card.recipe).for_data(size), recipe.for_data(size)),
         "seed": (card.seed, setup.seed),
         "variant": (there.model.config.variant, setup.variant),
         "task": (there.spec.task, setup.spec.task),

@@ -212,6 +212,9 @@ def test_a_finished_training_is_not_done_again(cars, home, capsys):
         with pytest.raises(KeyboardInterrupt):
             train(cars, **keywords, force=True, progress=False)
     assert_same_weights(first.model, again.model)
+    # As many transitions seen are the same training, however the recipe counts them.
+    seen = replace(TINY, samples=TINY.epochs * len(cars), epochs=1)
+    assert train(cars, **(keywords | {"recipe": seen}), progress=False).card == first.card
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ simulator to a fifth and less (docs/accuracy.md).
 import hashlib
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +37,6 @@ from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.transitions import LoggedData, Transitions
 
 LAST_LAYER_ROWS = 20_000  # The last layer is solved on at most so many transitions.
-# With fewer transitions for each weight of an output, the rounds overfit: on 50 CartPoles, 1,265 transitions for 645
-# weights, they make the error of 50-step predictions of two agents in five three to five times as large.
-MIN_ROWS_PER_WEIGHT = 3
 MIN_RIDGE = 2e-13  # A ridge is at least this share of the trace; double precision solves no less.
 
 
@@ -55,8 +51,6 @@ def solve_closed_form(
 ) -> tuple[FactoredEnsemble, FactorPosterior]:
     """What a recipe does in closed form after the gradient steps: rounds of `refine`, then the polish.
 
-    Of data too few for it (`MIN_ROWS_PER_WEIGHT`), the model is left as it is.
-
     Args:
         model: The trained ensemble, on the CPU; may be changed in place.
         transitions: What it was trained on.
@@ -70,9 +64,6 @@ def solve_closed_form(
     Returns:
         The ensemble, and what is believed of its agents.
     """
-    weights = model.config.rank * (model.config.state_layers[-1] + 1)  # Of one output.
-    if recipe.refine and len(transitions) < MIN_ROWS_PER_WEIGHT * weights:
-        recipe = replace(recipe, refine=0, polish=False)
     start = _start_digest(model, transitions, seed, clips) if checkpoint and recipe.refine else ""
     done = _resume_rounds(checkpoint, model, start, recipe.refine) if checkpoint and start else 0
     hidden = not (progress and recipe.refine)

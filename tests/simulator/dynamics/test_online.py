@@ -104,7 +104,7 @@ def test_a_transition_of_other_sizes_or_actions_is_refused_and_not_learned(simul
     assert online.posterior.statistics.seen.tolist() == [0]
 
 
-@pytest.mark.parametrize("agent", ["1", 1.5, True])
+@pytest.mark.parametrize("agent", [1.5, True])
 def test_an_agent_to_learn_about_is_a_whole_number(simulator, agent):
     with pytest.raises(ValueError, match="is not in this simulator"):
         simulator.online(agent)

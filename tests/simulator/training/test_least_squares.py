@@ -152,16 +152,6 @@ def test_training_ends_with_the_rounds_of_its_recipe(cars, tmp_path):
     assert (residual_variance(better.model, cars).sum(1) < residual_variance(plain.model, cars).sum(1)).all()
 
 
-@pytest.mark.parametrize(("rows", "changes"), [(62, False), (63, True)])
-def test_data_too_few_for_the_last_layer_leave_the_model_as_it_is(rows, changes):
-    # Three transitions for each of 3 x (6 + 1) weights.
-    model, recipe = trained(SHAPES["discrete"]), replace(TINY, refine=2, polish=True)
-    before = {name: values.clone() for name, values in model.state_dict().items()}
-    after, _ = solve_closed_form(model, moved(SHAPES["discrete"], rows), recipe)
-    same = all(torch.equal(values, before[name]) for name, values in after.state_dict().items())
-    assert same != changes
-
-
 def test_rounds_ask_once_each_what_is_believed_of_agents(cars, monkeypatch):
     model = fit_ensemble(cars, TINY, n_actions=3, progress=False).requires_grad_(False)
     asked = []
