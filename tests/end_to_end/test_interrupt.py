@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from support.jobs import hear_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -18,9 +19,8 @@ PLAN = ["plan", "cartpole/random-v0", "--agents", "0-2", "--episodes", "2", "--c
 def started(words):
     """A verb in a group of processes of its own, as a terminal starts it."""
     command = [sys.executable, "-m", "persim_gym", *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, preexec_fn=hear_ctrl_c)
 
 
 def interrupted(process, ready):

@@ -8,7 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
-from support.jobs import WorkersHere, doomed_square, read_model, square, two_rows, unlucky_square, write_model
+from support.jobs import (
+    WorkersHere,
+    doomed_square,
+    hear_ctrl_c,
+    read_model,
+    square,
+    two_rows,
+    unlucky_square,
+    write_model,
+)
 
 from persim_gym.jobs import JobsFailed, RowLog, run_jobs, run_unlogged
 
@@ -204,7 +213,8 @@ def test_ctrl_c_ends_workers_in_the_middle_of_their_jobs_and_keeps_rows(tmp_path
     out, tests = tmp_path / "log.csv", str(Path(__file__).parents[1])
     command = [sys.executable, str(tmp_path / "script.py"), str(out)]
     paths = {"PYTHONPATH": os.pathsep.join([tests, *sys.path])}
-    process = subprocess.Popen(command, env=os.environ | paths, stderr=subprocess.PIPE, start_new_session=True)
+    options = {"stderr": subprocess.PIPE, "start_new_session": True, "preexec_fn": hear_ctrl_c}
+    process = subprocess.Popen(command, env=os.environ | paths, **options)
     while not out.exists() or out.read_text().count("\n") < 2:  # The job that takes no time has its row.
         assert process.poll() is None
         time.sleep(0.1)

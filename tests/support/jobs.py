@@ -10,6 +10,11 @@ from pathlib import Path
 from persim_gym.jobs.attempt import attempt
 
 
+def hear_ctrl_c():
+    """Runs in a new process before its program does: what a shell starts in the background ignores Ctrl-C, and its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def square(number, plus=0):
     """A job for `run_jobs`, in a worker."""
     if number < 0:
