@@ -11,7 +11,7 @@ from persim_gym.jobs.attempt import attempt
 
 
 def hear_ctrl_c():
-    """Runs in a new process before its program does: what a shell starts in the background ignores Ctrl-C, and its own."""
+    """Runs in a new process before its program: what a shell starts in the background ignores Ctrl-C, as do its own."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
