@@ -73,7 +73,8 @@ def verb(
         refuse_given(context, "workers", "backend", "address", "trials", why="has no effect where --results are shown")
         rows = read_results(results)
     elif list_cells:
-        _say_cells(cells, missing_cells(cells, sizes, open_results(folder)))
+        there = (folder / RESULTS_FILE).exists()  # Only what runs begins the file.
+        _say_cells(cells, missing_cells(cells, sizes, open_results(folder)) if there else cells)
         return
     else:
         pictured = [key for picture in pictures for key in picture_models(picture, sizes, domains)]

@@ -44,6 +44,7 @@ def test_what_would_run_is_listed(tmp_path):
     said = shown(*words, "--list", "--out", str(tmp_path)).splitlines()
     assert [line.split() for line in said[1:]] == [["cartpole", m, "12", "12"] for m in ("persim", "bcq-a")]
     assert shown(*words, "--list", "--out", str(tmp_path), "--scale", "thesis", "--trials", "2").count("40") == 4
+    assert not (tmp_path / "results.csv").exists()
 
 
 @pytest.mark.parametrize(
