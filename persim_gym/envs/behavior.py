@@ -61,6 +61,16 @@ def in_band(value: float, band: Band) -> bool:
 
 # Beyond these the thesis is silent. What domains add keeps the value function stable enough to stop near a threshold.
 DQN = {"learning_rate": 1e-3, "batch_size": 128, "gamma": 0.99, "policy_kwargs": {"net_arch": [256, 256]}}
+SHORT_EPISODES_DQN = DQN | {
+    "train_freq": 4,
+    "gradient_steps": 2,
+    "target_update_interval": 250,
+    "learning_starts": 1_000,
+    "buffer_size": 50_000,
+    "exploration_fraction": 0.2,
+    "exploration_final_eps": 0.05,
+}
+"""Of domains that a hundred thousand steps are enough for."""
 TD3 = {
     "learning_rate": 3e-4,
     "batch_size": 256,

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from numpy.typing import NDArray
 
-from persim_gym.envs.behavior import DQN, BehaviorConfig
+from persim_gym.envs.behavior import SHORT_EPISODES_DQN, BehaviorConfig
 from persim_gym.envs.domain import Covariate, Domain, Physics, stack_state
 from persim_gym.task import Array, Ends, Task
 
@@ -110,16 +110,7 @@ DOMAIN = Domain(
     policy_settings={"ppo": {"steps": 60_000}},
     behavior=BehaviorConfig(
         "DQN",
-        DQN
-        | {
-            "train_freq": 4,
-            "gradient_steps": 2,
-            "target_update_interval": 250,
-            "learning_starts": 1_000,
-            "buffer_size": 50_000,
-            "exploration_fraction": 0.2,
-            "exploration_final_eps": 0.05,
-        },
+        SHORT_EPISODES_DQN,
         logger=(110.0, 135.0),
         test=(150.0, 165.0),
         max_steps=100_000,

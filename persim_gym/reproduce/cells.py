@@ -87,7 +87,9 @@ def episodes_of(cell: Cell, scale: Scale) -> int:
 def settings_of(cell: Cell, scale: Scale) -> str:
     """How a cell is trained and planned, as far as its metrics depend on it."""
     effort = scale.effort_of(cell.domain, cell.method)
-    return effort.settings if cell.metrics != PREDICTION else replace(effort, steps=0, planner=()).settings
+    if cell.metrics == PREDICTION:
+        return replace(effort, steps=0, planner=()).settings()
+    return effort.settings(PLANNERS.get(cell.method, ""))
 
 
 def _logged(cell: Cell) -> tuple[float, float]:

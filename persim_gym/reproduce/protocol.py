@@ -37,6 +37,10 @@ PREDICTION, RETURN, LOGS = ("rmse", "r2"), ("return",), ("logged-return", "logge
 """Metrics that are measured together."""
 
 
+SHORTENED = "episode_steps="
+"""In the settings of a result whose episodes were cut short."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """What is spent on one method.
@@ -53,12 +57,16 @@ class Effort:
     planner: tuple[tuple[str, int], ...] = ()
     training: int = 0
 
-    @property
-    def settings(self) -> str:
-        """What differs from the thesis, or is left open by it, in words; part of what identifies a result."""
-        said = [f"{name}={size}" for name, size in self.planner]
+    def settings(self, planner: str = "") -> str:
+        """What differs from the thesis, or is left open by it, in words; part of what identifies a result.
+
+        Args:
+            planner: Name of the planner, if it is not the thesis's.
+        """
+        said = [f"planner={planner}"] if planner else []
+        said += [f"{name}={size}" for name, size in self.planner]
         said += [f"training_steps={self.training}"] if self.training else []
-        said += [f"episode_steps={self.steps}"] if self.steps else []
+        said += [f"{SHORTENED}{self.steps}"] if self.steps else []
         return " ".join(said) or "as the thesis"
 
 
@@ -81,8 +89,9 @@ class Scale:
     effort: Effort
 
     def effort_of(self, domain: str, method: str) -> Effort:
-        """What is spent on a method in a domain."""
-        return self.efforts.get((domain, method), self.efforts.get(method, self.effort))
+        """What is spent on a method in a domain; on one of ours as on that of the thesis that it stands beside."""
+        named = [key for name in (method, BESIDE.get(method, method)) for key in ((domain, name), name)]
+        return next((self.efforts[key] for key in named if key in self.efforts), self.effort)
 
 
 def _sizes(**sizes: int) -> tuple[tuple[str, int], ...]:

@@ -8,12 +8,11 @@ import numpy as np
 
 from persim_gym.evaluation.prediction import format_error
 from persim_gym.evaluation.published import PublishedCell
-from persim_gym.reproduce.protocol import LOGS, NO_DATA, PREDICTION
+from persim_gym.reproduce.protocol import LOGS, NO_DATA, PREDICTION, SHORTENED
 from persim_gym.reproduce.published import Fault
 from persim_gym.reproduce.results import Result
 
 ERROR_PLACES = 3  # Decimal places of the thesis's errors; it drops zeros at the end of some.
-_SHORTENED = "episode_steps="  # Of `Effort.settings`.
 RETURN_PLACES = 1  # Of returns that stand beside none of the thesis's.
 
 
@@ -66,7 +65,7 @@ class TableCell:
     @property
     def shortened(self) -> bool:
         """Whether episodes of ours were ended before the domain's limit, so that its return is of another quantity."""
-        return any(_SHORTENED in settings for settings in self.settings)
+        return any(SHORTENED in settings for settings in self.settings)
 
     @property
     def contending(self) -> float | None:

@@ -93,5 +93,6 @@ def test_results_of_other_sizes_stand_beside_each_other():
     quick, whole = (result_keys(cell("bcq-p"), SCALES[name]) for name in ("quick", "thesis"))
     assert quick != whole
     assert settings_of(cell("cadm"), SMALL) == "candidates=6 horizon=3 training_steps=3 episode_steps=4"
+    assert settings_of(cell("persim-cem"), SCALES["thesis"]) == "planner=categorical-cem"
     # Neither the planner nor the length of episodes has a part in prediction errors.
     assert settings_of(cell("cadm", PREDICTION), SMALL) == "training_steps=3"

@@ -16,6 +16,7 @@ from persim_gym.reproduce.protocol import (
     SCALES,
     TABLES,
     Effort,
+    Scale,
     cells_of,
 )
 
@@ -86,5 +87,7 @@ def test_the_thesis_scale_is_the_thesis():
 
 def test_settings_say_what_is_smaller_than_in_the_thesis():
     effort = Effort(1, steps=100, planner=(("candidates", 50),), training=200)
-    assert effort.settings == "candidates=50 training_steps=200 episode_steps=100"
-    assert Effort(20).settings == "as the thesis"
+    assert effort.settings() == "candidates=50 training_steps=200 episode_steps=100"
+    assert Effort(20).settings() == "as the thesis" and Effort(20).settings("cem") == "planner=cem"
+    scale = Scale(1, 1, (0,), {"persim": effort}, Effort(20))
+    assert scale.effort_of("cartpole", "persim-cem") == effort and scale.effort_of("cartpole", "cadm") == Effort(20)

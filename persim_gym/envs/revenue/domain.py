@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.envs.behavior import DQN, BehaviorConfig
+from persim_gym.envs.behavior import SHORT_EPISODES_DQN, BehaviorConfig
 from persim_gym.envs.domain import Covariate, Domain, Renderer, stack_state
 from persim_gym.envs.revenue.market import AVERAGE, CLASSES, PERIODS, SEATS, Market
 from persim_gym.task import Array, Ends, Task
@@ -106,17 +106,7 @@ DOMAIN = Domain(
     # Random actions earn 50 to 65 full fares with the training agents, the optimum 87 to 100.
     behavior=BehaviorConfig(
         "DQN",
-        DQN
-        | {
-            "policy_kwargs": {"net_arch": [64, 64]},
-            "train_freq": 4,
-            "gradient_steps": 2,
-            "target_update_interval": 250,
-            "learning_starts": 1_000,
-            "buffer_size": 50_000,
-            "exploration_fraction": 0.2,
-            "exploration_final_eps": 0.05,
-        },
+        SHORT_EPISODES_DQN | {"policy_kwargs": {"net_arch": [64, 64]}},
         logger=(70.0, 82.0),
         test=(85.0, None),
         max_steps=100_000,

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from persim_gym.reproduce.protocol import SHORTENED
 from persim_gym.reproduce.results import Result
 from persim_gym.reproduce.tables import precedence
-
-SHORTENED = "episode_steps="
-"""In the settings of a result whose episodes were cut short; see `persim_gym.reproduce.protocol.Effort.settings`."""
 
 
 class Place(NamedTuple):

@@ -19,7 +19,7 @@ def test_of_several_the_one_that_tables_show_counts(order):
 
 
 def test_returns_of_shortened_episodes_are_left_out():
-    short = Effort(1, steps=100).settings
+    short = Effort(1, steps=100).settings()
     rows = [made_up(7.0, metric="return", settings=short, episodes=99), made_up(8.0, metric="return")]
     assert by_place(rows, "return") == {PLACE: 8.0}
     assert by_place([made_up(9.0, settings=short)], "rmse") == {PLACE: 9.0}  # Errors do not depend on it.
