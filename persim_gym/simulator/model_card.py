@@ -117,7 +117,32 @@ def _error(error: Mapping[str, Any]) -> list[str]:
     lines += [
         f"| {step} | {four_digits(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)
     ]
-    return [*lines, ""]
+    return [*lines, "", *_by_horizon(error.get("by_horizon"))]
+
+
+def _by_horizon(report: Mapping[str, Any] | None) -> list[str]:
+    """Errors on what was held out, beside simpler predictions."""
+    lines = []
+    parts = {
+        "the last fifth of every trajectory": "later",
+        "agents of whom only the first fifth was known": "strangers",
+    }
+    for what, key in parts.items():
+        if report is None or not (errors := report[key]):
+            continue
+        kinds = errors["overall"]
+        lines += [f"Open loop on data that were held out, {what} ({errors['agents']:,} agents):", ""]
+        lines += [f"| steps | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds)]
+        for i, step in enumerate(errors["steps"]):
+            lines.append(f"| {step} | {' | '.join(four_digits(means[i]) for means in kinds.values())} |")
+        lines.append("")
+    if lines:
+        lines += [
+            "Measured on a simulator of the same recipe that had not seen these data, in standard deviations of the "
+            "logged observations. This one was then trained on all of them.",
+            "",
+        ]
+    return lines
 
 
 def _trust(trust: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,8 @@ class TrainOptions(TypedDict, total=False):
             needed where the action space has none.
         backend: Where rank="auto" tries ranks: "local" or "ray", see `persim_gym.jobs.JobPlace`.
         address: Of the Ray cluster; None to start Ray on this machine.
+        holdout: Whether data of no domain are held out in a first training, to measure errors by horizon on them beside
+            an unpersonalized simulator of the same data; that takes two trainings more.
     """
 
     task: str
@@ -65,6 +67,7 @@ class TrainOptions(TypedDict, total=False):
     action_bounds: ActionBounds
     backend: str
     address: str | None
+    holdout: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class TrainingSetup:
         device: Torch device.
         license: Licence of the weights.
         folder: Where the simulator goes.
+        holdout: Whether errors by horizon are measured, by trainings of their own.
     """
 
     data: LoggedData
@@ -98,6 +102,7 @@ class TrainingSetup:
     device: str
     license: str
     folder: Path
+    holdout: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -195,6 +200,7 @@ def prepare_training(
         device=options.get("device", "cpu"),
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
+        holdout=not domain and options.get("holdout", True),
     )
 
 
