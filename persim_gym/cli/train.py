@@ -98,8 +98,7 @@ def verb(
     say_quality(trained)
     trusted = [] if trained.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
     agent = shlex.quote(trained.agent_name(0)).replace("{", "{{").replace("}", "}}")
-    known = f"persim {'plan' if trained.card.domain else 'train-policy'} {{}} --agent {agent}"
-    say_simulator(trained.folder, known, *trusted)
+    say_simulator(trained.folder, f"persim plan {{}} --agent {agent}", *trusted)
 
 
 def say_quality(simulator: "Simulator") -> None:

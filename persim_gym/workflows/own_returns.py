@@ -59,7 +59,7 @@ def simulated_returns(
         "persim_gym:PersimEnv-v0",
         num_envs=rows,
         vectorization_mode="vector_entry_point",
-        agents=[_given_name(known, agent)] * rows,
+        agents=[given_name(known, agent)] * rows,
         simulator=simulator,
         **{"starts": "logged", **environment},
     )
@@ -78,9 +78,9 @@ def simulated_returns(
     return Returns(earned, taken)
 
 
-def _given_name(known: LearnedModel, agent: int) -> int | str:
-    """What an environment is told of an agent: its name, which unlike a number is never another agent's."""
-    return known.agent_name(agent) if known.labels.agents else agent
+def given_name(known: LearnedModel, agent: int) -> int | str:
+    """The name of an agent, which unlike a number is never another agent's; its number where it has none."""
+    return known.agent_name(agent) if agent < len(known.labels.agents) else agent
 
 
 class ConstantPolicy:
@@ -191,7 +191,7 @@ def own_returns_table(title: str, names: Mapping[int, str], rows: Iterable[tuple
         names: What agents are called, by number.
         rows: Number of the agent, what acted, and what it brought.
     """
-    table = Table(title=f"{title} ({NO_TRUTH})", header_style="bold")
+    table = Table(title=title, caption=NO_TRUTH, header_style="bold")
     for column in ("agent", "what acts", "episodes", "steps", "mean return", "95 % interval", "a step"):
         table.add_column(column, justify="left" if column in ("agent", "what acts") else "right")
     shown = None

@@ -22,6 +22,7 @@ from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
+from persim_gym.workflows.own_returns import given_name
 
 DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
 CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
@@ -137,9 +138,10 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
         stream: Seeds the candidates.
     """
     domain = DOMAINS.get(settings.domain)
-    known: Any = domain if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
+    learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
+    known: Any = learned or domain
     return MPC(
-        known.dynamics(agent) if settings.dynamics == TRUE_DYNAMICS else known.dynamics(agent, settings.quantize),
+        learned.dynamics(given_name(learned, agent), settings.quantize) if learned else known.dynamics(agent),
         known.task,
         known.action_space,
         planner=settings.planner,
