@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from rich.table import Table
 
+from persim_gym.actions import layout_of
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.models import LearnedModel, load_learned
@@ -119,14 +120,27 @@ class ClonedPolicy:
 
 
 def constant_actions(known: LearnedModel) -> Iterator[tuple[str, Any]]:
-    """Actions to try as constant ones, by what they are called: choices, or all amounts low, in the middle, high."""
-    space, labels = known.action_space, known.labels
+    """Actions to try as constant ones, by what they are called: choices, and all amounts low, in the middle, high."""
+    space, labels, layout = known.action_space, known.labels, layout_of(known.action_space)
     if isinstance(space, spaces.Discrete):
-        for choice in np.unique(np.linspace(0, int(space.n) - 1, min(int(space.n), MAX_CONSTANTS)).astype(np.int64)):
+        for choice in _spread(int(space.n)):
             yield labels.choices[choice] if labels.choices else str(choice), choice
-    else:
-        for name, share in {"lowest": 0.0, "middle": 0.5, "highest": 1.0}.items():
-            yield name, (space.low + share * (space.high - space.low)).astype(np.float32)
+        return
+    amounts: Any = [0.0]
+    if isinstance(space, spaces.Box):
+        amounts = [space.low + share * (space.high - space.low) for share in (0.0, 0.5, 1.0)]
+    if layout is None:
+        yield from zip(("lowest", "middle", "highest"), np.array(amounts, dtype=np.float32), strict=True)
+        return
+    for choice in _spread(layout.combinations):
+        chosen = layout.table[choice]
+        for seen in (np.where(layout.amounts, amount, chosen).astype(np.float32) for amount in amounts):
+            yield layout.described(seen, labels.actions), layout.decoded(seen)
+
+
+def _spread(count: int) -> NDArray[np.int64]:
+    """At most `MAX_CONSTANTS` of the numbers below `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_CONSTANTS)).astype(np.int64))
 
 
 def references(

@@ -20,6 +20,7 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
+from persim_gym.planning.searched import searched_actions
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
 from persim_gym.workflows.own_returns import given_name
@@ -108,7 +109,7 @@ def planner_for(domain: str, name: str = "", **sizes: Any) -> Planner:
 
 def planner_of(space: Any, whose: str, name: str = "", **sizes: Any) -> Planner:
     """As `planner_for`, of an action space; `whose` it is, for messages."""
-    fitting = DISCRETE if isinstance(space, spaces.Discrete) else CONTINUOUS
+    fitting = DISCRETE if isinstance(searched_actions(space).space, spaces.Discrete) else CONTINUOUS
     name = name or next(iter(fitting))
     if name not in fitting:
         verdict = "does not plan" if name in PLANNERS else "is none that plans"

@@ -12,7 +12,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
-from persim_gym.datasets.minari_adapter import LABELS
+from persim_gym.datasets.minari_adapter import ACTION_PARTS, LABELS
 from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
@@ -76,6 +76,7 @@ def write_dataset(
                 "description": f"{len(episodes.table_agents)} agents, from {', '.join(sources)}.",
                 "requirements": [f"persim-gym=={__version__}"],
                 LABELS: asdict(episodes.labels),
+                **({ACTION_PARTS: list(episodes.action.sizes)} if episodes.action.sizes else {}),
                 TABLE: kept,
             }
         )
