@@ -70,11 +70,11 @@ class ActionLayout:
             return spaces.MultiDiscrete(np.array(self.sizes, dtype=np.int64))
         if not self.blocks:
             return spaces.Box(np.float32(low), np.float32(high), dtype=np.float32)
-        return ScoreBox(self, np.where(self.amounts, low, 0.0), np.where(self.amounts, high, 1.0))
+        return ScoreBox(self, np.where(self.amounts, low, -1.0), np.where(self.amounts, high, 1.0))
 
     def scores(self) -> "ScoreBox":
         """The scores of choices alone, as planners search them where combinations are too many."""
-        return ScoreBox(self, np.zeros(self.size), np.ones(self.size))
+        return ScoreBox(self, -np.ones(self.size), np.ones(self.size))
 
     def settled(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """What a model sees of scores and amounts, [..., A]: 1 for the highest of a block, the first of equals."""
@@ -114,7 +114,10 @@ class ActionLayout:
 
 
 class ScoreBox(spaces.Box):
-    """A flat float32 Box of amounts and of scores from 0 to 1; in each block of scores the highest chooses."""
+    """A flat float32 Box of amounts and of scores from -1 to 1; in each block of scores the highest chooses.
+
+    Policies that draw around 0, as untrained ones do, then choose all alike.
+    """
 
     def __init__(self, layout: ActionLayout, low: Any, high: Any) -> None:
         """Takes the parts, and bounds of all components, [A] each."""

@@ -50,8 +50,8 @@ def test_a_model_sees_an_action_as_gymnasium_flattens_it(kind):
 
 
 def test_the_highest_score_of_a_block_is_chosen_and_amounts_stay():
-    assert MIXED.low.tolist() == [0, 0, 0, -1, 0, 0, 0, 0] and MIXED.high.tolist() == [1, 1, 1, 3, 1, 1, 1, 1]
-    action = np.array([0.2, 0.9, 0.8, 2.5, 0.5, 0.5, -7.0, 0.1], dtype=np.float32)
+    assert MIXED.low.tolist() == [-1] * 8 and MIXED.high.tolist() == [1, 1, 1, 3, 1, 1, 1, 1]
+    action = np.array([-0.2, 0.9, 0.8, 2.5, 0.5, 0.5, -7.0, -0.9], dtype=np.float32)
     assert checked_actions(MIXED, action).tolist() == [0, 1, 0, 2.5, 1, 0, 0, 1]  # The first of equals; clipped.
     assert checked_actions(MIXED, action * 2)[3] == 3.0
     for wrong in (action[:-1], np.full(8, np.nan)):

@@ -155,7 +155,7 @@ def test_numbers_and_choices_together_stay_side_by_side():
     labels, space = labels_of(dataset), spec_of_dataset(dataset).action_space
     assert labels.actions == ("a=down", "a=up", "b") and not labels.choices
     assert isinstance(space, ScoreBox) and space.layout.sizes == (2, 0)
-    assert (space.low.tolist(), space.high.tolist()) == ([0, 0, 0.5], [1, 1, 1.5])
+    assert (space.low.tolist(), space.high.tolist()) == ([-1, -1, 0.5], [1, 1, 1.5])
     assert data.action.tolist()[:3] == [[0, 1, 0.5], [1, 0, 1.5], [0, 1, 0.5]]
     assert isinstance(dataset.action_space, spaces.Box) and dataset.storage.metadata[ACTION_PARTS] == [2, 0]
 
