@@ -105,7 +105,6 @@ def say_quality(simulator: "Simulator") -> None:
     """Prints the error of a simulator on what it was not trained on, beside that of doing nothing, and its trust."""
     import numpy as np
 
-    from persim_gym.evaluation.horizon_tables import summary_lines, verdicts
     from persim_gym.evaluation.horizons import BY_HORIZON
     from persim_gym.evaluation.prediction import format_error
     from persim_gym.simulator.diagnostics.trust import Trust
@@ -122,9 +121,8 @@ def say_quality(simulator: "Simulator") -> None:
             f"(agents 0-4 in the true environment, {TRIED_EPISODES} new episodes each)"
         )
     elif BY_HORIZON in card.error:
-        report = horizon_report(simulator)
         say("error without correction on data that were held out, in standard deviations of the logged observations:")
-        for line in (*summary_lines(report), *report.said, *verdicts(report)):
+        for line in str(horizon_report(simulator)).splitlines():
             say(f"  {line}")
         say("  (by column: persim evaluate)")
     elif held_out := card.error.get("held_out"):

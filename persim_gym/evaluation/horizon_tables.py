@@ -1,9 +1,9 @@
-"""Errors by horizon for people: tables, and sentences that say what else predicts as well."""
+"""Errors by horizon as tables."""
 
 from rich.console import Group
 from rich.table import Table
 
-from persim_gym.evaluation.horizons import SIMULATOR, HorizonErrors, HorizonReport
+from persim_gym.evaluation.horizons import HorizonErrors, HorizonReport
 from persim_gym.suggest import MAX_LISTED
 
 ALL_COLUMNS = "all columns (standard deviations)"
@@ -12,7 +12,7 @@ ALL_COLUMNS = "all columns (standard deviations)"
 def horizon_tables(report: HorizonReport) -> Group:
     """A table for each part that was held out: a row for each column and horizon; the smallest error is bold."""
     parts = [_table(report, what, errors) for what, errors in report.parts.items()]
-    return Group(*parts, *report.said, *verdicts(report))
+    return Group(*parts, *report.said, *report.verdicts)
 
 
 def _table(report: HorizonReport, what: str, errors: HorizonErrors) -> Table:
@@ -34,34 +34,3 @@ def _table(report: HorizonReport, what: str, errors: HorizonErrors) -> Table:
     if more := len(report.columns) - MAX_LISTED:
         table.caption = f"and {more} more columns, on the simulator's card" if more > 0 else None
     return table
-
-
-def summary_lines(report: HorizonReport) -> list[str]:
-    """One line for each part and for its first and last horizon."""
-    lines = []
-    for what, errors in report.parts.items():
-        for i in sorted({0, len(errors.steps) - 1}):
-            ours, *others = (
-                f"{kind} {'not finite' if means[i] is None else format(means[i], '.3g')}"
-                for kind, means in errors.overall.items()
-            )
-            steps = "1 step" if errors.steps[i] == 1 else f"{errors.steps[i]} steps"
-            lines.append(f"{what}, {steps}: {ours}; {', '.join(others)}")
-    return lines
-
-
-def verdicts(report: HorizonReport) -> list[str]:
-    """Which simpler predictions are as good, and where."""
-    lines = []
-    for what, errors in report.parts.items():
-        ours = errors.overall[SIMULATOR]
-        for kind, means in errors.overall.items():
-            better = [
-                step
-                for step, own, other in zip(errors.steps, ours, means, strict=True)
-                if kind != SIMULATOR and other is not None and (own is None or other <= own)
-            ]
-            if better:
-                listed = ", ".join(map(str, better))
-                lines.append(f'{what}: "{kind}" predicts as well as the simulator or better after {listed} steps')
-    return lines

@@ -85,6 +85,41 @@ class HorizonReport:
         parts |= {"agents of whom the first fifth was known": self.strangers}
         return {name: errors for name, errors in parts.items() if errors is not None}
 
+    @property
+    def summary(self) -> list[str]:
+        """One line for the first and the last horizon of each part, over all columns."""
+        lines = []
+        for what, errors in self.parts.items():
+            for i in sorted({0, len(errors.steps) - 1}):
+                ours, *others = (
+                    f"{kind} {'not finite' if (error := means[i]) is None else format(error, '.3g')}"
+                    for kind, means in errors.overall.items()
+                )
+                steps = "1 step" if errors.steps[i] == 1 else f"{errors.steps[i]} steps"
+                lines.append(f"{what}, {steps}: {ours}; {', '.join(others)}")
+        return lines
+
+    @property
+    def verdicts(self) -> list[str]:
+        """Which simpler predictions are as good, and where."""
+        lines = []
+        for what, errors in self.parts.items():
+            ours = errors.overall[SIMULATOR]
+            for kind, means in errors.overall.items():
+                better = [
+                    str(step)
+                    for step, own, other in zip(errors.steps, ours, means, strict=True)
+                    if kind != SIMULATOR and other is not None and (own is None or other <= own)
+                ]
+                if better:
+                    listed = ", ".join(better)
+                    lines.append(f'{what}: "{kind}" predicts as well as the simulator or better after {listed} steps')
+        return lines
+
+    def __str__(self) -> str:
+        """Errors over all columns, in standard deviations, and what is said of them."""
+        return "\n".join((*self.summary, *self.said, *self.verdicts))
+
 
 def roll_out(step: StepRows, windows: Windows, members: int = 1) -> NDArray[np.float64]:
     """Mean over members of what each predicts along the windows' actions by itself, [B, T, D].

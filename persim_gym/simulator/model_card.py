@@ -19,7 +19,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     observed = [labels.with_unit(name) for name in labels.observations]
     acted = labels.choices or [labels.with_unit(name) for name in labels.actions]
     first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
-    actions = f"{shape['n_actions']} discrete" if shape["n_actions"] else f"{shape['action_dim']} continuous"
+    actions = _kind_of_actions(shape, card.get("interface", {}).get("action", {}))
     rows = {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}{_some(labels.agents)}",
@@ -48,6 +48,17 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind_of_actions(shape: Mapping[str, Any], space: Mapping[str, Any]) -> str:
+    """How many actions there are of which kind; `space` as the card holds it."""
+    if shape["n_actions"]:
+        return f"{shape['n_actions']} discrete"
+    sizes = space.get("nvec") or space.get("parts")
+    if not sizes:
+        return f"{shape['action_dim']} continuous"
+    choices = [str(size) for size in sizes if size]
+    return f"choices of {' and '.join(choices)}" + (f", {len(sizes) - len(choices)} continuous" if 0 in sizes else "")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from persim_gym.workflows.select_rank import select_rank
 from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
 
 HELD_OUT_SHARE = 0.01  # Without errors by horizon so much of data of no domain is not trained on, and shows the error.
+RANK_SAW_ALL = "the rank was chosen on all data, what was held out here included"
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 5000  # Transitions.
 MAX_HELD_OUT_SHARE = 0.1  # Where `MIN_HELD_OUT` would be more than this, all data are trained on.
 
@@ -84,7 +85,7 @@ def train(
         if progress:
             tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; --force trains it anew")
         return finished
-    simulator = _train(setup, progress)
+    simulator = _train(setup, progress, rank_is_chosen=bool(plot))
     for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
         (simulator.folder / f"ranks{suffix}").unlink(missing_ok=True)
         if suffix in plot:
@@ -142,8 +143,8 @@ def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
     return whole.select(~chosen), whole.select(chosen)
 
 
-def _train(setup: TrainingSetup, progress: bool) -> Simulator:
-    """Trains what was resolved, and writes it."""
+def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -> Simulator:
+    """Trains what was resolved, and writes it; its rank may have been chosen by cross-validation."""
     started = time.perf_counter()
     measured = held_out_errors(setup, progress) if setup.holdout else None
     kept, held_out = (setup.data, None) if measured else _hold_out(setup)
@@ -151,7 +152,8 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
     names = setup.spec.predicted_names
     error = logged_error(model, setup.data.sample(ERROR_EPISODES), held_out=held_out, names=names)
     if measured:
-        error |= {BY_HORIZON: measured.report.to_json()}
+        said = measured.report.said + (RANK_SAW_ALL,) * rank_is_chosen
+        error |= {BY_HORIZON: replace(measured.report, said=said).to_json()}
     simulator = simulator_of(setup, model, beliefs, error, time.perf_counter() - started)
     simulator.save(setup.folder)
     (setup.folder / TRACES).unlink(missing_ok=True)  # Those of an earlier training are not this one's.

@@ -10,10 +10,12 @@ from support.models import assert_same_weights
 from support.recipes import RECIPE, TINY
 from support.tank_data import tank_data
 from support.training import interrupt_after
+from typer.testing import CliRunner
 
 from persim_gym import evaluate
+from persim_gym.cli import app
 from persim_gym.evaluation.figures import bands_figure
-from persim_gym.evaluation.horizon_tables import summary_lines, verdicts
+from persim_gym.evaluation.horizon_tables import ALL_COLUMNS
 from persim_gym.evaluation.horizons import LINEAR, NO_CHANGE, SIMULATOR, UNPERSONALIZED, HorizonReport
 from persim_gym.evaluation.traces import TRACES, read_traces
 from persim_gym.labels import Labels
@@ -21,6 +23,7 @@ from persim_gym.paths import persim_home
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.storage import README
+from persim_gym.workflows import train as train_module
 from persim_gym.workflows.evaluate import plot_held_out
 from persim_gym.workflows.train import train
 
@@ -69,12 +72,12 @@ def test_the_card_survives_a_file_and_is_written_for_people(simulator):
 
 def test_what_predicts_as_well_is_said(simulator):
     report = evaluate(simulator)
-    lines = summary_lines(report)
+    lines = report.summary
     assert len(lines) == 4 and lines[0].startswith("the last fifth of every trajectory, 1 step: simulator 0.")
     worse = replace(
         report.later, overall={SIMULATOR: (0.1, 0.3), LINEAR: (0.2, 0.3), NO_CHANGE: (None, 0.5)}, steps=(1, 2)
     )
-    (line,) = verdicts(replace(report, later=worse, strangers=None))
+    (line,) = replace(report, later=worse, strangers=None).verdicts
     assert line == (
         f'the last fifth of every trajectory: "{LINEAR}" predicts as well as the simulator or better after 2 steps'
     )
@@ -135,3 +138,30 @@ def test_data_that_are_too_few_are_all_trained_on(home):
     simulator = train(few, **QUICK | {"spec": replace(SPEC, labels=Labels())})
     assert "by_horizon" not in simulator.card.error
     assert int(load_simulator(str(simulator.folder)).beliefs.statistics.seen.sum()) == len(few)
+
+
+def test_the_command_line_shows_the_report_by_column(simulator, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    words = ["evaluate", str(simulator.folder), "--plot", str(tmp_path / "bands.png")]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.exception
+    for text in (ALL_COLUMNS, "level (m)", "flow", "unpersonalized", "11 agents", "this one was then trained on all"):
+        assert text in shown.stdout
+    assert (tmp_path / "bands.png").stat().st_size > 10_000 and str(evaluate(simulator)).count(": simulator ") == 4
+    (tmp_path / "notes.txt").write_text("mine")
+    taken = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "notes.txt")])
+    assert taken.exit_code and "was not written by persim" in str(taken.exception)
+
+
+def test_a_card_without_the_report_shows_the_error_on_its_data(simulator, tmp_path):
+    error = {name: value for name, value in simulator.card.error.items() if name != "by_horizon"}
+    replace(simulator, card=replace(simulator.card, error=error)).save(tmp_path / "old")
+    shown = CliRunner().invoke(app, ["evaluate", str(tmp_path / "old")])
+    assert shown.exit_code == 0 and "level (m), one step" in shown.stdout
+
+
+def test_a_rank_that_was_chosen_on_all_data_says_so(tanks, home, monkeypatch):
+    monkeypatch.setattr(train_module, "select_rank", lambda setup, *_, **__: (setup, {".csv": home.parent / "r.csv"}))
+    (home.parent / "r.csv").write_text("rank")
+    report = evaluate(train(tanks, **QUICK, rank="auto"))
+    assert report.said == (train_module.RANK_SAW_ALL,) and train_module.RANK_SAW_ALL in str(report)

@@ -104,14 +104,11 @@ def verb(
 
 def say_table(name: str, table: dict[str, Any]) -> None:
     """Prints what a dataset was made of, and what was left out."""
+    from persim_gym.datasets.tables.write import kind_of_actions
+
     action = ", ".join(table["roles"]["action"])
-    kind = f"{table['actions']} choices" if table["actions"] else "continuous"
-    if chosen := [name for name in table["roles"]["action"] if not table["actions"] and name in table["categories"]]:
-        amounts = [name for name in table["roles"]["action"] if name not in chosen]
-        counts = [f"{len(table['categories'][name])} choices of {name}" for name in chosen]
-        kind = " and ".join([*counts, *(f"an amount of {name}" for name in amounts)])
     size = f"{table['transitions']:,} transitions of {table['agents']:,} agents in {table['episodes']:,} episodes"
-    say(f"{name}: {size}; {action}: {kind}")
+    say(f"{name}: {size}; {action}: {kind_of_actions(table)}")
     for line in table["said"]:
         say(f"  {line}")
     if not table["roles"]["reward"]:
