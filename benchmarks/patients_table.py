@@ -11,11 +11,12 @@ import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from patients import AHEAD, FIRST_HOUR, FURTHER_DAY, LAST_HOUR, RESULTS, keep_rows, live, usual
+from patients import AHEAD, FIRST_HOUR, LAST_HOUR, RESULTS, keep_rows, live, usual
 
 from persim_gym.envs.patients.chance import STEPS_PER_DAY
 from persim_gym.envs.patients.physics import insulin_rate
@@ -24,6 +25,7 @@ NAME = "patients/table-v0"
 HISTORY = "cgm=4,insulin=decay:55min,120min,carbs=decay:30min,75min"
 STEP_NS = 15 * 60 * 10**9
 LOGGED_SEEDS = (1, 2, 3)  # of the three logged days
+FURTHER_SEED = 4  # of the day that is predicted
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 PAST = 4  # readings before the present one that the linear models and the boosting see
 KEEP_INSULIN, KEEP_CARBS = (np.exp(-15.0 / np.array(minutes)) for minutes in ((55.0, 120.0), (30.0, 75.0)))
@@ -217,13 +219,14 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=150, help="people (default: %(default)s)")
     parser.add_argument("--members", type=int, default=5, help="members of an ensemble (default: %(default)s)")
     parser.add_argument("--history", default=HISTORY, help="as persim train takes it (default: %(default)s)")
+    parser.add_argument("--recipe", default="patients", help="a domain, or any other name for the general recipe")
     parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changed fields of the recipe")
     parser.add_argument("--only", nargs="*", default=[], help="methods to run (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="CSV file of results (default: %(default)s)")
     options = parser.parse_args()
     agents = range(options.agents)
-    days, further = [logged_day(agents, seed) for seed in LOGGED_SEEDS], logged_day(agents, FURTHER_DAY)
+    days, further = [logged_day(agents, seed) for seed in LOGGED_SEEDS], logged_day(agents, FURTHER_SEED)
     rows: list[dict[str, Any]] = []
 
     def add(method: str, make: Callable[[], dict[int, float]]) -> None:
@@ -236,14 +239,25 @@ def main() -> None:
 
     add("nothing changes", lambda: errors_of(lambda a, t: np.full(16, further["cgm"][a, t]), further))
     for ridge in RIDGES:
-        add(f"own linear model, ridge {ridge:g}", lambda: errors_of(own_arx(days, ridge, further), further))
-        add(f"own linear models by horizon, ridge {ridge:g}", lambda: direct_errors(own_ridges(days, ridge), further))
+        add(f"own linear model, ridge {ridge:g}", partial(errors_of, own_arx(days, ridge, further), further))
+        add(f"own linear models by horizon, ridge {ridge:g}", partial(direct_errors, own_ridges(days, ridge), further))
     add("gradient boosting by horizon", lambda: direct_errors(boosting(days), further))
     with tempfile.TemporaryDirectory() as folder:
         for method, personal in (("personalized", True), ("not personalized", False)):
-            add(method, lambda: errors_of(trained(days, further, options, Path(folder), personal), further))
+            add(method, partial(simulator_errors, days, further, options, Path(folder), personal))
     if not options.only:
         keep_rows("table", rows, options)
+
+
+def simulator_errors(
+    days: Sequence[dict[str, np.ndarray]],
+    further: dict[str, np.ndarray],
+    options: argparse.Namespace,
+    folder: Path,
+    personal: bool,
+) -> dict[int, float]:
+    """Errors of a simulator of the table; see `trained`."""
+    return errors_of(trained(days, further, options, folder, personal), further)
 
 
 def trained(
@@ -267,7 +281,7 @@ def trained(
     }  # fmt: skip
     from_table(table_of(days), name=NAME, **roles)
     from_table(table_of([further]), name="patients/further-v0", **roles)
-    recipe = replace(recipe_for("patients"), members=options.members)
+    recipe = replace(recipe_for(options.recipe, continuous=True), members=options.members)
     simulator = train(
         NAME,
         recipe=recipe,
