@@ -1,5 +1,7 @@
 """Own data whose next value depends on the past and on what comes from outside: learned, simulated, planned in."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ import persim_gym
 from persim_gym.datasets import from_table, load
 from persim_gym.planning import CEM, MPC
 from persim_gym.sb3 import make_vec_env
+from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.task import Task, never
+from persim_gym.workflows.calibrate import logged_data
 
 pd = pytest.importorskip("pandas")
 DELAY, AGENTS, STEPS = 2, 8, 60
@@ -141,6 +145,15 @@ def test_a_new_agent_brings_its_own_log(simulator):
     like, new = (extended.model.agent_encoder(torch.tensor([number])) for number in (AGENTS - 1, AGENTS))
     assert (like - new).abs().max() < 0.2 * like.abs().max()
     np.testing.assert_allclose(extended.series.of(len(extended.start_agents) - 1)[:, 0], one.load[DELAY:], rtol=1e-5)
+
+
+def test_trust_is_measured_along_the_logged_load(simulator):
+    data = logged_data(simulator)
+    windows = cut_windows(data, np.flatnonzero(np.diff(data.trajectory, prepend=-1)), 12)
+    error, spread = open_loop(simulator.model, simulator.known_beliefs(), windows)
+    held = replace(windows, following=np.where(np.arange(4) == 1, windows.obs[:, None], windows.following))
+    assert np.median(error) < 0.5 * np.median(open_loop(simulator.model, simulator.known_beliefs(), held)[0])
+    assert np.isfinite(spread).all()
 
 
 def test_online_learning_sees_whole_observations(simulator):
