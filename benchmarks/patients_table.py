@@ -297,8 +297,10 @@ def trained(
 
 # --- closed loop: insulin for people that training never saw, after one day of their log -------------------------
 
-NEW_PEOPLE, NEW_SEED, DAYS_SEED, DAYS = 10, 21, 22, 2
+NEW_PEOPLE, NEW_SEED, DAYS_SEED, DAYS = 10, 21, 23, 2  # planning was set up on days of 22
 HORIZON = 16  # steps that planning looks ahead
+MOST_INSULIN = 12.0  # U/h that planning may give
+MARGIN, LOW_WEIGHT = 20.0, 4.0  # mg/dL that readings count as lower in planning; of low readings
 
 
 def closed_loop(options: argparse.Namespace) -> None:
@@ -347,9 +349,7 @@ class Planned:
         dynamics = [simulator.dynamics(agent) for agent in simulator.new_agents]
         planner = ICEM(candidates=100, iterations=5, horizon=HORIZON, elites=10)
         space = spaces.Box(0.0, MOST_INSULIN, (1,), dtype=np.float32)
-        self._mpc = MPC(
-            dynamics, Task(cautious, never), space, planner=planner, pessimism=PESSIMISM, foresight=self._ahead
-        )
+        self._mpc = MPC(dynamics, Task(cautious, never), space, planner=planner, foresight=self._ahead)
 
     def _ahead(self, row: int) -> np.ndarray:
         """Nobody knows of meals to come; the clock is known."""
@@ -366,10 +366,6 @@ class Planned:
         self._acted, _ = self._mpc.predict(self._wide)
         self._hour += 1
         return action_of_rate(self._acted), None
-
-
-MOST_INSULIN = 12.0  # U/h that planning may give
-MARGIN, LOW_WEIGHT, PESSIMISM = (float(x) for x in os.environ.get("PT", "10,4,0").split(","))
 
 
 def two_days(agents: Sequence[int], policy: Any) -> Days:
