@@ -21,6 +21,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "version": 0,
     "suggest": 0,
     "labels": 1,
+    "observation_layout": 1,
     "paths": 0,
     "parallel": 0,
     "transitions": 0,
@@ -57,8 +58,8 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"actions", "history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "actions", "history", "task", "version", "suggest", "labels", "paths", "parallel", "transitions", "spec", "storage",
-    "transition_store", "jobs"
+    "actions", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
+    "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,

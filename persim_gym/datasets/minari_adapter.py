@@ -15,6 +15,7 @@ from persim_gym.actions import ScoreBox, parts_of, shown_space, with_choices
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.labels import Labels
+from persim_gym.observation_layout import ObservationLayout
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, checked_parts, flat_box
 from persim_gym.storage import from_plain, reading, shown
@@ -23,6 +24,8 @@ LABELS = "labels"
 """Key of a dataset's metadata: what agents, observations and actions are called."""
 ACTION_PARTS = "action_parts"
 """Key of a dataset's metadata: the parts of actions in a flat Box that hold choices, see `ActionLayout`."""
+EXOGENOUS = "exogenous"
+"""Key of a dataset's metadata: how many columns of its observations, the last ones, come from outside."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
@@ -43,7 +46,9 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
     longest = steps or max((int(metadata["total_steps"]) for metadata in episode_metadata(dataset)), default=0)
-    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest, labels=labels_of(dataset))
+    outside = int(dataset.storage.metadata.get(EXOGENOUS, 0))
+    layout = ObservationLayout(flatdim(dataset.observation_space) - outside, outside) if outside else None
+    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest, labels=labels_of(dataset), own_layout=layout)
 
 
 def labels_of(dataset: MinariDataset) -> Labels:

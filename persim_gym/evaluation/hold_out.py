@@ -80,18 +80,19 @@ def hold_out(data: Transitions, seed: int, agents: bool = True) -> HoldOut:
     )
 
 
-def rollouts(data: Transitions) -> Windows:
+def rollouts(data: Transitions, present: int) -> Windows:
     """Pieces of logged runs to predict without correction: from the start of each run, and from rows in between.
 
     A run is what was logged without a break; where a transition is missing, another run begins.
 
     Args:
         data: What is predicted.
+        present: Columns of observations that are of one time, not remembered.
 
     Returns:
         At most `MAX_WINDOWS` of at most `MAX_STEPS` steps, in order.
     """
-    runs = np.cumsum(~follows(data))
+    runs = np.cumsum(~follows(data, present))
     begin = np.flatnonzero(np.diff(runs, prepend=-1))
     if len(begin) > MAX_WINDOWS:
         begin = begin[np.linspace(0, len(begin) - 1, MAX_WINDOWS).astype(np.int64)]
@@ -103,9 +104,10 @@ def rollouts(data: Transitions) -> Windows:
     return cut_windows(replace(data, trajectory=runs.astype(np.int64)), starts, min(MAX_STEPS, longest))
 
 
-def follows(data: Transitions) -> NDArray[np.bool_]:
-    """Whether a transition begins where the one before it ended, in the same trajectory, bool [K]."""
-    joined = (data.next_obs[:-1] == data.obs[1:]).all(axis=1) & (np.diff(data.trajectory) == 0)
+def follows(data: Transitions, present: int) -> NDArray[np.bool_]:
+    """Whether a transition begins where the one before it ended, in the same trajectory, bool [K]; see `rollouts`."""
+    same = data.next_obs[:-1, :present] == data.obs[1:, :present]
+    joined = same.all(axis=1) & (np.diff(data.trajectory) == 0)
     return np.append(False, joined)
 
 

@@ -47,7 +47,7 @@ class HorizonReport:
     """What a simulator's card says of its errors on data that were held out.
 
     Attributes:
-        columns: Names of observations, with units.
+        columns: Names of learned observations, with units.
         unit: Standard deviation of each in the data.
         later: Errors at the end of trajectories, of agents that were trained on; None if there are none.
         strangers: Errors of agents of which only the first fifth was known; None if there are none.
@@ -121,19 +121,22 @@ class HorizonReport:
         return "\n".join((*self.summary, *self.said, *self.verdicts))
 
 
-def roll_out(step: StepRows, windows: Windows, members: int = 1) -> NDArray[np.float64]:
+def roll_out(step: StepRows, windows: Windows, members: int = 1, held: Sequence[int] = ()) -> NDArray[np.float64]:
     """Mean over members of what each predicts along the windows' actions by itself, [B, T, D].
 
     Args:
         step: Dynamics bound to the windows' agents.
         windows: Starts and actions.
         members: Ensemble size M.
+        held: Columns that come from outside, and are taken as they were logged.
     """
     size = windows.following.shape[2]
     now = np.repeat(windows.obs[None], members, axis=0)
     predicted = []
     for t in range(windows.actions.shape[1]):
         now = step(now, np.ascontiguousarray(windows.actions[:, t]))
+        if len(held):
+            now[..., held] = windows.following[:, t, held]
         with np.errstate(invalid="ignore", over="ignore"):
             predicted.append(now[..., :size].mean(axis=0, dtype=np.float64))
     return np.stack(predicted, axis=1)
@@ -141,14 +144,15 @@ def roll_out(step: StepRows, windows: Windows, members: int = 1) -> NDArray[np.f
 
 def no_change(obs: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
     """Predicts that an observation stays what it is."""
-    return obs
+    return obs.copy()
 
 
-def squared_errors(windows: Windows, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared errors [B, T, D]; NaN where nothing was logged, infinite where a prediction is not finite."""
+def squared_errors(windows: Windows, predicted: NDArray[np.float64], learned: int) -> NDArray[np.float64]:
+    """Squared errors of the learned columns, [B, T, L]; NaN where nothing was logged, infinite where not finite."""
+    logged = windows.following[..., :learned]
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.square(predicted - windows.following)
-    return np.where(np.isnan(windows.following), np.nan, np.where(np.isfinite(error), error, np.inf))
+        error = np.square(predicted[..., :learned] - logged)
+    return np.where(np.isnan(logged), np.nan, np.where(np.isfinite(error), error, np.inf))
 
 
 def horizon_errors(
@@ -158,8 +162,8 @@ def horizon_errors(
 
     Args:
         windows: What was predicted.
-        errors: Of each kind of prediction, [B, T, D].
-        unit: Standard deviation of each column, [D].
+        errors: Of each kind of prediction, of learned columns, [B, T, L].
+        unit: Standard deviation of each of them, [L].
     """
     steps, reached = horizons(windows), lengths(windows)
     means = {kind: [_mean(e[reached >= step, step - 1]) for step in steps] for kind, e in errors.items()}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.observation_layout import ObservationLayout, action_components
 from persim_gym.transitions import Transitions
 
 RIDGES = np.logspace(-4, 4, 9)
@@ -17,35 +18,42 @@ class LinearModels:
     """Ridge regressions, one an agent, on the inputs that a simulator has.
 
     Attributes:
-        weights: Of inputs and constant, by number of the agent, [F + 1, D] each.
+        weights: Of inputs and constant, by number of the agent, [F + 1, L] each.
+        layout: What the columns of observations are.
         n_actions: Number of discrete actions; 0 for continuous ones.
-        low: Lowest logged observation, [D].
-        high: Highest logged observation, [D]. No prediction goes further.
+        low: Lowest logged observation of each learned column, [L].
+        high: Highest one, [L]. No prediction goes further.
     """
 
     weights: dict[int, NDArray[np.float64]]
+    layout: ObservationLayout
     n_actions: int
     low: NDArray[np.float32]
     high: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, data: Transitions, n_actions: int, logged: Transitions) -> "LinearModels":
+    def fit(
+        cls, data: Transitions, n_actions: int, logged: Transitions, layout: ObservationLayout | None = None
+    ) -> "LinearModels":
         """Fits each agent's own transitions; the ridge of each by leaving one out.
 
         Args:
             data: What is fitted on.
             n_actions: Number of discrete actions; 0 for continuous ones.
             logged: Data of the population, whose range predictions stay in.
+            layout: What the columns of observations are; None where all are learned.
         """
-        inputs = _inputs(data.obs, data.action, n_actions)
-        change = data.next_obs.astype(np.float64) - data.obs[:, : data.next_obs.shape[1]]
+        layout = layout or ObservationLayout(data.obs_dim)
+        inputs, learned = _inputs(data.obs, data.action, n_actions), slice(layout.learned)
+        change = data.next_obs[:, learned].astype(np.float64) - data.obs[:, learned]
+        within = logged.next_obs[:, learned]
         order = np.argsort(data.agent, kind="stable")
         agents, first = np.unique(data.agent[order], return_index=True)
         weights = {
             int(agent): _ridge(inputs[rows], change[rows])
             for agent, rows in zip(agents, np.split(order, first[1:]), strict=True)
         }
-        return cls(weights, n_actions, np.nanmin(logged.next_obs, axis=0), np.nanmax(logged.next_obs, axis=0))
+        return cls(weights, layout, n_actions, np.nanmin(within, axis=0), np.nanmax(within, axis=0))
 
     def bound(self, agents: NDArray[np.int64]) -> "BoundLinear":
         """The models of the agents of B rows; no change where an agent has none."""
@@ -59,7 +67,7 @@ class BoundLinear:
 
     Attributes:
         models: All of them.
-        weights: Those of the rows, [B, F + 1, D].
+        weights: Those of the rows, [B, F + 1, L].
     """
 
     models: LinearModels
@@ -67,17 +75,19 @@ class BoundLinear:
 
     def __call__(self, obs: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
         """Next observations, [1, B, D], of [1, B, D] and [B] or [B, A]."""
-        inputs = _inputs(obs[0], action, self.models.n_actions)
+        models, layout = self.models, self.models.layout
+        inputs = _inputs(obs[0], action, models.n_actions)
         change = np.einsum("bf,bfd->bd", np.column_stack([inputs, np.ones(len(inputs))]), self.weights)
-        following = obs[0][:, : change.shape[1]] + change
-        inside: NDArray[np.float32] = np.clip(following, self.models.low, self.models.high).astype(np.float32)
-        return inside[None]
+        learned = np.clip(obs[0][:, : layout.learned] + change, models.low, models.high)
+        present = np.concatenate([learned, obs[0][:, layout.outside]], axis=1)
+        if not layout.past:
+            return present.astype(np.float32)[None]
+        return layout.after(obs[0], action_components(action, models.n_actions), present)[None]
 
 
 def _inputs(obs: NDArray[np.float32], action: NDArray[Any], n_actions: int) -> NDArray[np.float64]:
     """Observations and actions side by side, [B, F]; discrete actions as ones among zeros."""
-    hot = np.eye(n_actions)[action] if n_actions else action
-    return np.column_stack([obs, hot]).astype(np.float64)
+    return np.column_stack([obs, action_components(action, n_actions)]).astype(np.float64)
 
 
 def _ridge(inputs: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ _NORMAL = 1.645  # Standard deviations of a normal distribution's band of 90 %.
 
 @dataclass(frozen=True)
 class Trace:
-    """One trajectory, all values [T, D], NaN where nothing was logged.
+    """One trajectory, all values [T, L], NaN where nothing was logged.
 
     Attributes:
         which: Which agent it is: "median" or "worst".
@@ -43,7 +43,7 @@ class Trace:
 
 
 def bands_along(
-    simulator: Simulator, agent: int, obs: NDArray[np.float32], actions: NDArray[Any]
+    simulator: Simulator, agent: int, obs: NDArray[np.float32], actions: NDArray[Any], following: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Predictions along actions, and the band that the members' spread makes around them.
 
@@ -52,17 +52,23 @@ def bands_along(
         agent: Number of the agent.
         obs: First observation, [D].
         actions: [T] or [T, A].
+        following: Next observations as they were logged, [T, D], of which those from outside are known.
 
     Returns:
-        Predictions and lower and upper ends, [T, D] each.
+        Predictions and lower and upper ends of learned columns, [T, L] each.
     """
     dynamics, members = simulator.rows([agent]), simulator.model.config.members
-    size, now = simulator.observation_space.shape[0], np.repeat(obs[None, None], members, axis=0)
+    learned, held, now = (
+        simulator.spec.layout.learned,
+        simulator.spec.layout.outside,
+        np.repeat(obs[None, None], members, axis=0),
+    )
     each = []
     for t in range(len(actions)):
         now = dynamics(now, np.ascontiguousarray(actions[t : t + 1]))
-        each.append(now[:, 0, :size].astype(np.float64))
-    predictions = np.stack(each)  # [T, M, D]
+        now[..., held] = following[t, held]
+        each.append(now[:, 0, :learned].astype(np.float64))
+    predictions = np.stack(each)  # [T, M, L]
     middle, spread = predictions.mean(axis=1), _NORMAL * predictions.std(axis=1)
     return middle, middle - spread, middle + spread
 

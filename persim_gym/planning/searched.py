@@ -70,6 +70,7 @@ class _OfDrawn(PlanningDynamics):
         self.inner, self.table = inner, table
         self.members, self.fused, self.stops = inner.members, inner.fused, inner.stops
         self.concurrent, self.tile, self.memory = inner.concurrent, inner.tile, inner.memory
+        self.exogenous = inner.exogenous
 
     def given(self, history: History) -> PlanningDynamics:
         return _OfDrawn(self.inner.given(history), self.table)

@@ -1,7 +1,10 @@
 """A simulator and its card of what a training gave."""
 
+from dataclasses import replace
 from typing import Any
 
+from persim_gym.observation_layout import LoggedSeries
+from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
@@ -25,7 +28,11 @@ def simulator_of(
         error: Its errors, for the card.
         seconds: Wall-clock time of the training.
     """
-    data = setup.data
+    data, spec = setup.data, setup.spec
+    sample = data.sample(ERROR_EPISODES)
+    if spec.own_layout is not None:
+        spec = replace(spec, own_layout=spec.own_layout.with_usual(sample))
+    series = LoggedSeries.from_transitions(sample, spec.layout.outside) if spec.layout.exogenous else None
     card = SimulatorCard(
         name=setup.name,
         domain=setup.domain,
@@ -38,8 +45,8 @@ def simulator_of(
         training_seconds=round(seconds, 1),
         shape=model.config.to_json(),
         libraries=library_versions(),
-        interface=setup.spec.to_json() if setup.own_spec else {},
+        interface=spec.to_json() if setup.own_spec else {},
         error=error,
         license=setup.license,
     )
-    return Simulator.of(card, model, data.starts(), beliefs)
+    return Simulator.of(card, model, (sample if series else data).starts(), beliefs, series)

@@ -111,24 +111,24 @@ def _measured(
     shared: FactoredEnsemble | None,
 ) -> tuple[HorizonReport, list[Trace]]:
     """Errors on both parts that were held out, and trajectories of the median and the worst agent."""
-    n_actions, kept = setup.spec.n_actions, parts.kept
-    names = setup.spec.predicted_names[: kept.next_obs.shape[1]]
-    unit = np.maximum(np.nanstd(kept.next_obs, axis=0, dtype=np.float64), 1e-6)
+    n_actions, layout, kept = setup.spec.n_actions, setup.spec.layout, parts.kept
+    names = setup.spec.predicted_names[: layout.learned]
+    unit = np.maximum(np.nanstd(kept.next_obs[:, : layout.learned], axis=0, dtype=np.float64), 1e-6)
     later = strangers = None
     traces, ordered = list[Trace](), list[int]()
     if parts.later is not None:
-        windows = _windows(parts.later)
-        linear = LinearModels.fit(kept, n_actions, kept)
+        windows = _windows(parts.later, layout.present)
+        linear = LinearModels.fit(kept, n_actions, kept, layout)
         errors = _errors(windows, model, windows.agent, linear, shared)
         later = horizon_errors(windows, errors, unit)
         ordered = by_error(windows, errors[SIMULATOR], unit)
         traces = _traces(replace(setup, data=kept), parts.later, model, beliefs, ordered)
     if parts.strangers is not None and parts.strangers_later is not None and beliefs is not None:
-        windows = _windows(parts.strangers_later)
+        windows = _windows(parts.strangers_later, layout.present)
         known, first = model.config.n_agents, parts.strangers
         told, _ = personalized(model, beliefs, first)
         places = known + np.searchsorted(np.unique(first.agent), windows.agent)
-        linear = LinearModels.fit(first, n_actions, kept)
+        linear = LinearModels.fit(first, n_actions, kept, layout)
         strangers = horizon_errors(windows, _errors(windows, told, places, linear, shared), unit)
     report = HorizonReport(
         columns=tuple(names),
@@ -142,9 +142,9 @@ def _measured(
     return report, traces
 
 
-def _windows(data: Transitions) -> Windows:
+def _windows(data: Transitions, present: int) -> Windows:
     """Rollouts as long as the longest horizon that enough of them reach."""
-    windows = rollouts(data)
+    windows = rollouts(data, present)
     steps = horizons(windows)[-1]
     return replace(windows, actions=windows.actions[:, :steps], following=windows.following[:, :steps])
 
@@ -156,16 +156,17 @@ def _errors(
     linear: LinearModels,
     shared: FactoredEnsemble | None,
 ) -> Mapping[str, NDArray[np.float64]]:
-    """Squared errors of each kind of prediction, [B, T, D]; `agents` are the windows' in the model, [B]."""
-    members = model.config.members
+    """Squared errors of each kind of prediction, [B, T, L]; `agents` are the windows' in the model, [B]."""
+    members, held = model.config.members, model.config.held
     predicted = {
-        SIMULATOR: roll_out(BatchDynamics(model, agents.tolist()), windows, members),
+        SIMULATOR: roll_out(BatchDynamics(model, agents.tolist()), windows, members, held),
         NO_CHANGE: roll_out(no_change, windows),
-        LINEAR: roll_out(linear.bound(windows.agent), windows),
+        LINEAR: roll_out(linear.bound(windows.agent), windows, 1, held),
     }
     if shared is not None:
-        predicted[UNPERSONALIZED] = roll_out(BatchDynamics(shared, [0] * len(agents)), windows, members)
-    return {kind: squared_errors(windows, guess) for kind, guess in predicted.items()}
+        predicted[UNPERSONALIZED] = roll_out(BatchDynamics(shared, [0] * len(agents)), windows, members, held)
+    learned = linear.layout.learned
+    return {kind: squared_errors(windows, guess, learned) for kind, guess in predicted.items()}
 
 
 def _traces(
@@ -177,12 +178,13 @@ def _traces(
 ) -> list[Trace]:
     """The longest run of the median and of the worst agent of `ordered`."""
     simulator = simulator_of(setup, model, beliefs, {})
-    runs = np.cumsum(~follows(later))
-    names, found = tuple(setup.spec.predicted_names[: later.next_obs.shape[1]]), []
+    layout = setup.spec.layout
+    runs = np.cumsum(~follows(later, layout.present))
+    names, found = tuple(setup.spec.predicted_names[: layout.learned]), []
     for which, agent in {"median": ordered[(len(ordered) - 1) // 2], "worst": ordered[-1]}.items():
         own = runs[later.agent == agent]
         rows: Any = np.flatnonzero(runs == np.bincount(own).argmax())
-        bands = bands_along(simulator, agent, later.obs[rows[0]], later.action[rows])
-        logged = later.next_obs[rows].astype(np.float64)
+        bands = bands_along(simulator, agent, later.obs[rows[0]], later.action[rows], later.next_obs[rows])
+        logged = later.next_obs[rows, : layout.learned].astype(np.float64)
         found.append(Trace(which, simulator.agent_name(agent), names, logged, *bands))
     return found

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluation.acting import Policy, WithPast
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
@@ -129,7 +130,7 @@ def planner_label(planner: Planner) -> str:
     return " ".join([name, *(text.replace(" ", "") for text in changed)])
 
 
-def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> MPC:
+def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> Policy:
     """Model predictive control of one agent, for the reward that its simulator has: the domain's, learned, or imported.
 
     Args:
@@ -141,7 +142,7 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
     domain = DOMAINS.get(settings.domain)
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
     known: Any = learned or domain
-    return MPC(
+    policy = MPC(
         learned.dynamics(given_name(learned, agent), settings.quantize) if learned else known.dynamics(agent),
         known.task,
         known.action_space,
@@ -151,6 +152,9 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
         trust=settings.trust or None,
         seed=stream,
     )
+    if learned is None or domain is None or not learned.spec.layout.past:  # The simulator itself shows the past.
+        return policy
+    return WithPast(policy, learned.spec.layout, learned.spec.n_actions)
 
 
 def stream_of(seed: int, agent: int, episode: int) -> int:

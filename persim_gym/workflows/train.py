@@ -117,6 +117,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "variant": (there.model.config.variant, setup.variant),
         "task": (there.spec.task, setup.spec.task),
         "names": (there.spec.labels, setup.spec.labels),
+        "history": (there.spec.layout.context, setup.spec.layout.context),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:

@@ -59,11 +59,11 @@ def test_a_model_that_cannot_be_told_of_new_agents_holds_none_out(data):
 
 
 def test_rollouts_end_where_a_transition_is_missing(data):
-    whole = rollouts(data)
+    whole = rollouts(data, 2)
     assert lengths(whole).max() == 60
     holed = data.select(np.arange(len(data)) % 60 != 30)
-    assert follows(holed).sum() == len(holed) - 2 * 40  # Two runs in each of 40 episodes.
-    windows = rollouts(holed)
+    assert follows(holed, 2).sum() == len(holed) - 2 * 40  # Two runs in each of 40 episodes.
+    windows = rollouts(holed, 2)
     assert lengths(windows).max() == 30
     ends = lengths(windows)
     for row in (0, 1, len(ends) // 2):
@@ -73,8 +73,8 @@ def test_rollouts_end_where_a_transition_is_missing(data):
 
 
 def test_horizons_are_powers_of_two_that_half_of_the_agents_reach(data):
-    assert horizons(rollouts(data)) == [1, 2, 4, 8, 16, 32]
+    assert horizons(rollouts(data, 2)) == [1, 2, 4, 8, 16, 32]
     short = data.select((data.agent < 5) | (np.arange(len(data)) % 60 < 6))  # Five of twenty go on.
-    assert horizons(rollouts(short)) == [1, 2, 4]
+    assert horizons(rollouts(short, 2)) == [1, 2, 4]
     few = data.select(np.arange(len(data)) < 60)
-    assert horizons(rollouts(few)) == [1, 2, 4, 8, 16, 32] and (lengths(rollouts(few)) >= 32).sum() >= MIN_WINDOWS
+    assert horizons(rollouts(few, 2)) == [1, 2, 4, 8, 16, 32] and (lengths(rollouts(few, 2)) >= 32).sum() >= MIN_WINDOWS

@@ -12,7 +12,7 @@ from persim_gym.evaluation.linear import LinearModels, _ridge
 
 def test_linear_dynamics_are_found_exactly():
     data = tank_data(agents=4)
-    windows = rollouts(data)
+    windows = rollouts(data, 2)
     predicted = roll_out(LinearModels.fit(data, 2, data).bound(windows.agent), windows)
     known = ~np.isnan(windows.following)
     np.testing.assert_allclose(predicted[known], windows.following[known], atol=2e-4)
@@ -52,7 +52,7 @@ def test_the_ridge_grows_with_the_noise_and_missing_values_cost_their_column_alo
 def test_actions_that_are_numbers_are_inputs_as_they_are():
     data = tank_data(agents=2)
     numbers = replace(data, action=(2.0 * data.action[:, None] - 1).astype(np.float32))
-    windows = rollouts(numbers)
+    windows = rollouts(numbers, 2)
     predicted = roll_out(LinearModels.fit(numbers, 0, numbers).bound(windows.agent), windows)
     known = ~np.isnan(windows.following)
     np.testing.assert_allclose(predicted[known], windows.following[known], atol=2e-4)

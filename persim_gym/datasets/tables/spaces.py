@@ -1,7 +1,7 @@
 """What observed and action columns become: arrays, their spaces and the names of their components."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Part:
         rows: Values, float64 [K, D], or int64 [K] of a discrete action; where the table has none, anything.
         space: Space of one row.
         names: Names of the D components, or of the choices.
+        exogenous: How many of the components, the last ones, come from outside.
         sizes: Of actions of several columns that are not all numbers, and not combined: the parts of the components,
             see `ActionLayout`; else nothing.
     """
@@ -31,18 +32,21 @@ class Part:
     rows: NDArray[Any]
     space: spaces.Box | spaces.Discrete
     names: tuple[str, ...]
+    exogenous: int = 0
     sizes: tuple[int, ...] = ()
 
 
 def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], roles: Roles) -> Part:
-    """Observed columns side by side; categories as ones among zeros, a component for each.
+    """Observed columns side by side, exogenous ones last; categories as ones among zeros, a component for each.
 
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
         roles: Which columns are observed.
     """
-    return _one_hot(columns, values, roles.obs)
+    part = _one_hot(columns, values, (*roles.obs, *roles.exogenous))
+    learned = sum(len(columns.categories.get(name, " ")) for name in roles.obs)
+    return replace(part, exogenous=len(part.names) - learned)
 
 
 def _one_hot(columns: TableColumns, values: dict[str, NDArray[np.float64]], chosen: Sequence[str]) -> Part:
@@ -109,7 +113,7 @@ def _side_by_side(
     known = part.rows[used]
     low, high = np.where(layout.amounts, known.min(axis=0), 0.0), np.where(layout.amounts, known.max(axis=0), 1.0)
     space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
-    return Part(part.rows, space, part.names, layout.sizes)
+    return Part(part.rows, space, part.names, sizes=layout.sizes)
 
 
 def _combination(columns: TableColumns, names: list[str], sizes: list[int], code: int) -> str:
