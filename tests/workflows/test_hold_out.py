@@ -19,6 +19,7 @@ from persim_gym.evaluation.horizon_tables import ALL_COLUMNS
 from persim_gym.evaluation.horizons import LINEAR, NO_CHANGE, SIMULATOR, UNPERSONALIZED, HorizonReport
 from persim_gym.evaluation.traces import TRACES, read_traces
 from persim_gym.labels import Labels
+from persim_gym.observation_layout import ObservationLayout
 from persim_gym.paths import persim_home
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.spec import EnvironmentSpec, flat_box
@@ -165,3 +166,27 @@ def test_a_rank_that_was_chosen_on_all_data_says_so(tanks, home, monkeypatch):
     (home.parent / "r.csv").write_text("rank")
     report = evaluate(train(tanks, **QUICK, rank="auto"))
     assert report.said == (train_module.RANK_SAW_ALL,) and train_module.RANK_SAW_ALL in str(report)
+
+
+def test_history_is_known_at_the_start_and_follows_exactly_in_every_kind_of_prediction(home):
+    """Without the flow the level alone says too little; with the level before it says all."""
+    data = tank_data(agents=12)
+    hidden = replace(data, obs=data.obs[:, :1].copy(), next_obs=data.next_obs[:, :1].copy())
+    spec = replace(SPEC, observation_space=flat_box([-np.inf], [np.inf]), labels=Labels(observations=("level",)))
+    errors = {}
+    for history in ("", "level=1,action=1"):
+        keywords = {"spec": spec, "name": "my/hidden", "recipe": replace(TINY, epochs=4), "history": history}
+        errors[history] = evaluate(train(hidden, **keywords, progress=False, force=True)).later
+    ours, longer = errors.values()
+    assert longer.rmse[LINEAR][0][0] < 0.05 * ours.rmse[LINEAR][0][0]
+    assert longer.rmse[LINEAR][-1][0] < 0.05 * ours.rmse[LINEAR][-1][0] and len(longer.rmse[SIMULATOR][0]) == 1
+
+
+def test_columns_from_outside_are_taken_as_they_were_logged(home):
+    data = tank_data(agents=12)  # The flow is called a column from outside, and the level follows it.
+    spec = replace(SPEC, own_layout=ObservationLayout(1, 1))
+    simulator = train(data, **QUICK | {"spec": spec})
+    report = evaluate(simulator)
+    assert report.columns == ("level (m)",)
+    assert report.later.rmse[NO_CHANGE][-1][0] > 3 * report.later.rmse[LINEAR][-1][0]
+    assert read_traces(simulator.folder / TRACES)[0].columns == ("level (m)",)
