@@ -45,6 +45,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         starts: str = "domain",
         factor: str = "mean",
         trust: bool = False,
+        noise: str = "none",
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -59,13 +60,18 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
             trust: See `load_simulator`.
+            noise: "none" for expected next observations; "residual" to add what the model got wrong on a logged
+                transition close by; "gaussian" for normal noise whose spread depends on observation and action, and was
+                measured by `persim calibrate`. Both are drawn by the random numbers that `reset(seed=…)` seeds.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
-            ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
-                or the simulator holds no beliefs to draw from.
+            ValueError: If the agent, the member, the factor, the penalty, the starts, the noise or the render mode does
+                not exist, or the simulator holds no beliefs or noise to draw from.
         """
-        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
+        self._bound = bind(
+            simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust, noise=noise
+        )
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = self._bound.agents[0]
@@ -134,7 +140,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         action = checked_actions(self.action_space, action)
         if self._obs is None:
             raise ValueError("call reset() before step()")
-        outcome = self._bound.step(self._obs[None], action[None], self._active)
+        outcome = self._bound.step(self._obs[None], action[None], self._active, self.np_random)
         self._obs = outcome.obs[0]
         halted = bool(outcome.halted[0])
         # NumPy's float64 is a Python float, for JSON and Arrow, and has a dtype, for TorchRL. No bool is both.

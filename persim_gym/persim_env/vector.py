@@ -46,6 +46,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         render_mode: str | None = None,
         factor: str = "mean",
         trust: bool = False,
+        noise: str = "none",
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -63,6 +64,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
             trust: See `load_simulator`.
+            noise: See `PersimEnv`; all rows draw from one random stream.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -76,7 +78,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         given = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(given) != num_envs:
             raise ValueError(f"{len(given)} agents for {num_envs} rows; give exactly one a row")
-        self._bound = bind(simulator, given, member, penalty, halt, starts, factor=factor, trust=trust)
+        self._bound = bind(simulator, given, member, penalty, halt, starts, factor=factor, trust=trust, noise=noise)
         self.simulator, self.agents = self._bound.simulator, self._bound.agents
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
@@ -107,7 +109,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
                     self._bound.rebind(int(row), believed)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        outcome = self._bound.step(self._obs, actions, self._active)
+        outcome = self._bound.step(self._obs, actions, self._active, self.np_random)
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
         return Advance(outcome.reward, outcome.terminated, outcome.halted, info)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.paths import simulator_path
+from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.diagnostics.metrics import agents_summary
+from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
@@ -20,6 +22,9 @@ from persim_gym.simulator.inference.posterior import FactorPosterior, to_tensors
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
+from persim_gym.simulator.noise.disturbance import NOISES, Disturbance, Noise
+from persim_gym.simulator.noise.gaussian import GaussianNoise
+from persim_gym.simulator.noise.planning import NoisyDynamics
 from persim_gym.simulator.trusted_tasks import trusted_task
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, OfEnvironment, learned_task
 from persim_gym.storage import CARD, write_folder
@@ -27,8 +32,8 @@ from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
-BELIEFS_PREFIX = "beliefs."
-"""Of the names of what is believed of the agents, among the weights."""
+BELIEFS_PREFIX, NOISE_PREFIX, BANDS_PREFIX = "beliefs.", "noise.", "bands."
+"""Of the names of what is believed of the agents, of noise and of the width of bands, among the weights."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +48,8 @@ class Simulator(OfEnvironment):
         start_obs: Logged first observations, float32 [E, D].
         beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
         new_agents: Agents that `personalize` has added.
+        noise: Noise of its transitions, measured on logged ones that were not trained on; None if it was not.
+        band_scale: How wide bands of predictions have to be, likewise.
     """
 
     card: SimulatorCard
@@ -52,6 +59,8 @@ class Simulator(OfEnvironment):
     start_obs: NDArray[np.float32]
     beliefs: FactorPosterior | None = None
     new_agents: range = range(0)
+    noise: GaussianNoise | None = None
+    band_scale: BandScale | None = None
 
     @classmethod
     def of(
@@ -117,18 +126,74 @@ class Simulator(OfEnvironment):
             )
         return DOMAINS[self.card.domain]
 
-    def dynamics(self, agent: int | str, quantize: bool = False) -> Any:
+    def dynamics(
+        self,
+        agent: int | str,
+        quantize: bool = False,
+        *,
+        noise: str = "none",
+        logged: Transitions | None = None,
+        draws: int = 4,
+        seed: int = 0,
+    ) -> Any:
         """The simulator bound to one agent.
 
         Args:
             agent: Number or name of the agent.
             quantize: Whether rollouts of deep models of continuous actions multiply bytes where the processor does.
                 That is faster, but plans may earn less (docs/planning.md); False for float32.
+            noise: "none" for expectations; "residual" or "gaussian" for rollouts under noise, the same for all
+                candidates of a plan, which are then ranked by the mean over rollouts.
+            logged: For "residual", what the simulator was trained on (`persim_gym.datasets.of_simulator.logged_data`).
+            draws: Rollouts of each member under noise.
+            seed: Of the noise.
 
         Raises:
-            ValueError: If the agent is unknown.
+            ValueError: If the agent is unknown, or as `disturbance`.
         """
-        return bind_agent(self.model, self.agent_number(agent), quantize)
+        bound = bind_agent(self.model, self.agent_number(agent), quantize)
+        disturbance = self.disturbance(noise, logged)
+        if disturbance is None:
+            return bound
+        return NoisyDynamics(bound, disturbance, self.model.config.out_dim, draws, seed)
+
+    def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> Disturbance | None:
+        """What happens to predictions in a rollout; None where nothing does.
+
+        Args:
+            noise: "none", "residual" or "gaussian".
+            logged: For "residual", what the simulator was trained on.
+
+        Raises:
+            ValueError: If there is no such noise, or the simulator lacks what it takes.
+        """
+        drawn: Noise | None = None
+        if noise == "gaussian":
+            drawn = self.known_noise()
+        elif noise == "residual":
+            if logged is None:
+                raise ValueError('noise="residual" draws from the logged data; give them as logged=…')
+            drawn = NearestResiduals(self.model, logged)
+        elif noise != "none":
+            raise ValueError(f"noise={noise!r}; use one of {', '.join(NOISES)}")
+        return Disturbance.of_model(self.model, drawn, self.integer_columns())
+
+    def integer_columns(self) -> tuple[int, ...]:
+        """Components of an observation that are counts."""
+        return self.labels.integer_columns
+
+    def known_noise(self) -> GaussianNoise:
+        """The noise of its transitions.
+
+        Raises:
+            ValueError: If it was not measured.
+        """
+        if self.noise is None:
+            raise ValueError(
+                f"simulator {self.card.name} holds no noise of its transitions; `persim calibrate {self.card.name}` "
+                "measures it"
+            )
+        return self.noise.rounding(self.integer_columns())
 
     def rows(self, agents: Sequence[int], apart: bool = False) -> BatchDynamics:
         """The simulator bound to the agents of B rows, which environments step; arguments as `BatchDynamics`."""
@@ -228,6 +293,9 @@ class Simulator(OfEnvironment):
         if self.beliefs is not None:
             tensors |= {BELIEFS_PREFIX + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
+        for prefix, part in ((NOISE_PREFIX, self.noise), (BANDS_PREFIX, self.band_scale)):
+            if part is not None:
+                arrays |= {prefix + name: value for name, value in part.to_arrays().items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         write_folder(folder, asdict(card), arrays, card_markdown, force)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from rich.table import Table
 from typing_extensions import Unpack
 
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.figures import covariate_label
@@ -29,7 +30,7 @@ PLANNERS = DISCRETE | CONTINUOUS
 TRUE_DYNAMICS = "true"
 """Stands for the true environment's own dynamics where a simulator is named."""
 PLAN_JOB = (
-    *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize"),
+    *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize", "noise"),
     *("agent", "seed", "episode"),
 )
 PLAN_RESULT = ("return", "seconds")
@@ -48,6 +49,7 @@ class PlanSettings:
         trust: See `Objective`; 0 for none.
         steps: Longest episode; 0 for the domain's own limit.
         quantize: See `Simulator.dynamics`; unused for the true dynamics.
+        noise: Likewise.
     """
 
     domain: str
@@ -58,6 +60,7 @@ class PlanSettings:
     trust: int = 0
     steps: int = 0
     quantize: bool = False
+    noise: str = "none"
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -133,8 +136,11 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
     """
     domain = DOMAINS[settings.domain]
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
+    logged = logged_data(learned) if learned and settings.noise == "residual" else None
     return MPC(
-        learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
+        learned.dynamics(agent, settings.quantize, noise=settings.noise, logged=logged)
+        if learned
+        else domain.dynamics(agent),
         learned.task if learned else domain.task,
         domain.action_space,
         planner=settings.planner,

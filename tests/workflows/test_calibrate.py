@@ -7,18 +7,19 @@ import pytest
 from support.errors import rollouts
 from support.simulators import own_simulator
 
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.paths import ASSETS
 from persim_gym.simulator.diagnostics.trust import summarize_trust
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, find_simulator, load_simulator
 from persim_gym.workflows import calibrate as workflow
-from persim_gym.workflows.calibrate import calibrate, logged_data
+from persim_gym.workflows.calibrate import calibrate
 
 
 @pytest.fixture
 def measured(cars, monkeypatch, home):
     """Limits that every calibration finds at once, without data of the simulator's own."""
     trust = summarize_trust(rollouts(np.random.default_rng(0), 100), bound=0.5, level=0.9)
-    monkeypatch.setattr(workflow, "measure_trust", lambda *args, **keywords: trust)
+    monkeypatch.setattr(workflow, "measure", lambda *args, **keywords: trust)
     monkeypatch.setattr(workflow, "logged_data", lambda simulator: cars)
     return trust.to_json()
 

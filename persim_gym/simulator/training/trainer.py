@@ -51,19 +51,21 @@ class Problem:
         bounds: Lowest and highest observations, [D] each, that predictions are clipped to; None for none.
         learn_task: Whether reward and termination are learned too, as two more outputs.
         clips: Whether values at the bounds are what physics clipped (see `FactorPrior`).
+        integers: Components of observations that are whole numbers. Training does not ask, but what is measured does.
     """
 
     n_actions: int = 0
     bounds: tuple[NDArray[Any], NDArray[Any]] | None = None
     learn_task: bool = False
     clips: bool = True
+    integers: tuple[int, ...] = ()
 
     @classmethod
-    def of_model(cls, model: FactoredEnsemble, clips: bool) -> "Problem":
+    def of_model(cls, model: FactoredEnsemble, clips: bool, integers: tuple[int, ...] = ()) -> "Problem":
         """What a trained model has learned."""
         s = model.config
         low, high = (bound[: s.obs_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
-        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips)
+        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips, integers)
 
 
 def train_model(
