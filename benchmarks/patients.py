@@ -346,15 +346,14 @@ def bands(options: argparse.Namespace) -> None:
     usually = usual(agents, FURTHER_DAY)
     doses = EpsilonGreedy(usually, DOMAIN.action_space, RANDOM_DOSES, np.random.default_rng(FURTHER_DAY))
     further = live(doses, agents, FURTHER_DAY)
-    second = [data.select((data.agent == agent) & ~first_day) for agent in list(TESTED)[: options.agents]]
+    late = of_agents(data.select(~first_day), list(TESTED)[: options.agents])
+    second = {int(agent): late.select(late.agent == agent) for agent in np.unique(late.agent)}
     days = {
         "known people, a further day": [
             (n, further.obs[n, : further.lived[n] + 1], further.action[n]) for n in range(len(agents))
         ],
         "new people, the day after 24 h of log": [
-            (small.n_agents + n, np.concatenate([day.obs, day.next_obs[-1:]]), day.action)
-            for n, day in enumerate(second)
-            if len(day)
+            (small.n_agents + n, np.concatenate([day.obs, day.next_obs[-1:]]), day.action) for n, day in second.items()
         ],
     }
     rows = []

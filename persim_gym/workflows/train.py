@@ -12,6 +12,7 @@ from tqdm import tqdm
 from typing_extensions import Unpack
 
 from persim_gym.jobs import JobPlace
+from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
@@ -170,6 +171,9 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
         error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out, names=setup.spec.predicted_names),
         license=setup.license,
     )
-    Simulator.of(card, model, data.starts(), beliefs).save(setup.folder)
+    simulator = Simulator.of(card, model, data.starts(), beliefs)
+    if held_out is not None:
+        simulator = replace(simulator, noise=fitted_noise(model, held_out))
+    simulator.save(setup.folder)
     remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))

@@ -17,13 +17,16 @@ def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
     recipe = replace(TINY, epochs=4)
     model = fit_ensemble(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
-    trust = measure(recipe, fleet, Problem.of_model(model, clips=True), **options)
+    trust, noise = measure(recipe, fleet, Problem.of_model(model, clips=True), **options)
+    assert list(noise.band_scale.steps) == [1, 2, 4, 8, 16] and (noise.noise.spread(fleet.obs, fleet.action) > 0).all()
     assert trust.agents == 12 and trust.steps == 20  # a fifth of 60
     assert trust.stranger_coverage is not None and 0.5 <= trust.stranger_coverage <= 1
     assert trust.residuals
     assert 0 < trust.scale < np.inf and trust.coverage >= trust.band_coverage
     assert list(trust.profile) == ["1", "2", "5", "10", "20"]
-    assert trust == measure(recipe, fleet, Problem.of_model(model, clips=True), **options)
+    again = measure(recipe, fleet, Problem.of_model(model, clips=True), **options)
+    assert trust == again.trust
+    np.testing.assert_array_equal(noise.band_scale.scale, again.noise.band_scale.scale)
     with pytest.raises(ValueError, match="12 agents are too few to calibrate on for level 0.9"):
         measure(recipe, fleet, Problem.of_model(model, clips=True), level=0.9, progress=False)
     model = polished(model, factor_posterior(model, fleet))
