@@ -27,7 +27,7 @@ from persim_gym.simulator.simulator import (
     Simulator,
 )
 from persim_gym.spec import LEARNED_TASK
-from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, reading, shown
+from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, read_measured, reading, shown
 
 T = TypeVar("T")
 _MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
@@ -51,7 +51,8 @@ def read_simulator(folder: Path) -> Simulator:
         for name, values in tensors.items():
             bounded = values[~np.isinf(values)] if name in _MAY_BE_INFINITE else values
             checked_array(name, bounded, bounded.shape, "iuf", WEIGHTS)
-        noise, scale = _noise_of(config, _taken(tensors, NOISE_PREFIX), _taken(tensors, BANDS_PREFIX))
+        measured = read_measured(folder, card.sha256)
+        noise, scale = _noise_of(config, _taken(measured, NOISE_PREFIX), _taken(measured, BANDS_PREFIX))
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
         believed = _taken(parts, BELIEFS_PREFIX)
         model = _model_of(config, parts)

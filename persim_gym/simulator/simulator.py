@@ -32,8 +32,10 @@ from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
-BELIEFS_PREFIX, NOISE_PREFIX, BANDS_PREFIX = "beliefs.", "noise.", "bands."
-"""Of the names of what is believed of the agents, of noise and of the width of bands, among the weights."""
+BELIEFS_PREFIX = "beliefs."
+"""Of the names of what is believed of the agents, among the weights."""
+NOISE_PREFIX, BANDS_PREFIX = "noise.", "bands."
+"""Of the names of noise and of the width of bands, among what was measured."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -293,10 +295,11 @@ class Simulator(OfEnvironment):
         if self.beliefs is not None:
             tensors |= {BELIEFS_PREFIX + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
-        for prefix, part in ((NOISE_PREFIX, self.noise), (BANDS_PREFIX, self.band_scale)):
-            if part is not None:
-                arrays |= {prefix + name: value for name, value in part.to_arrays().items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
-        write_folder(folder, asdict(card), arrays, card_markdown, force)
+        measured: dict[str, NDArray[Any]] = {}
+        for prefix, part in ((NOISE_PREFIX, self.noise), (BANDS_PREFIX, self.band_scale)):
+            if part is not None:
+                measured |= {prefix + name: value for name, value in part.to_arrays().items()}
+        write_folder(folder, asdict(card), arrays, card_markdown, force, measured)
         return folder

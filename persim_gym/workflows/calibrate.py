@@ -70,6 +70,6 @@ def calibrate(
         progress=progress,
     )
     card = replace(loaded.card, trust=trust.to_json())
-    replace(loaded, card=card, noise=measured.noise, band_scale=measured.band_scale).save(folder, force=True)
+    replace(loaded, card=card, noise=measured.noise, band_scale=measured.band_scale).save(folder, force)
     remove_checkpoints(checkpoint)
     return load_simulator(str(folder))

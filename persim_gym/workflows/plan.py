@@ -30,7 +30,7 @@ PLANNERS = DISCRETE | CONTINUOUS
 TRUE_DYNAMICS = "true"
 """Stands for the true environment's own dynamics where a simulator is named."""
 PLAN_JOB = (
-    *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize", "noise"),
+    *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize"),
     *("agent", "seed", "episode"),
 )
 PLAN_RESULT = ("return", "seconds")
@@ -64,8 +64,9 @@ class PlanSettings:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The settings as a table of runs shows them."""
-        return {**vars(self), "planner": planner_label(self.planner)}
+        """The settings as a table of runs shows them; noise stands with the dynamics, for tables without it stay."""
+        noise = "" if self.noise == "none" else f", {self.noise} noise"
+        return {**vars(self), "planner": planner_label(self.planner), "dynamics": f"{self.dynamics}{noise}"}
 
 
 def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:

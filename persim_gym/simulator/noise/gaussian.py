@@ -115,6 +115,8 @@ class GaussianNoise:
         for name, shape in shapes.items():
             if stored[name].shape != shape:
                 raise ValueError(f"noise.{name} is {list(stored[name].shape)}, not {list(shape)}")
+        if (stored["std"] <= 0).any() or (stored["low"] > stored["high"]).any():
+            raise ValueError("noise.std is not positive, or noise.low above noise.high")
         known = int(stored["choices"][0])
         if known not in (0, choices) or width not in (0, inputs):
             raise ValueError(f"the noise is of {width} inputs and {known} actions, which its model has not")

@@ -12,7 +12,9 @@ from persim_gym.simulator.diagnostics.bands import LEVELS, BandScale, calibrate_
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise, measured_noise
 from persim_gym.simulator.diagnostics.open_loop import cut_windows
 from persim_gym.simulator.inference.regression import factor_posterior
+from persim_gym.simulator.load import read_simulator
 from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.storage import MEASURED
 from persim_gym.transitions import Transitions
 
 
@@ -131,6 +133,24 @@ def test_they_are_kept_with_the_simulator(tanks, tmp_path):
         np.testing.assert_array_equal(one, other)
     new = replace(leaky(3).select(np.tile(np.arange(60), 3) < 20), n_agents=3)
     assert again.personalize(new).noise is again.noise
+
+
+def test_what_was_measured_of_other_weights_does_not_count_and_damage_is_one_line(tanks, tmp_path):
+    folder = tanks.save(tmp_path / "kept")
+    measured = (folder / MEASURED).read_bytes()
+    plain = replace(tanks, noise=None, band_scale=None)
+    plain.save(folder)
+    assert not (folder / MEASURED).exists() and load_simulator(str(folder)).card.sha256 == tanks.card.sha256
+    other = replace(
+        plain, start_agents=np.append(plain.start_agents, 29), start_obs=np.append(plain.start_obs, [[1.0]], 0)
+    )
+    other.save(folder)
+    (folder / MEASURED).write_bytes(measured)
+    assert load_simulator(str(folder)).noise is None
+    tanks.save(folder)
+    (folder / MEASURED).write_bytes(measured[:100])
+    with pytest.raises(ValueError, match=r"measured.safetensors cannot be read \(.*\); remove it"):
+        read_simulator(folder)
 
 
 def test_factors_between_steps_and_levels_are_between():
