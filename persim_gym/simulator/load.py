@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors
+from persim_gym.simulator.inference.static_prior import StaticColumn, StaticPrior
 from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
@@ -24,10 +25,21 @@ from persim_gym.simulator.simulator import (
     NOISE_PREFIX,
     START_AGENTS,
     START_OBS,
+    STATIC_PREFIX,
     Simulator,
 )
 from persim_gym.spec import LEARNED_TASK
-from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, read_measured, reading, shown
+from persim_gym.storage import (
+    CARD,
+    MEASURED,
+    WEIGHTS,
+    checked_array,
+    from_plain,
+    read_folder,
+    read_measured,
+    reading,
+    shown,
+)
 
 T = TypeVar("T")
 _MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
@@ -56,8 +68,11 @@ def read_simulator(folder: Path) -> Simulator:
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
         believed = _taken(parts, BELIEFS_PREFIX)
         model = _model_of(config, parts)
+        static = _static_of(card, config, _taken(measured, STATIC_PREFIX))
         beliefs = _checked_beliefs(from_tensors(believed, bool(card.domain)), config) if believed else None
-        simulator = Simulator(card, model, folder, start_agents, start_obs, beliefs, noise=noise, band_scale=scale)
+        simulator = Simulator(
+            card, model, folder, start_agents, start_obs, beliefs, noise=noise, band_scale=scale, static=static
+        )
         _check_spec(simulator)
     return simulator
 
@@ -77,6 +92,25 @@ def _noise_of(
         GaussianNoise.from_arrays(noise, config.obs_dim, inputs, config.n_actions) if noise else None,
         BandScale.from_arrays(bands, config.obs_dim) if bands else None,
     )
+
+
+def _static_of(card: SimulatorCard, config: ModelConfig, stored: dict[str, NDArray[Any]]) -> StaticPrior | None:
+    """What static covariates say of agents; None in a simulator that was trained without.
+
+    Raises:
+        ValueError: If arrays and the columns on the card do not fit.
+    """
+    if not stored or not card.static:
+        return None
+    columns = tuple(from_plain(StaticColumn, column) for column in card.static["columns"])
+    width = 1 + sum(len(column.values) or 2 for column in columns)
+    shapes = {
+        "information": (config.members, config.rank, config.rank),
+        "weight": (config.members, width, config.rank),
+    }
+    parts = [checked_array(name, stored.get(name), shape, "f", MEASURED) for name, shape in shapes.items()]
+    information, weight = (torch.from_numpy(part) for part in parts)
+    return StaticPrior(columns, information, weight, float(card.static["explained"]))
 
 
 def _model_of(config: ModelConfig, parts: dict[str, torch.Tensor]) -> FactoredEnsemble:

@@ -1,7 +1,7 @@
 """A trained simulator of all agents, and the card that says what it is."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
 from persim_gym.simulator.inference.personalize import check_fit, personalized
 from persim_gym.simulator.inference.posterior import FactorPosterior, to_tensors
+from persim_gym.simulator.inference.static_prior import StaticPrior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
@@ -34,8 +35,8 @@ from persim_gym.transitions import Transitions
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
 BELIEFS_PREFIX = "beliefs."
 """Of the names of what is believed of the agents, among the weights."""
-NOISE_PREFIX, BANDS_PREFIX = "noise.", "bands."
-"""Of the names of noise and of the width of bands, among what was measured."""
+NOISE_PREFIX, BANDS_PREFIX, STATIC_PREFIX = "noise.", "bands.", "static."
+"""Of the names of noise, of the width of bands and of what covariates say, among what was measured."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +53,7 @@ class Simulator(OfEnvironment):
         new_agents: Agents that `personalize` has added.
         noise: Noise of its transitions, measured on logged ones that were not trained on; None if it was not.
         band_scale: How wide bands of predictions have to be, likewise.
+        static: What static covariates say of an agent; None if it was trained without.
     """
 
     card: SimulatorCard
@@ -63,6 +65,7 @@ class Simulator(OfEnvironment):
     new_agents: range = range(0)
     noise: GaussianNoise | None = None
     band_scale: BandScale | None = None
+    static: StaticPrior | None = None
 
     @classmethod
     def of(
@@ -218,34 +221,43 @@ class Simulator(OfEnvironment):
             )
         return self.beliefs
 
-    def personalize(self, transitions: Transitions, names: Sequence[str] = ()) -> "Simulator":
-        """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
+    def personalize(
+        self,
+        transitions: Transitions | None = None,
+        names: Sequence[str] = (),
+        *,
+        static: Mapping[str, Any] | None = None,
+    ) -> "Simulator":
+        """Adds agents that training never saw, in closed form and in milliseconds.
+
+        They are known by their transitions, by static covariates such as age or site, or by both.
 
         Args:
             transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, … The
-                first observation of each trajectory becomes a logged start of its agent.
+                first observation of each trajectory becomes a logged start of its agent. None for agents that did
+                nothing yet: one, or as many as `static` has values.
             names: Names of the agents in the transitions, by their numbers there; a dataset's are in
                 `persim_gym.datasets.labels_of(dataset).agents`. Without, new agents are called by their numbers here.
+            static: Static covariates of the new agents, by column of the data that this simulator was trained on: a
+                value for each, in their order, or one for all; None where it is not known.
 
         Returns:
             A simulator of the old agents and the new ones, `new_agents`, named after this one and not yet on disk. Its
             `beliefs` hold what is known of all of them.
 
         Raises:
-            ValueError: If observations or actions are not this simulator's, it holds no prior, agents go past its
-                walls, or one has the name of another.
+            ValueError: If observations or actions are not this simulator's, it holds no prior or was trained without
+                these covariates, agents go past its walls, or one has the name of another.
         """
-        check_fit(self.model, transitions)
-        for wall in walls_of(self.model.walls):
-            if past(wall, transitions.next_obs).any():
-                raise ValueError(
-                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
-                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
-                    "walls=false"
-                )
-        model, beliefs = personalized(self.model, self.known_beliefs(), transitions)
-        known, numbers, (agents, obs) = self.model.config.n_agents, np.unique(transitions.agent), transitions.starts()
-        order = np.argsort(agents, kind="stable")
+        if transitions is not None:
+            self._check_new(transitions)
+            numbers, (agents, obs) = np.unique(transitions.agent), transitions.starts()
+        else:
+            numbers = np.arange(_new_agents(static, names))
+            agents, obs = np.empty(0, dtype=np.int64), self.start_obs[:0]
+        evidence = None if static is None else self.known_static().evidence(static, len(numbers))
+        model, beliefs = personalized(self.model, self.known_beliefs(), transitions, evidence)
+        known, order = self.model.config.n_agents, np.argsort(agents, kind="stable")
         name, interface = f"{self.card.name}-personalized", self.card.interface
         if names or self.labels.agents:
             called = [names[n] for n in numbers] if names else [str(known + i) for i in range(len(numbers))]
@@ -260,6 +272,30 @@ class Simulator(OfEnvironment):
             start_obs=np.concatenate([self.start_obs, obs[order]]),
             new_agents=range(known, known + len(numbers)),
         )
+
+    def _check_new(self, transitions: Transitions) -> None:
+        """Checks that transitions of new agents are of this simulator's kind."""
+        check_fit(self.model, transitions)
+        for wall in walls_of(self.model.walls):
+            if past(wall, transitions.next_obs).any():
+                raise ValueError(
+                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
+                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
+                    "walls=false"
+                )
+
+    def known_static(self) -> StaticPrior:
+        """What static covariates say of its agents.
+
+        Raises:
+            ValueError: If it was trained without.
+        """
+        if self.static is None:
+            raise ValueError(
+                f"simulator {self.card.name} was trained without static covariates; train it on a dataset that "
+                "`persim import --static` made"
+            )
+        return self.static
 
     def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -291,15 +327,29 @@ class Simulator(OfEnvironment):
         if not walls_of(self.model.walls):
             del tensors["walls"]
         agents = {} if self.beliefs is None else agents_summary(self.beliefs)
-        card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls))
+        static = {} if self.static is None else self.static.to_json()
+        card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls), static=static)
         if self.beliefs is not None:
             tensors |= {BELIEFS_PREFIX + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         measured: dict[str, NDArray[Any]] = {}
-        for prefix, part in ((NOISE_PREFIX, self.noise), (BANDS_PREFIX, self.band_scale)):
+        parts = {NOISE_PREFIX: self.noise, BANDS_PREFIX: self.band_scale, STATIC_PREFIX: self.static}
+        for prefix, part in parts.items():
             if part is not None:
                 measured |= {prefix + name: value for name, value in part.to_arrays().items()}
-        write_folder(folder, asdict(card), arrays, card_markdown, force, measured)
+        write_folder(folder, card.to_json(), arrays, card_markdown, force, measured)
         return folder
+
+
+def _new_agents(static: Mapping[str, Any] | None, names: Sequence[str]) -> int:
+    """Number of new agents without transitions: as many as there are names or values of a covariate.
+
+    Raises:
+        ValueError: If nothing is known of them at all.
+    """
+    if static is None:
+        raise ValueError("nothing is known of the new agents; give transitions, static covariates or both")
+    several = [len(v) for v in static.values() if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str)]
+    return max([len(names), *several, 1])

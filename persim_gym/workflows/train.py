@@ -2,11 +2,13 @@
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from minari import MinariDataset
 from tqdm import tqdm
 from typing_extensions import Unpack
@@ -14,6 +16,9 @@ from typing_extensions import Unpack
 from persim_gym.jobs import JobPlace
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
+from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.static_prior import StaticPrior, fit_static_prior
+from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
@@ -116,6 +121,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "task": (there.spec.task, setup.spec.task),
         "names": (there.spec.labels, setup.spec.labels),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
+        "static covariates": (there.static is not None, bool(setup.static) and setup.variant == "factored"),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
         raise ValueError(
@@ -174,6 +180,18 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
     simulator = Simulator.of(card, model, data.starts(), beliefs)
     if held_out is not None:
         simulator = replace(simulator, noise=fitted_noise(model, held_out))
+    if setup.static and beliefs is not None:
+        simulator = replace(simulator, static=_static_prior(beliefs, model, setup.static))
     simulator.save(setup.folder)
     remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))
+
+
+def _static_prior(
+    beliefs: FactorPosterior, model: FactoredEnsemble, static: Mapping[str, Sequence[Any]]
+) -> StaticPrior:
+    """What static covariates say of the factors of agents whose transitions were seen."""
+    known = torch.nonzero(beliefs.statistics.seen)[:, 0]
+    with torch.no_grad():
+        factors = model.agent_encoder(known).double()
+    return fit_static_prior(factors, {name: [values[n] for n in known.tolist()] for name, values in static.items()})

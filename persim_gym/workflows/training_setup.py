@@ -1,8 +1,8 @@
 """What a training needs before its first step: data, spaces, task, recipe and folder, resolved once."""
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,6 +13,7 @@ from minari import MinariDataset
 from persim_gym.datasets.load import check_known, load_for_training, open_dataset
 from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
+from persim_gym.datasets.tables.static import static_of
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.paths import unfinished
@@ -46,6 +47,8 @@ class TrainOptions(TypedDict, total=False):
         license: Licence of the weights, for the card; by default MIT for our domains, and not stated for other data.
         domain: Name of the domain of data that are given as an object.
         spec: Spaces and time limit of data of no domain that are given as an object.
+        static: Static covariates of data that are given as an object, by column, a value for each agent by its number;
+            a dataset that was imported with some has its own.
         action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
             needed where the action space has none.
         backend: Where rank="auto" tries ranks: "local" or "ray", see `persim_gym.jobs.JobPlace`.
@@ -62,6 +65,7 @@ class TrainOptions(TypedDict, total=False):
     license: str
     domain: str
     spec: EnvironmentSpec | None
+    static: Mapping[str, Sequence[Any]]
     action_bounds: ActionBounds
     backend: str
     address: str | None
@@ -84,6 +88,7 @@ class TrainingSetup:
         device: Torch device.
         license: Licence of the weights.
         folder: Where the simulator goes.
+        static: Static covariates, by column, a value for each agent; empty for none.
     """
 
     data: LoggedData
@@ -98,6 +103,7 @@ class TrainingSetup:
     device: str
     license: str
     folder: Path
+    static: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def problem(self) -> Problem:
@@ -163,7 +169,7 @@ def prepare_training(
     if isinstance(data, str) and ours is None:
         check_known(data)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
-    logged, spec = _load_data(data, options.get("memory"))
+    logged, spec, static = _load_data(data, options.get("memory"))
     spec = _known_agents(_spec(domain, options.get("spec") or spec, task), logged.n_agents)
     if not domain:
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
@@ -195,6 +201,7 @@ def prepare_training(
         device=options.get("device", "cpu"),
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
+        static=_known_static(options.get("static") or static, logged.n_agents),
     )
 
 
@@ -215,12 +222,25 @@ def _positive(name: str, value: Any) -> int:
 
 def _load_data(
     data: str | MinariDataset | LoggedData, memory: float | None
-) -> tuple[LoggedData, EnvironmentSpec | None]:
-    """The data, and spaces and time limit where these are known from the dataset."""
+) -> tuple[LoggedData, EnvironmentSpec | None, Mapping[str, Sequence[Any]]]:
+    """The data; spaces and time limit, and static covariates, where these are known from the dataset."""
     if isinstance(data, LoggedData):
-        return data, None
+        return data, None, {}
     dataset = open_dataset(data) if isinstance(data, str) else data
-    return load_for_training(dataset, None if memory is None else memory * 1e9), spec_of_dataset(dataset)
+    logged = load_for_training(dataset, None if memory is None else memory * 1e9)
+    return logged, spec_of_dataset(dataset), static_of(dataset)
+
+
+def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping[str, Sequence[Any]]:
+    """Static covariates of those agents alone that the data hold; the last ones may have been filtered out.
+
+    Raises:
+        ValueError: If a column has too few values.
+    """
+    for name, values in static.items():
+        if len(values) < n_agents:
+            raise ValueError(f"static column {name} has {len(values)} values for {n_agents} agents; give one for each")
+    return {name: list(values)[:n_agents] for name, values in static.items()}
 
 
 def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:

@@ -171,7 +171,7 @@ class FactorPosterior:
         means = torch.linalg.solve(inner, right.mT).mT
         weights = torch.softmax(0.5 * ((right * means).sum(-1) - (pulled * centres).sum(-1)), dim=-1)
         mean = origin + (weights[..., None] * means).sum(-2)
-        untouched = statistics.seen == 0
+        untouched = (statistics.seen == 0) & (information == 0).all(3).all(2).all(0)
         # The mean itself, not the mean to rounding.
         mean[:, untouched] = prior.mean[:, None].expand(-1, int(untouched.sum()), -1)
         return mean, weights, means + origin[:, :, None], inner
