@@ -117,8 +117,8 @@ class StaticPrior:
         each = {name: _each(name, value, agents) for name, value in static.items()}
         features = torch.from_numpy(design(self.columns, each, agents))
         members, rank = len(self.information), self.information.shape[-1]
-        known = np.mean([column.known(each.get(column.name, [None] * agents)) for column in self.columns], axis=0)
-        share = torch.from_numpy(known) if self.columns else torch.zeros(agents, dtype=torch.float64)
+        known = [column.known(each.get(column.name, [None] * agents)) for column in self.columns]
+        share = torch.from_numpy(np.sum([np.zeros(agents), *known], axis=0) / max(len(known), 1))
         information = share[:, None, None] * self.information[:, None].expand(members, agents, rank, rank)
         vector = share[:, None] * (features @ self.weight)
         return SufficientStatistics(information, vector, torch.zeros(agents, dtype=torch.int64))
@@ -172,17 +172,11 @@ def fit_static_prior(factors: Tensor, static: Mapping[str, Sequence[Any]]) -> St
     mean, lower = factors.mean(1), torch.linalg.cholesky(shrunk_covariance(factors))
     white = torch.linalg.solve_triangular(lower, (factors - mean[:, None]).mT, upper=False).mT.numpy()  # [M, P, R]
     ridge, foretold = _best_ridge(features, white)
-    turns, slopes, left = zip(*(_believed(y, z) for y, z in zip(white, foretold, strict=True)), strict=True)
-    better: NDArray[np.float64] = np.mean(
-        [
-            (np.square(y @ turn) - np.square(y @ turn - slope * (z @ turn))).sum(axis=1)
-            for y, z, turn, slope in zip(white, foretold, turns, slopes, strict=True)
-        ],
-        axis=0,
-    )  # [P]
+    better = np.mean([_lowered(y, z) for y, z in zip(white, foretold, strict=True)], axis=0)  # [P]
     if better.mean() <= SURE * better.std() / np.sqrt(count):
         return nothing
     weights = np.einsum("fp,mpr->mfr", _smoother(features, ridge), white)
+    turns, slopes, left = zip(*(_believed(y, z) for y, z in zip(white, foretold, strict=True)), strict=True)
     information, weight = [], []
     for m in range(members):
         turn, slope, open_share = turns[m], slopes[m], left[m]
@@ -240,3 +234,17 @@ def _believed(
     slope = np.clip(slope - error, 0.0, 1.0)
     left = np.square(learned - slope * said).mean(axis=0) / np.maximum(np.square(learned).mean(axis=0), 1e-12)
     return turn, slope, np.where(slope > 0, np.clip(left, LEAST_VARIANCE, 1.0), 1.0)
+
+
+def _lowered(white: NDArray[np.float64], foretold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much the squared error of one member's factors sinks below the population's, agent by agent, [P].
+
+    What is believed of one half of the agents' foretold factors is set by the other half.
+    """
+    half = np.random.default_rng(1).permutation(len(white)) % 2 == 0
+    lowered = np.empty(len(white))
+    for some in (half, ~half):
+        turn, slope, _ = _believed(white[~some], foretold[~some])
+        learned, said = white[some] @ turn, foretold[some] @ turn
+        lowered[some] = (np.square(learned) - np.square(learned - slope * said)).sum(axis=1)
+    return lowered
