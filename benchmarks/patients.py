@@ -313,36 +313,22 @@ BAND_EVERY = 8  # Steps between the beginnings of predictions.
 
 def bands(options: argparse.Namespace) -> None:
     """Trains without 200 people, sets the width of bands by 100 of them, and counts readings inside for the others."""
-    from persim_gym import train
     from persim_gym.datasets import load
     from persim_gym.datasets.collect import EpsilonGreedy
     from persim_gym.simulator.diagnostics.measure_noise import measured_noise
-    from persim_gym.workflows.training_setup import recipe_for
 
-    data, recipe = load(f"persim/patients/{BANDS_OF}", progress=False), recipe_for(f"patients/{BANDS_OF}")
-    following = data.next_obs.copy()
-    following[:, ANNOUNCED] = 0.0
-    foreseen = replace(data, next_obs=following)
-    trained = range(TESTED.stop, CALIBRATED.start)
-    small = train(
-        replace(of_agents(foreseen, trained), n_agents=len(trained)),
-        name=f"patients/{BANDS_OF}-bands",
-        out=options.models / f"{BANDS_OF}-bands",
-        recipe=replace(recipe, members=MEMBERS),
-        seed=options.seed,
-        domain="patients",
-        progress=False,
-    )
+    small, told = small_simulator(options)
+    data = load(f"persim/patients/{BANDS_OF}", progress=False)
     first_day = np.concatenate([np.arange(n) for n in lengths(data)]) < STEPS_PER_DAY
-    calibrating = small.personalize(of_agents(foreseen.select(first_day), CALIBRATED))
+    calibrating = small.personalize(of_agents(told.select(first_day), CALIBRATED))
     rest = of_agents(data.select(~first_day), CALIBRATED)
     rest = replace(rest, agent=rest.agent + small.n_agents, n_agents=calibrating.n_agents)
     noise, scale = measured_noise(
         calibrating.model, calibrating.known_beliefs(), rest, given=range(KNOWN.start, data.obs_dim), steps=32
     )
     simulator = replace(small, noise=noise, band_scale=scale)
-    newer = simulator.personalize(of_agents(foreseen.select(first_day), TESTED))
-    agents = list(trained)[: options.agents]
+    newer = simulator.personalize(of_agents(told.select(first_day), TESTED))
+    agents = list(range(TESTED.stop, CALIBRATED.start))[: options.agents]
     usually = usual(agents, FURTHER_DAY)
     doses = EpsilonGreedy(usually, DOMAIN.action_space, RANDOM_DOSES, np.random.default_rng(FURTHER_DAY))
     further = live(doses, agents, FURTHER_DAY)
@@ -369,6 +355,31 @@ def bands(options: argparse.Namespace) -> None:
             ):
                 rows.append({**named, "minutes": minutes, "metric": metric, "value": f"{value:.4g}"})
     keep_rows("bands", rows, options)
+
+
+def small_simulator(options: argparse.Namespace) -> tuple[Any, Any]:
+    """A simulator of the people between `TESTED` and `CALIBRATED`, trained where missing, and the data of all.
+
+    It is not asked to foresee meals, as those of `simulators`.
+    """
+    from persim_gym import train
+    from persim_gym.datasets import load
+    from persim_gym.workflows.training_setup import recipe_for
+
+    data = load(f"persim/patients/{BANDS_OF}", progress=False)
+    following = data.next_obs.copy()
+    following[:, ANNOUNCED] = 0.0
+    told, trained = replace(data, next_obs=following), range(TESTED.stop, CALIBRATED.start)
+    simulator = train(
+        replace(of_agents(told, trained), n_agents=len(trained)),
+        name=f"patients/{BANDS_OF}-bands",
+        out=options.models / f"{BANDS_OF}-bands",
+        recipe=replace(recipe_for(f"patients/{BANDS_OF}"), members=MEMBERS),
+        seed=options.seed,
+        domain="patients",
+        progress=False,
+    )
+    return simulator, told
 
 
 def of_agents(data: Any, agents: Sequence[int]) -> Any:

@@ -130,10 +130,9 @@ def _whole_numbers(columns: TableColumns, rows: OrderedRows, roles: Roles) -> tu
         values = rows.values[name]
         fraction = values[np.isfinite(values) & (values != np.rint(values))]
         if name in columns.categories or len(fraction):
-            what = (
-                "is text, and becomes one-hot" if name in columns.categories else f"has values such as {fraction[0]:g}"
-            )
-            raise ValueError(f"--integer {name}: the column {what}; leave it out of --integer")
+            one_hot = "is of categories, which become one-hot"
+            what = one_hot if name in columns.categories else f"has values such as {fraction[0]:g}"
+            raise ValueError(f"--integer {name}: the column {what}; leave it out there")
     return roles.integer
 
 

@@ -26,6 +26,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 BAND_STEPS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of steps that they are calibrated at; others lie between them, and past the last one it is that one's."""
 ROLLOUTS = 200
+"""Rollouts that a band is taken from, about: as many when its width is measured as when it is asked for."""
 _LEAST_HALF = 1e-3  # Smallest half of a band, in logged standard deviations.
 _ROWS = 20_000  # Rollouts that are held at once.
 
@@ -126,7 +127,6 @@ def prediction_bands(
     coverage: float = 0.9,
     *,
     known: NDArray[Any] | None = None,
-    rollouts: int = ROLLOUTS,
     seed: int = 0,
 ) -> Bands:
     """Predicts where an agent will be after each of the next steps, and how surely.
@@ -143,7 +143,6 @@ def prediction_bands(
         coverage: Probability of the band, 0.5 to 0.95.
         known: What is known of the following observations beforehand, as a series of prices, [H, D]; NaN for what is
             predicted. Rollouts take known values as they are.
-        rollouts: Rollouts that the band is taken from, about.
         seed: Of the rollouts.
 
     Returns:
@@ -164,7 +163,7 @@ def prediction_bands(
     disturbance = Disturbance.of_model(model, simulator.known_noise(), simulator.integer_columns())
     assert disturbance is not None  # There is noise.
     paths = rolled_out(
-        model, simulator.known_beliefs(), disturbance, windows, rollouts, seed, None if known is None else known[None]
+        model, simulator.known_beliefs(), disturbance, windows, ROLLOUTS, seed, None if known is None else known[None]
     )
     scale = simulator.band_scale
     wider = np.ones((horizon, model.config.obs_dim)) if scale is None else scale.at(horizon, coverage)
@@ -256,7 +255,6 @@ def calibrate_bands(
     integers: Sequence[int] = (),
     *,
     known: NDArray[Any] | None = None,
-    rollouts: int = ROLLOUTS,
     seed: int = 0,
 ) -> BandScale:
     """Measures how much wider than rollouts say bands have to be.
@@ -268,7 +266,6 @@ def calibrate_bands(
         windows: Pieces of trajectories that it was not trained on, of its agents.
         integers: Components that are whole numbers.
         known: See `rolled_out`.
-        rollouts: See there.
         seed: See there.
 
     Raises:
@@ -278,7 +275,7 @@ def calibrate_bands(
         raise ValueError("there are no held-out trajectories to calibrate bands on")
     disturbance = Disturbance.of_model(model, noise.rounding(integers), tuple(integers))
     assert disturbance is not None  # There is noise.
-    paths = rolled_out(model, beliefs, disturbance, windows, rollouts, seed, known)
+    paths = rolled_out(model, beliefs, disturbance, windows, ROLLOUTS, seed, known)
     lengths = windows.logged.sum(axis=1)
     steps = [step for step in BAND_STEPS if step <= paths.shape[2] and (lengths >= step).any()]
     scale = np.ones((len(LEVELS), len(steps), model.config.obs_dim))

@@ -13,8 +13,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.noise.gaussian import GaussianNoise, fit_gaussian
 from persim_gym.transitions import Transitions
 
-BAND_WINDOWS = 500  # Bands are calibrated on at most so many pieces of trajectories,
-CALIBRATION_ROLLOUTS = 100  # with so many rollouts of each.
+BAND_WINDOWS = 1000  # Bands are calibrated on at most so many pieces of trajectories.
 
 
 class MeasuredNoise(NamedTuple):
@@ -64,7 +63,6 @@ def measured_noise(
         windows,
         integers,
         known=known if given else None,
-        rollouts=CALIBRATION_ROLLOUTS,
         seed=int(rng.integers(2**31)),
     )
     return MeasuredNoise(noise, scale)

@@ -66,7 +66,7 @@ def coverage(simulator, data, level=0.9, steps=8, every=10):
         own = data.select(data.agent == agent)
         for begin in range(0, len(own) - steps, every):
             found = prediction_bands(
-                simulator, agent, own.obs[begin], own.action[begin : begin + steps], coverage=level, rollouts=60
+                simulator, agent, own.obs[begin], own.action[begin : begin + steps], coverage=level
             )
             logged = own.next_obs[begin : begin + steps]
             inside.append((found.lower <= logged) & (logged <= found.upper))
@@ -120,7 +120,7 @@ def test_a_model_that_is_too_sure_gets_wider_bands(tanks):
         right, low=right.low - 2, high=right.high - 2, weight=right.weight - 2 * (np.arange(9) == 0)[:, None]
     )
     parts = tanks.model, tanks.known_beliefs()
-    wide, plain = (calibrate_bands(*parts, noise, windows, rollouts=60) for noise in (small, right))
+    wide, plain = (calibrate_bands(*parts, noise, windows) for noise in (small, right))
     assert (wide.scale[:, 0] > 2 * plain.scale[:, 0]).all()
 
 

@@ -13,7 +13,8 @@ from persim_gym.simulator.inference.regression import factor_posterior
 from persim_gym.simulator.training.trainer import Problem, fit_ensemble
 
 
-def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet):
+def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet, monkeypatch):
+    monkeypatch.setattr("persim_gym.simulator.diagnostics.measure_noise.BAND_WINDOWS", 30)
     recipe = replace(TINY, epochs=4)
     model = fit_ensemble(fleet, recipe, n_actions=3, progress=False).requires_grad_(False)
     options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
