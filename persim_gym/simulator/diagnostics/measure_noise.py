@@ -73,4 +73,4 @@ def fitted_noise(model: FactoredEnsemble, held_out: Transitions) -> GaussianNois
     s = model.config
     error, _ = one_step(model, held_out)
     unit = model.logged_std.cpu().double().numpy()
-    return fit_gaussian(held_out.obs, held_out.action, -error[:, : s.obs_dim], unit, s.n_actions)
+    return fit_gaussian(held_out.obs[:, : s.obs_dim], held_out.action, -error[:, : s.obs_dim], unit, s.n_actions)

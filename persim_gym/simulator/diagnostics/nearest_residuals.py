@@ -94,7 +94,7 @@ class NearestResiduals:
     def _nearest(self, obs: NDArray[Any], action: NDArray[Any], count: int) -> NDArray[np.float32]:
         """Residuals of the nearest logged transitions, nearest first, [count, B, D]; again where there are fewer."""
         keys = self._keys(obs, action)
-        result = np.full((count, *obs.shape), np.nan, dtype=np.float32)
+        result = np.full((count, len(obs), len(self._unit)), np.nan, dtype=np.float32)
         finite = np.isfinite(keys).all(axis=1)
         for number, (tree, residuals) in self._regions.items():
             rows = np.flatnonzero(finite & (action == number) if self._discrete else finite)
@@ -106,20 +106,21 @@ class NearestResiduals:
 
     def _keys(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float64]:
         """Points as the trees know them, [B, D] or [B, D + A]."""
-        keys = obs / self._unit
+        keys = obs[:, : len(self._unit)] / self._unit
         return keys if self._action_unit is None else np.concatenate([keys, action / self._action_unit], axis=1)
 
 
 @torch.no_grad()
 def _residuals(model: FactoredEnsemble, transitions: Transitions) -> NDArray[np.float32]:
     """Logged next observations minus the members' mean, [K, D]."""
-    result = np.empty_like(transitions.next_obs)
+    size = model.config.obs_dim
+    result = np.empty((len(transitions), size), dtype=np.float32)
     for start in range(0, len(transitions), _CHUNK):
         rows = slice(start, start + _CHUNK)
         columns = (getattr(transitions, name)[rows] for name in ("agent", "obs", "action"))
         predicted = model.predict(*(torch.from_numpy(np.ascontiguousarray(c)) for c in columns))
-        mean = predicted[..., : model.config.obs_dim].double().mean(0).numpy()  # [K, D]
-        result[rows] = transitions.next_obs[rows] - mean
+        mean = predicted[..., :size].double().mean(0).numpy()  # [K, D]
+        result[rows] = transitions.next_obs[rows, :size] - mean
     return result
 
 
