@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.evaluation.hold_out import HoldOut, follows, hold_out, horizons, rollouts
+from persim_gym.evaluation.hold_out import DataParts, follows, hold_out, horizons, rollouts
 from persim_gym.evaluation.horizons import (
     LINEAR,
     NO_CHANGE,
@@ -111,7 +111,7 @@ def trained(
 
 def _measured(
     setup: TrainingSetup,
-    parts: HoldOut,
+    parts: DataParts,
     model: FactoredEnsemble,
     beliefs: FactorPosterior | None,
     shared: FactoredEnsemble | None,
