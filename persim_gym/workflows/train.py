@@ -17,7 +17,7 @@ from persim_gym.jobs import JobPlace
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.inference.posterior import FactorPosterior
-from persim_gym.simulator.inference.static_prior import StaticPrior, fit_static_prior
+from persim_gym.simulator.inference.static_prior import StaticColumn, StaticPrior, fit_static_prior, static_columns
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
@@ -121,7 +121,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "task": (there.spec.task, setup.spec.task),
         "names": (there.spec.labels, setup.spec.labels),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
-        "static covariates": (there.static is not None, bool(setup.static) and setup.variant == "factored"),
+        "static covariates": _covariates(there, setup),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
         raise ValueError(
@@ -129,6 +129,14 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
             "the new one elsewhere"
         )
     return there
+
+
+def _covariates(there: Simulator, setup: TrainingSetup) -> tuple[tuple[StaticColumn, ...], tuple[StaticColumn, ...]]:
+    """Static covariates that a simulator was trained with, and those of a training, as far as the data are the same."""
+    stored = there.static.columns if there.static is not None else ()
+    if there.beliefs is None or setup.variant != "factored" or there.n_agents != setup.data.n_agents:
+        return stored, stored
+    return stored, static_columns(_of_seen(there.beliefs, setup.static)[1])
 
 
 def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
@@ -191,7 +199,15 @@ def _static_prior(
     beliefs: FactorPosterior, model: FactoredEnsemble, static: Mapping[str, Sequence[Any]]
 ) -> StaticPrior:
     """What static covariates say of the factors of agents whose transitions were seen."""
-    known = torch.nonzero(beliefs.statistics.seen)[:, 0]
+    seen, values = _of_seen(beliefs, static)
     with torch.no_grad():
-        factors = model.agent_encoder(known).double()
-    return fit_static_prior(factors, {name: [values[n] for n in known.tolist()] for name, values in static.items()})
+        factors = model.agent_encoder(seen).double()
+    return fit_static_prior(factors, values)
+
+
+def _of_seen(
+    beliefs: FactorPosterior, static: Mapping[str, Sequence[Any]]
+) -> tuple[torch.Tensor, dict[str, list[Any]]]:
+    """Agents whose transitions were seen, and their static covariates."""
+    seen = torch.nonzero(beliefs.statistics.seen)[:, 0]
+    return seen, {name: [values[n] for n in seen.tolist()] for name, values in static.items()}
