@@ -135,6 +135,10 @@ class OfEnvironment:
         """What its agents, observations and actions are called."""
         return self.spec.labels
 
+    def integer_columns(self) -> tuple[int, ...]:
+        """Components of an observation that are whole numbers."""
+        return self.labels.integer_columns
+
     def agent_number(self, agent: int | str) -> int:
         """The number of an agent that is given by name or number; see `Labels.agent_number`.
 
