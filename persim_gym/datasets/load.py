@@ -12,6 +12,7 @@ from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_epi
 from persim_gym.datasets.minari_files import dataset_folder, local_datasets, open_minari
 from persim_gym.datasets.registry import DATASETS, find_dataset, similar_datasets
 from persim_gym.paths import persim_home
+from persim_gym.spec import EnvironmentSpec
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions
 
@@ -77,8 +78,12 @@ def check_known(dataset_id: str) -> None:
         )
 
 
-def load_file(dataset: MinariDataset) -> TransitionStore:
+def load_file(dataset: MinariDataset, spec: EnvironmentSpec | None = None) -> TransitionStore:
     """A dataset as a file that is read in parts; written once, episode by episode, under $PERSIM_HOME.
+
+    Args:
+        dataset: The dataset.
+        spec: Its layout widens observations by their past; None to leave them.
 
     Raises:
         ValueError: As `load_minari`.
@@ -86,7 +91,8 @@ def load_file(dataset: MinariDataset) -> TransitionStore:
     name = dataset.spec.dataset_id
     check_spaces(dataset)
     agents = agents_of(dataset)
-    stamp = _stamp(dataset)
+    layout = spec.layout if spec is not None and spec.layout.past else None
+    stamp = _stamp(dataset, repr(layout) if layout else "")
     folder = persim_home() / "transitions" / f"{name.replace('/', '-')}-{stamp[:12]}"
     if matches(folder, stamp):
         return TransitionStore(folder)
@@ -94,32 +100,47 @@ def load_file(dataset: MinariDataset) -> TransitionStore:
         Transitions.from_episodes([episode], [agent], name, n_agents=max(agents) + 1, first=number)
         for number, (episode, agent) in enumerate(zip(flat_episodes(dataset), agents, strict=True))
     )
+    if layout is not None and spec is not None:
+        long = (piece for piece in pieces if len(piece) > layout.lag)
+        pieces = (layout.widened(piece, spec.n_actions) for piece in long)
     return write_transitions(folder, pieces, n_agents=max(agents) + 1, source=name, stamp=stamp)
 
 
-def load_for_training(dataset: MinariDataset, memory: float | None = None) -> Transitions | TransitionStore:
+def load_for_training(
+    dataset: MinariDataset, memory: float | None = None, spec: EnvironmentSpec | None = None
+) -> Transitions | TransitionStore:
     """The dataset in memory where its training fits into `memory` bytes, else on disk.
 
     Args:
         dataset: The dataset.
         memory: Bytes; None for half of the machine's memory.
+        spec: Its layout widens observations by their past; None to leave them.
     """
     if memory is None:
         memory = 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4e9
-    return load_minari(dataset) if training_bytes(dataset) <= memory else load_file(dataset)
+    width = 0 if spec is None else spec.layout.width
+    if training_bytes(dataset, width) > memory:
+        return load_file(dataset, spec)
+    transitions = load_minari(dataset)
+    return transitions if spec is None else spec.layout.widened(transitions, spec.n_actions)
 
 
-def training_bytes(dataset: MinariDataset) -> float:
-    """Memory that training on a dataset takes, about: transitions, their scaled copy and five shuffled orders."""
-    width = (flatten_space(dataset.observation_space).shape or (1,))[0]
+def training_bytes(dataset: MinariDataset, width: int = 0) -> float:
+    """Memory that training on a dataset takes, about: transitions, their scaled copy and five shuffled orders.
+
+    Args:
+        dataset: The dataset.
+        width: Columns of an observation; 0 for the dataset's.
+    """
+    width = width or (flatten_space(dataset.observation_space).shape or (1,))[0]
     actions = int(np.prod(dataset.action_space.shape or (1,)))
     row = 8 + 8 + 8 + 4 * actions + 4 + 1 + 8 * width  # Bytes of a row as `Transitions` keeps it.
     return float(dataset.total_steps) * (row + 4 * (2 + actions + 3 * width) + 5 * 8)
 
 
-def _stamp(dataset: MinariDataset) -> str:
-    """Changes when the dataset's files or the chosen episodes do."""
-    digest = hashlib.sha256(np.asarray(dataset.episode_indices, dtype=np.int64).tobytes())
+def _stamp(dataset: MinariDataset, layout: str) -> str:
+    """Changes when the dataset's files, the chosen episodes or the layout of observations do."""
+    digest = hashlib.sha256(np.asarray(dataset.episode_indices, dtype=np.int64).tobytes() + layout.encode())
     for path in sorted(p for p in dataset.storage.data_path.rglob("*") if p.is_file()):
         stat = path.stat()
         digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())

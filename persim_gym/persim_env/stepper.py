@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -14,8 +14,10 @@ from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.models import LearnedModel, load_learned
+from persim_gym.persim_env.exogenous import HELD, LOGGED, Draw, Exogenous, SeriesRows, draw_of
 from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
 from persim_gym.simulator.noise.disturbance import Disturbance
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.task import Task
 
 NO_HALT = float(np.finfo(np.float64).max)
@@ -124,6 +126,8 @@ class Binding:
         first: Logged first observations to start from, [E, D]; None for the domain's reset distribution.
         begin: Where each row's agent begins among them, [B].
         count: How many each row's agent has, [B].
+        series: The rows with their series, where the simulator has exogenous columns; None for others.
+        draw: Finds the series of an episode.
         disturbance: What makes outcomes of predictions; None for nothing.
     """
 
@@ -137,6 +141,13 @@ class Binding:
     first: NDArray[np.float32] | None
     begin: NDArray[np.int64]
     count: NDArray[np.int64]
+    series: SeriesRows | None = None
+    draw: Draw | None = None
+
+    def ended(self) -> NDArray[np.bool_]:
+        """Rows whose exogenous series has come to its end, bool [B]."""
+        return np.zeros(len(self.begin), dtype=np.bool_) if self.series is None else self.series.ended()
+
     disturbance: Disturbance | None = None
 
     def step(
@@ -147,6 +158,15 @@ class Binding:
         if self.disturbance is not None:
             disturb = partial(self.disturbance, random=self.disturbance.random(rng, len(obs)))
         return step_rows(self.dynamics, self.simulator.task, obs, action, active, self.penalty, self.halt, disturb)
+
+    def with_noise(self, noise: str) -> "Binding":
+        """The same, under a noise.
+
+        Raises:
+            ValueError: If there is no such noise, or the model lacks what it takes.
+        """
+        logged = logged_data(self.simulator) if noise == "residual" else None
+        return replace(self, disturbance=self.simulator.disturbance(noise, logged))
 
     def active(self) -> NDArray[np.int64]:
         """Member that predicts each row until `draw_members` says otherwise, [B]."""
@@ -159,26 +179,36 @@ class Binding:
 
     def rebind(self, row: int, factor: torch.Tensor) -> None:
         """Gives a row another latent factor, [M, R]."""
-        assert isinstance(self.dynamics, BatchDynamics)  # Other models hold no beliefs to take a factor from.
+        # Other models hold no beliefs to take a factor from.
+        assert isinstance(self.dynamics, BatchDynamics | SeriesRows)
         self.dynamics.rebind(row, factor)
 
     def draw_starts(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """First observations of `rows`, [rows, D], which forget what they did before."""
         self.dynamics.begin(rows)
+        episodes: list[int] | None = None
         if self.first is not None:
-            start: NDArray[np.float32] = self.first[self.begin[rows] + rng.integers(self.count[rows])]
+            episodes = (self.begin[rows] + rng.integers(self.count[rows])).tolist()
+            start: NDArray[np.float32] = self.first[episodes]
         else:
             assert self.domain is not None  # Without a domain there are logged first observations.
             start = self.domain.observe(self.domain.initial_state(rng, len(rows))).astype(np.float32)
+            start = self.simulator.spec.layout.begin(start)
+        if self.series is not None and self.draw is not None:
+            for place, row in enumerate(rows.tolist()):
+                drawn = self.draw(rng, self.agents[row], None if episodes is None else episodes[place])
+                self.series.give(row, drawn, start[place])
         return start
 
     def checked_start(self, given: Any) -> NDArray[np.float32]:
-        """Returns a first observation, [D], of `options["obs"]`.
+        """Returns a first observation, [D], of `options["obs"]`; one without the past gets its usual one.
 
         Raises:
             ValueError: If it is not in the observation space.
         """
-        start = np.array(given, dtype=np.float32)
+        start, layout = np.array(given, dtype=np.float32), self.simulator.spec.layout
+        if layout.past and start.shape == (layout.present,):
+            start = layout.begin(start[None])[0]
         if not self.simulator.observation_space.contains(start):
             raise ValueError(f"options['obs'] = {given!r} is not in {self.simulator.observation_space}")
         return start
@@ -201,7 +231,7 @@ def bind(
     factor: str = "mean",
     apart: bool = False,
     trust: bool = False,
-    noise: str = "none",
+    exogenous: Exogenous = LOGGED,
 ) -> Binding:
     """Loads a simulator and binds rows to agents, which are named or numbered; arguments as `PersimEnv`.
 
@@ -209,7 +239,7 @@ def bind(
 
     Raises:
         UnknownSimulatorError: If there is no such simulator.
-        ValueError: If an agent, the member, the penalty, the halt, the starts or the noise do not exist.
+        ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
     """
     with _one_thread():
         loaded = load_learned(simulator, trust)
@@ -235,10 +265,20 @@ def bind(
             f"simulator {loaded.card.name} holds no logged first observation of agent {rows[count == 0][0]}; use "
             'starts="domain", or train it again with this version'
         )
-    disturbance = loaded.disturbance(noise, logged_data(loaded) if noise == "residual" else None)
     limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
     first = loaded.start_obs if starts == "logged" or domain is None else None
-    return Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count, disturbance)
+    bound = Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
+    outside = loaded.spec.layout.outside
+    if not (size := loaded.spec.layout.exogenous):
+        if not (isinstance(exogenous, str) and exogenous == LOGGED):
+            raise ValueError(f"simulator {loaded.card.name} has no exogenous columns; leave exogenous out")
+        return bound
+    assert isinstance(loaded, Simulator) and isinstance(dynamics, BatchDynamics)  # No other model has a layout.
+    if loaded.series is None and isinstance(exogenous, str) and exogenous == LOGGED:
+        exogenous = HELD
+    draw = draw_of(exogenous, loaded.series, loaded.start_agents, loaded.agent_number, size)
+    series = SeriesRows(dynamics, outside, len(rows))
+    return replace(bound, dynamics=series, series=series, draw=draw)
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def measured_parts(
     choices = config.n_actions * (config.n_actions <= MAX_CHOICES)
     inputs = config.obs_dim + (choices if config.n_actions else config.action_dim)
     return (
-        GaussianNoise.from_arrays(noise, config.obs_dim, inputs, config.n_actions) if noise else None,
-        BandScale.from_arrays(bands, config.obs_dim) if bands else None,
+        GaussianNoise.from_arrays(noise, config.learned_dim, inputs, config.n_actions) if noise else None,
+        BandScale.from_arrays(bands, config.learned_dim) if bands else None,
         _static_prior(static, columns, config) if static and columns else None,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.observation_layout import LoggedSeries
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.diagnostics.metrics import agents_summary
@@ -34,6 +35,8 @@ from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
+SERIES_VALUES, SERIES_END = "starts.series", "starts.series_end"
+"""Likewise, of exogenous columns, one series a start."""
 BELIEFS_PREFIX = "beliefs."
 """Of the names of what is believed of the agents, among the weights."""
 
@@ -50,6 +53,7 @@ class Simulator(OfEnvironment):
         start_obs: Logged first observations, float32 [E, D].
         beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
         new_agents: Agents that `personalize` has added.
+        series: Logged exogenous columns from each of these first observations on; None where there are none.
         noise: Noise of its transitions, measured on logged ones that were not trained on; None if it was not.
         band_scale: How wide bands of predictions have to be, likewise.
         static: What static covariates say of an agent; None if it was trained without.
@@ -62,6 +66,7 @@ class Simulator(OfEnvironment):
     start_obs: NDArray[np.float32]
     beliefs: FactorPosterior | None = None
     new_agents: range = range(0)
+    series: LoggedSeries | None = None
     noise: GaussianNoise | None = None
     band_scale: BandScale | None = None
     static: StaticPrior | None = None
@@ -73,6 +78,7 @@ class Simulator(OfEnvironment):
         model: FactoredEnsemble,
         starts: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
         beliefs: FactorPosterior | None = None,
+        series: LoggedSeries | None = None,
     ) -> "Simulator":
         """A simulator that is not on disk yet.
 
@@ -81,10 +87,12 @@ class Simulator(OfEnvironment):
             model: The trained ensemble.
             starts: Agents [E] and first observations [E, D] of the logged episodes, for environments that start there.
             beliefs: What is believed of its agents.
+            series: Logged exogenous columns of the same episodes, in the same order.
         """
         agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.config.obs_dim), dtype=np.float32))
         order = np.argsort(agents, kind="stable")
-        return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs)
+        series = series and series.reordered(order)
+        return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs, series=series)
 
     def __repr__(self) -> str:
         """One line that says what it is."""
@@ -112,7 +120,7 @@ class Simulator(OfEnvironment):
         """
         kind = self.spec.task
         if kind == LEARNED_TASK:
-            return learned_task(self.model.config.obs_dim)
+            return learned_task(self.spec.layout.width)
         known: Task = self._domain().task if kind == DOMAIN_TASK else trusted_task(kind, self.card.name)
         return known
 
@@ -157,7 +165,7 @@ class Simulator(OfEnvironment):
         disturbance = self.disturbance(noise, logged)
         if disturbance is None:
             return bound
-        return NoisyDynamics(bound, disturbance, self.model.config.out_dim, draws, seed)
+        return NoisyDynamics(bound, disturbance, self.model.config.prediction_dim, draws, seed)
 
     def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> Disturbance | None:
         """What happens to predictions in a rollout, None where nothing does; arguments as `dynamics`.
@@ -231,6 +239,7 @@ class Simulator(OfEnvironment):
                 these covariates, agents go past its walls, or one has the name of another.
         """
         if transitions is not None:
+            transitions = self.with_past(transitions)
             check_new(self.model, transitions, self.card.name)
             numbers, (agents, obs) = np.unique(transitions.agent), transitions.starts()
         else:
@@ -243,6 +252,10 @@ class Simulator(OfEnvironment):
         if names or self.labels.agents:
             called = [names[n] for n in numbers] if names else [str(known + i) for i in range(len(numbers))]
             interface = replace(self.spec, labels=self.labels.with_agents(known, called)).to_json()
+        series = self.series
+        if series is not None and transitions is not None:
+            own = LoggedSeries.from_transitions(transitions, self.spec.layout.outside)
+            series = series.joined(own.reordered(order))
         return replace(
             self,
             card=replace(self.card, name=name, shape=model.config.to_json(), interface=interface),
@@ -251,6 +264,7 @@ class Simulator(OfEnvironment):
             beliefs=beliefs,
             start_agents=np.append(self.start_agents, known + np.searchsorted(numbers, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
+            series=series,
             new_agents=range(known, known + len(numbers)),
         )
 
@@ -264,6 +278,20 @@ class Simulator(OfEnvironment):
             why = "was trained without static covariates; train it on a dataset that `persim import --static` made"
             raise ValueError(f"simulator {self.card.name} {why}")
         return self.static
+
+    def with_past(self, transitions: Transitions) -> Transitions:
+        """Transitions as the simulator sees them: where it remembers the past and they hold none, with their own.
+
+        Args:
+            transitions: With the observations of the data, or with those of the simulator.
+
+        Raises:
+            ValueError: If no trajectory is longer than the history.
+        """
+        layout = self.spec.layout
+        if layout.past and transitions.obs_dim == layout.present:
+            return layout.widened(transitions, self.spec.n_actions)
+        return transitions
 
     def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -302,6 +330,8 @@ class Simulator(OfEnvironment):
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
+        if self.series is not None:
+            arrays |= {SERIES_VALUES: self.series.values, SERIES_END: self.series.end}
         measured = measured_arrays(self.noise, self.band_scale, self.static)
         write_folder(folder, card.to_json(), arrays, card_markdown, force, measured)
         return folder

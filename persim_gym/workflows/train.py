@@ -13,24 +13,27 @@ from minari import MinariDataset
 from tqdm import tqdm
 from typing_extensions import Unpack
 
+from persim_gym.evaluation.horizons import BY_HORIZON
+from persim_gym.evaluation.traces import TRACES, write_traces
 from persim_gym.jobs import JobPlace
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.inference.static_prior import StaticColumn, StaticPrior, fit_static_prior, static_columns
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import train_model
 from persim_gym.storage import CARD
 from persim_gym.transitions import LoggedData, Transitions
+from persim_gym.workflows.build_simulator import simulator_of
+from persim_gym.workflows.hold_out import held_out_errors, trained
 from persim_gym.workflows.select_rank import select_rank
 from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
 
-HELD_OUT_SHARE = 0.01  # Of data of no domain so much is not trained on, and shows the error.
+HELD_OUT_SHARE = 0.01  # Without errors by horizon so much of data of no domain is not trained on, and shows the error.
+RANK_SAW_ALL = "the rank was chosen on all data, what was held out here included"
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 5000  # Transitions.
 MAX_HELD_OUT_SHARE = 0.1  # Where `MIN_HELD_OUT` would be more than this, all data are trained on.
 
@@ -88,7 +91,7 @@ def train(
         if progress:
             tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; --force trains it anew")
         return finished
-    simulator = _train(setup, progress)
+    simulator = _train(setup, progress, rank_is_chosen=bool(plot))
     for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
         (simulator.folder / f"ranks{suffix}").unlink(missing_ok=True)
         if suffix in plot:
@@ -120,6 +123,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "variant": (there.model.config.variant, setup.variant),
         "task": (there.spec.task, setup.spec.task),
         "names": (there.spec.labels, setup.spec.labels),
+        "history": (there.spec.layout.context, setup.spec.layout.context),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
         "static covariates": _covariates(there, setup),
     }
@@ -155,43 +159,30 @@ def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
     return whole.select(~chosen), whole.select(chosen)
 
 
-def _train(setup: TrainingSetup, progress: bool) -> Simulator:
-    """Trains what was resolved, and writes it."""
-    data, checkpoint, started = setup.data, setup.checkpoint, time.perf_counter()
-    kept, held_out = _hold_out(setup)
-    model, beliefs = train_model(
-        kept,
-        setup.recipe,
-        setup.problem,
-        variant=setup.variant,
-        seed=setup.seed,
-        device=setup.device,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    card = SimulatorCard(
-        name=setup.name,
-        domain=setup.domain,
-        dataset=data.source,
-        dataset_hash=data.content_hash(),
-        transitions=len(data),
-        recipe_name=setup.recipe_name,
-        recipe=setup.recipe.to_json(),
-        seed=setup.seed,
-        training_seconds=round(time.perf_counter() - started, 1),
-        shape=model.config.to_json(),
-        libraries=library_versions(),
-        interface=setup.spec.to_json() if setup.own_spec else {},
-        error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out, names=setup.spec.predicted_names),
-        license=setup.license,
-    )
-    simulator = Simulator.of(card, model, data.starts(), beliefs)
-    if held_out is not None:
+def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -> Simulator:
+    """Trains what was resolved, and writes it; its rank may have been chosen by cross-validation."""
+    started = time.perf_counter()
+    measured = held_out_errors(setup, progress) if setup.holdout else None
+    kept, held_out = (setup.data, None) if measured else _hold_out(setup)
+    model, beliefs = trained(replace(setup, data=kept), progress, setup.checkpoint)
+    names = setup.spec.predicted_names
+    error = logged_error(model, setup.data.sample(ERROR_EPISODES), held_out=held_out, names=names)
+    if measured:
+        said = measured.report.said + (RANK_SAW_ALL,) * rank_is_chosen
+        error |= {BY_HORIZON: replace(measured.report, said=said).to_json()}
+    simulator = simulator_of(setup, model, beliefs, error, time.perf_counter() - started)
+    if measured and measured.noise:
+        simulator = replace(simulator, noise=measured.noise.noise, band_scale=measured.noise.band_scale)
+    elif held_out is not None:
         simulator = replace(simulator, noise=fitted_noise(model, held_out))
     if setup.static and beliefs is not None:
         simulator = replace(simulator, static=_static_prior(beliefs, model, setup.static))
     simulator.save(setup.folder)
-    remove_checkpoints(checkpoint)
+    (setup.folder / TRACES).unlink(missing_ok=True)  # Those of an earlier training are not this one's.
+    if measured and measured.traces:
+        write_traces(measured.traces, setup.folder / TRACES)
+    for checkpoint in (setup.checkpoint, *(measured.checkpoints if measured else ())):
+        remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))
 
 

@@ -168,6 +168,10 @@ class CadmSimulator(OfEnvironment):
             raise ValueError(f"{KINDS[self.card.kind]} plans in float32 alone; leave quantize out")
         return CadmDynamics(self.model, self.settings.particles, self.card.seed)
 
+    def with_past(self, transitions: Transitions) -> Transitions:
+        """Transitions as they are: the model takes the past from trajectories."""
+        return transitions
+
     def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> None:
         """Checks that no noise is asked for: a probabilistic model draws its own where it is planned in.
 
@@ -257,8 +261,7 @@ def _check_interface(card: CadmCard, shape: CadmShape) -> None:
     spec.labels.check_agents(card.n_agents)
     if spec.task == DOMAIN_TASK:
         domain_of(card.domain)
-    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
-    if (*spec.observation_space.shape, spec.n_actions, action_dim) != (
+    if (*spec.observation_space.shape, spec.n_actions, spec.action_dim) != (
         shape.obs_dim,
         shape.n_actions,
         shape.action_dim,

@@ -63,7 +63,7 @@ def table_episodes(
         ValueError: If no transition is left.
     """
     follows = ~rows.first[1:]
-    whole = _complete(rows, (*roles.obs,))
+    whole = _complete(rows, (*roles.obs, *roles.exogenous))
     acted = _complete(rows, tuple(c for c in (*roles.action, roles.reward) if c))
     kept = follows & whole[:-1] & whole[1:] & acted[:-1]
     said = rows.said + _missing(columns, rows, roles, follows)
@@ -87,7 +87,7 @@ def table_episodes(
     labels = Labels(
         agents=() if names == tuple(map(str, range(len(names)))) else names,
         observations=obs.names,
-        actions=roles.action,
+        actions=action.names if action.sizes else roles.action,
         choices=action.names if action.rows.ndim == 1 else (),
         reward=roles.reward,
         terminated=roles.terminated,
@@ -148,11 +148,12 @@ def _missing(columns: TableColumns, rows: OrderedRows, roles: Roles, follows: ND
     """What missing cells leave out, a line for each column, and one for the agents that miss most."""
     lines, total = [], int(follows.sum())
     every = np.zeros(len(follows), dtype=np.bool_)
-    for name in dict.fromkeys(c for c in (*roles.obs, *roles.action, roles.reward) if c):
+    seen = (*roles.obs, *roles.exogenous)
+    for name in dict.fromkeys(c for c in (*seen, *roles.action, roles.reward) if c):
         missing = np.isnan(rows.values[name])
         if not (cells := int(missing.sum())):
             continue
-        out = follows & (missing[:-1] | missing[1:] if name in roles.obs else missing[:-1])
+        out = follows & (missing[:-1] | missing[1:] if name in seen else missing[:-1])
         every |= out
         what = "1 cell" if cells == 1 else f"{cells:,} cells"
         lines.append(f"{what} of {name} missing: {int(out.sum()):,} of {total:,} transitions left out")

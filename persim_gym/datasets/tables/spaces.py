@@ -1,12 +1,14 @@
 """What observed and action columns become: arrays, their spaces and the names of their components."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionLayout
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
 
@@ -22,30 +24,43 @@ class Part:
         rows: Values, float64 [K, D], or int64 [K] of a discrete action; where the table has none, anything.
         space: Space of one row.
         names: Names of the D components, or of the choices.
+        exogenous: How many of the components, the last ones, come from outside.
+        sizes: Of actions of several columns that are not all numbers, and not combined: the parts of the components,
+            see `ActionLayout`; else nothing.
     """
 
     rows: NDArray[Any]
     space: spaces.Box | spaces.Discrete
     names: tuple[str, ...]
+    exogenous: int = 0
+    sizes: tuple[int, ...] = ()
 
 
 def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], roles: Roles) -> Part:
-    """Observed columns side by side; categories as ones among zeros, a component for each.
+    """Observed columns side by side, exogenous ones last; categories as ones among zeros, a component for each.
 
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
         roles: Which columns are observed.
     """
+    part = _one_hot(columns, values, (*roles.obs, *roles.exogenous))
+    learned = sum(len(columns.categories.get(name, " ")) for name in roles.obs)
+    return replace(part, exogenous=len(part.names) - learned)
+
+
+def _one_hot(columns: TableColumns, values: dict[str, NDArray[np.float64]], chosen: Sequence[str]) -> Part:
+    """Columns side by side; categories as ones among zeros, a component for each."""
     parts, names, bounds = [], list[str](), list[tuple[float, float]]()
-    for name in roles.obs:
+    for name in chosen:
         known = columns.categories.get(name)
         if known is None:
             parts.append(values[name][:, None])
             names.append(name)
             bounds.append((-np.inf, np.inf))
         else:
-            parts.append((values[name][:, None] == np.arange(len(known))).astype(np.float64))
+            hot = (values[name][:, None] == np.arange(len(known))).astype(np.float64)
+            parts.append(np.where(np.isnan(values[name])[:, None], np.nan, hot))
             names += [f"{name}={category}" for category in known]
             bounds += [(0.0, 1.0)] * len(known)
     low, high = np.array(bounds, dtype=np.float64).T
@@ -57,22 +72,20 @@ def actions(
 ) -> Part:
     """Action columns: all numbers, a Box within what was logged; all choices, their combinations that were logged.
 
+    Numbers and choices together, and choices of too many combinations, become a Box in which each choice is a component
+    that is 1 where it was made and else 0.
+
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
         used: Rows whose action counts, bool [K].
         roles: Which columns are actions.
 
-    Raises:
-        ValueError: If some are numbers and some are choices, or there are too many combinations.
     """
     choices = [name for name in roles.action if name in columns.categories]
     amounts = [name for name in roles.action if name not in columns.categories]
     if choices and amounts:
-        raise ValueError(
-            f"actions are numbers ({', '.join(amounts)}) and choices ({', '.join(choices)}), which no action space "
-            f"here holds together; leave one kind out, or group the numbers: --categorical {amounts[0]}"
-        )
+        return _side_by_side(columns, values, used, roles)
     if amounts:
         rows = np.column_stack([values[name] for name in amounts])
         low, high = rows[used].min(axis=0).astype(np.float32), rows[used].max(axis=0).astype(np.float32)
@@ -83,15 +96,24 @@ def actions(
         code = code * size + np.nan_to_num(values[name]).astype(np.int64)
     seen, index = np.unique(code[used], return_inverse=True)
     if len(seen) > MAX_COMBINATIONS:
-        raise ValueError(
-            f"{len(seen):,} combinations of {', '.join(choices)} are more choices than {MAX_COMBINATIONS:,}; leave one "
-            "out, or make numbers of those that are: --continuous COLUMN"
-        )
+        return _side_by_side(columns, values, used, roles)
     rows = np.zeros(len(used), dtype=np.int64)
     rows[used] = index
     return Part(
         rows, spaces.Discrete(len(seen)), tuple(_combination(columns, choices, sizes, c) for c in seen.tolist())
     )
+
+
+def _side_by_side(
+    columns: TableColumns, values: dict[str, NDArray[np.float64]], used: NDArray[np.bool_], roles: Roles
+) -> Part:
+    """Action columns as components of one Box."""
+    part = _one_hot(columns, values, roles.action)
+    layout = ActionLayout(tuple(len(columns.categories.get(name, ())) for name in roles.action))
+    known = part.rows[used]
+    low, high = np.where(layout.amounts, known.min(axis=0), 0.0), np.where(layout.amounts, known.max(axis=0), 1.0)
+    space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    return Part(part.rows, space, part.names, sizes=layout.sizes)
 
 
 def _combination(columns: TableColumns, names: list[str], sizes: list[int], code: int) -> str:

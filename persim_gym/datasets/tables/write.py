@@ -12,7 +12,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
-from persim_gym.datasets.minari_adapter import LABELS
+from persim_gym.datasets.minari_adapter import ACTION_PARTS, EXOGENOUS, LABELS
 from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
@@ -76,6 +76,8 @@ def write_dataset(
                 "description": f"{len(episodes.table_agents)} agents, from {', '.join(sources)}.",
                 "requirements": [f"persim-gym=={__version__}"],
                 LABELS: asdict(episodes.labels),
+                **({ACTION_PARTS: list(episodes.action.sizes)} if episodes.action.sizes else {}),
+                **({EXOGENOUS: episodes.obs.exogenous} if episodes.obs.exogenous else {}),
                 TABLE: kept,
             }
         )
@@ -91,6 +93,7 @@ def _record(columns: TableColumns, episodes: TableEpisodes, roles: Roles, source
     return {
         "sources": sources,
         "roles": asdict(roles),
+        "step": episodes.rows.usual,
         "times": "none" if columns.time is None else "dates" if columns.dates else "numbers",
         "rows": len(columns.agent),
         "agents": len(episodes.table_agents),
@@ -108,7 +111,6 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
     rows = episodes.rows
     reward = rows.values[roles.reward] if roles.reward else np.zeros(len(rows))
     ended = rows.values[roles.terminated] > 0 if roles.terminated else np.zeros(len(rows), dtype=np.bool_)
-    exogenous = np.column_stack([rows.values[name] for name in roles.exogenous]) if roles.exogenous else None
     discrete = episodes.action.rows.ndim == 1
     actions = episodes.action.rows if discrete else episodes.action.rows.astype(np.float32)
     spans = zip(episodes.begin.tolist(), episodes.end.tolist(), episodes.agent.tolist(), strict=True)
@@ -118,8 +120,6 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
         truncated = np.zeros(end - begin, dtype=np.bool_)
         truncated[-1] = not terminated[-1]
         infos = {} if rows.time is None else {"time": rows.time[begin : end + 1]}
-        if exogenous is not None:
-            infos["exogenous"] = exogenous[begin : end + 1]
         steps = {
             "observations": episodes.obs.rows[begin : end + 1],
             "actions": actions[begin:end],
@@ -128,6 +128,18 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
             "truncations": truncated,
         }
         yield LoggedEpisode(agent, steps, infos)
+
+
+def kind_of_actions(table: dict[str, Any]) -> str:
+    """What kind of actions a dataset from a table has, of what its metadata keep of the table."""
+    if table["actions"]:
+        return f"{table['actions']} choices"
+    action = table["roles"]["action"]
+    chosen = [name for name in action if name in table["categories"]]
+    if not chosen:
+        return "continuous"
+    counts = [f"{len(table['categories'][name])} choices of {name}" for name in chosen]
+    return " and ".join([*counts, *(f"an amount of {name}" for name in action if name not in chosen)])
 
 
 def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
@@ -140,7 +152,9 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
     """
     roles = table["roles"]
     units = [labels.with_unit(column) for column in roles["obs"]]
-    choices = f": {table['actions']} choices, {_list(labels.choices)}" if table["actions"] else ", continuous"
+    choices = (
+        f": {table['actions']} choices, {_list(labels.choices)}" if table["actions"] else f", {kind_of_actions(table)}"
+    )
     rows = {
         "made from": f"{_list(table['sources'])}, {table['rows']:,} rows",
         "agents": f"{table['agents']:,}, named by {roles['agent']}{': ' * bool(labels.agents)}{_list(labels.agents)}",
@@ -152,7 +166,7 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
         "actions": f"{_list([labels.with_unit(column) for column in roles['action']])}{choices}",
         "reward": labels.with_unit(roles["reward"]) if roles["reward"] else "none in the table: 0",
         "end of an episode": roles["terminated"] or "none in the table",
-        "exogenous inputs": f"{_list(roles['exogenous'])}; the `infos` of steps hold them"
+        "exogenous inputs": f"{_list(roles['exogenous'])}; the last columns of observations, seen but not predicted"
         if roles["exogenous"]
         else "",
         "static columns": f"{_list(roles['static'])}; the metadata hold them, agent by agent"
