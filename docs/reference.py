@@ -52,12 +52,16 @@ PYTHON_PAGES = {
     "datasets": PythonPage(
         "Datasets",
         "Logged episodes of many agents, as Minari datasets and as plain arrays.",
-        ("persim_gym.datasets", "persim_gym.transitions", "persim_gym.transition_store:TransitionStore,write_transitions"),
+        (
+            "persim_gym.datasets",
+            "persim_gym.transitions",
+            "persim_gym.transition_store:TransitionStore,write_transitions",
+        ),
     ),
     "simulator": PythonPage(
         "Simulators",
-        "What training gives: the model of all agents, with its card, on disk. `TrainOptions` are the further keywords of "
-        "`persim_gym.train`.",
+        "What training gives: the model of all agents, with its card, on disk. `TrainOptions` are the further keywords "
+        "of `persim_gym.train`.",
         (
             "persim_gym.simulator",
             "persim_gym.simulator.dynamics.online",
@@ -67,7 +71,8 @@ PYTHON_PAGES = {
     ),
     "persim_env": PythonPage(
         "PersimEnv",
-        "A simulator as a Gymnasium environment: single, as a vector environment, and as a `VecEnv` of Stable-Baselines3.",
+        "A simulator as a Gymnasium environment: single, as a vector environment, and as a `VecEnv` of "
+        "Stable-Baselines3.",
         (
             "persim_gym.persim_env.env",
             "persim_gym.persim_env.vector",
@@ -239,9 +244,9 @@ def datasets_page(cards: set[str]) -> str:
     lines = [
         "# Datasets",
         "",
-        "Logged episodes that the package builds itself, one episode an agent. `persim_gym.datasets.load(id)` and `persim "
-        "train` build a missing one; plain `minari.load_dataset(id)` works after that. They go where Minari keeps its "
-        "datasets (`$MINARI_DATASETS_PATH`).",
+        "Logged episodes that the package builds itself, one episode an agent. `persim_gym.datasets.load(id)` and "
+        "`persim train` build a missing one; plain `minari.load_dataset(id)` works after that. They go where Minari "
+        "keeps its datasets (`$MINARI_DATASETS_PATH`).",
         "",
         "| policy | how it acts |",
         "|---|---|",
@@ -259,7 +264,10 @@ def datasets_page(cards: set[str]) -> str:
     lines += ["| domain | covariates |", "|---|---|"]
     for domain in DOMAINS.values():
         lines += [f"| {domain.title} | {', '.join(f'{c.name} {range_of(c)}' for c in domain.covariates)} |"]
-    lines += ["", "`persim datasets list` says which of them are on this machine. [Your own data](../your-data.md) become a"]
+    lines += [
+        "",
+        "`persim datasets list` says which of them are on this machine. [Your own data](../your-data.md) become a",
+    ]
     return "\n".join([*lines, "dataset by `persim import`.", ""])
 
 
@@ -268,8 +276,8 @@ def simulators_page() -> str:
     lines = [
         "# Simulators",
         "",
-        "These come with the package. `load_simulator(name)` and `gym.make(..., simulator=name)` take a name or a path; "
-        "what you train yourself goes under `$PERSIM_HOME` and comes first. `persim simulators list` shows all of yours.",
+        "These come with the package. `load_simulator(name)` and `gym.make(..., simulator=name)` take a name or a "
+        "path. What you train goes under `$PERSIM_HOME` and comes first; `persim simulators list` shows all.",
         "",
         "| name | agents | rank | members | trained on | seconds |",
         "|---|---:|---:|---:|---|---:|",

@@ -3,8 +3,9 @@
     python docs/run_pages.py docs/tutorials/train.md            # says where the page is wrong
     python docs/run_pages.py --write docs/tutorials/train.md    # writes what was printed into the page
 
-The Python blocks of a page run in order, in one process and in an empty folder; so do the `persim` commands of its
-`bash` blocks. A `text` block right after one holds what it prints. A comment on the line before a block says more:
+The `python` blocks of a page run in order, in one process and in an empty folder; so do the `persim` commands of its
+`bash` blocks. A `text` block right after one holds what it prints; `sh` blocks are commands that are only shown. A
+comment on the line before a block says more:
 
     <!-- not run: it needs a screen -->                 the reason why a block is not run
     <!-- numbers within 30 %: training differs -->      how far the numbers of a `text` block may be off
@@ -27,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^(?:<!-- (?P<note>.*?) -->\n)?(?P<fence>`{3,})(?P<language>\w*)\n(?P<code>.*?)^(?P=fence)$", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?:<!-- (?P<note>.*?) -->\n)?(?P<fence>`{3,})(?P<language>\w*)\n(?P<code>.*?)^(?P=fence)$", re.M | re.S
+)
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 RULE = re.compile("[━─┏┓┗┛┳┻┡┩╇┴└┘]+")
 WITHIN = re.compile(r"numbers within (\d+) %")
@@ -165,9 +168,9 @@ def check_page(path: Path) -> None:
     """
 
     def check(block: Block, shown: Block, printed: str) -> None:
-        assert not differs(printed, shown.code, shown.tolerance), (
-            f"{path}, line {shown.line}: the code above prints\n{printed}\nwrite it: python docs/run_pages.py --write {path}"
-        )
+        remedy = f"write it: python docs/run_pages.py --write {path}"
+        said = f"{path}, line {shown.line}: the code above prints\n{printed}\n{remedy}"
+        assert not differs(printed, shown.code, shown.tolerance), said
 
     run(path.read_text(encoding="utf-8"), str(path), check)
 

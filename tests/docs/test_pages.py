@@ -136,7 +136,9 @@ def test_what_is_printed_may_differ_in_numbers_alone_and_only_where_a_page_says_
 def test_a_page_that_shows_something_else_is_refused_with_the_remedy(elsewhere):
     path = elsewhere / "page.md"
     path.write_text(PAGE.replace("one 1\n```", "one 2\n```"), encoding="utf-8")
-    with pytest.raises(AssertionError, match="line 9: the code above prints\none 1\n\nwrite it: python docs/run_pages.py"):
+    with pytest.raises(
+        AssertionError, match="line 9: the code above prints\none 1\n\nwrite it: python docs/run_pages.py"
+    ):
         check_page(path)
 
 
