@@ -43,8 +43,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def folded(table: re.Match[str]) -> str:
-    """A table, behind a line to click on where it is long."""
-    text = table[0]
+    """A table whose pairs of figures stay on a line; behind a line to click on where it is long."""
+    text = re.sub(r" ([/±]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", table[0])
     rows = text.count("\n") - 2
     if rows < LONG_TABLE:
         return text

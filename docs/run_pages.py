@@ -36,7 +36,7 @@ RULE = re.compile("[━─┏┓┗┛┳┻┡┩╇┴└┘]+")
 WITHIN = re.compile(r"numbers within (\d+) %")
 RUN = ("python", "bash")
 """Languages of blocks that are run."""
-WIDTH = 96
+WIDTH = 80
 """Characters that printed tables may take."""
 
 
