@@ -33,6 +33,7 @@ wheel: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --wheel
 
+# Not --quiet: it would keep warnings, broken links among them, from --strict too.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 

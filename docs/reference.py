@@ -47,7 +47,11 @@ PYTHON_PAGES = {
         "Environments",
         "The true environments, and what describes one. `gym.make` makes them; [Environments](../../environments.md) "
         "lists them.",
-        ("persim_gym.envs", "persim_gym.envs.hetero:HeteroEnv,HeteroVectorEnv", "persim_gym.envs.behavior"),
+        (
+            "persim_gym.envs",
+            "persim_gym.envs.hetero:HeteroEnv,HeteroVectorEnv",
+            "persim_gym.envs.behavior:BehaviorConfig,Rule",
+        ),
     ),
     "datasets": PythonPage(
         "Datasets",
