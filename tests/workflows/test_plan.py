@@ -177,5 +177,5 @@ def test_noise_is_planned_under_and_named_beside_the_dynamics(simulator, cars, t
     monkeypatch.setattr(plan_runs, "logged_data", lambda simulator: known)
     assert run_plan_episode(replace(settings, noise="residual"), noisy, 2, 0, 0)["return"] == -2
     plain = simulator.save(tmp_path / "plain")
-    with pytest.raises(ValueError, match="holds no noise of transitions"):
+    with pytest.raises(ValueError, match="holds no noise of its transitions"):
         policy_of(settings, plain, 2, 0)
