@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.evaluation.hold_out import HoldOut, follows, hold_out, horizons, rollouts
+from persim_gym.evaluation.hold_out import DataParts, follows, hold_out, horizons, rollouts
 from persim_gym.evaluation.horizons import (
     LINEAR,
     NO_CHANGE,
@@ -92,7 +92,7 @@ def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutError
 
 
 def _noise(
-    setup: TrainingSetup, parts: HoldOut, model: FactoredEnsemble, beliefs: FactorPosterior | None
+    setup: TrainingSetup, parts: DataParts, model: FactoredEnsemble, beliefs: FactorPosterior | None
 ) -> MeasuredNoise | None:
     """Noise and the width of bands of the ends of trajectories that were held out."""
     if parts.later is None or beliefs is None:
@@ -120,7 +120,7 @@ def trained(
 
 def _measured(
     setup: TrainingSetup,
-    parts: HoldOut,
+    parts: DataParts,
     model: FactoredEnsemble,
     beliefs: FactorPosterior | None,
     shared: FactoredEnsemble | None,

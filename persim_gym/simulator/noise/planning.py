@@ -46,7 +46,7 @@ class NoisyDynamics(PlanningDynamics):
         self._draws = 1 if disturbance.noise is None else draws
         self.members, self.exogenous = dynamics.members * self._draws, dynamics.exogenous
         self.memory = max(dynamics.memory, int(disturbance.noise is not None))
-        self.tile = dynamics.tile
+        self.tile, self.exogenous = dynamics.tile, dynamics.exogenous
         self._random: list[NDArray[np.float64]] = []
 
     def given(self, history: History) -> "NoisyDynamics":
