@@ -16,13 +16,15 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "history": 0,
+    "episodes": 0,
+    "running_moments": 0,
     "task": 1,
     "version": 0,
     "suggest": 0,
     "labels": 1,
     "paths": 0,
     "parallel": 0,
-    "transitions": 0,
+    "transitions": 1,
     "spec": 2,
     "storage": 1,
     "transition_store": 2,
@@ -56,8 +58,8 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "history", "task", "version", "suggest", "labels", "paths", "parallel", "transitions", "spec", "storage",
-    "transition_store", "jobs"
+    "history", "task", "version", "suggest", "labels", "paths", "parallel", "episodes", "running_moments",
+    "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,

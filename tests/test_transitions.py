@@ -8,7 +8,7 @@ import pytest
 
 from persim_gym.transitions import Transitions
 
-ARRAYS = [f.name for f in fields(Transitions) if f.name not in ("n_agents", "source")]
+ARRAYS = [f.name for f in fields(Transitions) if f.name not in ("n_agents", "source", "missing", "step")]
 
 
 def episode(steps: int, obs_dim: int = 2, continuous: bool = False, seed: int = 0) -> SimpleNamespace:

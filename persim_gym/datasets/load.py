@@ -8,9 +8,10 @@ from gymnasium.spaces.utils import flatten_space
 from minari import MinariDataset
 
 from persim_gym.datasets.collect import build
-from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes
+from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes, may_lack_values
 from persim_gym.datasets.minari_files import dataset_folder, local_datasets, open_minari
 from persim_gym.datasets.registry import DATASETS, find_dataset, similar_datasets
+from persim_gym.episodes import known_inputs
 from persim_gym.paths import persim_home
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions
@@ -18,6 +19,9 @@ from persim_gym.transitions import Transitions
 
 def load_minari(dataset: MinariDataset) -> Transitions:
     """Reads any Minari dataset whose episodes name their agent.
+
+    Transitions whose observation or action is not known are left out, where the metadata say that values may be missing
+    (`persim_gym.datasets.minari_adapter.MISSING`).
 
     Args:
         dataset: Observations are flattened as Gymnasium flattens their space; actions must be Discrete or a Box; every
@@ -31,7 +35,7 @@ def load_minari(dataset: MinariDataset) -> Transitions:
     name = dataset.spec.dataset_id
     check_spaces(dataset)
     agents = agents_of(dataset)
-    transitions = Transitions.from_episodes(flat_episodes(dataset), agents, name)
+    transitions = Transitions.from_episodes(flat_episodes(dataset), agents, name, missing=may_lack_values(dataset))
     recorded = dataset.storage.metadata.get("content_hash")
     if recorded is not None and len(agents) == dataset.storage.total_episodes:
         if transitions.content_hash() != recorded:
@@ -90,11 +94,13 @@ def load_file(dataset: MinariDataset) -> TransitionStore:
     folder = persim_home() / "transitions" / f"{name.replace('/', '-')}-{stamp[:12]}"
     if matches(folder, stamp):
         return TransitionStore(folder)
+    missing, n_agents = may_lack_values(dataset), max(agents) + 1
     pieces = (
-        Transitions.from_episodes([episode], [agent], name, n_agents=max(agents) + 1, first=number)
+        Transitions.from_episodes([episode], [agent], name, n_agents=n_agents, first=number, missing=missing)
         for number, (episode, agent) in enumerate(zip(flat_episodes(dataset), agents, strict=True))
+        if not missing or known_inputs(episode).any()
     )
-    return write_transitions(folder, pieces, n_agents=max(agents) + 1, source=name, stamp=stamp)
+    return write_transitions(folder, pieces, n_agents=n_agents, source=name, stamp=stamp)
 
 
 def load_for_training(dataset: MinariDataset, memory: float | None = None) -> Transitions | TransitionStore:

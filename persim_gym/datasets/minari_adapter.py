@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
+from persim_gym.episodes import UNKNOWN_ACTION
 from persim_gym.labels import Labels
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, flat_box
@@ -20,6 +21,11 @@ from persim_gym.storage import from_plain, reading, shown
 
 LABELS = "labels"
 """Key of a dataset's metadata: what agents, observations and actions are called."""
+MISSING = "missing_values"
+"""Key of a dataset's metadata: whether observations, continuous actions and rewards may be NaN, which are missing."""
+ACTION_MISSING = "action_missing"
+"""Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place.
+A space of choices has no NaN, and one more choice would be one that policies may take."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
@@ -47,6 +53,11 @@ def labels_of(dataset: MinariDataset) -> Labels:
     """
     with reading(f"dataset {dataset.spec.dataset_id}", REMEDY):
         return from_plain(Labels, dataset.storage.metadata.get(LABELS, {}))
+
+
+def may_lack_values(dataset: MinariDataset) -> bool:
+    """Whether values of a dataset may be missing; see `MISSING`."""
+    return dataset.storage.metadata.get(MISSING) is True
 
 
 def check_spaces(dataset: MinariDataset) -> None:
@@ -164,6 +175,9 @@ class FlatEpisode:
             self.actions = flat_rows(dataset.action_space, episode.actions, "actions").astype(np.float32)
         else:
             self.actions = _rows("actions", episode.actions, dataset.action_space, "iu")[:, 0]
+            if may_lack_values(dataset) and ACTION_MISSING in (episode.infos or {}):
+                missing = np.asarray(episode.infos[ACTION_MISSING], dtype=np.bool_)[: len(self.actions)]
+                self.actions = np.where(missing, UNKNOWN_ACTION, self.actions)
         self.rewards, self.terminations = episode.rewards, episode.terminations
 
 
@@ -189,7 +203,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
         with np.errstate(over="ignore", invalid="ignore"):  # The caller refuses what is not finite.
             change = np.diff(episode.observations.astype(np.float64), axis=0)
             rounding = np.diff(episode.observations.astype(np.float32).astype(np.float64), axis=0) - change
-            lost, squares = lost + np.square(rounding).sum(axis=0), squares + np.square(change).sum(axis=0)
+            lost, squares = lost + np.nansum(rounding**2, axis=0), squares + np.nansum(change**2, axis=0)
         yield episode
     for d in np.flatnonzero(lost > _LOST**2 * squares):
         warnings.warn(
@@ -262,6 +276,8 @@ def _check_inside(dataset: MinariDataset, number: int, episode: "FlatEpisode", i
     """
     name = f"{dataset.spec.dataset_id}: episode {dataset.episode_indices[number]}"
     actions = episode.actions
+    if interface.n_actions and may_lack_values(dataset):
+        actions = actions[actions != UNKNOWN_ACTION]
     _check_box(name, "observation", episode.observations, interface.observation_space, " (infinite where unknown)")
     if isinstance(interface.action_space, spaces.Box):
         _check_box(name, "action", actions, interface.action_space, ", or clip the actions to it as the system did")
