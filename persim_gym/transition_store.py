@@ -166,7 +166,7 @@ class TransitionStore(LoggedData):
         number = len(self.episodes) - 1
         chosen = np.sort(np.random.default_rng(seed).permutation(number)[:episodes])
         spans = [(int(self.episodes[e]), int(self.episodes[e + 1])) for e in chosen]
-        columns = self.columns.split(self._read_rows(spans))
+        columns: dict[str, Any] = self.columns.split(self._read_rows(spans))
         trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
         step = np.concatenate([self._steps(start, end) for start, end in spans]) if len(self._gaps) else None
         known: dict[str, Any] = {"n_agents": self.n_agents, "source": self.source, "missing": self.missing}

@@ -23,7 +23,7 @@ from persim_gym.simulator.training.trainer import Problem
 from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion
-from persim_gym.transitions import LoggedData
+from persim_gym.transitions import LoggedData, complete
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
@@ -265,7 +265,8 @@ def check_task(reference: str, data: LoggedData) -> None:
         ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
     """
     task, rows = task_at(reference), data.read([0])
-    obs, action, next_obs = (rows[name][:TASK_ROWS] for name in TASK_COLUMNS)
+    whole = np.flatnonzero(complete(rows))[:TASK_ROWS]
+    obs, action, next_obs = (rows[name][whole] for name in TASK_COLUMNS)
     advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
     for some in ((len(obs),), (2, len(obs))):  # Planners have members in front: obs [M, B, D] with actions [B].
         now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
+from persim_gym.episodes import UNKNOWN_ACTION
 
 MAX_COMBINATIONS = 1000
 """Different combinations of several action columns that are choices."""
@@ -19,7 +20,8 @@ class Part:
     """Observations or actions of K rows.
 
     Attributes:
-        rows: Values, float64 [K, D], or int64 [K] of a discrete action; where the table has none, anything.
+        rows: Values, float64 [K, D], NaN where the table has none; or int64 [K] of a discrete action, then
+            `UNKNOWN_ACTION`.
         space: Space of one row.
         names: Names of the D components, or of the choices.
     """
@@ -45,7 +47,8 @@ def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], 
             names.append(name)
             bounds.append((-np.inf, np.inf))
         else:
-            parts.append((values[name][:, None] == np.arange(len(known))).astype(np.float64))
+            chosen = values[name][:, None]
+            parts.append(np.where(np.isnan(chosen), np.nan, chosen == np.arange(len(known))))
             names += [f"{name}={category}" for category in known]
             bounds += [(0.0, 1.0)] * len(known)
     low, high = np.array(bounds, dtype=np.float64).T
@@ -53,14 +56,21 @@ def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], 
 
 
 def actions(
-    columns: TableColumns, values: dict[str, NDArray[np.float64]], used: NDArray[np.bool_], roles: Roles
+    columns: TableColumns,
+    values: dict[str, NDArray[np.float64]],
+    kept: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+    roles: Roles,
 ) -> Part:
     """Action columns: all numbers, a Box within what was logged; all choices, their combinations that were logged.
+
+    A combination that no usable transition shows counts as unknown: nothing would be learned of it.
 
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
-        used: Rows whose action counts, bool [K].
+        kept: Rows whose action is kept, bool [K].
+        used: Those of them that begin a usable transition, bool [K].
         roles: Which columns are actions.
 
     Raises:
@@ -75,20 +85,21 @@ def actions(
         )
     if amounts:
         rows = np.column_stack([values[name] for name in amounts])
-        low, high = rows[used].min(axis=0).astype(np.float32), rows[used].max(axis=0).astype(np.float32)
+        low, high = (bound(rows[kept], axis=0).astype(np.float32) for bound in (np.nanmin, np.nanmax))
         return Part(rows, spaces.Box(low, high, dtype=np.float32), tuple(amounts))
     sizes = [len(columns.categories[name]) for name in choices]
-    code = np.zeros(len(used), dtype=np.int64)
+    code, known = np.zeros(len(used), dtype=np.int64), kept.copy()
     for name, size in zip(choices, sizes, strict=True):
         code = code * size + np.nan_to_num(values[name]).astype(np.int64)
-    seen, index = np.unique(code[used], return_inverse=True)
+        known &= ~np.isnan(values[name])
+    seen = np.unique(code[used])
     if len(seen) > MAX_COMBINATIONS:
         raise ValueError(
             f"{len(seen):,} combinations of {', '.join(choices)} are more choices than {MAX_COMBINATIONS:,}; leave one "
             "out, or make numbers of those that are: --continuous COLUMN"
         )
-    rows = np.zeros(len(used), dtype=np.int64)
-    rows[used] = index
+    known &= np.isin(code, seen)
+    rows = np.where(known, np.searchsorted(seen, code), UNKNOWN_ACTION)
     return Part(
         rows, spaces.Discrete(len(seen)), tuple(_combination(columns, choices, sizes, c) for c in seen.tolist())
     )
