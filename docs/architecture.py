@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "history": 0,
-    "episodes": 0,
+    "logged_arrays": 0,
     "running_moments": 0,
     "task": 1,
     "version": 0,
@@ -58,7 +58,7 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "history", "task", "version", "suggest", "labels", "paths", "parallel", "episodes", "running_moments",
+    "history", "task", "version", "suggest", "labels", "paths", "parallel", "logged_arrays", "running_moments",
     "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).

@@ -168,7 +168,7 @@ class TransitionStore(LoggedData):
         spans = [(int(self.episodes[e]), int(self.episodes[e + 1])) for e in chosen]
         columns: dict[str, Any] = self.columns.split(self._read_rows(spans))
         trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
-        step = np.concatenate([self._steps(start, end) for start, end in spans]) if len(self._gaps) else None
+        step = np.concatenate([self._steps(start, end) for start, end in spans]) if self.missing else None
         known: dict[str, Any] = {"n_agents": self.n_agents, "source": self.source, "missing": self.missing}
         return Transitions(**columns, trajectory=trajectory, step=step, **known)
 

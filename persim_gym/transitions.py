@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.episodes import check_episode, is_whole, known_inputs
+from persim_gym.logged_arrays import check_episode, is_whole, known_inputs
 
 TRANSITION_COLUMNS = ("agent", "obs", "action", "next_obs", "reward", "terminated")
 """What is read of a transition; arrays as `Transitions` describes them."""
@@ -91,8 +91,8 @@ class Transitions(LoggedData):
         n_agents: Size N of the population; agents without a transition are allowed.
         source: Where the data came from (a dataset id), for messages and cards.
         missing: Whether `next_obs` and `reward` may be NaN, where they are not known; `obs` and `action` never are.
-        step: Number of the step in its episode, int64 [K], where some are left out; None where rows of an episode
-            follow one another.
+        step: Number of the step in its episode, int64 [K]; None where rows of an episode follow one another, which is
+            counted out where `missing`.
 
     Raises:
         ValueError: If lengths or shapes differ, the data are empty, an agent is out of range, an action is of neither
@@ -142,6 +142,8 @@ class Transitions(LoggedData):
                     f"{self.source}: {name} of transition {i} (episode {self.trajectory[i]}, agent {self.agent[i]}) is "
                     f"not finite, as are {int(bad.sum()) - 1} others; drop or repair these episodes first"
                 )
+        if self.missing and self.step is None:  # What is selected later has gaps.
+            object.__setattr__(self, "step", _counted(self.trajectory))
 
     def _convert(self) -> None:
         """Arrays of other types become those that are documented, where that loses nothing but float32 rounding."""
@@ -189,7 +191,7 @@ class Transitions(LoggedData):
             source: Dataset id, for messages.
             n_agents: Size of the population; 0 for the largest agent plus one.
             first: Number of the first of these episodes.
-            missing: Whether values may be missing: NaN, or `persim_gym.episodes.UNKNOWN_ACTION`. Transitions without
+            missing: Whether values may be missing: NaN, or for discrete actions `UNKNOWN_ACTION`. Transitions without
                 all of their observation and action are left out then.
 
         Raises:
@@ -208,8 +210,7 @@ class Transitions(LoggedData):
             kept = [np.flatnonzero(known_inputs(e)) for e, _ in pairs]
             if not any(map(len, kept)):
                 raise ValueError(f"{source}: all {sum(steps):,} transitions lack a value of observation or action")
-            step = np.concatenate(kept) if any(len(k) and np.ptp(k) >= len(k) for k in kept) else None
-            steps = [len(k) for k in kept]
+            steps, step = [len(k) for k in kept], np.concatenate(kept)
         return cls(
             agent=np.repeat(np.array([a for _, a in pairs], dtype=np.int64), steps),
             obs=_joined([np.asarray(e.observations, dtype=np.float32)[:-1] for e, _ in pairs], kept),
@@ -279,17 +280,19 @@ class Transitions(LoggedData):
     @cached_property
     def _content_hash(self) -> str:
         digest = hashlib.sha256()
-        for values in self._arrays().values():
+        for name, values in self._arrays().items():
+            if name == "step" and not len(self.gaps()):
+                continue  # Steps that follow one another say nothing new.
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
-
-
-def complete(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Which of some transitions by column lack nothing, bool [K]."""
-    known: NDArray[np.bool_] = ~(np.isnan(rows["reward"]) | np.isnan(rows["next_obs"]).any(axis=1))
-    return known
 
 
 def _joined(parts: Sequence[NDArray[Any]], kept: Sequence[Any]) -> NDArray[Any]:
     """Rows of arrays that are kept, one after the other."""
     return np.concatenate([part[some] for part, some in zip(parts, kept, strict=True)])
+
+
+def _counted(trajectory: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of each row in its run of equal trajectories, [K]."""
+    first = np.flatnonzero(np.diff(trajectory, prepend=trajectory[:1] - 1))
+    return np.arange(len(trajectory)) - np.repeat(first, np.diff(first, append=len(trajectory)))

@@ -11,7 +11,7 @@ from persim_gym.datasets.collect import build
 from persim_gym.datasets.minari_adapter import agents_of, check_spaces, flat_episodes, may_lack_values
 from persim_gym.datasets.minari_files import dataset_folder, local_datasets, open_minari
 from persim_gym.datasets.registry import DATASETS, find_dataset, similar_datasets
-from persim_gym.episodes import known_inputs
+from persim_gym.logged_arrays import known_inputs
 from persim_gym.paths import persim_home
 from persim_gym.transition_store import TransitionStore, matches, write_transitions
 from persim_gym.transitions import Transitions

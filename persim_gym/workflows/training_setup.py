@@ -15,6 +15,7 @@ from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
+from persim_gym.logged_arrays import complete
 from persim_gym.paths import unfinished
 from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
@@ -23,7 +24,7 @@ from persim_gym.simulator.training.trainer import Problem
 from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion
-from persim_gym.transitions import LoggedData, complete
+from persim_gym.transitions import LoggedData
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
 
 TASK_COLUMNS = ("obs", "action", "next_obs")

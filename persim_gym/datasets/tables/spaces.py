@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
-from persim_gym.episodes import UNKNOWN_ACTION
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 
 MAX_COMBINATIONS = 1000
 """Different combinations of several action columns that are choices."""

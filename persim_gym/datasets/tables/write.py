@@ -19,8 +19,8 @@ from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.episodes import TableEpisodes, static_values
 from persim_gym.datasets.tables.hdf5 import LoggedEpisode, write_episodes
 from persim_gym.datasets.tables.roles import Roles
-from persim_gym.episodes import UNKNOWN_ACTION
 from persim_gym.labels import Labels
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.version import __version__
 
 TABLE = "table"

@@ -94,13 +94,14 @@ def _first_halves(
     Where steps are missing, that is one of those that most of `steps` follow without a gap.
     """
     early = np.zeros(len(transitions), dtype=np.bool_)
-    ends = np.searchsorted(transitions.pieces, transitions.pieces, side="right")
+    pieces, gaps = transitions.pieces, len(transitions.gaps())
+    ends = np.searchsorted(pieces, pieces, side="right")
     starts = []
     for agent in agents:
         rows = np.flatnonzero(transitions.agent == agent)
         half = len(rows) // 2
         early[rows[:half]] = True
-        if transitions.step is None:
+        if not gaps:
             room = max(len(rows) - half - steps, 1)
             starts.append(rows[half + int(rng.integers(room))])
         else:

@@ -33,7 +33,7 @@ class Windows:
     @property
     def logged(self) -> NDArray[np.bool_]:
         """Whether a step was logged, or a later one, [B, T]."""
-        known = ~np.isnan(self.following).all(axis=2)
+        known = np.asarray(~np.isnan(self.following).all(axis=2))
         logged: NDArray[np.bool_] = np.maximum.accumulate(known[:, ::-1], axis=1)[:, ::-1]
         return logged
 

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from persim_gym.logged_arrays import complete
 from persim_gym.simulator.model.walls import no_walls, past, walls_of
-from persim_gym.transitions import LoggedData, complete
+from persim_gym.transitions import LoggedData
 
 MIN_TOUCHES = 3  # A wall has stopped a component after at least so many different values of it.
 MAX_WALL_SHARE = 0.02  # If more transitions end at a bound, states rest there: that is to be learned, and no wall.

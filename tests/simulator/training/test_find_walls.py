@@ -11,7 +11,7 @@ from persim_gym.simulator.training.find_walls import find_walls
 from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
 
-HEAD = ("n_agents", "source")
+HEAD = ("n_agents", "source", "missing", "step")
 
 
 def describe(data):

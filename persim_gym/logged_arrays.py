@@ -1,5 +1,7 @@
-"""Arrays of one episode, as they come from a dataset: whether they fit together, and what is missing in them."""
+"""Arrays as they were logged: whether those of an episode fit together, and what is missing in them."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,28 @@ def known_inputs(episode: Any) -> NDArray[np.bool_]:
     unknown = action == UNKNOWN_ACTION if is_whole(action) else np.isnan(action).any(axis=1)
     known: NDArray[np.bool_] = ~(np.isnan(obs).any(axis=1) | unknown)
     return known
+
+
+def complete(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Which of some transitions by column lack nothing, bool [K]."""
+    known: NDArray[np.bool_] = ~(np.isnan(rows["reward"]) | np.isnan(rows["next_obs"]).any(axis=1))
+    return known
+
+
+def checked_complete(rows: Mapping[str, NDArray[Any]], source: str) -> NDArray[np.bool_]:
+    """As `complete`, for methods that take whole transitions; warns of those that are left out.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    whole = complete(rows)
+    left_out, total = len(whole) - int(whole.sum()), len(whole)
+    if left_out == total:
+        raise ValueError(f"{source}: all {total:,} transitions lack a value of what followed; leave out columns of it")
+    if left_out:
+        said = f"{source}: {left_out:,} of {total:,} transitions lack a value of what followed, and are left out"
+        warnings.warn(said, stacklevel=3)
+    return whole
 
 
 def is_whole(values: Any) -> bool:
