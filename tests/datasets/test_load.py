@@ -16,6 +16,7 @@ from support.tanks import AGENTS, tank_logs, tanks_of
 from persim_gym.datasets import load_minari
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.load import load, load_for_training, open_dataset
+from persim_gym.datasets.minari_adapter import MISSING
 from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
 
@@ -354,3 +355,55 @@ def test_a_tenth_of_the_changes_is_what_float32_may_lose(lost, warned, tmp_path,
     assert [text.startswith("shaken-v0: observation 1 changes by less than float32") for text in said] == [
         True
     ] * warned
+
+
+# --- missing values -------------------------------------------------------------------------------------------------
+
+
+def lacking_tanks(name, action=None, marked=True, nothing=()):
+    """Tanks whose second log lacks a level in its fourth observation, and an action; of some, nothing is observed."""
+    logs = tank_logs()
+    for agent in nothing:
+        logs[agent]["observations"][:] = np.nan
+    logs[1]["observations"][3, 0] = np.nan
+    spoilt = [{**log, "infos": {"action_missing": np.zeros(len(log["observations"]), dtype=bool)}} for log in logs]
+    if action is not None:
+        spoilt[1]["infos"]["action_missing"][action] = True
+    buffers = [EpisodeBuffer(**log, options={"agent": n}) for n, log in enumerate(spoilt)]
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    dataset = minari.create_dataset_from_buffers(name, buffers, observation_space=box, action_space=spaces.Discrete(2))
+    if marked:
+        dataset.storage.update_metadata({MISSING: True})
+    return minari.load_dataset(name)
+
+
+def test_a_value_that_is_missing_is_refused_in_data_that_say_nothing_of_it(minari_folder):
+    lacking_tanks("my/tanks-v0", marked=False)
+    with pytest.raises(ValueError, match=r"obs of transition \d+ \(episode 1, agent 1\) is not finite"):
+        load("my/tanks-v0")
+
+
+def test_transitions_from_what_is_missing_are_left_out(minari_folder):
+    whole = [len(log["rewards"]) for log in tank_logs()]
+    data = load_minari(lacking_tanks("my/tanks-v0", action=7))
+    assert len(data) == sum(whole) - 2 and data.missing
+    own = data.select(data.agent == 1)
+    assert own.step.tolist() == [n for n in range(whole[1]) if n not in (3, 7)]
+    assert np.argwhere(np.isnan(own.next_obs)).tolist() == [[2, 0]]
+    assert len(data.starts()[0]) == AGENTS
+
+
+def test_what_is_missing_is_missing_on_disk(minari_folder, home):
+    dataset = lacking_tanks("my/tanks-v0", action=7)
+    data, file = load_minari(dataset), load_for_training(dataset, memory=0)
+    again = file.sample(AGENTS)
+    for name in ("obs", "next_obs", "action", "reward", "trajectory", "pieces"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(data, name), err_msg=name)
+
+
+def test_an_episode_without_a_whole_observation_is_left_out(minari_folder, home):
+    some, none = lacking_tanks("my/some-v0", nothing=[0, 5]), lacking_tanks("my/none-v0", nothing=range(AGENTS))
+    for data in (load_minari(some), load_for_training(some, memory=0)):
+        assert data.starts()[0].tolist() == [1, 2, 3, 4, 6, 7] and data.n_agents == AGENTS
+    with pytest.raises(ValueError, match="my/none-v0: all .* transitions lack a value of observation or action"):
+        load_minari(none)
