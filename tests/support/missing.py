@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from persim_gym.task import Task
+from persim_gym.task import never as without_end
 from persim_gym.transitions import Transitions
 
-
-def marked(data: Transitions) -> Transitions:
-    """The same data, of which values might be missing."""
-    return replace(data, missing=True)
+TASK = Task(lambda obs, action, next_obs: -abs(next_obs[..., 0]), without_end)
+UNKNOWN = Task(lambda obs, action, next_obs: next_obs[..., 0] * np.nan, without_end)
 
 
 def lacking(data: Transitions, column: int = 0, share: float = 0.1, agent: int | None = None) -> Transitions:
