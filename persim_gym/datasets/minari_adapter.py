@@ -24,8 +24,8 @@ LABELS = "labels"
 MISSING = "missing_values"
 """Key of a dataset's metadata: whether observations, continuous actions and rewards may be NaN, which are missing."""
 ACTION_MISSING = "action_missing"
-"""Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place.
-A space of choices has no NaN, and one more choice would be one that policies may take."""
+"""Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place. A
+space of choices has no NaN, and one more choice would be one that policies may take."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
@@ -175,9 +175,8 @@ class FlatEpisode:
             self.actions = flat_rows(dataset.action_space, episode.actions, "actions").astype(np.float32)
         else:
             self.actions = _rows("actions", episode.actions, dataset.action_space, "iu")[:, 0]
-            if may_lack_values(dataset) and ACTION_MISSING in (episode.infos or {}):
-                missing = np.asarray(episode.infos[ACTION_MISSING], dtype=np.bool_)[: len(self.actions)]
-                self.actions = np.where(missing, UNKNOWN_ACTION, self.actions)
+            if may_lack_values(dataset) and (missing := (episode.infos or {}).get(ACTION_MISSING)) is not None:
+                self.actions = np.where(np.asarray(missing)[: len(self.actions)], UNKNOWN_ACTION, self.actions)
         self.rewards, self.terminations = episode.rewards, episode.terminations
 
 
