@@ -15,6 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.labels import NO_LABELS, Labels
+from persim_gym.layout import ObservationLayout
 from persim_gym.storage import from_plain
 from persim_gym.task import Array, Ends, Task
 
@@ -34,6 +35,7 @@ class EnvironmentSpec:
         episode_steps: Time limit (a truncation).
         task: "domain", "learned", or the user's own as `module:name`.
         labels: What agents, observations and actions are called.
+        own_layout: What the columns of observations are, where not all of them are learned.
     """
 
     observation_space: spaces.Box
@@ -41,6 +43,7 @@ class EnvironmentSpec:
     episode_steps: int
     task: str = LEARNED_TASK
     labels: Labels = NO_LABELS
+    own_layout: ObservationLayout | None = None
 
     def __post_init__(self) -> None:
         """Checks what a simulator can serve.
@@ -58,7 +61,14 @@ class EnvironmentSpec:
             raise ValueError(f"actions must be Discrete or a flat Box, not {action}")
         if self.episode_steps < 1:
             raise ValueError(f"episode_steps={self.episode_steps} must be positive")
+        if self.layout.width != observation.shape[0]:
+            raise ValueError(f"a layout of {self.layout.width} columns, but {observation.shape[0]} observations")
         self.labels.check_sizes(observation.shape[0], self.n_actions, (action.shape or (0,))[0])
+
+    @property
+    def layout(self) -> ObservationLayout:
+        """What the columns of observations are: learned, all of them, where nothing else is said."""
+        return self.own_layout or ObservationLayout(self.observation_space.shape[0])
 
     @property
     def n_actions(self) -> int:
@@ -84,6 +94,7 @@ class EnvironmentSpec:
             "episode_steps": self.episode_steps,
             "task": self.task,
             **({"labels": asdict(self.labels)} if self.labels else {}),
+            **({"layout": self.own_layout.to_json()} if self.own_layout else {}),
         }
 
     @classmethod
@@ -97,7 +108,8 @@ class EnvironmentSpec:
             observation, action = _space(stored["observation"]), _space(stored["action"])
             steps, task = int(stored["episode_steps"]), str(stored["task"])
             labels = from_plain(Labels, stored.get("labels", {}))
-            return cls(observation, action, steps, task, labels)  # type: ignore[arg-type]
+            layout = ObservationLayout.from_json(stored["layout"]) if "layout" in stored else None
+            return cls(observation, action, steps, task, labels, layout)  # type: ignore[arg-type]
         except (KeyError, TypeError, AssertionError) as error:
             raise ValueError(f"the interface on the card is not one of this version ({error!r})") from error
 

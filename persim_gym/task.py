@@ -6,10 +6,12 @@ NumPy arrays and torch tensors, one row or millions.
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
 
 from persim_gym.history import History
 
@@ -151,6 +153,7 @@ class PlanningDynamics:
         concurrent: Whether it may be called from several threads at once; then so may the functions of the task.
         tile: Rows that it is best given at once; None for what suits a processor's cache.
         memory: Last steps of the agent that it wants to be told, see `given`; 0 for none.
+        exogenous: Columns of observations whose next values it does not predict but hold.
     """
 
     members: int = 1
@@ -159,6 +162,7 @@ class PlanningDynamics:
     concurrent: bool = False
     tile: int | None = None
     memory: int = 0
+    exogenous: Sequence[int] = ()
 
     def given(self, history: History) -> "PlanningDynamics":
         """The dynamics of an agent that has just done this: themselves where its number says all.
@@ -185,6 +189,32 @@ class PlanningDynamics:
             [M, B, h, D]; of rows that are not moved at all, any finite number.
         """
         raise NotImplementedError
+
+
+class ForeseenDynamics(PlanningDynamics):
+    """Dynamics whose exogenous columns follow a known series; behind its end they hold their last value.
+
+    A column behind those of `dynamics` counts the steps, so that what comes out can go in again as it is.
+    """
+
+    def __init__(self, dynamics: PlanningDynamics, ahead: Array) -> None:
+        """Puts a series in.
+
+        Args:
+            dynamics: Of one agent.
+            ahead: Values of its exogenous columns, from the next step on, [h, X] with h >= 1.
+        """
+        self.members, self.concurrent, self.tile = dynamics.members, dynamics.concurrent, dynamics.tile
+        self._dynamics, self._ahead, self._width = dynamics, ahead, 0
+
+    def __call__(self, obs: Array, action: Array) -> Array:
+        """Next observations, [M, B, D + E + 1], of obs [M, B, D] or of what came out before."""
+        counted = self._width and obs.shape[-1] == self._width
+        step = int(obs[0, 0, -1]) if counted else 0
+        following = np.asarray(self._dynamics(obs[..., :-1] if counted else obs, action))
+        following[..., list(self._dynamics.exogenous)] = self._ahead[min(step, len(self._ahead) - 1)]
+        self._width = following.shape[-1] + 1
+        return np.concatenate([following, np.full_like(following[..., :1], step + 1)], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,17 @@ def verb(
     action_bounds: Annotated[
         str, typer.Option(help='Of continuous actions of your own data: logged, or "-2,2". (default: their space)')
     ] = "",
+    history: Annotated[
+        str,
+        typer.Option(
+            help="What observations hold of the past: a number of steps of all columns and actions, or "
+            "glucose=8,insulin=decay:55min,120min: last values of a column, or running averages. (default: nothing)"
+        ),
+    ] = "",
+    exogenous: Annotated[
+        str,
+        typer.Option(help="Columns that come from outside, seen but not predicted. (default: those of the dataset)"),
+    ] = "",
     rank: Annotated[str, typer.Option(help="A number, or auto for cross-validation. (default: the recipe's)")] = "",
     recipe: Annotated[str, typer.Option(help="default, or thesis for the thesis's own.")] = "default",
     settings: Settings = None,
@@ -72,6 +83,8 @@ def verb(
         name=simulator if data else None,
         task=task,
         action_bounds=action_bounds,
+        history=history,
+        exogenous=[name.strip() for name in exogenous.split(",") if name.strip()],
         rank=int(rank) if rank.isdigit() else rank or None,
         recipe=recipe,
         settings=settings or (),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.labels import Labels
+from persim_gym.layout import ObservationLayout
 from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, flat_box
@@ -26,6 +27,8 @@ MISSING = "missing_values"
 ACTION_MISSING = "action_missing"
 """Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place. A
 space of choices has no NaN, and one more choice would be one that policies may take."""
+EXOGENOUS = "exogenous"
+"""Key of a dataset's metadata: how many columns of its observations, the last ones, come from outside."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _MOST_ACTIONS = 100_000  # Choices of an action: a model has weights for each.
 _SPARSE, _FEW = 100, 10_000  # A population may leave out so many numbers an agent, and so many more.
@@ -42,7 +45,9 @@ def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
     longest = steps or max((int(metadata["total_steps"]) for metadata in episode_metadata(dataset)), default=0)
-    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest, labels=labels_of(dataset))
+    outside = int(dataset.storage.metadata.get(EXOGENOUS, 0))
+    layout = ObservationLayout(flatdim(dataset.observation_space) - outside, outside) if outside else None
+    return EnvironmentSpec(flat_box(flat.low, flat.high), action, longest, labels=labels_of(dataset), own_layout=layout)
 
 
 def labels_of(dataset: MinariDataset) -> Labels:

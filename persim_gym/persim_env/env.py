@@ -10,6 +10,7 @@ from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions, checked_options, own_space
 from persim_gym.envs.specification import PlainSpecification
+from persim_gym.persim_env.exogenous import LOGGED, Exogenous
 from persim_gym.persim_env.registration import note_limit
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
@@ -45,6 +46,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         starts: str = "domain",
         factor: str = "mean",
         trust: bool = False,
+        exogenous: Exogenous = LOGGED,
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -59,13 +61,26 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             starts: First observations: "domain" for its reset distribution, "logged" for the agent's in the data.
             factor: The agent's latent factor: "mean" of what is believed, or "sample" for a draw an episode.
             trust: See `load_simulator`.
+            exogenous: What exogenous columns show, where the simulator has any; see `persim_env.exogenous.Exogenous`.
+                The episode is truncated where the series ends.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
             ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
                 or the simulator holds no beliefs to draw from.
         """
-        self._bound = bind(simulator, [agent], member, penalty, halt, starts, factor=factor, apart=True, trust=trust)
+        self._bound = bind(
+            simulator,
+            [agent],
+            member,
+            penalty,
+            halt,
+            starts,
+            factor=factor,
+            apart=True,
+            trust=trust,
+            exogenous=exogenous,
+        )
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = self._bound.agents[0]
@@ -79,6 +94,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         self.observation_space = own_space(self.simulator.observation_space)  # type: ignore[arg-type]
         self.action_space = own_space(self.simulator.action_space)
         self._size = self.simulator.observation_space.shape[0]
+        self._drawn = self.simulator.spec.layout.present
         self._obs: NDArray[np.float32] | None = None
         self._active = self._bound.active()
         self._renderer: Renderer | None = None
@@ -137,11 +153,21 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         outcome = self._bound.step(self._obs[None], action[None], self._active)
         self._obs = outcome.obs[0]
         halted = bool(outcome.halted[0])
+        truncated = halted or bool(self._bound.ended()[0])
         # NumPy's float64 is a Python float, for JSON and Arrow, and has a dtype, for TorchRL. No bool is both.
         info = {"disagreement": outcome.disagreement[0], "halt": np.float64(halted)}
         if self.render_mode == "human":
             self.render()
-        return self._obs[: self._size].copy(), float(outcome.reward[0]), bool(outcome.terminated[0]), halted, info
+        return self._obs[: self._size].copy(), float(outcome.reward[0]), bool(outcome.terminated[0]), truncated, info
+
+    def exogenous_ahead(self, row: int = 0) -> NDArray[np.float32] | None:
+        """What exogenous columns will show from the next step on, [h, X]; None where they are held, or there are none.
+
+        Args:
+            row: 0; batched environments have more.
+        """
+        series = self._bound.series
+        return None if series is None else series.ahead(row)
 
     def render(self) -> Any:
         """Draws the predicted state with the domain's renderer."""
@@ -153,7 +179,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         if self._renderer is None:
             self._renderer = self._bound.renderer(self.agent, self.render_mode)
         assert self.domain is not None  # Without a domain there is no render mode.
-        return self._renderer.render(self.domain.embed(self._obs[: self._size].astype(np.float64)))
+        return self._renderer.render(self.domain.embed(self._obs[: self._drawn].astype(np.float64)))
 
     def close(self) -> None:
         """Closes the window."""

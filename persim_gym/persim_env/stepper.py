@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.models import LearnedModel, load_learned
+from persim_gym.persim_env.exogenous import HELD, LOGGED, Draw, Exogenous, SeriesRows, draw_of
 from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.task import Task
 
 NO_HALT = float(np.finfo(np.float64).max)
@@ -113,6 +115,8 @@ class Binding:
         first: Logged first observations to start from, [E, D]; None for the domain's reset distribution.
         begin: Where each row's agent begins among them, [B].
         count: How many each row's agent has, [B].
+        series: The rows with their series, where the simulator has exogenous columns; None for others.
+        draw: Finds the series of an episode.
     """
 
     simulator: LearnedModel
@@ -125,6 +129,12 @@ class Binding:
     first: NDArray[np.float32] | None
     begin: NDArray[np.int64]
     count: NDArray[np.int64]
+    series: SeriesRows | None = None
+    draw: Draw | None = None
+
+    def ended(self) -> NDArray[np.bool_]:
+        """Rows whose exogenous series has come to its end, bool [B]."""
+        return np.zeros(len(self.begin), dtype=np.bool_) if self.series is None else self.series.ended()
 
     def step(self, obs: NDArray[np.float32], action: NDArray[Any], active: NDArray[np.int64]) -> Outcome:
         """One step of every row; `active` is the member that predicts each, or `MEAN_MEMBER`."""
@@ -141,26 +151,36 @@ class Binding:
 
     def rebind(self, row: int, factor: torch.Tensor) -> None:
         """Gives a row another latent factor, [M, R]."""
-        assert isinstance(self.dynamics, BatchDynamics)  # Other models hold no beliefs to take a factor from.
+        # Other models hold no beliefs to take a factor from.
+        assert isinstance(self.dynamics, BatchDynamics | SeriesRows)
         self.dynamics.rebind(row, factor)
 
     def draw_starts(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """First observations of `rows`, [rows, D], which forget what they did before."""
         self.dynamics.begin(rows)
+        episodes: list[int] | None = None
         if self.first is not None:
-            start: NDArray[np.float32] = self.first[self.begin[rows] + rng.integers(self.count[rows])]
+            episodes = (self.begin[rows] + rng.integers(self.count[rows])).tolist()
+            start: NDArray[np.float32] = self.first[episodes]
         else:
             assert self.domain is not None  # Without a domain there are logged first observations.
             start = self.domain.observe(self.domain.initial_state(rng, len(rows))).astype(np.float32)
+            start = self.simulator.spec.layout.begin(start)
+        if self.series is not None and self.draw is not None:
+            for place, row in enumerate(rows.tolist()):
+                drawn = self.draw(rng, self.agents[row], None if episodes is None else episodes[place])
+                self.series.give(row, drawn, start[place])
         return start
 
     def checked_start(self, given: Any) -> NDArray[np.float32]:
-        """Returns a first observation, [D], of `options["obs"]`.
+        """Returns a first observation, [D], of `options["obs"]`; one without the past gets its usual one.
 
         Raises:
             ValueError: If it is not in the observation space.
         """
-        start = np.array(given, dtype=np.float32)
+        start, layout = np.array(given, dtype=np.float32), self.simulator.spec.layout
+        if layout.past and start.shape == (layout.present,):
+            start = layout.begin(start[None])[0]
         if not self.simulator.observation_space.contains(start):
             raise ValueError(f"options['obs'] = {given!r} is not in {self.simulator.observation_space}")
         return start
@@ -183,6 +203,7 @@ def bind(
     factor: str = "mean",
     apart: bool = False,
     trust: bool = False,
+    exogenous: Exogenous = LOGGED,
 ) -> Binding:
     """Loads a simulator and binds rows to agents, which are named or numbered; arguments as `PersimEnv`.
 
@@ -218,7 +239,18 @@ def bind(
         )
     limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
     first = loaded.start_obs if starts == "logged" or domain is None else None
-    return Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
+    bound = Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
+    outside = loaded.spec.layout.outside
+    if not (size := loaded.spec.layout.exogenous):
+        if not (isinstance(exogenous, str) and exogenous == LOGGED):
+            raise ValueError(f"simulator {loaded.card.name} has no exogenous columns; leave exogenous out")
+        return bound
+    assert isinstance(loaded, Simulator) and isinstance(dynamics, BatchDynamics)  # No other model has a layout.
+    if loaded.series is None and isinstance(exogenous, str) and exogenous == LOGGED:
+        exogenous = HELD
+    draw = draw_of(exogenous, loaded.series, loaded.start_agents, loaded.agent_number, size)
+    series = SeriesRows(dynamics, outside, len(rows))
+    return replace(bound, dynamics=series, series=series, draw=draw)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_options
 from persim_gym.envs.vector import Advance, BatchedVectorEnv
+from persim_gym.persim_env.exogenous import LOGGED, Exogenous
 from persim_gym.persim_env.stepper import bind
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 
@@ -46,6 +47,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         render_mode: str | None = None,
         factor: str = "mean",
         trust: bool = False,
+        exogenous: Exogenous = LOGGED,
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -63,6 +65,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             render_mode: None or "rgb_array".
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
             trust: See `load_simulator`.
+            exogenous: As `PersimEnv`, for each row.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -76,7 +79,9 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         given = [a.item() if isinstance(a, np.generic) else a for a in named]
         if len(given) != num_envs:
             raise ValueError(f"{len(given)} agents for {num_envs} rows; give exactly one a row")
-        self._bound = bind(simulator, given, member, penalty, halt, starts, factor=factor, trust=trust)
+        self._bound = bind(
+            simulator, given, member, penalty, halt, starts, factor=factor, trust=trust, exogenous=exogenous
+        )
         self.simulator, self.agents = self._bound.simulator, self._bound.agents
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None
@@ -110,7 +115,12 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         outcome = self._bound.step(self._obs, actions, self._active)
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
-        return Advance(outcome.reward, outcome.terminated, outcome.halted, info)
+        return Advance(outcome.reward, outcome.terminated, outcome.halted | self._bound.ended(), info)
+
+    def exogenous_ahead(self, row: int) -> NDArray[np.float32] | None:
+        """As `PersimEnv.exogenous_ahead`, of a row."""
+        series = self._bound.series
+        return None if series is None else series.ahead(row)
 
     def _start_info(self) -> dict[str, NDArray[Any]]:
         return {"disagreement": np.zeros(self.num_envs), "halt": np.zeros(self.num_envs, dtype=np.bool_)}
@@ -132,5 +142,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
 
     def _drawn_states(self) -> NDArray[np.float64]:
         assert self.domain is not None  # Without a domain there is no render mode.
-        states: NDArray[np.float64] = self.domain.embed(self._obs[:, : self._size].astype(np.float64))
+        states: NDArray[np.float64] = self.domain.embed(
+            self._obs[:, : self.simulator.spec.layout.present].astype(np.float64)
+        )
         return states

@@ -1,6 +1,6 @@
 """Model predictive control behind Stable-Baselines3's `predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,10 @@ from persim_gym.planning.base import Plan, Planner
 from persim_gym.planning.cem import CEM
 from persim_gym.planning.random_shooting import RandomShooting
 from persim_gym.planning.scoring import Objective
-from persim_gym.task import Dynamics, PeakBonus, Task, planning_dynamics
+from persim_gym.task import Dynamics, ForeseenDynamics, PeakBonus, Task, planning_dynamics
+
+Foresight = Callable[[int], NDArray[Any] | None]
+"""Maps the number of a row to the known next values of its exogenous columns, [h, X]; None where nothing is known."""
 
 
 class PlanState(NamedTuple):
@@ -59,6 +62,7 @@ class MPC:
         bonus: PeakBonus | None = None,
         pessimism: float = 0.0,
         trust: int | None = None,
+        foresight: Foresight | None = None,
         seed: int = 0,
     ) -> None:
         """Binds a planner to one agent's dynamics, or to those of the agents of its rows.
@@ -72,6 +76,8 @@ class MPC:
             bonus: Planning objective, `Domain.peak_bonus` for a domain's own.
             pessimism: See `Objective`.
             trust: See `Objective`.
+            foresight: Known next values of a row's exogenous columns, such as `PersimEnv.exogenous_ahead`; None for
+                plans that hold the present ones.
             seed: Seeds the streams of all rows: row i draws the same candidates alone and in a batch.
         """
         self.dynamics = dynamics
@@ -79,7 +85,7 @@ class MPC:
         self.action_space = action_space
         self.planner: Planner = planner or (RandomShooting() if isinstance(action_space, spaces.Discrete) else CEM())
         self.objective = Objective(bonus, pessimism, trust)
-        self._seed = seed
+        self._foresight, self._seed = foresight, seed
         self._last: tuple[PlanState, ...] | None = None
 
     def predict(
@@ -117,7 +123,7 @@ class MPC:
         models = [self.dynamics[r.row] if isinstance(self.dynamics, Sequence) else self.dynamics for r in rows]
         rows = tuple(self._observed(*each) for each in zip(rows, obs, models, strict=True))
         plans = self.planner.plan(
-            [_told(r, model) for r, model in zip(rows, models, strict=True)],
+            [self._foreseen(r, _told(r, model)) for r, model in zip(rows, models, strict=True)],
             self.task,
             obs,
             self.action_space,
@@ -128,6 +134,14 @@ class MPC:
         self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
         actions = np.stack([plan.sequence[0] for plan in plans])
         return (actions if np.ndim(observation) > 1 else actions[0]), self._last
+
+    def _foreseen(self, row: PlanState, dynamics: Dynamics) -> Dynamics:
+        """Dynamics that know what comes from outside, as far as that is known."""
+        known = planning_dynamics(dynamics)
+        if self._foresight is None or not known.exogenous:
+            return dynamics
+        ahead = self._foresight(row.row)
+        return dynamics if ahead is None or not len(ahead) else ForeseenDynamics(known, ahead)
 
     def _observed(self, row: PlanState, obs: NDArray[Any], dynamics: Dynamics) -> PlanState:
         """A row once its agent is observed, [D]."""

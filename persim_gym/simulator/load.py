@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.layout import LoggedSeries
 from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors
 from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics
 from persim_gym.simulator.model.ablations import build_model
@@ -16,7 +17,14 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import no_walls
 from persim_gym.simulator.model.weights import with_weights
 from persim_gym.simulator.model_card import SimulatorCard
-from persim_gym.simulator.simulator import BELIEFS_PREFIX, START_AGENTS, START_OBS, Simulator
+from persim_gym.simulator.simulator import (
+    BELIEFS_PREFIX,
+    SERIES_END,
+    SERIES_VALUES,
+    START_AGENTS,
+    START_OBS,
+    Simulator,
+)
 from persim_gym.spec import LEARNED_TASK
 from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, reading, shown
 
@@ -38,6 +46,7 @@ def read_simulator(folder: Path) -> Simulator:
         card = SimulatorCard.from_json(stored)
         config = from_plain(ModelConfig, card.shape)
         start_agents, start_obs = _checked_starts(tensors, config.n_agents, config.obs_dim)
+        series = _checked_series(tensors, len(start_agents), len(config.held))
         for name, values in tensors.items():
             bounded = values[~np.isinf(values)] if name in _MAY_BE_INFINITE else values
             checked_array(name, bounded, bounded.shape, "iuf", WEIGHTS)
@@ -47,7 +56,7 @@ def read_simulator(folder: Path) -> Simulator:
         }
         model = _model_of(config, parts)
         beliefs = _checked_beliefs(from_tensors(believed, bool(card.domain)), config) if believed else None
-        simulator = Simulator(card, model, folder, start_agents, start_obs, beliefs)
+        simulator = Simulator(card, model, folder, start_agents, start_obs, beliefs, series=series)
         _check_spec(simulator)
     return simulator
 
@@ -60,7 +69,7 @@ def _model_of(config: ModelConfig, parts: dict[str, torch.Tensor]) -> FactoredEn
     """
     if len(config.state_layers) + len(config.action_layers) > len(parts):
         raise ValueError("the weights do not fit the shape on the card, which has more layers")
-    parts.setdefault("walls", no_walls(config.obs_dim))  # Simulators without walls do not hold this.
+    parts.setdefault("walls", no_walls(config.learned_dim))  # Simulators without walls do not hold this.
     return with_weights(lambda: build_model(config), parts)
 
 
@@ -80,7 +89,7 @@ def _checked_beliefs(beliefs: FactorPosterior, config: ModelConfig) -> FactorPos
     )
     # Agents that training learned factors of, and dimensions, fewer in files of earlier versions.
     some = prior.centres.shape[1] if prior.centres.ndim > 1 else 0
-    dims = config.obs_dim if prior.noise.numel() == m * config.obs_dim else config.out_dim
+    dims = config.learned_dim if prior.noise.numel() == m * config.learned_dim else config.out_dim
     wanted: list[tuple[str, torch.Tensor, tuple[int, ...]]] = [
         ("prior.centres", prior.centres, (m, max(some, 1), r)),
         ("prior.noise", prior.noise, (m, dims)),
@@ -108,6 +117,17 @@ def _checked_starts(
     return agents, obs
 
 
+def _checked_series(tensors: dict[str, NDArray[Any]], episodes: int, columns: int) -> LoggedSeries | None:
+    """Takes the logged exogenous columns out of what was read."""
+    if SERIES_VALUES not in tensors:
+        return None
+    values = checked_array(SERIES_VALUES, tensors.pop(SERIES_VALUES), (None, columns), "f", WEIGHTS)
+    end = checked_array(SERIES_END, tensors.pop(SERIES_END, np.empty(0, np.int64)), (episodes,), "i", WEIGHTS)
+    if len(end) and (end[-1] != len(values) or (np.diff(end, prepend=0) < 1).any()):
+        raise ValueError(f"{SERIES_END} in {WEIGHTS} does not cut {len(values)} rows into series")
+    return LoggedSeries(values, end)
+
+
 def _check_spec(simulator: Simulator) -> None:
     """Refuses a card whose spaces, its own or its domain's, are not those of its model."""
     spec, config = simulator.spec, simulator.model.config
@@ -117,5 +137,7 @@ def _check_spec(simulator: Simulator) -> None:
             raise ValueError(f"bounds of {space} on {CARD} are impossible")
     action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
     wanted = (*spec.observation_space.shape, spec.n_actions, action_dim, 2 * (spec.task == LEARNED_TASK))
+    if spec.layout.context != config.context:
+        raise ValueError(f"the layout of observations on {CARD} does not fit its model")
     if wanted != (config.obs_dim, config.n_actions, config.action_dim, config.extra_dim):
         raise ValueError(f"spaces and task on {CARD} do not fit its model")

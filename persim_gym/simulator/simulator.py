@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
+from persim_gym.layout import LoggedSeries
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.metrics import agents_summary
 from persim_gym.simulator.dynamics.batch import BatchDynamics
@@ -27,6 +28,8 @@ from persim_gym.task import Task
 from persim_gym.transitions import Transitions
 
 START_AGENTS, START_OBS = "starts.agent", "starts.obs"  # Names beside the model's own tensors; older files lack them.
+SERIES_VALUES, SERIES_END = "starts.series", "starts.series_end"
+"""Likewise, of exogenous columns, one series a start."""
 BELIEFS_PREFIX = "beliefs."
 """Of the names of what is believed of the agents, among the weights."""
 
@@ -43,6 +46,7 @@ class Simulator(OfEnvironment):
         start_obs: Logged first observations, float32 [E, D].
         beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
         new_agents: Agents that `personalize` has added.
+        series: Logged exogenous columns from each of these first observations on; None where there are none.
     """
 
     card: SimulatorCard
@@ -52,6 +56,7 @@ class Simulator(OfEnvironment):
     start_obs: NDArray[np.float32]
     beliefs: FactorPosterior | None = None
     new_agents: range = range(0)
+    series: LoggedSeries | None = None
 
     @classmethod
     def of(
@@ -60,6 +65,7 @@ class Simulator(OfEnvironment):
         model: FactoredEnsemble,
         starts: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
         beliefs: FactorPosterior | None = None,
+        series: LoggedSeries | None = None,
     ) -> "Simulator":
         """A simulator that is not on disk yet.
 
@@ -68,10 +74,12 @@ class Simulator(OfEnvironment):
             model: The trained ensemble.
             starts: Agents [E] and first observations [E, D] of the logged episodes, for environments that start there.
             beliefs: What is believed of its agents.
+            series: Logged exogenous columns of the same episodes, in the same order.
         """
         agents, obs = starts or (np.empty(0, dtype=np.int64), np.empty((0, model.config.obs_dim), dtype=np.float32))
         order = np.argsort(agents, kind="stable")
-        return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs)
+        series = series and series.reordered(order)
+        return cls(card, model, simulator_path(card.name), agents[order], obs[order], beliefs, series=series)
 
     def __repr__(self) -> str:
         """One line that says what it is."""
@@ -99,7 +107,7 @@ class Simulator(OfEnvironment):
         """
         kind = self.spec.task
         if kind == LEARNED_TASK:
-            return learned_task(self.model.config.obs_dim)
+            return learned_task(self.spec.layout.width)
         known: Task = self._domain().task if kind == DOMAIN_TASK else trusted_task(kind, self.card.name)
         return known
 
@@ -168,6 +176,7 @@ class Simulator(OfEnvironment):
             ValueError: If observations or actions are not this simulator's, it holds no prior, agents go past its
                 walls, or one has the name of another.
         """
+        transitions = self.with_past(transitions)
         check_fit(self.model, transitions)
         for wall in walls_of(self.model.walls):
             if past(wall, transitions.next_obs).any():
@@ -191,8 +200,26 @@ class Simulator(OfEnvironment):
             beliefs=beliefs,
             start_agents=np.append(self.start_agents, known + np.searchsorted(numbers, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
+            series=self.series and self.series.joined(self._series_of(transitions).reordered(order)),
             new_agents=range(known, known + len(numbers)),
         )
+
+    def with_past(self, transitions: Transitions) -> Transitions:
+        """Transitions as the simulator sees them: where it remembers the past and they hold none, with their own.
+
+        Args:
+            transitions: With the observations of the data, or with those of the simulator.
+
+        Raises:
+            ValueError: If no trajectory is longer than the history.
+        """
+        layout = self.spec.layout
+        if layout.past and transitions.obs_dim == layout.present:
+            return layout.widened(transitions, self.spec.n_actions)
+        return transitions
+
+    def _series_of(self, transitions: Transitions) -> LoggedSeries:
+        return LoggedSeries.from_transitions(transitions, self.spec.layout.outside)
 
     def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -230,5 +257,7 @@ class Simulator(OfEnvironment):
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
         if len(self.start_agents):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
+        if self.series is not None:
+            arrays |= {SERIES_VALUES: self.series.values, SERIES_END: self.series.end}
         write_folder(folder, asdict(card), arrays, card_markdown, force)
         return folder

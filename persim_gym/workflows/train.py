@@ -12,6 +12,7 @@ from tqdm import tqdm
 from typing_extensions import Unpack
 
 from persim_gym.jobs import JobPlace
+from persim_gym.layout import LoggedSeries
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
@@ -114,6 +115,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "variant": (there.model.config.variant, setup.variant),
         "task": (there.spec.task, setup.spec.task),
         "names": (there.spec.labels, setup.spec.labels),
+        "history": (there.spec.layout.context, setup.spec.layout.context),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
@@ -154,6 +156,10 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
         checkpoint=checkpoint,
         progress=progress,
     )
+    sample = data.sample(ERROR_EPISODES)
+    spec = setup.spec
+    if spec.own_layout is not None:
+        spec = replace(spec, own_layout=spec.own_layout.with_usual(sample))
     card = SimulatorCard(
         name=setup.name,
         domain=setup.domain,
@@ -166,10 +172,11 @@ def _train(setup: TrainingSetup, progress: bool) -> Simulator:
         training_seconds=round(time.perf_counter() - started, 1),
         shape=model.config.to_json(),
         libraries=library_versions(),
-        interface=setup.spec.to_json() if setup.own_spec else {},
-        error=logged_error(model, data.sample(ERROR_EPISODES), held_out=held_out, names=setup.spec.predicted_names),
+        interface=spec.to_json() if setup.own_spec else {},
+        error=logged_error(model, sample, held_out=held_out, names=setup.spec.predicted_names),
         license=setup.license,
     )
-    Simulator.of(card, model, data.starts(), beliefs).save(setup.folder)
+    series = LoggedSeries.from_transitions(sample, setup.spec.layout.outside) if setup.spec.layout.exogenous else None
+    Simulator.of(card, model, (sample if series else data).starts(), beliefs, series).save(setup.folder)
     remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))

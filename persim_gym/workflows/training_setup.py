@@ -24,8 +24,9 @@ from persim_gym.simulator.training.trainer import Problem
 from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion
-from persim_gym.transitions import LoggedData
+from persim_gym.transitions import LoggedData, Transitions
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
+from persim_gym.workflows.observation_layout import History, spec_with_history, step_of
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
 TASK_ROWS = 1000
@@ -49,6 +50,9 @@ class TrainOptions(TypedDict, total=False):
         spec: Spaces and time limit of data of no domain that are given as an object.
         action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
             needed where the action space has none.
+        history: What observations hold of the past beside the present: a number of steps of every column and action, or
+            "glucose=8,insulin=decay:55min,120min", the last so many values of a column or running averages of it.
+        exogenous: Observed columns that come from outside, the last ones; by default those that the dataset names.
         backend: Where rank="auto" tries ranks: "local" or "ray", see `persim_gym.jobs.JobPlace`.
         address: Of the Ray cluster; None to start Ray on this machine.
     """
@@ -64,6 +68,8 @@ class TrainOptions(TypedDict, total=False):
     domain: str
     spec: EnvironmentSpec | None
     action_bounds: ActionBounds
+    history: History
+    exogenous: Sequence[str]
     backend: str
     address: str | None
 
@@ -104,7 +110,8 @@ class TrainingSetup:
     def problem(self) -> Problem:
         """What the model has to learn."""
         learned = self.spec.task == LEARNED_TASK
-        return Problem(self.spec.n_actions, self._bounds(), learned, clips=bool(self.domain))
+        context = self.spec.layout.context
+        return Problem(self.spec.n_actions, self._bounds(), learned, clips=bool(self.domain), context=context)
 
     def _bounds(self) -> tuple[Any, Any] | None:
         """Bounds that predictions are clipped to, [D] each, or None.
@@ -164,8 +171,11 @@ def prepare_training(
     if isinstance(data, str) and ours is None:
         check_known(data)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
-    logged, spec = _load_data(data, options.get("memory"))
-    spec = _known_agents(_spec(domain, options.get("spec") or spec, task), logged.n_agents)
+    dataset = open_dataset(data) if isinstance(data, str) else data
+    spec = options.get("spec") or (spec_of_dataset(dataset) if isinstance(dataset, MinariDataset) else None)
+    spec = _with_past(_spec(domain, spec, task), dataset, domain, options)
+    logged = _load_data(dataset, spec, options.get("memory"))
+    spec = _known_agents(spec, logged.n_agents)
     if not domain:
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
     elif options.get("action_bounds"):
@@ -188,7 +198,7 @@ def prepare_training(
         name=name,
         domain=domain,
         spec=spec,
-        own_spec=not domain or bool(task),
+        own_spec=not domain or bool(task) or spec.own_layout is not None,
         recipe=chosen.changed(settings),
         recipe_name=" ".join([recipe if isinstance(recipe, str) else options.get("recipe_name", "own"), *settings]),
         variant=variant,
@@ -214,14 +224,26 @@ def _positive(name: str, value: Any) -> int:
     return number
 
 
-def _load_data(
-    data: str | MinariDataset | LoggedData, memory: float | None
-) -> tuple[LoggedData, EnvironmentSpec | None]:
-    """The data, and spaces and time limit where these are known from the dataset."""
-    if isinstance(data, LoggedData):
-        return data, None
-    dataset = open_dataset(data) if isinstance(data, str) else data
-    return load_for_training(dataset, None if memory is None else memory * 1e9), spec_of_dataset(dataset)
+def _load_data(data: MinariDataset | LoggedData, spec: EnvironmentSpec, memory: float | None) -> LoggedData:
+    """The data, with the past in their observations where the layout says so."""
+    if not isinstance(data, LoggedData):
+        return load_for_training(data, None if memory is None else memory * 1e9, spec)
+    if isinstance(data, Transitions) and data.obs_dim == spec.layout.present:
+        return spec.layout.widened(data, spec.n_actions)
+    return data
+
+
+def _with_past(
+    spec: EnvironmentSpec, data: MinariDataset | LoggedData, domain: str, options: dict[str, Any]
+) -> EnvironmentSpec:
+    """The spec of observations that hold their past, where that is asked for."""
+    history, exogenous = options.get("history", ""), options.get("exogenous", ())
+    if not history and not exogenous:
+        return spec
+    step, dates = step_of(data) if isinstance(data, MinariDataset) else (None, False)
+    names = domain_of(domain).observation_names if domain else ()
+    given = [exogenous] if isinstance(exogenous, str) else exogenous
+    return spec_with_history(spec, history, given, names=names, step=step, dates=dates)
 
 
 def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:

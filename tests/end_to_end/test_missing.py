@@ -69,6 +69,13 @@ def test_a_table_that_lacks_a_tenth_of_its_cells_is_learned_nearly_as_well(home,
     trust = calibrate(lacks, level=0.8, steps=5, progress=False).card.trust
     assert 0 < trust["scale"] < 100 and trust["horizon"] >= 0
 
+    past = train(
+        "my/lacking-v0", history="temp=1,valve=decay:2 steps", name="my/past-v0", settings=QUICK, progress=False
+    )
+    assert past.spec.layout.width == 7 and None not in past.card.error["one_step_rmse"]
+    rmse = (simulator.card.error["one_step_rmse"][:SIZE] for simulator in (past, lacks))
+    assert np.divide(*rmse).max() < 1.5
+
     few = data.select(data.agent < 5)
     bigger = lacks.personalize(replace(few, n_agents=5))
     known = error(bigger, first=MACHINES, machines=5)

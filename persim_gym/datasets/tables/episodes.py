@@ -68,7 +68,7 @@ def table_episodes(
         ValueError: If no transition is usable.
     """
     follows = np.append(~rows.first[1:], False)
-    usable = follows & _complete(rows, (*roles.obs, *roles.action))
+    usable = follows & _complete(rows, (*roles.obs, *roles.exogenous, *roles.action))
     said = rows.said + _missing(columns, rows, roles, follows, usable)
     if roles.terminated and (unknown := int(np.isnan(rows.values[roles.terminated]).sum())):
         said.append(f"{unknown:,} cells of {roles.terminated} missing: they count as no")
@@ -138,7 +138,7 @@ def _lacks_values(rows: OrderedRows, roles: Roles, kept: NDArray[np.bool_]) -> b
     """Whether anything is missing in steps that are kept, or in the observations that they end with."""
     observed = kept | np.append(False, kept[:-1])
     acted = _complete(rows, tuple(c for c in (*roles.action, roles.reward) if c))
-    return not (_complete(rows, roles.obs)[observed].all() and acted[kept].all())
+    return not (_complete(rows, (*roles.obs, *roles.exogenous))[observed].all() and acted[kept].all())
 
 
 def _anything(rows: OrderedRows, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -152,12 +152,12 @@ def _missing(
 ) -> list[str]:
     """What missing cells leave out, a line for each column, and one for the agents that miss most."""
     lines, total = [], int(follows.sum())
-    partly = np.zeros(len(follows), dtype=np.bool_)
-    for name in dict.fromkeys(c for c in (*roles.obs, *roles.action, roles.reward) if c):
+    partly, inputs = np.zeros(len(follows), dtype=np.bool_), (*roles.obs, *roles.exogenous, *roles.action)
+    for name in dict.fromkeys(c for c in (*inputs, roles.reward) if c):
         missing = np.isnan(rows.values[name])
         if not (cells := int(missing.sum())):
             continue
-        out = follows & missing & (name in (*roles.obs, *roles.action))
+        out = follows & missing & (name in inputs)
         part = np.zeros_like(usable)
         if name in roles.obs:
             part[:-1] |= usable[:-1] & missing[1:]

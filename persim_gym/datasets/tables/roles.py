@@ -24,7 +24,8 @@ class TableOptions(TypedDict, total=False):
     """Further options of an import, each with a default.
 
     Attributes:
-        exogenous: Columns that are observed inputs; kept with the dataset, step by step.
+        exogenous: Columns that come from outside, as weather or prices: the last columns of observations, which a
+            simulator sees but does not predict.
         static: Columns that stay the same in an agent; kept with the dataset, agent by agent.
         terminated: Column that is true, or not 0, in the last row of an episode that ended for a reason of the task.
         gap: Longest step of one run, as "5min", or a number where time is one; by default three times the usual step.
@@ -90,6 +91,8 @@ class Roles:
         for name, given in {"agent": self.agent, "obs": self.obs, "action": self.action}.items():
             if not given:
                 raise ValueError(f"no --{name}; name the column, `persim doctor TABLE` makes a guess")
+        if both := [column for column in self.exogenous if column in (*self.obs, *self.action)]:
+            raise ValueError(f"column {both[0]} is given as --exogenous and as --obs or --action; choose one")
         for name in ("obs", "action", "exogenous", "static"):
             given = getattr(self, name)
             if len(set(given)) < len(given):

@@ -24,23 +24,25 @@ class Part:
             `UNKNOWN_ACTION`.
         space: Space of one row.
         names: Names of the D components, or of the choices.
+        exogenous: How many of the components, the last ones, come from outside.
     """
 
     rows: NDArray[Any]
     space: spaces.Box | spaces.Discrete
     names: tuple[str, ...]
+    exogenous: int = 0
 
 
 def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], roles: Roles) -> Part:
-    """Observed columns side by side; categories as ones among zeros, a component for each.
+    """Observed columns side by side, exogenous ones last; categories as ones among zeros, a component for each.
 
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
         roles: Which columns are observed.
     """
-    parts, names, bounds = [], list[str](), list[tuple[float, float]]()
-    for name in roles.obs:
+    parts, names, bounds, learned = [], list[str](), list[tuple[float, float]](), 0
+    for name in (*roles.obs, *roles.exogenous):
         known = columns.categories.get(name)
         if known is None:
             parts.append(values[name][:, None])
@@ -51,8 +53,11 @@ def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], 
             parts.append(np.where(np.isnan(chosen), np.nan, chosen == np.arange(len(known))))
             names += [f"{name}={category}" for category in known]
             bounds += [(0.0, 1.0)] * len(known)
+        if name in roles.obs:
+            learned = len(names)
     low, high = np.array(bounds, dtype=np.float64).T
-    return Part(np.concatenate(parts, axis=1), spaces.Box(low, high, dtype=np.float64), tuple(names))
+    space = spaces.Box(low, high, dtype=np.float64)
+    return Part(np.concatenate(parts, axis=1), space, tuple(names), len(names) - learned)
 
 
 def actions(

@@ -12,7 +12,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
-from persim_gym.datasets.minari_adapter import ACTION_MISSING, LABELS, MISSING
+from persim_gym.datasets.minari_adapter import ACTION_MISSING, EXOGENOUS, LABELS, MISSING
 from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
@@ -77,6 +77,7 @@ def write_dataset(
                 "description": f"{len(episodes.table_agents)} agents, from {', '.join(sources)}.",
                 "requirements": [f"persim-gym=={__version__}"],
                 LABELS: asdict(episodes.labels),
+                **({EXOGENOUS: episodes.obs.exogenous} if episodes.obs.exogenous else {}),
                 TABLE: kept,
                 **({MISSING: True} if episodes.missing else {}),
             }
@@ -93,6 +94,7 @@ def _record(columns: TableColumns, episodes: TableEpisodes, roles: Roles, source
     return {
         "sources": sources,
         "roles": asdict(roles),
+        "step": episodes.rows.usual,
         "times": "none" if columns.time is None else "dates" if columns.dates else "numbers",
         "rows": len(columns.agent),
         "agents": len(episodes.table_agents),
@@ -111,7 +113,6 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
     rows = episodes.rows
     reward = rows.values[roles.reward] if roles.reward else np.zeros(len(rows))
     ended = rows.values[roles.terminated] > 0 if roles.terminated else np.zeros(len(rows), dtype=np.bool_)
-    exogenous = np.column_stack([rows.values[name] for name in roles.exogenous]) if roles.exogenous else None
     discrete = episodes.action.rows.ndim == 1
     actions = episodes.action.rows if discrete else episodes.action.rows.astype(np.float32)
     unknown = actions == UNKNOWN_ACTION if discrete and episodes.missing else None
@@ -122,8 +123,6 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
         truncated = np.zeros(end - begin, dtype=np.bool_)
         truncated[-1] = not terminated[-1]
         infos = {} if rows.time is None else {"time": rows.time[begin : end + 1]}
-        if exogenous is not None:
-            infos["exogenous"] = exogenous[begin : end + 1]
         if unknown is not None:
             infos[ACTION_MISSING] = np.append(unknown[begin:end], False)
         steps = {
@@ -159,7 +158,7 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
         "reward": labels.with_unit(roles["reward"]) if roles["reward"] else "none in the table: 0",
         "end of an episode": roles["terminated"] or "none in the table",
         "missing values": missing_text(table["missing"], bool(table["actions"])),
-        "exogenous inputs": f"{_list(roles['exogenous'])}; the `infos` of steps hold them"
+        "exogenous inputs": f"{_list(roles['exogenous'])}; the last columns of observations, seen but not predicted"
         if roles["exogenous"]
         else "",
         "static columns": f"{_list(roles['static'])}; the metadata hold them, agent by agent"

@@ -46,12 +46,13 @@ def logged_error(
     error, change = one_step(model, logged)
     spread = known_std(change)
     rmse = np.sqrt(known_mean(np.square(error), axis=0))
-    names = names or NO_LABELS.predicted(model.config.obs_dim)
+    size, learned = model.config.obs_dim, model.config.learned_dim
+    names = names or NO_LABELS.predicted(size)
     steps, open_loop = _open_loop(model, logged)
     return {
         "data": data,
         "transitions": len(logged),
-        "columns": list(names[: model.config.out_dim]),
+        "columns": [*names[:learned], *names[size : size + model.config.extra_dim]],
         "one_step_rmse": [_round(x) for x in rmse],
         "one_step_r2": [_round(1 - (r / s) ** 2) if s > 1e-8 else None for r, s in zip(rmse, spread, strict=True)],
         "steps": steps,
@@ -63,7 +64,7 @@ def logged_error(
 def _held_out_error(model: FactoredEnsemble, held_out: Transitions) -> dict[str, Any]:
     """Errors one step ahead on transitions that were not trained on, beside those of predicting no change."""
     error, change = one_step(model, held_out)
-    squares = (np.square(e, dtype=np.float64)[:, : model.config.obs_dim] for e in (error, change))
+    squares = (np.square(e, dtype=np.float64)[:, : model.config.learned_dim] for e in (error, change))
     ours, idle = (np.sqrt(known_mean(each, axis=0)) for each in squares)
     return {
         "transitions": len(held_out),
@@ -88,20 +89,23 @@ def known_std(values: NDArray[Any]) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, D + E].
+    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, L + E].
 
     Both are NaN where what followed is not known.
     """
-    target = np.column_stack([logged.next_obs, logged.reward, logged.terminated])[:, : model.config.out_dim]
+    s = model.config
+    following = logged.next_obs[:, : s.learned_dim]
+    target = np.column_stack([following, logged.reward, logged.terminated])[:, : s.out_dim]
     base = np.zeros_like(target)
-    base[:, : model.config.obs_dim] = logged.obs
+    base[:, : s.learned_dim] = logged.obs[:, : s.learned_dim]
     device = model.obs_mean.device
     columns = [torch.from_numpy(values).to(device) for values in (logged.agent, logged.obs, logged.action)]
     predicted = [
         model.predict(*rows).double().mean(dim=0)
         for rows in zip(*(c.split(PREDICTED_ROWS) for c in columns), strict=True)
     ]
-    return torch.cat(predicted).cpu().numpy() - target, target - base
+    known = [*range(s.learned_dim), *range(s.obs_dim, s.prediction_dim)]  # The others follow exactly.
+    return torch.cat(predicted).cpu().numpy()[:, known] - target, target - base
 
 
 def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:
@@ -111,6 +115,7 @@ def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int],
     """
     first, length = _longest_pieces(logged)
     unit = np.maximum(model.logged_std.cpu().double().numpy(), 1e-6)
+    held, learned = model.config.held, model.config.learned_dim
     steps, errors = [], []
     bound = [bind_agent(model, int(agent)) for agent in logged.agent[first]]
     now = [np.broadcast_to(logged.obs[i], (model.config.members, 1, model.config.obs_dim)) for i in first]
@@ -119,10 +124,13 @@ def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int],
         if not len(running):
             break
         for row in running:
-            now[row] = bound[row](now[row], logged.action[first[row] + step - 1][None])
+            last = first[row] + step - 1
+            now[row] = bound[row](now[row], logged.action[last][None])
+            if held:
+                now[row][..., held] = logged.next_obs[last, held]
         if step in OPEN_LOOP_STEPS:
-            following = np.stack([now[row][:, 0, : model.config.obs_dim].mean(axis=0) for row in running])
-            error = (following - logged.next_obs[first[running] + step - 1]) / unit
+            following = np.stack([now[row][:, 0, :learned].mean(axis=0) for row in running])
+            error = (following - logged.next_obs[first[running] + step - 1, :learned]) / unit
             steps.append(step)
             errors.append(_round(np.sqrt(known_mean(np.square(error.astype(np.float64))))))
     return steps, errors

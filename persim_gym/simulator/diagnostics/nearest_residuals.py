@@ -45,7 +45,11 @@ class NearestResiduals:
             keep[np.random.default_rng(seed).choice(len(transitions), MAX_LOGGED_POINTS, replace=False)] = True
             transitions = transitions.select(keep)
         self._members = model.config.members
-        self._unit = _scale(model.logged_std.double().numpy())
+        unit = model.logged_std.double().numpy()
+        if model.config.context:
+            unit = np.append(unit, transitions.obs[:, len(unit) :].std(axis=0, dtype=np.float64))
+        self._unit = _scale(unit)
+        self._learned = model.config.learned_dim
         self._discrete = bool(model.config.n_actions)
         self._action_unit = None if self._discrete else _scale(transitions.action.std(axis=0, dtype=np.float64))
         residuals = _residuals(model, transitions)  # [K, D], NaN where what followed is not known
@@ -56,7 +60,7 @@ class NearestResiduals:
             self._regions[action] = KDTree(keys[inside]), _filled(keys[inside], residuals[inside])
 
     def __call__(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float32]:
-        """Residuals of the nearest logged transition, the second nearest, …, one a member, [M, B, D].
+        """Residuals of the nearest logged transition, the second nearest, …, one a member, [M, B, L].
 
         Args:
             obs: [B, D].
@@ -67,7 +71,7 @@ class NearestResiduals:
             its action was never logged.
         """
         keys = self._keys(obs, action)
-        result = np.full((self._members, *obs.shape), np.nan, dtype=np.float32)
+        result = np.full((self._members, len(obs), self._learned), np.nan, dtype=np.float32)
         finite = np.isfinite(keys).all(axis=1)
         for number, (tree, residuals) in self._regions.items():
             rows = np.flatnonzero(finite & (action == number) if self._discrete else finite)
@@ -95,14 +99,15 @@ def _filled(keys: NDArray[np.float64], residuals: NDArray[np.float32]) -> NDArra
 
 @torch.no_grad()
 def _residuals(model: FactoredEnsemble, transitions: Transitions) -> NDArray[np.float32]:
-    """Logged next observations minus the members' mean, [K, D]."""
-    result = np.empty_like(transitions.next_obs)
+    """Logged next observations minus the members' mean, [K, L]."""
+    learned = model.config.learned_dim
+    result = np.empty((len(transitions), learned), dtype=np.float32)
     for start in range(0, len(transitions), _CHUNK):
         rows = slice(start, start + _CHUNK)
         columns = (getattr(transitions, name)[rows] for name in ("agent", "obs", "action"))
         predicted = model.predict(*(torch.from_numpy(np.ascontiguousarray(c)) for c in columns))
-        mean = predicted[..., : model.config.obs_dim].double().mean(0).numpy()  # [K, D]
-        result[rows] = transitions.next_obs[rows] - mean
+        mean = predicted[..., :learned].double().mean(0).numpy()
+        result[rows] = transitions.next_obs[rows, :learned] - mean
     return result
 
 

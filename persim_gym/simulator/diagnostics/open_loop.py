@@ -85,23 +85,28 @@ def open_loop(
     for row, agent in enumerate(agents):
         drawn.rebind(row, beliefs.sample(agent, rng).float())
     scale, size = model.logged_std.numpy(), model.config.obs_dim
+    learned, held = model.config.learned_dim, model.config.held
     now = other = np.repeat(windows.obs[None], model.config.members, axis=0)
     errors, spreads = [], []
-    low, high, walls = model.obs_low[:size].numpy(), model.obs_high[:size].numpy(), walls_of(model.walls)
+    low, high, walls = model.obs_low[:learned].numpy(), model.obs_high[:learned].numpy(), walls_of(model.walls)
     for t in range(windows.actions.shape[1]):
         action = np.ascontiguousarray(windows.actions[:, t])
         mean = now[..., :size].mean(axis=0, dtype=np.float64)
         now, other = settled(now, action), drawn(other, action)  # [M, B, D]
         if logged is not None:
-            other = np.clip(other[..., :size] + logged(mean, action), low, high)
-            stop(walls, other)
+            moved = np.clip(other[..., :learned] + logged(mean, action), low, high)
+            stop(walls, moved)
+            other = np.concatenate([moved, other[..., learned:size]], axis=-1)
+        if held:  # What comes from outside was logged too.
+            for rows in (now, other):
+                rows[..., held] = windows.following[:, t, held]
         with np.errstate(invalid="ignore", over="ignore"):
-            apart = (now[..., :size].mean(axis=0, dtype=np.float64) - windows.following[:, t]) / scale
-            known = ~np.isnan(windows.following[:, t])
+            apart = (now[..., :learned].mean(axis=0, dtype=np.float64) - windows.following[:, t, :learned]) / scale
+            known = ~np.isnan(windows.following[:, t, :learned])
             errors.append(np.sqrt(np.square(np.where(known, apart, 0.0)).sum(axis=1) / known.sum(axis=1)))
-            unknown = np.square((other[..., :size] - now[..., :size]) / scale).mean(axis=(0, 2), dtype=np.float64)
+            unknown = np.square((other[..., :learned] - now[..., :learned]) / scale).mean(axis=(0, 2), dtype=np.float64)
             spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
-    seen = ~np.isnan(windows.following).all(axis=2)
+    seen = ~np.isnan(windows.following[..., :learned]).all(axis=2)
     error = np.where(seen & ~np.isfinite(error), np.inf, error)
     return error, np.where(np.isfinite(spread), spread, np.inf)

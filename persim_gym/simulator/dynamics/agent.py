@@ -57,7 +57,7 @@ class AgentDynamics(PlanningDynamics):
         self.concurrent = self.stops = on_cpu
         self.tile = None if on_cpu else GPU_TILE
         self._model = model
-        self._config = s
+        self._config, self.exogenous = s, s.held
         with torch.no_grad():
             unit = model.delta_std.repeat_interleave(s.rank)
             layers = scaled_layers(model.state_encoder, model.obs_mean, model.obs_std, unit)
@@ -82,7 +82,7 @@ class AgentDynamics(PlanningDynamics):
         if self._compiled is not None:
             return partial(rollout_small, weights=self._compiled)
         encoder = model.action_encoder
-        if self.factor.device.type != "cpu" or not isinstance(encoder, EnsembleMLP):
+        if self.factor.device.type != "cpu" or not isinstance(encoder, EnsembleMLP) or s.context:
             return None
         networks = folded_networks(model, self._quantize)
         parts = self.factor, model.delta_mean, model.obs_low, model.obs_high
@@ -138,13 +138,13 @@ class AgentDynamics(PlanningDynamics):
         expected = actions.shape[:2] if s.n_actions else (*actions.shape[:2], s.action_dim)
         rows = self.members, len(actions)
         live = np.ones(rows, dtype=np.bool_) if live is None else np.asarray(live, dtype=np.bool_)
-        fits = np.shape(obs)[:2] == live.shape == rows and np.shape(obs)[2] in (s.obs_dim, s.out_dim)
+        fits = np.shape(obs)[:2] == live.shape == rows and np.shape(obs)[2] in (s.obs_dim, s.prediction_dim)
         if not fits or actions.shape != expected:
             raise ValueError(f"observations {np.shape(obs)} and actions {actions.shape} do not fit {s}")
         if s.n_actions and not _are_known(actions, s.n_actions):
             raise ValueError(f"expected actions of 0–{s.n_actions - 1}, got {actions!r}")
-        if ends is not None and max(component for component, _, _ in ends.each) >= s.out_dim:
-            raise ValueError(f"{ends} compares more components than the {s.out_dim} of predictions")
+        if ends is not None and max(component for component, _, _ in ends.each) >= s.prediction_dim:
+            raise ValueError(f"{ends} compares more components than the {s.prediction_dim} of predictions")
         rollout = self._step_by_step if self._fused is None else self._fused
         return rollout(np.asarray(obs)[..., : s.obs_dim], actions, live, ends)
 
@@ -197,7 +197,7 @@ class AgentDynamics(PlanningDynamics):
         if isinstance(obs, Tensor):
             return self._following(obs, action)
         s = self._config
-        if np.shape(obs)[-1] not in (s.obs_dim, s.out_dim):
+        if np.shape(obs)[-1] not in (s.obs_dim, s.prediction_dim):
             raise ValueError(f"expected observations of {s.obs_dim} components, got {np.shape(obs)}")
         if s.n_actions:
             action = checked_discrete(action, np.shape(obs)[-2], s.n_actions)
@@ -228,12 +228,12 @@ class AgentDynamics(PlanningDynamics):
             w = self._model.action_encoder(self._model.scale_action(action).expand(self.members, *action.shape))
             change = (out.unflatten(1, (s.out_dim, s.rank)) * w.transpose(1, 2)[:, None]).sum(2)
             change = change + self._model.delta_mean[:, None]
-        following = with_extra(now, s.extra_dim, axis=1) + change
+        following = with_extra(now[:, : s.learned_dim], s.extra_dim, axis=1) + change
         if self._bounds is not None:
             following = following.clamp_(*self._bounds)
         following = following.transpose(1, 2)
         stop(self._walls, following)
-        return following
+        return self._model.with_context(following, now.transpose(1, 2), action) if s.context else following
 
 
 def checked_discrete(action: Any, count: int, n_actions: int) -> NDArray[Any]:

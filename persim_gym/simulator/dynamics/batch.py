@@ -50,13 +50,14 @@ class BatchDynamics:
             ValueError: If an agent is unknown, or the model on another device.
         """
         model.check_on_cpu()
-        self.members, self.columns = model.config.members, model.config.out_dim
+        self.members, self.columns = model.config.members, model.config.prediction_dim
         model.check_agents(agents)
         different = list(agents) if apart else sorted(set(agents))
         self._model = model
         self._unit = model.logged_std.numpy()
         far = np.finfo(np.float32).max
-        self._reach = np.append(believable_change(self._unit), np.full(model.config.extra_dim, far, dtype=np.float32))
+        others = model.config.prediction_dim - model.config.learned_dim
+        self._reach = np.append(believable_change(self._unit), np.full(others, far, dtype=np.float32))
         rows = np.asarray(agents, dtype=np.int64)
         self._which = np.arange(len(rows)) if apart else np.searchsorted(different, rows)
         with torch.no_grad():
@@ -65,7 +66,7 @@ class BatchDynamics:
         bound = [AgentDynamics(model, factor) for factor in factors.unbind(1)]
         self._weights = _stacked(bound) if model.config.small else None
         self._blocks: BlockPredictions | None = None
-        if not model.config.small and model.head is None:
+        if not model.config.small and model.head is None and not model.config.context:
             self._blocks = BlockPredictions(model, self._factors)
 
     def begin(self, rows: NDArray[np.int64]) -> None:
@@ -119,7 +120,10 @@ class BatchDynamics:
             each = self._blocks(obs, action)
         else:
             each = np.ascontiguousarray(self(obs, action).transpose(0, 2, 1))
-        return combine_members(each, obs, member, self._unit, self._reach)
+        following, spread = combine_members(each, obs, member, self._unit, self._reach)
+        if self._model.config.context and not (believed := np.isfinite(spread)).all():
+            following[~believed, : self._model.config.obs_dim] = obs[~believed, : self._model.config.obs_dim]
+        return following, spread
 
 
 def _stacked(bound: list[AgentDynamics]) -> SmallWeights:

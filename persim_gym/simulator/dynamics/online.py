@@ -39,7 +39,7 @@ class OnlineDynamics(PlanningDynamics):
         if agent is not None:
             model.check_agents([agent])
         s = model.config
-        self.members = s.members
+        self.members, self.exogenous = s.members, s.held
         self._model = model
         start = SufficientStatistics.none(s.members, 1, s.rank) if agent is None else beliefs.statistics.of([agent])
         self._start = self._posterior = FactorPosterior(beliefs.prior, start)

@@ -18,7 +18,7 @@ class PerceptronDynamics(PlanningDynamics):
 
     def __init__(self, model: FactoredEnsemble, agent: int) -> None:
         """Binds a model to an agent."""
-        self.members = model.config.members
+        self.members, self.exogenous = model.config.members, model.config.held
         self._model, self._walls = model, walls_of(model.walls)
         with torch.no_grad():
             self._factor = model.agent_encoder(torch.tensor([agent], device=model.obs_mean.device))  # [M, 1, R]

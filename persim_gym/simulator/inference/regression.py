@@ -54,7 +54,8 @@ def targets(
         The targets, float64 [K, D + E], and whether each says something of the agent, bool [K, D + E]; what a wall has
         set does not.
     """
-    d = model.config.obs_dim
+    d = model.config.learned_dim
+    obs, next_obs = obs[:, :d], next_obs[:, :d]
     raw = torch.cat([next_obs.double() - obs.double(), learned.double()], dim=1)
     known = raw.isfinite() & (model.delta_std > CONSTANT_STD)
     if clips:

@@ -26,6 +26,9 @@ class ModelConfig:
         activation: "relu" or "silu".
         extra_dim: Quantities E predicted beside the next observation: 2 where reward and termination are learned.
         variant: "factored", or a variant of thesis section 5.3, see `persim_gym.simulator.model.ablations`.
+        context: Of each of the last C columns of an observation, which are not learned: the column, or behind the
+            columns the component of the action, that its next value comes from, and the share of itself that it keeps;
+            see `persim_gym.layout.PastColumn`.
     """
 
     n_agents: int
@@ -39,6 +42,7 @@ class ModelConfig:
     activation: str = "relu"
     extra_dim: int = 0
     variant: str = "factored"
+    context: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that the sizes describe a model.
@@ -56,17 +60,39 @@ class ModelConfig:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.variant not in VARIANTS:
             raise ValueError(f"variant {self.variant!r} is not one of {', '.join(VARIANTS)}")
+        columns = self.obs_dim + max(self.n_actions, self.action_dim)
+        if len(self.context) >= self.obs_dim or any(not 0 <= source < columns for source, _ in self.context):
+            raise ValueError(f"context {self.context} does not fit {self.obs_dim} observations, one of them learned")
+
+    @property
+    def learned_dim(self) -> int:
+        """Columns L of an observation that are learned, the first ones; the others follow from the row before."""
+        return self.obs_dim - len(self.context)
+
+    @property
+    def held(self) -> list[int]:
+        """Exogenous columns: a prediction holds them, and who knows their next values puts these in."""
+        return [c for c, (source, _) in enumerate(self.context, self.learned_dim) if source == c]
 
     @property
     def out_dim(self) -> int:
+        """Size L + E of what is learned: changes of the observation, and quantities beside it."""
+        return self.learned_dim + self.extra_dim
+
+    @property
+    def prediction_dim(self) -> int:
         """Size D + E of a prediction."""
         return self.obs_dim + self.extra_dim
 
     @property
     def small(self) -> bool:
-        """Whether compiled kernels serve this model: factored, one hidden layer and discrete actions."""
-        return len(self.state_layers) == 1 and self.n_actions > 0 and self.variant != "unfactorized"
+        """Whether compiled kernels serve this model: factored, one hidden layer, discrete actions and no context."""
+        plain = self.variant != "unfactorized" and not self.context
+        return len(self.state_layers) == 1 and self.n_actions > 0 and plain
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
-        return asdict(self)
+        stored = asdict(self)
+        if not self.context:  # Cards of models without are as they were before there was any.
+            del stored["context"]
+        return stored

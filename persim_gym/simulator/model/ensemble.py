@@ -28,10 +28,12 @@ class FactoredEnsemble(nn.Module):
         state_encoder: Maps scaled observations [M, B, D] to v, [M, B, (D + E) * R].
         action_encoder: Maps actions to w, [M, B, R].
         head: None, or what takes the place of the product: maps u + v + w, [M, B, R], to [M, B, D + E].
-        obs_low: Bounds that the physics clips observations to, [D + E]; infinite where it does not.
+        obs_low: Bounds that the physics clips observations to, [L + E]; infinite where it does not.
         obs_high: Likewise.
-        walls: What stops predictions at once, [2, D, D], see `persim_gym.simulator.model.walls.no_walls`.
-        logged_std: Standard deviation of the logged observations, [D]; the unit of disagreement.
+        walls: What stops predictions at once, [2, L, L], see `persim_gym.simulator.model.walls.no_walls`.
+        logged_std: Standard deviation of the logged observations that are learned, [L]; the unit of disagreement.
+
+    L is D, unless the last columns of observations are context, which is not learned (`ModelConfig.context`).
     """
 
     obs_mean: Tensor
@@ -65,11 +67,13 @@ class FactoredEnsemble(nn.Module):
             self.register_buffer(f"{name}_std", torch.ones(size, dtype=torch.float32))
         self.register_buffer("obs_low", torch.full((s.out_dim,), -torch.inf, dtype=torch.float32))
         self.register_buffer("obs_high", torch.full((s.out_dim,), torch.inf, dtype=torch.float32))
-        self.register_buffer("walls", no_walls(s.obs_dim))
-        self.register_buffer("logged_std", torch.ones(s.obs_dim, dtype=torch.float32))
+        self.register_buffer("walls", no_walls(s.learned_dim))
+        self.register_buffer("logged_std", torch.ones(s.learned_dim, dtype=torch.float32))
+        self._sources = torch.tensor([source for source, _ in s.context])
+        self._keep = torch.tensor([keep for _, keep in s.context], dtype=torch.float32)
 
     def scaled_delta(self, u: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """Predicted change of the observation, and extra quantities, in scaled units, [M, B, D + E].
+        """Predicted change of the observation, and extra quantities, in scaled units, [M, B, L + E].
 
         Args:
             u: Latent factors of the rows' agents, [M, B, R].
@@ -121,14 +125,32 @@ class FactoredEnsemble(nn.Module):
         members = self.config.members
         obs = obs[..., : self.config.obs_dim]
         obs = obs.expand(members, *obs.shape[-2:])
+        given = action
         action = self.scale_action(action)
         if not self.config.n_actions:
             action = action.expand(members, *action.shape[-2:])
         delta = self.scaled_delta(u, self.scale_obs(obs), action)
         change = delta * self.delta_std + self.delta_mean
-        following = (with_extra(obs, self.config.extra_dim) + change).clamp(self.obs_low, self.obs_high)
+        learned = with_extra(obs[..., : self.config.learned_dim], self.config.extra_dim)
+        following = (learned + change).clamp(self.obs_low, self.obs_high)
         stop(walls_of(self.walls) if walls is None else walls, following)
-        return following
+        return self.with_context(following, obs, given) if self.config.context else following
+
+    def with_context(self, following: Tensor, obs: Tensor, action: Tensor) -> Tensor:
+        """Puts the context of the next observation, which follows exactly, between what is learned.
+
+        Args:
+            following: Next values of the learned columns, and of what is learned beside them, [M, B, L + E].
+            obs: Observations before the step, [M, B, D].
+            action: Actions as they are, int64 [B] or float32 [B, A].
+        """
+        s, sources, keep = self.config, self._sources.to(obs.device), self._keep.to(obs.device)
+        if s.n_actions:
+            action = torch.nn.functional.one_hot(action, s.n_actions)
+        row = torch.cat([obs, action.to(obs.dtype).expand(*obs.shape[:-1], action.shape[-1])], dim=-1)
+        flows = row[..., sources]
+        context = torch.where(keep > 0, keep * obs[..., s.learned_dim :] + (1 - keep) * flows, flows)
+        return torch.cat([following[..., : s.learned_dim], context, following[..., s.learned_dim :]], dim=-1)
 
     def disagreement(self, following: Any) -> Any:
         """Spread of the members' predictions, in standard deviations of the logged observations.
@@ -139,7 +161,7 @@ class FactoredEnsemble(nn.Module):
         Returns:
             Root mean square over dimensions of the standard deviation over members, [...].
         """
-        variance = np.var(following[..., : self.config.obs_dim] / self.logged_std.cpu().numpy(), axis=0)
+        variance = np.var(following[..., : self.config.learned_dim] / self.logged_std.cpu().numpy(), axis=0)
         return np.sqrt(variance.mean(axis=-1))
 
     def check_agents(self, agents: Iterable[int]) -> None:

@@ -32,15 +32,23 @@ class Moments:
     action: tuple[Tensor, Tensor] | None
 
 
-def moments(data: LoggedData) -> Moments:
-    """What the scales of a model are made from."""
+def moments(data: LoggedData, learned: int | None = None) -> Moments:
+    """What the scales of a model are made from.
+
+    Args:
+        data: The data.
+        learned: Columns of the observation whose change is learned, the first ones; None for all.
+    """
+    learned = data.obs_dim if learned is None else learned
     stored = data.stored_moments()
     if stored is not None:
         known = {name: (torch.from_numpy(m), torch.from_numpy(s)) for name, (m, s) in stored.items()}
-        return Moments(known["obs"], known["target"], known["action"] if data.action_dim else None)
+        columns = [*range(learned), data.obs_dim, data.obs_dim + 1]
+        mean, std = (part[columns] for part in known["target"])
+        return Moments(known["obs"], (mean, std), known["action"] if data.action_dim else None)
     rows = data.read(range(len(data.block_lengths)))
     rows.pop("agent")
-    obs, target, action = _tensors(**rows, extra=True)
+    obs, target, action = _tensors(**rows, learned=learned, extra=True)
     return Moments(_moments(obs), _moments(target), _moments(action) if action.ndim > 1 else None)
 
 
@@ -71,11 +79,12 @@ def _tensors(
     reward: NDArray[np.float32],
     terminated: NDArray[np.bool_],
     action: NDArray[np.float32] | NDArray[np.int64],
+    learned: int,
     extra: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Observations, targets and actions in raw units."""
     now = torch.from_numpy(obs)
-    target = torch.from_numpy(next_obs) - now
+    target = torch.from_numpy(next_obs[:, :learned]) - now[:, :learned]
     if extra:
         target = torch.column_stack([target, torch.from_numpy(reward), torch.from_numpy(terminated).float()])
     return now, target, torch.from_numpy(action)
@@ -111,14 +120,15 @@ class Parts:
         Raises:
             ValueError: If an agent or a discrete action is none of the model's: compiled code would read elsewhere.
         """
-        device, extra = model.obs_mean.device, model.config.extra_dim > 0
+        device, extra, learned = model.obs_mean.device, model.config.extra_dim > 0, model.config.learned_dim
         raw = self._data.read(self._blocks(epoch)[part])
         self._check(raw, model.config.n_actions)
-        raw = _without_stopped(raw, stopped(model.walls, torch.from_numpy(raw["next_obs"])).any(dim=1).numpy())
+        following = torch.from_numpy(raw["next_obs"][:, :learned])
+        raw = _without_stopped(raw, stopped(model.walls, following).any(dim=1).numpy())
         agent = torch.from_numpy(raw.pop("agent")).to(device)
         if model.config.variant == "unpersonalized":
             agent = torch.zeros_like(agent)
-        obs, target, action = (x.to(device) for x in _tensors(**raw, extra=extra))
+        obs, target, action = (x.to(device) for x in _tensors(**raw, learned=learned, extra=extra))
         target = (target - model.delta_mean) / model.delta_std
         return agent, model.scale_obs(obs), model.scale_action(action), target
 

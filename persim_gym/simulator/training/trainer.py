@@ -51,19 +51,21 @@ class Problem:
         bounds: Lowest and highest observations, [D] each, that predictions are clipped to; None for none.
         learn_task: Whether reward and termination are learned too, as two more outputs.
         clips: Whether values at the bounds are what physics clipped (see `FactorPrior`).
+        context: Columns of the observation that are not learned, see `ModelConfig.context`.
     """
 
     n_actions: int = 0
     bounds: tuple[NDArray[Any], NDArray[Any]] | None = None
     learn_task: bool = False
     clips: bool = True
+    context: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of_model(cls, model: FactoredEnsemble, clips: bool) -> "Problem":
         """What a trained model has learned."""
         s = model.config
-        low, high = (bound[: s.obs_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
-        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips)
+        low, high = (bound[: s.learned_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
+        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips, s.context)
 
 
 def train_model(
@@ -106,6 +108,7 @@ def train_model(
             n_actions=problem.n_actions,
             bounds=problem.bounds,
             learn_task=problem.learn_task,
+            context=problem.context,
             variant=variant,
             seed=seed,
             device=device,
@@ -128,6 +131,7 @@ def fit_ensemble(
     n_actions: int = 0,
     bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
     learn_task: bool = False,
+    context: tuple[tuple[int, float], ...] = (),
     variant: str = "factored",
     seed: int = 0,
     device: str = "cpu",
@@ -146,6 +150,7 @@ def fit_ensemble(
         n_actions: See `Problem`.
         bounds: See `Problem`.
         learn_task: See `Problem`.
+        context: See `Problem`.
         variant: "factored", or a variant of thesis section 5.3.
         seed: Source of all randomness.
         device: Torch device.
@@ -163,7 +168,8 @@ def fit_ensemble(
     """
     _check_device(seed, device)
     recipe = recipe.for_data(len(data))
-    model = _initial_model(data, recipe, n_actions, bounds, learn_task, variant, seed).to(device)
+    problem = Problem(n_actions, bounds, learn_task, context=context)
+    model = _initial_model(data, recipe, problem, variant, seed).to(device)
     parts = Parts(data, seed)
     training = _training(model, parts.read(model, 0, 0), recipe, seed, device)
     identity = _training_identity(data, recipe, seed, model, n_actions, parts.number)
@@ -305,42 +311,38 @@ def _training(
 
 
 def _initial_model(
-    data: LoggedData,
-    recipe: TrainingRecipe,
-    n_actions: int,
-    bounds: tuple[NDArray[Any], NDArray[Any]] | None,
-    learn_task: bool,
-    variant: str,
-    seed: int,
+    data: LoggedData, recipe: TrainingRecipe, problem: Problem, variant: str, seed: int
 ) -> FactoredEnsemble:
     """The model before its first step: drawn weights; scales, bounds and walls of the data."""
     config = ModelConfig(
         n_agents=data.n_agents,
         obs_dim=data.obs_dim,
-        n_actions=n_actions,
+        n_actions=problem.n_actions,
         action_dim=data.action_dim,
         rank=recipe.rank,
         members=recipe.members,
         state_layers=recipe.state_layers,
-        action_layers=() if n_actions else recipe.action_layers,
+        action_layers=() if problem.n_actions else recipe.action_layers,
         activation=recipe.activation,
-        extra_dim=2 if learn_task else 0,
+        extra_dim=2 if problem.learn_task else 0,
         variant=variant,
+        context=problem.context,
     )
     model = build_model(population_of_one(config) if variant == "unpersonalized" else config, seed)
+    bounds, learned = problem.bounds, config.learned_dim
     if bounds is not None:
-        model.obs_low[: data.obs_dim].copy_(torch.as_tensor(bounds[0]))
-        model.obs_high[: data.obs_dim].copy_(torch.as_tensor(bounds[1]))
-    if recipe.walls and not learn_task:
+        model.obs_low[:learned].copy_(torch.as_tensor(bounds[0][:learned]))
+        model.obs_high[:learned].copy_(torch.as_tensor(bounds[1][:learned]))
+    if recipe.walls and not problem.learn_task and not problem.context:
         model.walls.copy_(find_walls(data))
     encoder = model.agent_encoder
     assert isinstance(encoder, AgentEncoder)
     with torch.no_grad():
         if model.head is None:
             _start_agents(encoder, recipe, seed)
-        scales = moments(data)
+        scales = moments(data, learned)
         obs_unit = _units(*scales.obs)
-        model.logged_std.copy_(obs_unit)
+        model.logged_std.copy_(obs_unit[:learned])
         if recipe.standardize:
             pairs = {"obs": (scales.obs[0], obs_unit), "delta": scales.target}
             if scales.action is not None:
@@ -401,6 +403,7 @@ def _training_identity(
             "learn_task": model.config.extra_dim > 0,
             "variant": model.config.variant,
             "parts": parts,
+            **({"context": model.config.context} if model.config.context else {}),
         },
         sort_keys=True,
     )

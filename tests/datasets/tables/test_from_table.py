@@ -10,7 +10,7 @@ from gymnasium import spaces
 from support.tables import SMALL, small_rows, write_csv
 
 from persim_gym.datasets import from_table, labels_of, load
-from persim_gym.datasets.minari_adapter import MISSING
+from persim_gym.datasets.minari_adapter import MISSING, spec_of_dataset
 from persim_gym.datasets.minari_files import dataset_folder, open_minari
 from persim_gym.datasets.tables.write import TABLE
 
@@ -214,9 +214,11 @@ def test_exogenous_static_and_times_stay_with_the_dataset():
     )
     dataset, data, table = imported(columns, exogenous=["load"], static=["age", "site"], units={"x": "°C"})
     episodes = list(dataset.iterate_episodes())
-    assert episodes[1].infos["exogenous"][:, 0].tolist() == [4, 5, 6, 7]
+    assert episodes[1].observations[:, 1].tolist() == [4, 5, 6, 7]
+    layout = spec_of_dataset(dataset).layout
+    assert (layout.learned, layout.exogenous) == (1, 1) and labels_of(dataset).observations == ("x", "load")
     assert episodes[1].infos["time"].tolist() == [0, 1, 2, 3]
-    assert table["static"] == {"age": [30, 41], "site": ["n", "s"]} and data.obs_dim == 1
+    assert table["static"] == {"age": [30, 41], "site": ["n", "s"]} and data.obs_dim == 2
     card = (dataset_folder("my/small-v0") / "card.md").read_text(encoding="utf-8")
     for text in ("x (°C)", "exogenous inputs | load", "static columns | age, site", "A-1, A-2", "2 choices, down, up"):
         assert text in card
