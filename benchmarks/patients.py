@@ -155,7 +155,12 @@ def live(policy: Any, agents: Sequence[int], seed: int, steps: int = STEPS_PER_D
     """Lets a policy dose the insulin of agents, all at once, from midnight on."""
     columns = {c.name: DOMAIN.population[list(agents), i] for i, c in enumerate(DOMAIN.covariates)}
     physics, state = DOMAIN.physics(**columns), DOMAIN.initial_state(np.random.default_rng(seed), len(agents))
-    obs, true, taken, memory = [DOMAIN.observe(state).astype(np.float32)], [glucose(state)], [], None
+    return lived_on(policy, None, physics, state, steps)
+
+
+def lived_on(policy: Any, memory: Any, physics: Any, state: np.ndarray, steps: int) -> Days:
+    """What a policy does from a state on, [N, S]."""
+    obs, true, taken = [DOMAIN.observe(state).astype(np.float32)], [glucose(state)], []
     for _ in range(steps):
         action, memory = policy.predict(obs[-1], memory)
         state = physics(state, action)

@@ -4,26 +4,36 @@ The table has a row each 15 minutes: the sensor's reading, insulin, the carbohyd
 time of day. Three days are logged under the usual, erring dosing; errors are of the fourth. Insulin and meals on the
 way are given to all methods. Gradient boosting needs scikit-learn. A simulation study, and no medical advice.
 
-    OMP_NUM_THREADS=1 python benchmarks/patients_table.py --out results/patients.csv
+    OMP_NUM_THREADS=1 python benchmarks/patients_table.py errors
+    OMP_NUM_THREADS=1 python benchmarks/patients_table.py closed-loop
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from patients import AHEAD, FIRST_HOUR, FURTHER_DAY, LAST_HOUR, RESULTS, keep_rows, live, usual
+from gymnasium import spaces
+from patients import AHEAD, FIRST_HOUR, LAST_HOUR, RESULTS, SAFEST, Days, control, keep_rows, live, lived_on, usual
 
 from persim_gym.envs.patients.chance import STEPS_PER_DAY
-from persim_gym.envs.patients.physics import insulin_rate
+from persim_gym.envs.patients.domain import DOMAIN, risk
+from persim_gym.envs.patients.physics import AT, LOWEST, action_of_rate, insulin_rate
+from persim_gym.envs.patients.rule import NONE, basal_bolus
+from persim_gym.planning import ICEM, MPC
+from persim_gym.task import Task, never
 
 NAME = "patients/table-v0"
 HISTORY = "cgm=4,insulin=decay:55min,120min,carbs=decay:30min,75min"
 STEP_NS = 15 * 60 * 10**9
 LOGGED_SEEDS = (1, 2, 3)  # of the three logged days
+SETTINGS = ("polish=true", "refine=3", "rank=16")
+FURTHER_SEED = 4  # of the day that is predicted
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 PAST = 4  # readings before the present one that the linear models and the boosting see
 KEEP_INSULIN, KEEP_CARBS = (np.exp(-15.0 / np.array(minutes)) for minutes in ((55.0, 120.0), (30.0, 75.0)))
@@ -162,9 +172,7 @@ def own_ridges(
 def own_arx(days: Sequence[dict[str, np.ndarray]], ridge: float, day: dict[str, np.ndarray]) -> Predict:
     """A linear model of one step for each person, rolled out; it sees its own readings as it goes."""
     ahead = own_ridges(days, ridge)(1)
-    size = len(day["cgm"])
     own = features(day)
-    starts = np.arange(STEPS_PER_DAY + 1)
     memo: dict[int, np.ndarray] = {}
 
     def rolled(begin: int) -> np.ndarray:
@@ -178,8 +186,6 @@ def own_arx(days: Sequence[dict[str, np.ndarray]], ridge: float, day: dict[str, 
             readings.append(reading)
             now = following
         return np.stack(readings, axis=1)
-
-    assert size and len(starts)
 
     def predict(agent: int, begin: int) -> np.ndarray:
         if begin not in memo:
@@ -211,19 +217,10 @@ def boosting(days: Sequence[dict[str, np.ndarray]]) -> Callable[[int], Callable[
     return fit
 
 
-def main() -> None:
-    """Writes the table, trains on it and prints all errors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--agents", type=int, default=150, help="people (default: %(default)s)")
-    parser.add_argument("--members", type=int, default=5, help="members of an ensemble (default: %(default)s)")
-    parser.add_argument("--history", default=HISTORY, help="as persim train takes it (default: %(default)s)")
-    parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changed fields of the recipe")
-    parser.add_argument("--only", nargs="*", default=[], help="methods to run (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="CSV file of results (default: %(default)s)")
-    options = parser.parse_args()
+def errors(options: argparse.Namespace) -> None:
+    """Errors of all methods on the fourth day."""
     agents = range(options.agents)
-    days, further = [logged_day(agents, seed) for seed in LOGGED_SEEDS], logged_day(agents, FURTHER_DAY)
+    days, further = [logged_day(agents, seed) for seed in LOGGED_SEEDS], logged_day(agents, FURTHER_SEED)
     rows: list[dict[str, Any]] = []
 
     def add(method: str, make: Callable[[], dict[int, float]]) -> None:
@@ -236,51 +233,170 @@ def main() -> None:
 
     add("nothing changes", lambda: errors_of(lambda a, t: np.full(16, further["cgm"][a, t]), further))
     for ridge in RIDGES:
-        add(f"own linear model, ridge {ridge:g}", lambda: errors_of(own_arx(days, ridge, further), further))
-        add(f"own linear models by horizon, ridge {ridge:g}", lambda: direct_errors(own_ridges(days, ridge), further))
+        add(f"own linear model, ridge {ridge:g}", partial(errors_of, own_arx(days, ridge, further), further))
+        add(f"own linear models by horizon, ridge {ridge:g}", partial(direct_errors, own_ridges(days, ridge), further))
     add("gradient boosting by horizon", lambda: direct_errors(boosting(days), further))
     with tempfile.TemporaryDirectory() as folder:
-        for method, personal in (("personalized", True), ("not personalized", False)):
-            add(method, lambda: errors_of(trained(days, further, options, Path(folder), personal), further))
+        for method, (recipe, variant) in METHODS.items():
+            add(method, partial(simulator_errors, days, further, options, Path(folder), recipe, variant))
     if not options.only:
         keep_rows("table", rows, options)
 
 
-def trained(
+METHODS = {  # of our own: recipe and variant
+    "not personalized": ("patients", "unpersonalized"),
+    "personalized, general recipe": ("general", "factored"),
+    "personalized": ("patients", "factored"),
+}
+
+
+def simulator_errors(
     days: Sequence[dict[str, np.ndarray]],
     further: dict[str, np.ndarray],
     options: argparse.Namespace,
     folder: Path,
-    personal: bool,
-) -> Predict:
-    """Imports the table, trains a simulator, and predicts with it."""
-    import os
+    recipe: str,
+    variant: str,
+) -> dict[int, float]:
+    """Errors of a simulator of the table; see `trained`."""
+    simulator = trained(days, options, folder, recipe, variant)
+    return errors_of(simulated(simulator, imported(folder, [further], "patients/further-v0"), int), further)
 
+
+def imported(folder: Path, days: Sequence[dict[str, np.ndarray]], name: str) -> Any:
+    """The days as a dataset, by way of a table."""
     os.environ["MINARI_DATASETS_PATH"] = str(folder / "datasets")
-    from persim_gym import train
     from persim_gym.datasets import from_table, load
+
+    roles: dict[str, Any] = {"exogenous": ["carbs", "sin", "cos"], "continuous": ["insulin"], "progress": False}
+    columns = {"agent": "person", "time": "time", "obs": "cgm", "action": "insulin"}
+    from_table(table_of(days), name=name, force=True, **columns, **roles)
+    return load(name)
+
+
+def trained(
+    days: Sequence[dict[str, np.ndarray]], options: argparse.Namespace, folder: Path, recipe: str, variant: str
+) -> Any:
+    """A simulator of the table."""
+    imported(folder, days, NAME)
+    from persim_gym import train
     from persim_gym.workflows.training_setup import recipe_for
 
-    roles: dict[str, Any] = {
-        "agent": "person", "time": "time", "obs": "cgm", "action": "insulin", "exogenous": ["carbs", "sin", "cos"],
-        "continuous": ["insulin"], "progress": False, "force": True,
-    }  # fmt: skip
-    from_table(table_of(days), name=NAME, **roles)
-    from_table(table_of([further]), name="patients/further-v0", **roles)
-    recipe = replace(recipe_for("patients"), members=options.members)
-    simulator = train(
+    return train(
         NAME,
-        recipe=recipe,
-        settings=options.settings,
+        recipe=replace(recipe_for(recipe, continuous=True), members=options.members),
+        settings=options.settings if recipe == "patients" else (),
         history=options.history,
-        variant="factored" if personal else "unpersonalized",
+        variant=variant,
         seed=options.seed,
-        out=folder / f"simulator-{personal}",
+        out=folder / f"{recipe}-{variant}",
         force=True,
         progress=False,
     )
-    return simulated(simulator, load("patients/further-v0"), int)
+
+
+# --- closed loop: insulin for people that training never saw, after one day of their log -------------------------
+
+NEW_PEOPLE, NEW_SEED, DAYS_SEED, DAYS = 10, 21, 23, 2  # planning was set up on days of 22
+HORIZON = 16  # steps that planning looks ahead
+MOST_INSULIN = 12.0  # U/h that planning may give
+MARGIN, LOW_WEIGHT = 20.0, 4.0  # mg/dL that readings count as lower in planning; of low readings
+
+
+def closed_loop(options: argparse.Namespace) -> None:
+    """Two days of ten new people under planning, their usual dosing and dosing without errors; meals are announced."""
+    agents = range(options.agents, options.agents + NEW_PEOPLE)
+    days = [logged_day(range(options.agents), seed) for seed in LOGGED_SEEDS]
+    rows: list[dict[str, Any]] = []
+
+    def add(method: str, dose: Any) -> None:
+        found = control(two_days(agents, dose))
+        print(f"{method:28}", " ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
+        named = {"dataset": "table", "method": method, "agents": NEW_PEOPLE}
+        rows.extend({**named, "metric": metric, "value": f"{value:.4g}"} for metric, value in found.items())
+
+    add("usual dosing", None)
+    add("dosing without errors", usual(agents, NEW_SEED, basal_bolus(NONE)))
+    with tempfile.TemporaryDirectory() as folder:
+        simulator = trained(days, options, Path(folder), "patients", "factored")
+        first = logged_day(agents, NEW_SEED)
+        log = imported(Path(folder), [first], "patients/new-v0")
+        add("planning, personalized", Planned(simulator.personalize(log), log))
+    keep_rows("table closed loop", rows, options)
+
+
+def cautious(obs: Any, action: Any, next_obs: Any) -> Any:
+    """The domain's reward for planning: low readings count more, and readings as lower than they are."""
+    reading = np.maximum(next_obs[..., 0] - MARGIN, LOWEST)
+    return -0.01 * risk(reading) * np.where(reading < SAFEST, LOW_WEIGHT, 1.0)
+
+
+class Planned:
+    """Planning for new people in a simulator that has one day of their logs."""
+
+    def __init__(self, simulator: Any, log: Any) -> None:
+        """Starts from the end of the log.
+
+        Args:
+            simulator: Knows the people as its new agents.
+            log: Their logs, one trajectory each.
+        """
+        layout = simulator.spec.layout
+        wide = layout.widened(log, 0)
+        last = np.append(np.flatnonzero(np.diff(wide.trajectory)), len(wide) - 1)
+        self._layout, self._wide = layout, wide.next_obs[last]
+        self._hour, self._acted = 0, np.zeros((len(last), 1), dtype=np.float32)
+        dynamics = [simulator.dynamics(agent) for agent in simulator.new_agents]
+        planner = ICEM(candidates=100, iterations=5, horizon=HORIZON, elites=10)
+        space = spaces.Box(0.0, MOST_INSULIN, (1,), dtype=np.float32)
+        self._mpc = MPC(dynamics, Task(cautious, never), space, planner=planner, foresight=self._ahead)
+
+    def _ahead(self, row: int) -> np.ndarray:
+        """Nobody knows of meals to come; the clock is known."""
+        angle = (self._hour + 1 + np.arange(HORIZON)) / STEPS_PER_DAY * 2 * np.pi
+        return np.stack([np.zeros(HORIZON), np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
+
+    def predict(self, obs: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
+        """Actions of the domain's observations, [B, D]."""
+        present = np.concatenate([obs[:, :1], obs[:, 6:9]], axis=1).astype(np.float32)
+        if self._hour:
+            self._wide = self._layout.after(self._wide, self._acted, present)
+        else:  # The log ends where the two days begin.
+            self._wide = np.concatenate([present, self._wide[:, self._layout.present :]], axis=1)
+        self._acted, _ = self._mpc.predict(self._wide)
+        self._hour += 1
+        return action_of_rate(self._acted), None
+
+
+def two_days(agents: Sequence[int], policy: Any) -> Days:
+    """Two days of people behind one day of their usual dosing; None goes on with that."""
+    columns = {c.name: DOMAIN.population[list(agents), i] for i, c in enumerate(DOMAIN.covariates)}
+    physics, state = DOMAIN.physics(**columns), DOMAIN.initial_state(np.random.default_rng(NEW_SEED), len(agents))
+    before, memory = usual(agents, NEW_SEED), None
+    for _ in range(STEPS_PER_DAY):
+        action, memory = before.predict(DOMAIN.observe(state).astype(np.float32), memory)
+        state = physics(state, action)
+    further = DOMAIN.initial_state(np.random.default_rng(DAYS_SEED), len(agents))
+    state[:, AT.meals], state[:, AT.noise], state[:, AT.clock] = further[:, AT.meals], further[:, AT.noise], 0
+    if policy is not None:
+        before, memory = policy, None
+    return lived_on(before, memory, physics, state, DAYS * STEPS_PER_DAY)
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=("errors", "closed-loop"))
+    parser.add_argument("--agents", type=int, default=150, help="people (default: %(default)s)")
+    parser.add_argument("--members", type=int, default=5, help="members of an ensemble (default: %(default)s)")
+    parser.add_argument("--history", default=HISTORY, help="as persim train takes it (default: %(default)s)")
+    parser.add_argument("--set", nargs="*", default=SETTINGS, dest="settings", help="changes of the domain's recipe")
+    parser.add_argument("--only", nargs="*", default=[], help="methods to run (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="CSV file of results (default: %(default)s)")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    given = parse()
+    {"errors": errors, "closed-loop": closed_loop}[given.study](given)

@@ -22,7 +22,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "version": 0,
     "suggest": 0,
     "labels": 1,
-    "layout": 1,
+    "observation_layout": 1,
     "paths": 0,
     "parallel": 0,
     "transitions": 0,
@@ -59,7 +59,7 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "history", "task", "version", "suggest", "labels", "layout", "paths", "parallel", "logged_arrays",
+    "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel", "logged_arrays",
     "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.labels import NO_LABELS, Labels
-from persim_gym.layout import ObservationLayout
+from persim_gym.observation_layout import ObservationLayout
 from persim_gym.storage import from_plain
 from persim_gym.task import Array, Ends, Task
 

@@ -31,7 +31,8 @@ def verb(
     loaded = load_simulator(simulator)
     folder = simulator_folder(f"{loaded.card.name}-personalized", out)
     dataset = open_dataset(data)
-    transitions, names = load_minari(dataset), labels_of(dataset).agents
+    spec = loaded.spec if loaded.spec.layout.past else None
+    transitions, names = load_minari(dataset, spec), labels_of(dataset).agents
     bigger = loaded.personalize(transitions, names)
     bigger.save(folder, force)
     beliefs, rank = bigger.known_beliefs(), bigger.model.config.rank

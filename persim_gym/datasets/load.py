@@ -55,18 +55,19 @@ def _episodes(dataset: MinariDataset, spec: EnvironmentSpec | None) -> Iterator[
         yield episode
 
 
-def load(dataset_id: str, progress: bool = True) -> Transitions:
+def load(dataset_id: str, progress: bool = True, spec: EnvironmentSpec | None = None) -> Transitions:
     """Loads a dataset from Minari's folder; builds it first when it is one of ours and missing.
 
     Args:
         dataset_id: Minari id such as `persim/mountaincar/random-v0`, or that of any local dataset with agents.
         progress: Whether a build shows a progress bar.
+        spec: See `load_minari`.
 
     Raises:
         MissingPolicyError: If it would have to be built by a logging policy that has not been trained.
         ValueError: If it neither exists nor has a recipe, or as `load_minari`.
     """
-    return load_minari(open_dataset(dataset_id, progress))
+    return load_minari(open_dataset(dataset_id, progress), spec)
 
 
 def open_dataset(dataset_id: str, progress: bool = True) -> MinariDataset:

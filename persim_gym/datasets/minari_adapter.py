@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.labels import Labels
-from persim_gym.layout import ObservationLayout
 from persim_gym.logged_arrays import UNKNOWN_ACTION
+from persim_gym.observation_layout import ObservationLayout
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.storage import from_plain, reading, shown

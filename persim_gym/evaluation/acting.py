@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from persim_gym.envs import Domain
 from persim_gym.envs.domain import Physics
 from persim_gym.envs.spaces import random_actions
+from persim_gym.observation_layout import ObservationLayout, action_components
 
 
 class Policy(Protocol):
@@ -39,6 +40,62 @@ class RandomPolicy:
         """Random actions, one a row of [B, D], or one for [D]."""
         actions = random_actions(self.action_space, self._rng, len(np.atleast_2d(observation)))
         return (actions if np.ndim(observation) > 1 else actions[0]), None
+
+
+class RowMemory(NamedTuple):
+    """What `WithPast` carries of one row.
+
+    Attributes:
+        own: The policy's own state of the row; None where it has none.
+        obs: Whole observation that it saw last, [D].
+        action: What it did then.
+    """
+
+    own: Any
+    obs: NDArray[np.float32]
+    action: NDArray[Any]
+
+
+class WithPast:
+    """A policy of observations that hold their past, in an environment that shows the present alone.
+
+    It remembers what it saw and did since the episode began; where that is nothing, see `ObservationLayout.begin`.
+    """
+
+    def __init__(self, policy: Policy, layout: ObservationLayout, n_actions: int) -> None:
+        """Wraps a policy.
+
+        Args:
+            policy: Takes whole observations.
+            layout: What these hold.
+            n_actions: Number of discrete actions; 0 for continuous ones.
+        """
+        self.policy, self._layout, self._n_actions = policy, layout, n_actions
+        self._last: tuple[RowMemory, ...] | None = None
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Actions of what is observed now, [B, P] or [P], and the state for the next call.
+
+        Raises:
+            ValueError: If the state of the policy is not one of rows.
+        """
+        present = np.atleast_2d(np.asarray(observation, dtype=np.float32))
+        rows = self._last if state is None and self._last and len(self._last) == len(present) else state
+        begun = np.zeros(len(present), dtype=np.bool_) if episode_start is None else np.atleast_1d(episode_start)
+        wide, own = self._layout.begin(present), None
+        if rows is not None:
+            before = np.stack([row.obs for row in rows])
+            taken = action_components(np.stack([row.action for row in rows]), self._n_actions)
+            wide = np.where(begun[:, None], wide, self._layout.after(before, taken, present))
+            own = tuple(row.own for row in rows) if rows[0].own is not None else None
+        action, own = self.policy.predict(wide, own, begun if rows is not None else episode_start, deterministic)
+        if own is not None and not isinstance(own, tuple):
+            raise ValueError(f"a policy with a state of {type(own).__name__} cannot be given a past; it takes a tuple")
+        each = [None] * len(wide) if own is None else own
+        self._last = tuple(RowMemory(*row) for row in zip(each, wide, action, strict=True))
+        return (action if np.ndim(observation) > 1 else action[0]), self._last
 
 
 class Step(NamedTuple):

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.envs.domain import Domain
-from persim_gym.evaluation.acting import Policy, act
+from persim_gym.evaluation.acting import Policy, Step, act
 from persim_gym.history import History
+from persim_gym.observation_layout import ObservationLayout, action_components
 from persim_gym.task import Dynamics, planning_dynamics
 
 
@@ -49,6 +51,7 @@ def prediction_error(
     warmup: int = 10,
     horizon: int = 50,
     seed: int = 0,
+    layout: ObservationLayout | None = None,
 ) -> PredictionError:
     """Compares open-loop predictions with the true environment under an unseen policy's actions.
 
@@ -66,6 +69,7 @@ def prediction_error(
         warmup: Steps on true observations.
         horizon: Predicted steps T.
         seed: Seeds the initial states.
+        layout: Where the model's observations hold their past, what they hold; None for the domain's observations.
 
     Raises:
         ValueError: If every episode ends during the warm-up.
@@ -73,12 +77,12 @@ def prediction_error(
     Source: thesis appendix B.1.
     """
     state = domain.initial_state(np.random.default_rng(seed), episodes)
-    true = record_trajectories(policy, domain, agent, state, warmup, horizon)
-    keep = true.happened[:, 0]
+    true = record_trajectories(policy, domain, agent, state, warmup, horizon, layout)
+    keep, present = true.happened[:, 0], true.obs[0].shape[1] if layout is None else layout.present
     if not keep.any():
         raise ValueError(f"all {episodes} episodes of agent {agent} end within the {warmup} warm-up steps")
-    predicted = predict_along(dynamics, true)[keep]
-    observed, happened = np.stack(true.obs, axis=1).astype(np.float64)[keep], true.happened[keep]
+    predicted = predict_along(dynamics, true)[keep][..., :present]
+    observed, happened = np.stack(true.obs, axis=1).astype(np.float64)[keep][..., :present], true.happened[keep]
     rmse, r2 = _episode_scores(observed[:, 1:], predicted[:, 1:], happened)
     observed[:, 1:][~happened] = np.nan
     return PredictionError(rmse, r2, observed, predicted)
@@ -101,7 +105,13 @@ class Trajectories(NamedTuple):
 
 
 def record_trajectories(
-    policy: Policy, domain: Domain, agent: int, state: NDArray[np.float64], warmup: int, steps: int
+    policy: Policy,
+    domain: Domain,
+    agent: int,
+    state: NDArray[np.float64],
+    warmup: int,
+    steps: int,
+    layout: ObservationLayout | None = None,
 ) -> Trajectories:
     """Trajectories of a policy, from behind a warm-up on.
 
@@ -112,10 +122,13 @@ def record_trajectories(
         state: Initial full physical states, [E, S].
         warmup: Steps before the first that is kept.
         steps: Steps T that are kept.
+        layout: Of the observations that are kept; None for the domain's own.
     """
     physics = domain.physics(**domain.agent_covariates(agent))
     taken = list(act(policy, domain, physics, state, warmup + steps))
     ended = np.logical_or.accumulate([np.zeros(len(state), dtype=np.bool_), *(step.terminated for step in taken)])
+    if layout is not None:
+        taken = _with_past(taken, layout, domain)
     kept = taken[warmup:]
     obs = [*(step.obs for step in kept), kept[-1].next_obs]
     happened = np.stack(list(~ended[warmup:-1]), axis=1)
@@ -123,6 +136,17 @@ def record_trajectories(
     for step in taken[:warmup]:
         before = before.after(step.obs, step.action, step.next_obs)
     return Trajectories([each.astype(np.float32) for each in obs], [step.action for step in kept], happened, before)
+
+
+def _with_past(taken: list[Step], layout: ObservationLayout, domain: Domain) -> list[Step]:
+    """Steps of all rows whose observations hold their past."""
+    space, now, wide = domain.action_space, layout.begin(taken[0].obs), list[Step]()
+    n_actions = int(space.n) if isinstance(space, spaces.Discrete) else 0
+    for step in taken:
+        following = layout.after(now, action_components(step.action, n_actions), step.next_obs.astype(np.float32))
+        wide.append(step._replace(obs=now.astype(np.float64), next_obs=following.astype(np.float64)))
+        now = following
+    return wide
 
 
 def predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]:
@@ -137,6 +161,9 @@ def predict_along(dynamics: Dynamics, true: Trajectories) -> NDArray[np.float64]
     predicted = [first.astype(np.float64)]
     for action in true.action:
         current = told(current, action)
+        if len(told.exogenous):
+            current = current.copy()
+            current[..., list(told.exogenous)] = true.obs[len(predicted)][:, list(told.exogenous)]
         predicted.append(current.mean(axis=0, dtype=np.float64)[:, : first.shape[1]])
     return np.stack(predicted, axis=1)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.layout import LoggedSeries
+from persim_gym.observation_layout import LoggedSeries
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 
 LOGGED, HELD, OF_AGENT = "logged", "held", "agent:"

@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from persim_gym.evaluation.acting import Policy, WithPast
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.policies.algorithm import trained_algorithm
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
@@ -180,7 +181,9 @@ def _tested(training: PolicyTraining, folder: Path, seconds: float) -> TrainedPo
     inside = _returns_inside(best, training)
     truth, outside = truth_of(training), None
     if truth is not None:
-        outside = episode_returns(best, truth, training.agent, episodes=TESTED_EPISODES, seed=training.seed + 1)
+        spec = load_simulator(training.simulator).spec
+        acting: Policy = WithPast(best, spec.layout, spec.n_actions) if spec.layout.past else best
+        outside = episode_returns(acting, truth, training.agent, episodes=TESTED_EPISODES, seed=training.seed + 1)
     return TrainedPolicy(
         training=training,
         domain=card.domain,

@@ -123,7 +123,7 @@ SCALES = {
             "bcq-a": _BCQ,
             "cadm": Effort(5, planner=_FEW),
             "pe-ts-cadm": Effort(1, planner=_FEW),
-            ("halfcheetah", "persim"): Effort(1),
+            ("halfcheetah", "persim"): Effort(1, planner=_sizes(candidates=100, elites=25)),
             ("halfcheetah", "cadm"): Effort(1),
             ("halfcheetah", "pe-ts-cadm"): Effort(1, steps=100, planner=_sizes(candidates=50, horizon=10)),
             ("halfcheetah", "true-mpc"): Effort(1),

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from persim_gym.layout import LoggedSeries
+from persim_gym.observation_layout import LoggedSeries
 from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors
 from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics
 from persim_gym.simulator.model.ablations import build_model

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.envs import DOMAINS, Domain
-from persim_gym.layout import LoggedSeries
+from persim_gym.observation_layout import LoggedSeries
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.metrics import agents_summary
 from persim_gym.simulator.dynamics.batch import BatchDynamics

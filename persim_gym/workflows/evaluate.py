@@ -45,8 +45,12 @@ def evaluate(
         raise ValueError(f"agents are several numbers, not {agents!r}, and episodes at least 1, not {episodes!r}")
     domain = domain_of(loaded.card.domain)
 
+    layout = loaded.spec.own_layout
+
     def error_of(agent: int) -> PredictionError:
         acting = policy_of_agent(domain, agent, seed) if policy is None else policy
-        return prediction_error(loaded.dynamics(agent), domain, agent, acting, episodes=episodes, seed=seed)
+        return prediction_error(
+            loaded.dynamics(agent), domain, agent, acting, episodes=episodes, seed=seed, layout=layout
+        )
 
     return {agent: error_of(agent) for agent in agents}

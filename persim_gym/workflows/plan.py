@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
+from persim_gym.evaluation.acting import Policy, WithPast
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
@@ -122,7 +123,7 @@ def planner_label(planner: Planner) -> str:
     return " ".join([name, *(text.replace(" ", "") for text in changed)])
 
 
-def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> MPC:
+def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> Policy:
     """Model predictive control of one agent, for the reward that its simulator has: the domain's, learned, or imported.
 
     Args:
@@ -133,7 +134,7 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
     """
     domain = DOMAINS[settings.domain]
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
-    return MPC(
+    policy = MPC(
         learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
         learned.task if learned else domain.task,
         domain.action_space,
@@ -142,6 +143,11 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
         pessimism=settings.pessimism,
         trust=settings.trust or None,
         seed=stream,
+    )
+    return (
+        WithPast(policy, learned.spec.layout, learned.spec.n_actions)
+        if learned and learned.spec.layout.past
+        else policy
     )
 
 

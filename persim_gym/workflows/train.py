@@ -12,7 +12,7 @@ from tqdm import tqdm
 from typing_extensions import Unpack
 
 from persim_gym.jobs import JobPlace
-from persim_gym.layout import LoggedSeries
+from persim_gym.observation_layout import LoggedSeries
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator

@@ -26,7 +26,7 @@ from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion
 from persim_gym.transitions import LoggedData, Transitions
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
-from persim_gym.workflows.observation_layout import History, spec_with_history, step_of
+from persim_gym.workflows.history import History, spec_with_history, step_of
 
 TASK_COLUMNS = ("obs", "action", "next_obs")
 TASK_ROWS = 1000
@@ -172,7 +172,7 @@ def prepare_training(
         check_known(data)
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     dataset = open_dataset(data) if isinstance(data, str) else data
-    spec = options.get("spec") or (spec_of_dataset(dataset) if isinstance(dataset, MinariDataset) else None)
+    spec = options.get("spec") or (None if isinstance(dataset, LoggedData) else spec_of_dataset(dataset))
     spec = _with_past(_spec(domain, spec, task), dataset, domain, options)
     logged = _load_data(dataset, spec, options.get("memory"))
     spec = _known_agents(spec, logged.n_agents)

@@ -19,8 +19,8 @@ from persim_gym.datasets.load import load, load_for_training, open_dataset
 from persim_gym.datasets.minari_adapter import MISSING, spec_of_dataset
 from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
-from persim_gym.layout import LoggedSeries
-from persim_gym.workflows.observation_layout import spec_with_history
+from persim_gym.observation_layout import LoggedSeries
+from persim_gym.workflows.history import spec_with_history
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")

@@ -73,6 +73,7 @@ def test_a_table_that_lacks_a_tenth_of_its_cells_is_learned_nearly_as_well(home,
         "my/lacking-v0", history="temp=1,valve=decay:2 steps", name="my/past-v0", settings=QUICK, progress=False
     )
     assert past.spec.layout.width == 7 and None not in past.card.error["one_step_rmse"]
+    assert calibrate(past, level=0.8, steps=5, progress=False).card.trust["scale"] > 0
     rmse = (simulator.card.error["one_step_rmse"][:SIZE] for simulator in (past, lacks))
     assert np.divide(*rmse).max() < 1.5
 

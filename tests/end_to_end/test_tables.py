@@ -60,7 +60,7 @@ def test_from_a_table_to_a_policy_without_a_line_of_python(persim, tmp_path):
     new = machine_rows(machines=2, steps=40, seed=1)
     new["machine_id"] = [name.replace("M-", "N-") for name in new["machine_id"]]
     write_csv(tmp_path / "new.csv", new)
-    persim(f"import new.csv {ROLES} --name my/new-v0")
+    persim(f"import new.csv {ROLES} --exogenous load --name my/new-v0")
     said = persim("personalize my/fleet-v0 --data my/new-v0")
     assert "N-001" in said and "--agent N-000" in said
     assert "What is known of agent N-001" in persim("evaluate my/fleet-v0-personalized --agent N-001")
@@ -69,9 +69,9 @@ def test_from_a_table_to_a_policy_without_a_line_of_python(persim, tmp_path):
     )
 
     simulator = load_simulator("my/fleet-v0")
-    obs, action = np.array([50.0, 1.0], dtype=np.float32), np.array(1)
+    obs, action = np.array([50.0, 1.0, 0.0], dtype=np.float32), np.array(1)
     np.testing.assert_array_equal(simulator.dynamics("M-007")(obs, action), simulator.dynamics(7)(obs, action))
     env = gym.make("persim_gym:PersimEnv-v0", agent="M-007", simulator="my/fleet-v0")
-    assert env.unwrapped.agent == 7 and env.reset(seed=0)[0].shape == (2,)
+    assert env.unwrapped.agent == 7 and env.reset(seed=0)[0].shape == (3,)
     rows = make_vec_env(agents=["M-007", "M-012", 3], n_envs=3, simulator="my/fleet-v0")
     assert rows.get_attr("agent") == [7, 12, 3]

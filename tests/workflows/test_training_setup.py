@@ -21,7 +21,7 @@ def opened(cars, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "open_minari", ids.append)
     (tmp_path / "my" / "tanks-v0" / "data").mkdir(parents=True)
     monkeypatch.setattr(loading, "dataset_folder", lambda dataset_id: tmp_path / dataset_id)
-    monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory: cars)
+    monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory, spec: cars)
     monkeypatch.setattr(training_setup, "spec_of_dataset", lambda dataset: spec)
     return ids
 

@@ -28,7 +28,7 @@ class ModelConfig:
         variant: "factored", or a variant of thesis section 5.3, see `persim_gym.simulator.model.ablations`.
         context: Of each of the last C columns of an observation, which are not learned: the column, or behind the
             columns the component of the action, that its next value comes from, and the share of itself that it keeps;
-            see `persim_gym.layout.PastColumn`.
+            see `persim_gym.observation_layout.PastColumn`.
     """
 
     n_agents: int

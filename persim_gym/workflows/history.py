@@ -9,7 +9,7 @@ from gymnasium import spaces
 from minari import MinariDataset
 
 from persim_gym.datasets.tables.roles import duration
-from persim_gym.layout import ObservationLayout, PastColumn
+from persim_gym.observation_layout import ObservationLayout, PastColumn
 from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.suggest import suggestion
 

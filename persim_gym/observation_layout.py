@@ -147,8 +147,7 @@ class ObservationLayout:
         Raises:
             ValueError: If the observations are of another width, or no trajectory is longer than the history.
         """
-        if data.obs_dim != self.present:
-            raise ValueError(f"{data.source} has {data.obs_dim} observations, not the {self.present} of this layout")
+        self._check_present(data.obs_dim, data.source)
         if not self.past:
             return data
         action = action_components(data.action, n_actions)
@@ -170,13 +169,21 @@ class ObservationLayout:
             obs: What is observed at one time, [T + 1, P].
             action: [T], `UNKNOWN_ACTION` where it is missing, or [T, A].
             n_actions: Number of discrete actions; 0 for continuous ones.
+
+        Raises:
+            ValueError: If the observations are of another width.
         """
+        self._check_present(obs.shape[1], "an episode")
         components = action_components(action, n_actions)
         if n_actions:
             components[np.asarray(action) == UNKNOWN_ACTION] = np.nan
         last = np.full((1, components.shape[1]), np.nan, dtype=np.float32)  # Nothing is done in the last row.
         first = np.arange(len(obs)) == 0
         return self._wide(np.asarray(obs, dtype=np.float32), np.concatenate([components, last]), first)
+
+    def _check_present(self, found: int, source: str) -> None:
+        if found != self.present:
+            raise ValueError(f"{source} has {found} observations, not the {self.present} of this layout")
 
     def _wide(
         self, present: NDArray[np.float32], action: NDArray[np.float32], first: NDArray[np.bool_]
