@@ -15,6 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
+    "actions": 0,
     "history": 0,
     "logged_arrays": -1,
     "running_moments": 0,
@@ -56,11 +57,11 @@ ROOMS = {  # Each room, and the floor that it stands on.
 ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "simulator.kernels": {"task", "parallel", "paths"},
     "simulator.model": {"simulator.kernels"},
-    "planning": {"history", "task", "parallel", "spec"},
+    "planning": {"actions", "history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel", "logged_arrays",
-    "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
+    "actions", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
+    "logged_arrays", "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,

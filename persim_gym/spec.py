@@ -4,7 +4,7 @@ A simulator of one of our domains has the domain's. Any other keeps its own on i
 (reward and termination are then two more columns of every prediction) or the user's, referred to as `module:name`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionLayout, ActionSpace, ScoreBox, model_size
 from persim_gym.labels import NO_LABELS, Labels
 from persim_gym.observation_layout import ObservationLayout
 from persim_gym.storage import from_plain
@@ -31,7 +32,8 @@ class EnvironmentSpec:
 
     Attributes:
         observation_space: Space of one observation, [D].
-        action_space: Space of one action: Discrete from 0, or Box [A].
+        action_space: Space of one action: Discrete or MultiDiscrete from 0, a Box [A], or a `ScoreBox` for choices and
+            amounts together.
         episode_steps: Time limit (a truncation).
         task: "domain", "learned", or the user's own as `module:name`.
         labels: What agents, observations and actions are called.
@@ -39,7 +41,7 @@ class EnvironmentSpec:
     """
 
     observation_space: spaces.Box
-    action_space: spaces.Discrete | spaces.Box
+    action_space: ActionSpace
     episode_steps: int
     task: str = LEARNED_TASK
     labels: Labels = NO_LABELS
@@ -57,13 +59,16 @@ class EnvironmentSpec:
         if isinstance(action, spaces.Discrete):
             if action.start != 0:
                 raise ValueError(f"discrete actions must count from 0, not {action.start}; subtract it from the data")
+        elif isinstance(action, spaces.MultiDiscrete):
+            if len(action.shape) != 1 or action.start.any():
+                raise ValueError(f"several choices must be flat and count from 0, not {action}")
         elif not isinstance(action, spaces.Box) or len(action.shape) != 1:
-            raise ValueError(f"actions must be Discrete or a flat Box, not {action}")
+            raise ValueError(f"actions must be Discrete, MultiDiscrete or a flat Box, not {action}")
         if self.episode_steps < 1:
             raise ValueError(f"episode_steps={self.episode_steps} must be positive")
         if self.layout.width != observation.shape[0]:
             raise ValueError(f"a layout of {self.layout.width} columns, but {observation.shape[0]} observations")
-        self.labels.check_sizes(observation.shape[0], self.n_actions, (action.shape or (0,))[0])
+        self.labels.check_sizes(observation.shape[0], self.n_actions, self.action_dim)
 
     @property
     def layout(self) -> ObservationLayout:
@@ -72,8 +77,13 @@ class EnvironmentSpec:
 
     @property
     def n_actions(self) -> int:
-        """Number of discrete actions; 0 for continuous ones."""
+        """Number of discrete actions; 0 for continuous ones, and for several choices."""
         return int(self.action_space.n) if isinstance(self.action_space, spaces.Discrete) else 0
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers A that a model sees of an action; 0 for discrete ones."""
+        return model_size(self.action_space)
 
     @property
     def bounds(self) -> tuple[Any, Any] | None:
@@ -128,8 +138,8 @@ class OfEnvironment:
         return self.spec.observation_space
 
     @property
-    def action_space(self) -> spaces.Discrete | spaces.Box:
-        """Space of one action: Discrete, or Box [A]."""
+    def action_space(self) -> ActionSpace:
+        """Space of one action: Discrete, MultiDiscrete, or Box [A]."""
         return self.spec.action_space
 
     @property
@@ -174,16 +184,35 @@ def _with_infinite(bounds: Any) -> NDArray[np.float32]:
 def _plain(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
         return {"n": int(space.n)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"nvec": space.nvec.tolist()}
     assert isinstance(space, spaces.Box)
     low, high = (b.clip(-_LARGEST, _LARGEST).tolist() for b in (space.low, space.high))
-    return {"low": low, "high": high, "shape": list(space.shape)}
+    parts = {"parts": list(space.layout.sizes)} if isinstance(space, ScoreBox) else {}
+    return {"low": low, "high": high, "shape": list(space.shape), **parts}
 
 
 def _space(stored: Mapping[str, Any]) -> spaces.Space[Any]:
     if "n" in stored:
         return spaces.Discrete(int(stored["n"]))
+    if "nvec" in stored:
+        return ActionLayout(tuple(map(int, stored["nvec"]))).space()
     low, high = (_with_infinite(stored[side]).reshape(stored["shape"]) for side in ("low", "high"))
+    if "parts" in stored:
+        return checked_parts(stored["parts"], low.shape[0]).space(low, high)
     return spaces.Box(low, high, dtype=np.float32)
+
+
+def checked_parts(sizes: Sequence[int], width: int) -> ActionLayout:
+    """The layout of actions that a file holds.
+
+    Raises:
+        ValueError: If it is not one of so many components.
+    """
+    layout = ActionLayout(tuple(map(int, sizes)))
+    if layout.size != width:
+        raise ValueError(f"actions of {width} numbers have parts {list(sizes)}, which are {layout.size}")
+    return layout
 
 
 def learned_task(obs_dim: int) -> Task:

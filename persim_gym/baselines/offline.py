@@ -13,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from tqdm import tqdm
 
+from persim_gym.actions import ActionSpace
 from persim_gym.logged_arrays import checked_complete
 from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
@@ -94,12 +95,14 @@ class OfflineLearner(Protocol):
         """Takes over what `state_dict` gave."""
 
 
-def action_bounds(space: spaces.Box) -> tuple[Tensor, Tensor]:
+def action_bounds(space: ActionSpace) -> tuple[Tensor, Tensor]:
     """Middle and half width of a space of actions, float32 [A] each.
 
     Raises:
         ValueError: If it is unbounded.
     """
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"baselines take one choice (Discrete) or a Box of actions, not {space}")
     low, high = (torch.from_numpy(np.array(side, dtype=np.float32)) for side in (space.low, space.high))
     if torch.maximum(low.abs(), high.abs()).max() > LARGEST_ACTION or not (low < high).all():
         raise ValueError(f"actions need finite bounds, low below high, not {space}; give a spec whose bounds they keep")
@@ -117,7 +120,7 @@ class Replay:
     def __init__(
         self,
         data: LoggedData,
-        action_space: spaces.Discrete | spaces.Box,
+        action_space: ActionSpace,
         *,
         agent: int | None = None,
         standardize: bool = False,
@@ -170,7 +173,7 @@ class Replay:
         return map(Batch, *columns)
 
 
-def _scaled_actions(action: Any, space: spaces.Discrete | spaces.Box, source: str) -> Tensor:
+def _scaled_actions(action: Any, space: ActionSpace, source: str) -> Tensor:
     """Actions as a table holds them: float32 [K, 1] (discrete), or [K, A] with the bounds of the space at -1 and 1."""
     actions = torch.from_numpy(np.array(action)).float()
     if isinstance(space, spaces.Discrete):

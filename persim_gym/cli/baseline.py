@@ -52,7 +52,7 @@ def verb(
     from persim_gym.datasets.registry import find_dataset
     from persim_gym.simulator.registry import list_simulators
     from persim_gym.workflows.baseline import train_and_test, train_context_model
-    from persim_gym.workflows.evaluate import evaluate
+    from persim_gym.workflows.evaluate import true_errors
     from persim_gym.workflows.plan import returns_table
 
     chosen = chosen_agents(agents, agent, known=agents_in_data(dataset))
@@ -60,7 +60,7 @@ def verb(
         refuse_given(context, "workers", "backend", "address", why="is for bcq-a")
         options: dict[str, Any] = {"settings": settings or (), "iterations": iterations, "seed": seed, "out": out}
         model = train_context_model(name, dataset, **options, force=force)
-        errors = evaluate(model, chosen, episodes=episodes, seed=seed)
+        errors = true_errors(model, chosen, episodes=episodes, seed=seed)
         console.print(true_error_table(model.card.name, model.card.domain, errors))
         say_simulator(model.folder, f"persim plan {{}} --agents {','.join(map(str, chosen))}")
         return

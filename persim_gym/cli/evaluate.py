@@ -1,6 +1,7 @@
 """`persim evaluate`."""
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,19 +34,25 @@ def verb(
     agents: Agents = None,
     agent: Agent = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes an agent.")] = 200,
+    plot: Annotated[Path | None, typer.Option(help="Also draw predictions beside what happened: a .png file.")] = None,
     seed: Seed = 0,
     trust_task: TrustTask = False,
 ) -> None:
     """Measure prediction error against the true environment; of one agent, tell what is known of it, too.
 
     Predictions run for 50 steps without correction, as in the thesis. Data of your own have no true environment here:
-    errors on logged data are shown instead, and of one agent, what is known of it.
+    shown are the errors, by horizon, on data that were held out when the simulator was trained, beside simpler
+    predictions; and of one agent, what is known of it.
     """
     from persim_gym.envs import DOMAINS
+    from persim_gym.evaluation.figures import trajectories_figure
     from persim_gym.models import load_learned
     from persim_gym.simulator.simulator import Simulator
-    from persim_gym.workflows.evaluate import evaluate
+    from persim_gym.storage import check_own_file
+    from persim_gym.workflows.evaluate import plot_held_out, true_errors
 
+    if plot is not None:
+        check_own_file(plot)
     apply_trust(simulator, trust_task)
     loaded = load_learned(simulator)
     card = loaded.card
@@ -55,8 +62,11 @@ def verb(
             raise ValueError(
                 f"{card.name} is of data of no domain here: there is no true environment to compare it with"
             )
+        if plot is not None:
+            plot_held_out(loaded, plot)
+            say(f"{plot}  predictions and bands beside what was held out")
         if agents is None and agent is None:
-            console.print(logged_error_table(card.name, loaded.card.error))
+            print_own_errors(loaded)
             say(f"next: persim evaluate {simulator} --agent {shlex.quote(loaded.agent_name(0))}")
             return
     chosen = chosen_agents(agents, agent, known=(loaded.labels, loaded.n_agents) if loaded.labels.agents else None)
@@ -69,8 +79,11 @@ def verb(
         )
     inside = card.domain and max(chosen) < len(DOMAINS[card.domain].population)
     if inside or len(chosen) > 1:
-        errors = evaluate(simulator, chosen, episodes=episodes, seed=seed)
+        errors = true_errors(loaded, chosen, episodes=episodes, seed=seed)
         console.print(true_error_table(card.name, card.domain, errors))
+        if plot is not None:
+            trajectories_figure(DOMAINS[card.domain], errors, plot)
+            say(f"{plot}  predictions beside the true environment")
     if len(chosen) == 1 and isinstance(loaded, Simulator):
         print_agent(loaded, chosen[0])
 
@@ -89,6 +102,23 @@ def true_error_table(name: str, domain: str, errors: "Mapping[int, PredictionErr
         label = covariate_label(DOMAINS[domain], number)
         table.add_row(str(number), label, format_error(error.mean_rmse), f"{error.median_r2:.3f}")
     return table
+
+
+def print_own_errors(simulator: "Simulator") -> None:
+    """Prints the errors of a simulator of no domain: on data that were held out, else on those it was trained on."""
+    from persim_gym.evaluation.horizon_tables import horizon_tables
+    from persim_gym.evaluation.horizons import BY_HORIZON
+    from persim_gym.workflows.evaluate import horizon_report
+
+    error = simulator.card.error
+    if BY_HORIZON not in error:
+        console.print(logged_error_table(simulator.card.name, error))
+        return
+    say(
+        f"{simulator.card.name}: measured on a simulator of the same recipe that had not seen these data; this one was "
+        "then trained on all of them"
+    )
+    console.print(horizon_tables(horizon_report(simulator)))
 
 
 def logged_error_table(name: str, error: dict[str, Any]) -> Table:

@@ -66,15 +66,20 @@ def verb(
 ) -> None:
     """Plan in a simulator, act in the true environment, print returns.
 
-    Ctrl-C is safe: the same command goes on and runs no episode again that has ended.
+    Data of your own have no true environment here: episodes are then simulated, too, and returns stand beside those of
+    the logged behaviour, of random and of constant actions. Ctrl-C is safe: the same command goes on and runs no
+    episode again that has ended.
     """
+    from persim_gym.models import load_learned
     from persim_gym.workflows.film import check_film
+    from persim_gym.workflows.own_plan import own_plan_returns, own_plan_table
     from persim_gym.workflows.plan import (
+        NO_DOMAIN,
         PlanSettings,
         known_dynamics,
         plan_returns,
-        planner_for,
         planner_label,
+        planner_of,
         returns_table,
         write_video,
     )
@@ -86,6 +91,11 @@ def verb(
     apply_trust(simulator, trust_task and not truth)
     chosen = chosen_agents(agents, agent, known=None if truth else known_agents(simulator))
     domain, dynamics, folder = known_dynamics(simulator, truth)
+    own = domain == NO_DOMAIN
+    if own and video is not None:
+        raise ValueError(
+            f"simulator {simulator} is of data of no domain here, which has no pictures; leave --video out"
+        )
     sizes: dict[str, Any] = {
         "candidates": candidates,
         "horizon": horizon,
@@ -93,14 +103,19 @@ def verb(
         "elites": elites,
         "temperature": temperature,
     }
-    bonus = bonus and DOMAINS[domain].peak_bonus is not None
-    chosen_planner = planner_for(domain, planner, **sizes)
+    bonus = bonus and not own and DOMAINS[domain].peak_bonus is not None
+    space = load_learned(folder).action_space if own else DOMAINS[domain].action_space
+    chosen_planner = planner_of(space, simulator if own else domain, planner, **sizes)
     settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize)
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
-    returns = plan_returns(settings, folder, chosen, episodes, out, seed, force=force, **place)
     where = f"true dynamics of {domain}" if truth else simulator
     title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"
-    console.print(returns_table(title, domain, returns))
+    if not own:
+        returns = plan_returns(settings, folder, chosen, episodes, out, seed, force=force, **place)
+        console.print(returns_table(title, domain, returns))
+    else:
+        simulated = own_plan_returns(settings, folder, chosen, episodes, out, seed, force=force, **place)
+        console.print(own_plan_table(title, settings, folder, simulated, seed))
     say(f"{out}  the return of every episode")
     if video is not None:
         say(f"{video}  return {write_video(settings, folder, chosen[0], video, seed, force):.1f}")

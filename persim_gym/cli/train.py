@@ -58,6 +58,13 @@ def verb(
         str, typer.Option(help="Licence of the weights, for the card. (default: MIT for our domains, else not stated)")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder. (default: by name under $PERSIM_HOME)")] = None,
+    holdout: Annotated[
+        bool,
+        typer.Option(
+            help="Of your own data: first train on a part and measure on the rest, beside an unpersonalized simulator. "
+            "That is two trainings more."
+        ),
+    ] = True,
     workers: Workers = None,
     backend: Backend = "local",
     address: Address = None,
@@ -95,6 +102,7 @@ def verb(
         memory=memory,
         license=license,
         out=out,
+        holdout=holdout,
         workers=workers,
         backend=backend,
         address=address,
@@ -103,28 +111,33 @@ def verb(
     say_quality(trained)
     trusted = [] if trained.card.trust or variant != "factored" else ["persim calibrate {}  # how far to trust it"]
     agent = shlex.quote(trained.agent_name(0)).replace("{", "{{").replace("}", "}}")
-    known = f"persim {'plan' if trained.card.domain else 'train-policy'} {{}} --agent {agent}"
-    say_simulator(trained.folder, known, *trusted)
+    say_simulator(trained.folder, f"persim plan {{}} --agent {agent}", *trusted)
 
 
 def say_quality(simulator: "Simulator") -> None:
     """Prints the error of a simulator on what it was not trained on, beside that of doing nothing, and its trust."""
     import numpy as np
 
+    from persim_gym.evaluation.horizons import BY_HORIZON
     from persim_gym.evaluation.prediction import format_error
     from persim_gym.simulator.diagnostics.trust import Trust
     from persim_gym.simulator.model_card import four_digits
-    from persim_gym.workflows.evaluate import evaluate
+    from persim_gym.workflows.evaluate import horizon_report, true_errors
 
     card = simulator.card
     if card.domain:
-        errors = evaluate(simulator, episodes=TRIED_EPISODES).values()
+        errors = true_errors(simulator, episodes=TRIED_EPISODES).values()
         idle = np.mean([np.sqrt(np.nanmean((e.true - e.true[:, :1]) ** 2, axis=(1, 2))).mean() for e in errors])
         ours = float(np.mean([e.mean_rmse for e in errors]))
         say(
             f"error over 50 steps: RMSE {format_error(ours)}; predicting no change has {format_error(float(idle))} "
             f"(agents 0-4 in the true environment, {TRIED_EPISODES} new episodes each)"
         )
+    elif BY_HORIZON in card.error:
+        say("error without correction on data that were held out, in standard deviations of the logged observations:")
+        for line in str(horizon_report(simulator)).splitlines():
+            say(f"  {line}")
+        say("  (by column: persim evaluate)")
     elif held_out := card.error.get("held_out"):
         say(f"error of one step, on {held_out['transitions']:,} transitions that were not trained on:")
         for what, ours, idle in zip(card.error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):

@@ -11,13 +11,14 @@ from gymnasium.spaces.utils import flatdim, flatten_space
 from minari import MinariDataset
 from numpy.typing import NDArray
 
+from persim_gym.actions import ScoreBox, parts_of, shown_space, with_choices
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.labels import Labels
 from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.observation_layout import ObservationLayout
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
-from persim_gym.spec import EnvironmentSpec, flat_box
+from persim_gym.spec import EnvironmentSpec, checked_parts, flat_box
 from persim_gym.storage import from_plain, reading, shown
 
 LABELS = "labels"
@@ -27,6 +28,8 @@ MISSING = "missing_values"
 ACTION_MISSING = "action_missing"
 """Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place. A
 space of choices has no NaN, and one more choice would be one that policies may take."""
+ACTION_PARTS = "action_parts"
+"""Key of a dataset's metadata: the parts of actions in a flat Box that hold choices, see `ActionLayout`."""
 EXOGENOUS = "exogenous"
 """Key of a dataset's metadata: how many columns of its observations, the last ones, come from outside."""
 _NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
@@ -38,9 +41,13 @@ _SLACK = 1e-5  # Observations at their bounds may be rounded past them by so muc
 
 def spec_of_dataset(dataset: MinariDataset) -> EnvironmentSpec:
     """Spaces of a dataset, and as time limit that of its environment or else the longest episode."""
-    action = dataset.action_space
-    if isinstance(action, spaces.Box):
+    action = shown_space(dataset.action_space)
+    if isinstance(action, spaces.Box) and not isinstance(action, ScoreBox):
         action = flat_box(action.low, action.high)
+    if parts := dataset.storage.metadata.get(ACTION_PARTS):
+        assert isinstance(action, spaces.Box)  # As a table's actions are written.
+        with reading(f"dataset {dataset.spec.dataset_id}", REMEDY):
+            action = checked_parts(parts, action.shape[0]).space(action.low, action.high)
     flat = flatten_space(dataset.observation_space)
     assert isinstance(flat, spaces.Box)
     steps = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
@@ -72,7 +79,7 @@ def check_spaces(dataset: MinariDataset) -> None:
         ValueError: If it cannot; names the part of an observation that is to blame.
     """
     name, action = dataset.spec.dataset_id, dataset.action_space
-    for field, part in _parts(dataset.observation_space, "observations"):
+    for field, part in parts_of(dataset.observation_space, "observations"):
         if not isinstance(part, _NUMBERS):
             raise ValueError(
                 f"{name}: {field} must be numbers of a fixed size, not {part}; write the dataset without them, or with "
@@ -87,27 +94,15 @@ def check_spaces(dataset: MinariDataset) -> None:
         raise ValueError(
             f"{name}: observations are {width:,} numbers when they are flat; at most {LARGEST_OBSERVATION:,} are served"
         )
-    if not isinstance(action, spaces.Discrete | spaces.Box):
-        raise ValueError(f"{name}: actions must be Discrete or a Box, not {action}")
+    for field, part in parts_of(action, "actions"):
+        if not isinstance(part, _NUMBERS):
+            raise ValueError(f"{name}: {field} must be choices or numbers of a fixed size, not {part}")
     if (width := flatdim(action)) > _MOST_ACTIONS:
         raise ValueError(f"{name}: actions are {width:,} numbers or choices; at most {_MOST_ACTIONS:,} are served")
     try:
         spec_of_dataset(dataset)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def _parts(space: spaces.Space[Any], field: str) -> Iterator[tuple[str, spaces.Space[Any]]]:
-    """Every part of a space that holds no others, and the name of its field."""
-    inner: Any = {}
-    if isinstance(space, spaces.Dict):
-        inner = space.spaces
-    elif isinstance(space, spaces.Tuple):
-        inner = dict(enumerate(space.spaces))
-    else:
-        yield field, space
-    for key, part in inner.items():
-        yield from _parts(part, f"{field}[{key!r}]")
 
 
 def agents_of(dataset: MinariDataset) -> list[int]:
@@ -176,12 +171,12 @@ class FlatEpisode:
             ValueError: If observations or actions are of another kind or size than their space.
         """
         self.observations = flat_rows(dataset.observation_space, episode.observations)
-        if isinstance(dataset.action_space, spaces.Box):
-            self.actions = flat_rows(dataset.action_space, episode.actions, "actions").astype(np.float32)
-        else:
+        if isinstance(dataset.action_space, spaces.Discrete):
             self.actions = _rows("actions", episode.actions, dataset.action_space, "iu")[:, 0]
             if may_lack_values(dataset) and (missing := (episode.infos or {}).get(ACTION_MISSING)) is not None:
                 self.actions = np.where(np.asarray(missing)[: len(self.actions)], UNKNOWN_ACTION, self.actions)
+        else:
+            self.actions = flat_rows(with_choices(dataset.action_space), episode.actions, "actions").astype(np.float32)
         self.rewards, self.terminations = episode.rewards, episode.terminations
 
 

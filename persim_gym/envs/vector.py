@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionSpace
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.envs.spaces import checked_actions, own_space
 from persim_gym.envs.specification import plain_spec
@@ -46,7 +47,7 @@ class BatchedVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]
         self,
         num_envs: int,
         observation_space: spaces.Box,
-        action_space: spaces.Discrete | spaces.Box,
+        action_space: ActionSpace,
         max_episode_steps: int,
         autoreset_mode: AutoresetMode | str,
     ) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionSpace
 from persim_gym.envs import Domain
 from persim_gym.envs.domain import Physics
 from persim_gym.envs.spaces import random_actions
@@ -29,7 +29,7 @@ class Policy(Protocol):
 class RandomPolicy:
     """Uniformly random actions; the floor that every policy is measured against."""
 
-    def __init__(self, action_space: spaces.Discrete | spaces.Box, seed: int | np.random.Generator = 0) -> None:
+    def __init__(self, action_space: ActionSpace, seed: int | np.random.Generator = 0) -> None:
         """Draws from one stream, given or seeded by `seed`."""
         self.action_space = action_space
         self._rng = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """Figures of results; none starts a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import Domain
 from persim_gym.evaluation.prediction import PredictionError
+from persim_gym.evaluation.traces import COVERAGE, Trace
 from persim_gym.storage import SIGNATURE, replacing
 
 DPI = 130
@@ -50,6 +52,35 @@ def trajectories_figure(domain: Domain, errors: dict[int, PredictionError], path
         axes[-1, column].set_xlabel("open-loop step", fontsize=9)
     axes[0, 0].legend(fontsize=8, loc="best")
     figure.suptitle(f"{domain.title}: predicted without correction, median of {len(error.rmse)} episodes", fontsize=11)
+    save_figure(figure, path)
+
+
+def bands_figure(traces: Sequence[Trace], name: str, path: Path) -> None:
+    """Draws trajectories that were held out and what was predicted of them, a column an agent, a row a component.
+
+    Args:
+        traces: The trajectories.
+        name: Of the simulator.
+        path: PNG to write.
+    """
+    dims = min(len(traces[0].columns), 6)
+    figure = Figure(figsize=(4.4 * len(traces) + 0.4, 1.8 * dims + 0.9), layout="constrained")
+    axes = figure.subplots(dims, len(traces), squeeze=False)
+    for column, trace in enumerate(traces):
+        steps = np.arange(1, len(trace.logged) + 1)
+        for row in range(dims):
+            ax, values = axes[row, column], (trace.low[:, row], trace.high[:, row])
+            ax.fill_between(steps, *values, color="#e8590c", alpha=0.2, linewidth=0, label=f"band of {COVERAGE:.0%}")
+            ax.plot(steps, trace.predicted[:, row], color="#e8590c", linewidth=1.6, linestyle="--", label="predicted")
+            ax.plot(steps, trace.logged[:, row], color="0.1", linewidth=2.0, marker=".", markersize=3, label="logged")
+            ax.grid(alpha=0.25)
+            ax.tick_params(labelsize=8)
+            if column == 0:
+                ax.set_ylabel(trace.columns[row], fontsize=9)
+        axes[0, column].set_title(f"{trace.which} agent by its error: {trace.agent}", fontsize=9)
+        axes[-1, column].set_xlabel("step without correction", fontsize=9)
+    axes[0, 0].legend(fontsize=8, loc="best")
+    figure.suptitle(f"{name}: predicted by a simulator that had not seen this part of the logs", fontsize=11)
     save_figure(figure, path)
 
 

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.actions import model_actions
 from persim_gym.envs.domain import Renderer
 from persim_gym.envs.hetero import checked_render_mode
 from persim_gym.envs.spaces import checked_actions, checked_options, own_space
@@ -137,7 +138,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         """
         if self._online is None:
             self._online = self.simulator.online(self._given)
-        self._online.update(obs, action, next_obs, reward, terminated)
+        self._online.update(obs, model_actions(self.action_space, action), next_obs, reward, terminated)
         if not self._sampled:
             self._bound.rebind(0, self._online.factor)
 

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionLayout, layout_of
 from persim_gym.planning.scoring import PLAIN, Objective, rollout_returns
 from persim_gym.task import Dynamics, Task
 
@@ -145,12 +146,14 @@ class UnitBox(NamedTuple):
         half: Half of the width, [A].
         low: Smallest float32 inside, [A].
         high: Largest float32 inside, [A].
+        layout: Parts that are scores of choices; None where all are amounts.
     """
 
     middle: NDArray[np.float64]
     half: NDArray[np.float64]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    layout: ActionLayout | None = None
 
     @property
     def size(self) -> int:
@@ -160,7 +163,8 @@ class UnitBox(NamedTuple):
     def actions(self, unit: NDArray[np.float64]) -> NDArray[np.float32]:
         """Actions of unit actions, float32, same shape."""
         rounded = (self.middle + self.half * unit).astype(np.float32)
-        return np.clip(rounded, self.low, self.high, out=rounded)
+        inside = np.clip(rounded, self.low, self.high, out=rounded)
+        return inside if self.layout is None else self.layout.settled(inside)
 
 
 def discrete_space(action_space: Any, planner: str) -> spaces.Discrete:
@@ -186,7 +190,7 @@ def unit_box(action_space: Any, planner: str) -> UnitBox:
             "bounds, and plan discrete actions by RandomShooting or CategoricalCEM"
         )
     low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-    return UnitBox((low + high) / 2, (high - low) / 2, _inside(low, 1), _inside(high, -1))
+    return UnitBox((low + high) / 2, (high - low) / 2, _inside(low, 1), _inside(high, -1), layout_of(action_space))
 
 
 def _inside(bound: NDArray[np.float64], direction: int) -> NDArray[np.float32]:

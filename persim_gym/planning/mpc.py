@@ -7,11 +7,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionSpace, model_size
 from persim_gym.history import History
 from persim_gym.planning.base import Plan, Planner
 from persim_gym.planning.cem import CEM
 from persim_gym.planning.random_shooting import RandomShooting
 from persim_gym.planning.scoring import Objective
+from persim_gym.planning.searched import searched_actions
 from persim_gym.task import Dynamics, ForeseenDynamics, PeakBonus, Task, planning_dynamics
 
 Foresight = Callable[[int], NDArray[Any] | None]
@@ -48,6 +50,7 @@ class MPC:
         dynamics: Model bound to one agent, learned or true; or one for each row.
         task: Known reward and termination.
         action_space: Space of one action.
+        searched: What the planner draws of it.
         planner: Draws and ranks candidates.
         objective: How members' returns become one number.
     """
@@ -56,7 +59,7 @@ class MPC:
         self,
         dynamics: Dynamics | Sequence[Dynamics],
         task: Task,
-        action_space: spaces.Discrete | spaces.Box,
+        action_space: ActionSpace,
         *,
         planner: Planner | None = None,
         bonus: PeakBonus | None = None,
@@ -83,7 +86,9 @@ class MPC:
         self.dynamics = dynamics
         self.task = task
         self.action_space = action_space
-        self.planner: Planner = planner or (RandomShooting() if isinstance(action_space, spaces.Discrete) else CEM())
+        self.searched = searched_actions(action_space)
+        discrete = isinstance(self.searched.space, spaces.Discrete)
+        self.planner: Planner = planner or (RandomShooting() if discrete else CEM())
         self.objective = Objective(bonus, pessimism, trust)
         self._foresight, self._seed = foresight, seed
         self._last: tuple[PlanState, ...] | None = None
@@ -104,7 +109,7 @@ class MPC:
             deterministic: Ignored; candidates are drawn either way.
 
         Returns:
-            Actions, [] or [A], [B] or [B, A], and the state for the next call.
+            Actions of the action space, [] or [A], [B] or [B, A], and the state for the next call.
 
         Raises:
             ValueError: If an observation is not finite, or there are not as many rows of everything.
@@ -123,16 +128,16 @@ class MPC:
         models = [self.dynamics[r.row] if isinstance(self.dynamics, Sequence) else self.dynamics for r in rows]
         rows = tuple(self._observed(*each) for each in zip(rows, obs, models, strict=True))
         plans = self.planner.plan(
-            [self._foreseen(r, _told(r, model)) for r, model in zip(rows, models, strict=True)],
-            self.task,
+            self.searched.dynamics([self._foreseen(r, _told(r, model)) for r, model in zip(rows, models, strict=True)]),
+            self.searched.task(self.task),
             obs,
-            self.action_space,
+            self.searched.space,
             [r.rng for r in rows],
             previous=[r.plan for r in rows],
             objective=self.objective,
         )
         self._last = tuple(r._replace(plan=plan) for r, plan in zip(rows, plans, strict=True))
-        actions = np.stack([plan.sequence[0] for plan in plans])
+        actions = self.searched.shown(np.stack([plan.sequence[0] for plan in plans]))
         return (actions if np.ndim(observation) > 1 else actions[0]), self._last
 
     def _foreseen(self, row: PlanState, dynamics: Dynamics) -> Dynamics:
@@ -149,10 +154,9 @@ class MPC:
         if not memory:
             return row
         if history is None:
-            action_dim = 0 if isinstance(self.action_space, spaces.Discrete) else self.action_space.shape[0]
-            history = History.none(1, memory, len(obs), action_dim)
+            history = History.none(1, memory, len(obs), model_size(self.action_space))
         elif row.plan is not None and row.obs is not None:
-            history = history.after(row.obs[None], row.plan.sequence[:1], obs[None])
+            history = history.after(row.obs[None], self.searched.seen(row.plan.sequence[:1]), obs[None])
         return row._replace(obs=obs, history=history)
 
     def _rows(self, count: int, state: tuple[PlanState, ...] | None) -> tuple[PlanState, ...]:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.actions import model_actions
 from persim_gym.planning.mpc import MPC
 from persim_gym.task import Dynamics
 
@@ -68,7 +69,7 @@ class OnlineMPC:
         if len(obs) != 1:
             raise ValueError(f"an online policy steers one agent, got {len(obs)} rows; make one policy a row")
         if self._last is not None and not (episode_start is not None and np.all(episode_start)):
-            self.dynamics.update(self._last[0], self._last[1], obs[0])
+            self.dynamics.update(self._last[0], model_actions(self.policy.action_space, self._last[1]), obs[0])
         if self._rng is not None:
             self.policy.dynamics = self.dynamics.sample(self._rng)
         action, state = self.policy.predict(observation, state, episode_start, deterministic)

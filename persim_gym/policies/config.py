@@ -80,10 +80,11 @@ def with_defaults(training: PolicyTraining) -> PolicyTraining:
     card, space = simulator.card, simulator.action_space
     if training.truth:
         _known_truth(training)
-    discrete = isinstance(space, spaces.Discrete)
-    if (training.algo == "dqn") != discrete and training.algo != "ppo":
-        fitting = "ppo, dqn" if discrete else "ppo, sac, td3"
-        raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use one of {fitting}")
+    kinds = {spaces.Discrete: ("ppo", "dqn"), spaces.MultiDiscrete: ("ppo",), spaces.Box: ("ppo", "sac", "td3")}
+    fitting = next(algorithms for kind, algorithms in kinds.items() if isinstance(space, kind))
+    if training.algo not in fitting:
+        use = f"one of {', '.join(fitting)}" if len(fitting) > 1 else fitting[0]
+        raise ValueError(f"{training.algo} does not fit {card.domain or card.name}'s {space}; use {use}")
     settings = domain_of(card.domain).policy_settings if card.domain else {}
     known = {**_DEFAULTS[training.algo], **settings.get(training.algo, {})}
     _check_settings(training)

@@ -135,8 +135,7 @@ def _check_spec(simulator: Simulator) -> None:
     for space in (spec.observation_space, spec.action_space):
         if isinstance(space, spaces.Box) and not (space.low <= space.high).all():  # Nothing is at most NaN.
             raise ValueError(f"bounds of {space} on {CARD} are impossible")
-    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
-    wanted = (*spec.observation_space.shape, spec.n_actions, action_dim, 2 * (spec.task == LEARNED_TASK))
+    wanted = (*spec.observation_space.shape, spec.n_actions, spec.action_dim, 2 * (spec.task == LEARNED_TASK))
     if spec.layout.context != config.context:
         raise ValueError(f"the layout of observations on {CARD} does not fit its model")
     if wanted != (config.obs_dim, config.n_actions, config.action_dim, config.extra_dim):

@@ -19,7 +19,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     observed = [labels.with_unit(name) for name in labels.observations]
     acted = labels.choices or [labels.with_unit(name) for name in labels.actions]
     first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
-    actions = f"{shape['n_actions']} discrete" if shape["n_actions"] else f"{shape['action_dim']} continuous"
+    actions = _kind_of_actions(shape, card.get("interface", {}).get("action", {}))
     rows = {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}{_some(labels.agents)}",
@@ -48,6 +48,17 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind_of_actions(shape: Mapping[str, Any], space: Mapping[str, Any]) -> str:
+    """How many actions there are of which kind; `space` as the card holds it."""
+    if shape["n_actions"]:
+        return f"{shape['n_actions']} discrete"
+    sizes = space.get("nvec") or space.get("parts")
+    if not sizes:
+        return f"{shape['action_dim']} continuous"
+    choices = [str(size) for size in sizes if size]
+    return f"choices of {' and '.join(choices)}" + (f", {len(sizes) - len(choices)} continuous" if 0 in sizes else "")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -117,7 +128,32 @@ def _error(error: Mapping[str, Any]) -> list[str]:
     lines += [
         f"| {step} | {four_digits(value)} |" for step, value in zip(error["steps"], error["open_loop"], strict=True)
     ]
-    return [*lines, ""]
+    return [*lines, "", *_by_horizon(error.get("by_horizon"))]
+
+
+def _by_horizon(report: Mapping[str, Any] | None) -> list[str]:
+    """Errors on what was held out, beside simpler predictions."""
+    lines = []
+    parts = {
+        "the last fifth of every trajectory": "later",
+        "agents of whom only the first fifth was known": "strangers",
+    }
+    for what, key in parts.items():
+        if report is None or not (errors := report[key]):
+            continue
+        kinds = errors["overall"]
+        lines += [f"Open loop on data that were held out, {what} ({errors['agents']:,} agents):", ""]
+        lines += [f"| steps | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds)]
+        for i, step in enumerate(errors["steps"]):
+            lines.append(f"| {step} | {' | '.join(four_digits(means[i]) for means in kinds.values())} |")
+        lines.append("")
+    if lines:
+        lines += [
+            "Measured on a simulator of the same recipe that had not seen these data, in standard deviations of the "
+            "logged observations. This one was then trained on all of them.",
+            "",
+        ]
+    return lines
 
 
 def _trust(trust: Mapping[str, Any]) -> list[str]:

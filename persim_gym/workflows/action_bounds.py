@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import layout_of
 from persim_gym.spec import EnvironmentSpec
 from persim_gym.transitions import LoggedData
 
@@ -31,30 +32,33 @@ def with_action_bounds(spec: EnvironmentSpec, data: LoggedData, given: ActionBou
     """
     space, source = spec.action_space, data.source
     if not given:
-        if not isinstance(space, spaces.Discrete) and (without := _without_bounds(space)):
+        if isinstance(space, spaces.Box) and (without := _without_bounds(space)):
             raise ValueError(
                 f"{source}: action {without[0]} has no bounds for planners and policies to choose between; give "
                 f"--action-bounds {LOGGED_BOUNDS} for those of the data, or two numbers, as --action-bounds -2,2 (in "
                 f'Python action_bounds="{LOGGED_BOUNDS}" or (-2, 2))'
             )
         return spec
-    if isinstance(space, spaces.Discrete):
+    if not isinstance(space, spaces.Box):
         raise ValueError(f"{source}: actions are {space}, which are not bounded by numbers; leave action bounds out")
     lowest, highest = _logged_range(data)
+    layout = layout_of(space)
+    amounts = np.ones(len(lowest), dtype=np.bool_) if layout is None else layout.amounts
     if given == LOGGED_BOUNDS:
         low, high = lowest, highest
-        if (still := np.flatnonzero(low == high)).size:
+        if (still := np.flatnonzero(amounts & (low == high))).size:
             raise ValueError(f"{source}: action {still[0]} is always {low[still[0]]:g}; give its bounds as two numbers")
     else:
         low, high = (np.full_like(lowest, bound) for bound in _pair(given))
         slack = _ROUNDING * np.maximum(1, np.maximum(np.abs(low), np.abs(high)))
-        if (outside := np.flatnonzero((lowest < low - slack) | (highest > high + slack))).size:
+        if (outside := np.flatnonzero(amounts & ((lowest < low - slack) | (highest > high + slack)))).size:
             d = outside[0]
             raise ValueError(
                 f"{source}: action {d} goes from {lowest[d]:g} to {highest[d]:g}, outside of {low[d]:g} to {high[d]:g}"
                 "; give wider action bounds"
             )
-    return replace(spec, action_space=spaces.Box(low, high, dtype=np.float32))
+    bounded = spaces.Box(low, high, dtype=np.float32) if layout is None else layout.space(low, high)
+    return replace(spec, action_space=bounded)
 
 
 def _without_bounds(space: spaces.Box) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gymnasium import spaces
 from minari import MinariDataset
 
+from persim_gym.actions import layout_of
 from persim_gym.datasets.tables.roles import duration
 from persim_gym.observation_layout import ObservationLayout, PastColumn
 from persim_gym.spec import EnvironmentSpec, flat_box
@@ -125,9 +126,13 @@ def _actions(spec: EnvironmentSpec) -> dict[str, list[tuple[int, str]]]:
         name = " and ".join(labels.actions) or "action"
         choices = labels.choices or tuple(map(str, range(spec.n_actions)))
         return {name: [(_ACTIONS + a, f"{name}={choice}") for a, choice in enumerate(choices)]}
-    size = (spec.action_space.shape or (0,))[0]
+    size = spec.action_dim
     names = labels.actions or (("action",) if size == 1 else tuple(f"action {a}" for a in range(size)))
-    return {name: [(_ACTIONS + a, name)] for a, name in enumerate(names)}
+    layout, found = layout_of(spec.action_space), dict[str, list[tuple[int, str]]]()
+    for a, name in enumerate(names):
+        column = name if layout is None or layout.amounts[a] else name.partition("=")[0]
+        found.setdefault(column, []).append((_ACTIONS + a, name))
+    return found
 
 
 def _parsed(history: History, every: list[str]) -> dict[str, list[int | str]]:
@@ -201,4 +206,5 @@ def _action_bounds(spec: EnvironmentSpec) -> tuple[list[float], list[float]]:
     """Lowest and highest value of each component of the action."""
     if isinstance(spec.action_space, spaces.Box):
         return spec.action_space.low.tolist(), spec.action_space.high.tolist()
-    return [0.0] * spec.n_actions, [1.0] * spec.n_actions
+    size = spec.n_actions or spec.action_dim
+    return [0.0] * size, [1.0] * size

@@ -1,6 +1,6 @@
 """Episodes of model predictive control in the true environment, and their table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +21,18 @@ from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.models import load_learned
 from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
+from persim_gym.planning.searched import searched_actions
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
+from persim_gym.workflows.own_returns import given_name
 
 DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
 CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
 PLANNERS = DISCRETE | CONTINUOUS
 TRUE_DYNAMICS = "true"
 """Stands for the true environment's own dynamics where a simulator is named."""
+NO_DOMAIN = "none"
+"""Stands for a domain where data are of none."""
 PLAN_JOB = (
     *("domain", "dynamics", "planner", "bonus", "pessimism", "trust", "steps", "quantize"),
     *("agent", "seed", "episode"),
@@ -41,7 +45,7 @@ class PlanSettings:
     """What is planned in, and how; every field identifies a run.
 
     Attributes:
-        domain: Name of the domain.
+        domain: Name of the domain; `NO_DOMAIN` for data of none, whose episodes are simulated.
         dynamics: Hash of the simulator's weights, or `TRUE_DYNAMICS`.
         planner: Draws and ranks candidates.
         bonus: Whether the domain's planning objective is added.
@@ -74,22 +78,20 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
         truth: Whether to plan in the true dynamics.
 
     Returns:
-        Name of the domain, `PlanSettings.dynamics`, and the simulator's folder, empty for the true dynamics.
+        Name of the domain, or `NO_DOMAIN`; `PlanSettings.dynamics`, and the simulator's
+        folder, empty for the true dynamics.
 
     Raises:
-        ValueError: If there is no true environment of it.
+        ValueError: If there is no such domain.
         UnknownSimulatorError: If there is no such simulator.
     """
     if truth:
         domain = simulator.split("/")[0]
         return domain_of(domain).name, TRUE_DYNAMICS, ""
     card = load_learned(simulator).card
-    if card.domain not in DOMAINS:
-        raise ValueError(
-            f"simulator {simulator} is of data of no domain here: there is no true environment to act in. Plan in it "
-            "by persim_gym.planning.MPC(simulator.dynamics(agent), simulator.task, simulator.action_space)"
-        )
-    return card.domain, card.sha256[:12], str(find_simulator(simulator).resolve())
+    if card.domain and card.domain not in DOMAINS:
+        raise ValueError(f"simulator {simulator} is of the unknown domain {card.domain!r}; known: {', '.join(DOMAINS)}")
+    return card.domain or NO_DOMAIN, card.sha256[:12], str(find_simulator(simulator).resolve())
 
 
 def planner_for(domain: str, name: str = "", **sizes: Any) -> Planner:
@@ -103,11 +105,16 @@ def planner_for(domain: str, name: str = "", **sizes: Any) -> Planner:
     Raises:
         ValueError: If the planner does not exist, has no such size, or plans no such actions.
     """
-    fitting = DISCRETE if isinstance(DOMAINS[domain].action_space, spaces.Discrete) else CONTINUOUS
+    return planner_of(DOMAINS[domain].action_space, domain, name, **sizes)
+
+
+def planner_of(space: Any, whose: str, name: str = "", **sizes: Any) -> Planner:
+    """As `planner_for`, of an action space; `whose` it is, for messages."""
+    fitting = DISCRETE if isinstance(searched_actions(space).space, spaces.Discrete) else CONTINUOUS
     name = name or next(iter(fitting))
     if name not in fitting:
         verdict = "does not plan" if name in PLANNERS else "is none that plans"
-        raise ValueError(f"planner {name!r} {verdict} the actions of {domain}; take one of {', '.join(fitting)}")
+        raise ValueError(f"planner {name!r} {verdict} the actions of {whose}; take one of {', '.join(fitting)}")
     given = {key: value for key, value in sizes.items() if value is not None}
     known = {f.name for f in fields(PLANNERS[name])}
     if unknown := sorted(set(given) - known):
@@ -132,23 +139,22 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
         agent: Agent of the population.
         stream: Seeds the candidates.
     """
-    domain = DOMAINS[settings.domain]
+    domain = DOMAINS.get(settings.domain)
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
+    known: Any = learned or domain
     policy = MPC(
-        learned.dynamics(agent, settings.quantize) if learned else domain.dynamics(agent),
-        learned.task if learned else domain.task,
-        domain.action_space,
+        learned.dynamics(given_name(learned, agent), settings.quantize) if learned else known.dynamics(agent),
+        known.task,
+        known.action_space,
         planner=settings.planner,
-        bonus=domain.peak_bonus if settings.bonus else None,
+        bonus=domain.peak_bonus if domain is not None and settings.bonus else None,
         pessimism=settings.pessimism,
         trust=settings.trust or None,
         seed=stream,
     )
-    return (
-        WithPast(policy, learned.spec.layout, learned.spec.n_actions)
-        if learned and learned.spec.layout.past
-        else policy
-    )
+    if learned is None or domain is None or not learned.spec.layout.past:  # The simulator itself shows the past.
+        return policy
+    return WithPast(policy, learned.spec.layout, learned.spec.n_actions)
 
 
 def stream_of(seed: int, agent: int, episode: int) -> int:
@@ -196,11 +202,29 @@ def plan_returns(
     Raises:
         ValueError: If an agent is unknown, the file is another table, or there is nothing to do.
     """
+    for agent in agents:
+        DOMAINS[settings.domain].agent_covariates(agent)
+    log = RowLog(Path(out), PLAN_JOB, PLAN_RESULT, force)
+    rows = plan_rows(run_plan_episode, log, settings, folder, agents, episodes, seed, progress, **place)
+    return {agent: np.array([float(row["return"]) for row in each]) for agent, each in rows.items()}
+
+
+def plan_rows(
+    run: Callable[..., Mapping[str, Any]],
+    log: RowLog,
+    settings: PlanSettings,
+    folder: str,
+    agents: Sequence[int],
+    episodes: int,
+    seed: int,
+    progress: bool,
+    **place: Unpack[JobPlace],
+) -> dict[int, list[Mapping[str, str]]]:
+    """Rows of the episodes of each agent, run where they are not in the table yet; as `plan_returns`, of any `run`."""
     agents = list(dict.fromkeys(agents))
     if episodes < 1 or not agents:
         raise ValueError("planning needs at least one agent and one episode")
     for agent in agents:  # A mistake shows here, not in a worker.
-        DOMAINS[settings.domain].agent_covariates(agent)
         policy_of(settings, folder, agent, 0)
     jobs = [
         {**settings.columns, "agent": agent, "seed": seed, "episode": episode}
@@ -208,9 +232,9 @@ def plan_returns(
         for agent in agents
     ]
     rows = run_jobs(
-        run_plan_episode,
+        run,
         jobs,
-        RowLog(Path(out), PLAN_JOB, PLAN_RESULT, force),
+        log,
         description="episodes",
         constants={"settings": settings} if folder else {"settings": settings, "folder": ""},
         drop=tuple(settings.columns),
@@ -219,10 +243,10 @@ def plan_returns(
         reads=lambda job: ["."],
         **place,
     )
-    returns: dict[int, list[float]] = {agent: [] for agent in agents}
+    found: dict[int, list[Mapping[str, str]]] = {agent: [] for agent in agents}
     for row in rows:
-        returns[int(row["agent"])].append(float(row["return"]))
-    return {agent: np.array(values) for agent, values in returns.items()}
+        found[int(row["agent"])].append(row)
+    return found
 
 
 def returns_table(title: str, domain: str, returns: dict[int, np.ndarray]) -> Table:
@@ -259,7 +283,7 @@ def write_video(
         The episode's return.
 
     Raises:
-        ValueError: If such a file cannot be written.
+        ValueError: If such a file cannot be written, or there is no domain that says what it looks like.
     """
     path = Path(path)
     check_film(path, force)

@@ -11,21 +11,23 @@ from minari import MinariDataset
 from tqdm import tqdm
 from typing_extensions import Unpack
 
+from persim_gym.evaluation.horizons import BY_HORIZON
+from persim_gym.evaluation.traces import TRACES, write_traces
 from persim_gym.jobs import JobPlace
-from persim_gym.observation_layout import LoggedSeries
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
-from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import train_model
 from persim_gym.storage import CARD
 from persim_gym.transitions import LoggedData, Transitions
+from persim_gym.workflows.build_simulator import simulator_of
+from persim_gym.workflows.hold_out import held_out_errors, trained
 from persim_gym.workflows.select_rank import select_rank
 from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
 
-HELD_OUT_SHARE = 0.01  # Of data of no domain so much is not trained on, and shows the error.
+HELD_OUT_SHARE = 0.01  # Without errors by horizon so much of data of no domain is not trained on, and shows the error.
+RANK_SAW_ALL = "the rank was chosen on all data, what was held out here included"
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 5000  # Transitions.
 MAX_HELD_OUT_SHARE = 0.1  # Where `MIN_HELD_OUT` would be more than this, all data are trained on.
 
@@ -83,7 +85,7 @@ def train(
         if progress:
             tqdm.write(f"{finished.folder}: trained before with the same data, recipe and seed; --force trains it anew")
         return finished
-    simulator = _train(setup, progress)
+    simulator = _train(setup, progress, rank_is_chosen=bool(plot))
     for suffix in (".csv", ".png"):  # Those of an earlier training are not this one's.
         (simulator.folder / f"ranks{suffix}").unlink(missing_ok=True)
         if suffix in plot:
@@ -142,41 +144,22 @@ def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
     return whole.select(~chosen), whole.select(chosen)
 
 
-def _train(setup: TrainingSetup, progress: bool) -> Simulator:
-    """Trains what was resolved, and writes it."""
-    data, checkpoint, started = setup.data, setup.checkpoint, time.perf_counter()
-    kept, held_out = _hold_out(setup)
-    model, beliefs = train_model(
-        kept,
-        setup.recipe,
-        setup.problem,
-        variant=setup.variant,
-        seed=setup.seed,
-        device=setup.device,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    sample = data.sample(ERROR_EPISODES)
-    spec = setup.spec
-    if spec.own_layout is not None:
-        spec = replace(spec, own_layout=spec.own_layout.with_usual(sample))
-    card = SimulatorCard(
-        name=setup.name,
-        domain=setup.domain,
-        dataset=data.source,
-        dataset_hash=data.content_hash(),
-        transitions=len(data),
-        recipe_name=setup.recipe_name,
-        recipe=setup.recipe.to_json(),
-        seed=setup.seed,
-        training_seconds=round(time.perf_counter() - started, 1),
-        shape=model.config.to_json(),
-        libraries=library_versions(),
-        interface=spec.to_json() if setup.own_spec else {},
-        error=logged_error(model, sample, held_out=held_out, names=setup.spec.predicted_names),
-        license=setup.license,
-    )
-    series = LoggedSeries.from_transitions(sample, setup.spec.layout.outside) if setup.spec.layout.exogenous else None
-    Simulator.of(card, model, (sample if series else data).starts(), beliefs, series).save(setup.folder)
-    remove_checkpoints(checkpoint)
+def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -> Simulator:
+    """Trains what was resolved, and writes it; its rank may have been chosen by cross-validation."""
+    started = time.perf_counter()
+    measured = held_out_errors(setup, progress) if setup.holdout else None
+    kept, held_out = (setup.data, None) if measured else _hold_out(setup)
+    model, beliefs = trained(replace(setup, data=kept), progress, setup.checkpoint)
+    names = setup.spec.predicted_names
+    error = logged_error(model, setup.data.sample(ERROR_EPISODES), held_out=held_out, names=names)
+    if measured:
+        said = measured.report.said + (RANK_SAW_ALL,) * rank_is_chosen
+        error |= {BY_HORIZON: replace(measured.report, said=said).to_json()}
+    simulator = simulator_of(setup, model, beliefs, error, time.perf_counter() - started)
+    simulator.save(setup.folder)
+    (setup.folder / TRACES).unlink(missing_ok=True)  # Those of an earlier training are not this one's.
+    if measured and measured.traces:
+        write_traces(measured.traces, setup.folder / TRACES)
+    for checkpoint in (setup.checkpoint, *(measured.checkpoints if measured else ())):
+        remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))

@@ -55,6 +55,8 @@ class TrainOptions(TypedDict, total=False):
         exogenous: Observed columns that come from outside, the last ones; by default those that the dataset names.
         backend: Where rank="auto" tries ranks: "local" or "ray", see `persim_gym.jobs.JobPlace`.
         address: Of the Ray cluster; None to start Ray on this machine.
+        holdout: Whether data of no domain are held out in a first training, to measure errors by horizon on them beside
+            an unpersonalized simulator of the same data; that takes two trainings more.
     """
 
     task: str
@@ -72,6 +74,7 @@ class TrainOptions(TypedDict, total=False):
     exogenous: Sequence[str]
     backend: str
     address: str | None
+    holdout: bool
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class TrainingSetup:
         device: Torch device.
         license: Licence of the weights.
         folder: Where the simulator goes.
+        holdout: Whether errors by horizon are measured, by trainings of their own.
     """
 
     data: LoggedData
@@ -105,6 +109,7 @@ class TrainingSetup:
     device: str
     license: str
     folder: Path
+    holdout: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -206,6 +211,7 @@ def prepare_training(
         device=options.get("device", "cpu"),
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
+        holdout=not domain and options.get("holdout", True),
     )
 
 

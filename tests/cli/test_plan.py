@@ -1,14 +1,14 @@
 """`persim plan`: what is refused before any planning."""
 
+import csv
 import sys
 
-import numpy as np
 import pytest
+from support.jobs import run_here
 from support.simulators import own_simulator
 
 from persim_gym.cli import main
-from persim_gym.planning import MPC
-from persim_gym.simulator.registry import load_simulator
+from persim_gym.workflows import plan as plan_runs
 
 
 def persim(monkeypatch, capsys, *words):
@@ -36,10 +36,25 @@ def test_what_cannot_be_the_table_of_returns_is_one_line(tmp_path, monkeypatch, 
     assert code == 2 and said.startswith("persim: ") and len(said.splitlines()) == 1 and str(tmp_path) in said
 
 
-def test_a_simulator_of_no_domain_says_how_to_plan_in_it(tmp_path, monkeypatch, capsys):
+def test_in_a_simulator_of_no_domain_episodes_are_simulated_and_compared(tmp_path, monkeypatch, capsys):
+    folder, out = own_simulator(tmp_path / "own", "", starts=True), tmp_path / "plan.csv"
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(plan_runs, "run_jobs", run_here)
+    words = ["plan", folder, "--agents", "3,1", "--out", out, "--episodes", 2, "--candidates", 5, "--horizon", 3]
+    monkeypatch.setattr(sys, "argv", ["persim", *map(str, words), "--workers", "1"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr().out
+    assert not end.value.code and "simulated; there is no true environment here" in shown
+    for text in ("planning", "random actions", "constant action, the best one: "):
+        assert shown.count(text) == 2  # Of two agents.
+    assert "logged" not in shown  # Its data are not here.
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(r["domain"], r["agent"], r["length"]) for r in rows] == [("none", a, "20") for a in "3131"]
+
+
+def test_a_simulator_of_no_domain_has_no_film(tmp_path, monkeypatch, capsys):
     folder = own_simulator(tmp_path / "own", "")
-    code, said = persim(monkeypatch, capsys, "plan", folder, "--out", tmp_path / "plan.csv")
-    assert code == 2 and "there is no true environment to act in. Plan in it by persim_gym.planning.MPC(" in said
-    simulator = load_simulator(str(folder))
-    policy = MPC(simulator.dynamics(3), simulator.task, simulator.action_space)  # as it says
-    assert policy.predict(np.zeros((2, 4)))[0].shape == (2,)
+    words = ["plan", folder, "--out", tmp_path / "plan.csv", "--video", tmp_path / "film.gif"]
+    code, said = persim(monkeypatch, capsys, *words)
+    assert code == 2 and "of data of no domain here, which has no pictures" in said

@@ -128,7 +128,12 @@ def test_observations_that_are_no_vectors_are_refused_by_field(kind):
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        (spaces.MultiDiscrete([2, 2]), "actions must be Discrete or a Box, not MultiDiscrete"),
+        (TEXT, "actions must be choices or numbers of a fixed size, not Text"),
+        (
+            spaces.Dict(a=spaces.Discrete(2), b=TEXT),
+            r"actions\['b'\] must be choices or numbers of a fixed size, not Text",
+        ),
+        (spaces.MultiDiscrete([2, 2], start=[0, 1]), "actions must count choices from 0"),
         (spaces.Discrete(10**12), "actions are 1,000,000,000,000 numbers or choices; at most 100,000 are served"),
     ],
 )

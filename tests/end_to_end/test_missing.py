@@ -65,7 +65,10 @@ def test_a_table_that_lacks_a_tenth_of_its_cells_is_learned_nearly_as_well(home,
     assert np.linalg.norm(found) < 1.5 * np.linalg.norm(expected) and (found < 2 * expected).all()
 
     lacks = simulators["my/lacking-v0"]
-    assert None not in lacks.card.error["one_step_rmse"] and lacks.card.error["held_out"]["transitions"] > 50
+    report = lacks.card.error["by_horizon"]
+    assert None not in lacks.card.error["one_step_rmse"] and report["later"]["steps"][:2] == [1, 2]
+    for part in (report["later"], report["strangers"]):
+        assert part["overall"]["simulator"][0] < 0.5 * part["overall"]["nothing changes"][0]
     trust = calibrate(lacks, level=0.8, steps=5, progress=False).card.trust
     assert 0 < trust["scale"] < 100 and trust["horizon"] >= 0
 

@@ -68,7 +68,7 @@ def simulator(tanks, tmp_path_factory):
     """Its simulator, reward and end of episode learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERSIM_HOME", str(tmp_path_factory.mktemp("home")))
-        return train(tanks, progress=False)
+        return train(tanks, holdout=False, progress=False)
 
 
 # --- learned reward and termination -------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_agents_that_differ_in_their_reward_alone_keep_it(home):
     data = populations_of(obs=obs, action=action, next_obs=next_obs, reward=goal * next_obs[:, 0])
     interface = EnvironmentSpec(spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
-    folder = train(data, name="my/goals", spec=interface, recipe=recipe, progress=False).folder
+    folder = train(data, name="my/goals", spec=interface, recipe=recipe, holdout=False, progress=False).folder
     simulator = load_simulator(str(folder))
     assert rmse_of(simulator, data)[-1] < 0.1 * data.reward.std()
     own, rows = rmse_of(simulator, data)[-1], data.agent == 5
@@ -149,7 +149,7 @@ def test_categories_that_are_all_at_their_bounds_tell_agents_apart(home):
     data = populations_of(obs=eye[now], action=action, next_obs=eye[following], reward=np.zeros(600))
     interface = EnvironmentSpec(spaces.Box(0, 1, (4,), np.float32), spaces.Discrete(2), 10)
     recipe = replace(QUICK, polish=True)
-    folder = train(data, name="my/rings", spec=interface, recipe=recipe, progress=False).folder
+    folder = train(data, name="my/rings", spec=interface, recipe=recipe, holdout=False, progress=False).folder
     simulator = load_simulator(str(folder))
     assert rmse_of(simulator, data).max() < 0.1
     fresh = replace(data.select(data.agent == 3), agent=np.zeros(100, dtype=int), n_agents=1)
@@ -165,7 +165,7 @@ def test_a_column_that_never_changes_is_in_nobody_s_way(tanks, home, value, stan
     data = replace(data, obs=np.hstack([data.obs, column]), next_obs=np.hstack([data.next_obs, column]))
     interface = EnvironmentSpec(spaces.Box(-1e9, 1e9, (3,), np.float32), spaces.Discrete(2), 60)
     recipe = replace(QUICK, standardize=standardize, epochs=5)
-    folder = train(data, name="my/dials-v0", spec=interface, recipe=recipe, progress=False).folder
+    folder = train(data, name="my/dials-v0", spec=interface, recipe=recipe, holdout=False, progress=False).folder
     simulator = load_simulator(str(folder))
     rows = data.agent == 3
     columns = [torch.from_numpy(x[rows]) for x in (data.agent, data.obs, data.action)]
@@ -311,7 +311,7 @@ def own_task(monkeypatch):
 
 
 def test_a_users_own_task_is_kept_by_reference_and_imported(tanks, own_task, home):
-    simulator = train(tanks, name="mine/tanks-v1", task=own_task, epochs=1, progress=False)
+    simulator = train(tanks, name="mine/tanks-v1", task=own_task, epochs=1, holdout=False, progress=False)
     assert simulator.task is tank_task and simulator.model.config.extra_dim == 0
     assert (simulator.card.name, simulator.card.interface["task"]) == ("mine/tanks-v1", own_task)
     obs, reward, *_ = (env := make(simulator, agent=1), env.reset(seed=0), env.step(1))[2]
@@ -360,7 +360,7 @@ log_task = Task(
     ],
 )
 def test_a_task_that_does_not_take_the_data_says_so_before_training(tanks, own_task, home, monkeypatch, name, said):
-    monkeypatch.setattr("persim_gym.workflows.train.train_model", lambda *args, **keywords: pytest.fail("trained"))
+    monkeypatch.setattr("persim_gym.workflows.hold_out.train_model", lambda *args, **keywords: pytest.fail("trained"))
     for memory in (None, 1e-9):
         with pytest.raises(ValueError, match=f"task 'my_tasks:{name}' {said}"):
             train(tanks, task=f"my_tasks:{name}", memory=memory, progress=False)
@@ -492,7 +492,7 @@ def test_the_command_line_trains_and_evaluates_it(tanks, home, capsys, monkeypat
     from persim_gym.cli import app
 
     monkeypatch.setenv("COLUMNS", "200")
-    for arguments in (["train", tanks, "--epochs", "1"], ["evaluate", tanks]):
+    for arguments in (["train", tanks, "--epochs", "1", "--no-holdout"], ["evaluate", tanks]):
         app(arguments, standalone_mode=False)
     text = capsys.readouterr().out
     assert str(home / "simulators" / "my" / "tanks-v0") in text

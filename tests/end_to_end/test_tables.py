@@ -1,5 +1,6 @@
 """The whole way of a table, as somebody types it: import, train, evaluate, train a policy, add machines."""
 
+import csv
 import json
 
 import gymnasium as gym
@@ -44,18 +45,31 @@ def test_from_a_table_to_a_policy_without_a_line_of_python(persim, tmp_path):
     said = persim(f"import fleet.csv {ROLES} --exogenous load --static age --unit temp=°C --name my/fleet-v0")
     assert "13,919 transitions left out" in said and "(1 gap)" in said and "of 60 agents" in said
     said = persim(f"train my/fleet-v0 {QUICK}")
-    assert "temp (°C): RMSE" in said and "--agent M-000" in said
-    said = persim("evaluate my/fleet-v0")
-    assert "temp (°C), one step" in said and "failed, one step" in said
+    assert "agents of whom the first fifth was known, 1 step: simulator 0." in said
+    assert "next: persim plan my/fleet-v0 --agent M-000" in said
+    said = persim("evaluate my/fleet-v0 --plot bands.png")
+    assert "temp (°C)" in said and "unpersonalized" in said and (tmp_path / "bands.png").stat().st_size > 10_000
+    said = persim("plan my/fleet-v0 --agent M-007 --episodes 2 --candidates 20 --horizon 5 --workers 1 --out plan.csv")
+    assert "M-007" in said and "simulated; there is no true environment here" in said
+    for text in (
+        "planning",
+        "random actions",
+        "the best one: ",
+        "logged behaviour, cloned",
+        "as logged (not simulated)",
+    ):
+        assert text in said
+    rows = list(csv.DictReader((tmp_path / "plan.csv").read_text().splitlines()))
+    assert [row["agent"] for row in rows] == ["7", "7"] and all(int(row["length"]) > 1 for row in rows)
     assert "What is known of agent M-007" in persim("evaluate my/fleet-v0 --agent M-007")
     said = persim("train-policy my/fleet-v0 --agent M-007 --steps 64 --n-envs 4 --out pol")
-    assert "M-007" in said and json.loads((tmp_path / "pol/agent-7.json").read_text())["training"]["agent"] == 7
+    assert "M-007" in said and "logged behaviour, cloned" in said
+    assert json.loads((tmp_path / "pol/agent-7.json").read_text())["training"]["agent"] == 7
     assert "M-012" in persim(
         "train-policy my/fleet-v0 --agents M-007,M-012 --steps 64 --n-envs 4 --out pol --workers 1"
     )
     assert "(M-000, M-001, " in persim("simulators show my/fleet-v0")
     assert "did you mean M-007" in persim("evaluate my/fleet-v0 --agent M-0077", status=2)
-    assert "there is no true environment to act in" in persim("plan my/fleet-v0 --agent M-007", status=2)
 
     new = machine_rows(machines=2, steps=40, seed=1)
     new["machine_id"] = [name.replace("M-", "N-") for name in new["machine_id"]]

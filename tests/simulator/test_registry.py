@@ -277,7 +277,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(cars, tmp_p
     from persim_gym.workflows.train import train
 
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    monkeypatch.setattr("persim_gym.workflows.train.train_model", lambda *args, **keywords: pytest.fail("trained"))
+    monkeypatch.setattr("persim_gym.workflows.hold_out.train_model", lambda *args, **keywords: pytest.fail("trained"))
     with pytest.raises(ValueError, match=f"{tmp_path} is no folder that you may write to"):
         train(cars, name="x", domain="mountaincar", out=tmp_path / "new", progress=False)
 

@@ -61,8 +61,10 @@ def believed(simulator: Simulator, data: Transitions) -> FactorPosterior:
     return FactorPosterior(prior, gather_statistics(simulator.model, prior.noise, data, prior.clips))
 
 
-def own_simulator(folder, domain, n_agents=4):
+def own_simulator(folder, domain, n_agents=4, starts=False):
     """A simulator with learned reward and termination; the reward is the first observation."""
     shape = ModelConfig(n_agents, 4, 2, 0, 3, 1, (8,), extra_dim=2)
     spec = EnvironmentSpec(flat_box([-5.0] * 4, [5.0] * 4), spaces.Discrete(2), 20, LEARNED_TASK)
-    return save_model(FactoredEnsemble(shape, seed=1), name="my/poles-v0", domain=domain, spec=spec, folder=folder)
+    model, first = FactoredEnsemble(shape, seed=1), (np.arange(n_agents), np.zeros((n_agents, 4), dtype=np.float32))
+    given = first if starts else None
+    return save_model(model, name="my/poles-v0", domain=domain, spec=spec, folder=folder, starts=given)

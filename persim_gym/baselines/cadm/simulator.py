@@ -238,8 +238,7 @@ def _check_interface(card: CadmCard, shape: CadmShape) -> None:
     spec.labels.check_agents(card.n_agents)
     if spec.task == DOMAIN_TASK:
         domain_of(card.domain)
-    action_dim = 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
-    if (*spec.observation_space.shape, spec.n_actions, action_dim) != (
+    if (*spec.observation_space.shape, spec.n_actions, spec.action_dim) != (
         shape.obs_dim,
         shape.n_actions,
         shape.action_dim,

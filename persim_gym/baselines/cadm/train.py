@@ -166,7 +166,7 @@ def _checked_spec(data: LoggedData, domain: str, spec: EnvironmentSpec | None) -
         spec = EnvironmentSpec(known.observation_space, known.action_space, known.episode_steps, DOMAIN_TASK)
     elif spec.task in (LEARNED_TASK, DOMAIN_TASK):
         raise ValueError("CaDM learns no rewards; give a spec with your own task, module:name")
-    sizes = spec.observation_space.shape[0], 0 if spec.n_actions else (spec.action_space.shape or (0,))[0]
+    sizes = spec.observation_space.shape[0], spec.action_dim
     if sizes != (data.obs_dim, data.action_dim):
         raise ValueError(
             f"{data.source} has observations of {data.obs_dim} and actions of {data.action_dim} components, not those "

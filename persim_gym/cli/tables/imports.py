@@ -31,7 +31,7 @@ def verb(
     agent: Annotated[str, typer.Option(help="Column that names a row's agent; agents keep these names.")],
     obs: Annotated[str, typer.Option(help="Observed columns, with commas between; text becomes one-hot.")],
     action: Annotated[
-        str, typer.Option(help="Columns of what was done then: all numbers, or all choices, which are combined.")
+        str, typer.Option(help="Columns of what was done then: numbers, choices, or both; choices alone are combined.")
     ],
     time: Annotated[str, typer.Option(help="Column of the time. (default: rows of an agent stand in order)")] = "",
     reward: Annotated[str, typer.Option(help="Column of what the action brought. (default: 0)")] = "",
@@ -105,10 +105,11 @@ def verb(
 
 def say_table(name: str, table: dict[str, Any]) -> None:
     """Prints what a dataset was made of, and what was left out."""
+    from persim_gym.datasets.tables.write import kind_of_actions
+
     action = ", ".join(table["roles"]["action"])
-    kind = f"{table['actions']} choices" if table["actions"] else "continuous"
     size = f"{table['transitions']:,} transitions of {table['agents']:,} agents in {table['episodes']:,} episodes"
-    say(f"{name}: {size}; {action}: {kind}")
+    say(f"{name}: {size}; {action}: {kind_of_actions(table)}")
     for line in table["said"]:
         say(f"  {line}")
     if not table["roles"]["reward"]:

@@ -92,7 +92,7 @@ def table_episodes(
     labels = Labels(
         agents=() if names == tuple(map(str, range(len(names)))) else names,
         observations=obs.names,
-        actions=roles.action,
+        actions=action.names if action.sizes else roles.action,
         choices=action.names if action.rows.ndim == 1 else (),
         reward=roles.reward,
         terminated=roles.terminated,

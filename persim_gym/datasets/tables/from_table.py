@@ -45,7 +45,8 @@ def from_table(
         name: Minari id of the dataset, as "my/fleet-v0".
         agent: Column that names the agent of a row; agents keep these names.
         obs: Observed columns.
-        action: Columns of what was done: all of numbers, or all of choices, which are combined.
+        action: Columns of what was done, of numbers or of choices; choices alone are combined to one, numbers and
+            choices together stay side by side (see `persim_gym.actions`).
         time: Column of the time; without, rows of an agent follow one another as they stand.
         reward: Column of the reward; without, it is 0, which `persim train --task` replaces by one of your own.
         **options: See `TableOptions`.

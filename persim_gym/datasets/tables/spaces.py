@@ -1,12 +1,14 @@
 """What observed and action columns become: arrays, their spaces and the names of their components."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from persim_gym.actions import ActionLayout
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
 from persim_gym.logged_arrays import UNKNOWN_ACTION
@@ -25,12 +27,15 @@ class Part:
         space: Space of one row.
         names: Names of the D components, or of the choices.
         exogenous: How many of the components, the last ones, come from outside.
+        sizes: Of actions of several columns that are not all numbers, and not combined: the parts of the components,
+            see `ActionLayout`; else nothing.
     """
 
     rows: NDArray[Any]
     space: spaces.Box | spaces.Discrete
     names: tuple[str, ...]
     exogenous: int = 0
+    sizes: tuple[int, ...] = ()
 
 
 def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], roles: Roles) -> Part:
@@ -41,23 +46,27 @@ def observations(columns: TableColumns, values: dict[str, NDArray[np.float64]], 
         values: Columns by name, float64 [K].
         roles: Which columns are observed.
     """
-    parts, names, bounds, learned = [], list[str](), list[tuple[float, float]](), 0
-    for name in (*roles.obs, *roles.exogenous):
+    part = _one_hot(columns, values, (*roles.obs, *roles.exogenous))
+    learned = sum(len(columns.categories.get(name, " ")) for name in roles.obs)
+    return replace(part, exogenous=len(part.names) - learned)
+
+
+def _one_hot(columns: TableColumns, values: dict[str, NDArray[np.float64]], chosen: Sequence[str]) -> Part:
+    """Columns side by side; categories as ones among zeros, a component for each."""
+    parts, names, bounds = [], list[str](), list[tuple[float, float]]()
+    for name in chosen:
         known = columns.categories.get(name)
         if known is None:
             parts.append(values[name][:, None])
             names.append(name)
             bounds.append((-np.inf, np.inf))
         else:
-            chosen = values[name][:, None]
-            parts.append(np.where(np.isnan(chosen), np.nan, chosen == np.arange(len(known))))
+            hot = (values[name][:, None] == np.arange(len(known))).astype(np.float64)
+            parts.append(np.where(np.isnan(values[name])[:, None], np.nan, hot))
             names += [f"{name}={category}" for category in known]
             bounds += [(0.0, 1.0)] * len(known)
-        if name in roles.obs:
-            learned = len(names)
     low, high = np.array(bounds, dtype=np.float64).T
-    space = spaces.Box(low, high, dtype=np.float64)
-    return Part(np.concatenate(parts, axis=1), space, tuple(names), len(names) - learned)
+    return Part(np.concatenate(parts, axis=1), spaces.Box(low, high, dtype=np.float64), tuple(names))
 
 
 def actions(
@@ -69,7 +78,9 @@ def actions(
 ) -> Part:
     """Action columns: all numbers, a Box within what was logged; all choices, their combinations that were logged.
 
-    A combination that no usable transition shows counts as unknown: nothing would be learned of it.
+    Numbers and choices together, and choices of too many combinations, become a Box in which each choice is a component
+    that is 1 where it was made and else 0. A combination that no usable transition shows counts as unknown: nothing
+    would be learned of it.
 
     Args:
         columns: Knows the categories.
@@ -77,17 +88,11 @@ def actions(
         kept: Rows whose action is kept, bool [K].
         used: Those of them that begin a usable transition, bool [K].
         roles: Which columns are actions.
-
-    Raises:
-        ValueError: If some are numbers and some are choices, or there are too many combinations.
     """
     choices = [name for name in roles.action if name in columns.categories]
     amounts = [name for name in roles.action if name not in columns.categories]
     if choices and amounts:
-        raise ValueError(
-            f"actions are numbers ({', '.join(amounts)}) and choices ({', '.join(choices)}), which no action space "
-            f"here holds together; leave one kind out, or group the numbers: --categorical {amounts[0]}"
-        )
+        return _side_by_side(columns, values, kept, roles)
     if amounts:
         rows = np.column_stack([values[name] for name in amounts])
         low, high = (bound(rows[kept], axis=0).astype(np.float32) for bound in (np.nanmin, np.nanmax))
@@ -99,15 +104,24 @@ def actions(
         known &= ~np.isnan(values[name])
     seen = np.unique(code[used])
     if len(seen) > MAX_COMBINATIONS:
-        raise ValueError(
-            f"{len(seen):,} combinations of {', '.join(choices)} are more choices than {MAX_COMBINATIONS:,}; leave one "
-            "out, or make numbers of those that are: --continuous COLUMN"
-        )
+        return _side_by_side(columns, values, kept, roles)
     known &= np.isin(code, seen)
     rows = np.where(known, np.searchsorted(seen, code), UNKNOWN_ACTION)
     return Part(
         rows, spaces.Discrete(len(seen)), tuple(_combination(columns, choices, sizes, c) for c in seen.tolist())
     )
+
+
+def _side_by_side(
+    columns: TableColumns, values: dict[str, NDArray[np.float64]], kept: NDArray[np.bool_], roles: Roles
+) -> Part:
+    """Action columns as components of one Box."""
+    part = _one_hot(columns, values, roles.action)
+    layout = ActionLayout(tuple(len(columns.categories.get(name, ())) for name in roles.action))
+    low, high = (bound(part.rows[kept], axis=0) for bound in (np.nanmin, np.nanmax))
+    low, high = np.where(layout.amounts, low, 0.0), np.where(layout.amounts, high, 1.0)
+    space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    return Part(part.rows, space, part.names, sizes=layout.sizes)
 
 
 def _combination(columns: TableColumns, names: list[str], sizes: list[int], code: int) -> str:

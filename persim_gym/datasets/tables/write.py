@@ -12,7 +12,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
-from persim_gym.datasets.minari_adapter import ACTION_MISSING, EXOGENOUS, LABELS, MISSING
+from persim_gym.datasets.minari_adapter import ACTION_MISSING, ACTION_PARTS, EXOGENOUS, LABELS, MISSING
 from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
@@ -77,6 +77,7 @@ def write_dataset(
                 "description": f"{len(episodes.table_agents)} agents, from {', '.join(sources)}.",
                 "requirements": [f"persim-gym=={__version__}"],
                 LABELS: asdict(episodes.labels),
+                **({ACTION_PARTS: list(episodes.action.sizes)} if episodes.action.sizes else {}),
                 **({EXOGENOUS: episodes.obs.exogenous} if episodes.obs.exogenous else {}),
                 TABLE: kept,
                 **({MISSING: True} if episodes.missing else {}),
@@ -135,6 +136,18 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
         yield LoggedEpisode(agent, steps, infos)
 
 
+def kind_of_actions(table: dict[str, Any]) -> str:
+    """What kind of actions a dataset from a table has, of what its metadata keep of the table."""
+    if table["actions"]:
+        return f"{table['actions']} choices"
+    action = table["roles"]["action"]
+    chosen = [name for name in action if name in table["categories"]]
+    if not chosen:
+        return "continuous"
+    counts = [f"{len(table['categories'][name])} choices of {name}" for name in chosen]
+    return " and ".join([*counts, *(f"an amount of {name}" for name in action if name not in chosen)])
+
+
 def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
     """The card of a dataset from a table, in Markdown.
 
@@ -145,7 +158,9 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
     """
     roles = table["roles"]
     units = [labels.with_unit(column) for column in roles["obs"]]
-    choices = f": {table['actions']} choices, {_list(labels.choices)}" if table["actions"] else ", continuous"
+    choices = (
+        f": {table['actions']} choices, {_list(labels.choices)}" if table["actions"] else f", {kind_of_actions(table)}"
+    )
     rows = {
         "made from": f"{_list(table['sources'])}, {table['rows']:,} rows",
         "agents": f"{table['agents']:,}, named by {roles['agent']}{': ' * bool(labels.agents)}{_list(labels.agents)}",

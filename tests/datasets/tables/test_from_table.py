@@ -9,9 +9,11 @@ import pytest
 from gymnasium import spaces
 from support.tables import SMALL, small_rows, write_csv
 
+from persim_gym.actions import ScoreBox
 from persim_gym.datasets import from_table, labels_of, load
-from persim_gym.datasets.minari_adapter import MISSING, spec_of_dataset
+from persim_gym.datasets.minari_adapter import ACTION_PARTS, MISSING, spec_of_dataset
 from persim_gym.datasets.minari_files import dataset_folder, open_minari
+from persim_gym.datasets.tables import spaces as table_spaces
 from persim_gym.datasets.tables.write import TABLE
 
 
@@ -203,9 +205,22 @@ def test_several_choices_are_one_of_the_combinations_that_were_seen():
     assert labels_of(dataset).choices == ("a=down, b=0", "a=up, b=1") and data.action.tolist() == [1, 0, 1, 0, 0, 1]
 
 
-def test_numbers_and_choices_together_are_refused_with_the_remedy():
-    with pytest.raises(ValueError, match=r"actions are numbers \(b\) and choices \(a\).* --categorical b"):
-        imported(small_rows(b=[0.5, 1.5] * 4), action=["a", "b"])
+def test_numbers_and_choices_together_stay_side_by_side():
+    dataset, data, _ = imported(small_rows(b=[0.5, 1.5] * 4), action=["a", "b"])
+    labels, space = labels_of(dataset), spec_of_dataset(dataset).action_space
+    assert labels.actions == ("a=down", "a=up", "b") and not labels.choices
+    assert isinstance(space, ScoreBox) and space.layout.sizes == (2, 0)
+    assert (space.low.tolist(), space.high.tolist()) == ([-1, -1, 0.5], [1, 1, 1.5])
+    assert data.action.tolist()[:3] == [[0, 1, 0.5], [1, 0, 1.5], [0, 1, 0.5]]
+    assert isinstance(dataset.action_space, spaces.Box) and dataset.storage.metadata[ACTION_PARTS] == [2, 0]
+
+
+def test_choices_of_too_many_combinations_stay_side_by_side_too(monkeypatch):
+    monkeypatch.setattr(table_spaces, "MAX_COMBINATIONS", 1)
+    dataset, data, _ = imported(small_rows(b=[True, False] * 4), action=["a", "b"])
+    space = spec_of_dataset(dataset).action_space
+    assert isinstance(space, spaces.MultiDiscrete) and space.nvec.tolist() == [2, 2]
+    assert labels_of(dataset).actions == ("a=down", "a=up", "b=0", "b=1") and data.action[0].tolist() == [0, 1, 0, 1]
 
 
 def test_exogenous_static_and_times_stay_with_the_dataset():
