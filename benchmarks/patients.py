@@ -5,6 +5,7 @@ do not. A simulation study, and no medical advice.
 
     OMP_NUM_THREADS=1 python benchmarks/patients.py compare
     OMP_NUM_THREADS=1 python benchmarks/patients.py errors
+    OMP_NUM_THREADS=1 python benchmarks/patients.py bands
     OMP_NUM_THREADS=1 python benchmarks/patients.py closed-loop
     python benchmarks/patients.py figure
 """
@@ -306,6 +307,125 @@ def keep_rows(study: str, rows: Sequence[dict[str, Any]], options: argparse.Name
         writer.writerows(others + [{"study": study, "agents": options.agents, **row} for row in rows])
 
 
+# --- bands: how often the sensor reads inside of them -----------------------------------------------------------
+
+BANDS_OF = "pure-eps-20-v0"
+TESTED, CALIBRATED = range(100), range(400, 500)  # Agents that training does not see.
+COVERAGE = 0.9
+RANDOM_DOSES = 0.2  # As the dataset was logged.
+BAND_EVERY = 8  # Steps between the beginnings of predictions.
+
+
+def bands(options: argparse.Namespace) -> None:
+    """Trains without 200 people, sets the width of bands by 100 of them, and counts readings inside for the others."""
+    from persim_gym.datasets import load
+    from persim_gym.datasets.collect import EpsilonGreedy
+    from persim_gym.simulator.diagnostics.measure_noise import measured_noise
+
+    small, told = small_simulator(options)
+    data = load(f"persim/patients/{BANDS_OF}", progress=False)
+    first_day = np.concatenate([np.arange(n) for n in lengths(data)]) < STEPS_PER_DAY
+    calibrating = small.personalize(of_agents(told.select(first_day), CALIBRATED))
+    rest = of_agents(data.select(~first_day), CALIBRATED)
+    rest = replace(rest, agent=rest.agent + small.n_agents, n_agents=calibrating.n_agents)
+    noise, scale = measured_noise(
+        calibrating.model, calibrating.known_beliefs(), rest, given=range(KNOWN.start, data.obs_dim), steps=32
+    )
+    simulator = replace(small, noise=noise, band_scale=scale)
+    newer = simulator.personalize(of_agents(told.select(first_day), TESTED))
+    agents = list(range(TESTED.stop, CALIBRATED.start))[: options.agents]
+    usually = usual(agents, FURTHER_DAY)
+    doses = EpsilonGreedy(usually, DOMAIN.action_space, RANDOM_DOSES, np.random.default_rng(FURTHER_DAY))
+    further = live(doses, agents, FURTHER_DAY)
+    late = of_agents(data.select(~first_day), list(TESTED)[: options.agents])
+    second = {int(agent): late.select(late.agent == agent) for agent in np.unique(late.agent)}
+    days = {
+        "known people, a further day": [
+            (n, further.obs[n, : further.lived[n] + 1], further.action[n]) for n in range(len(agents))
+        ],
+        "new people, the day after 24 h of log": [
+            (small.n_agents + n, np.concatenate([day.obs, day.next_obs[-1:]]), day.action) for n, day in second.items()
+        ],
+    }
+    rows = []
+    for people, of in days.items():
+        model = newer if people.startswith("new") else simulator
+        covered, width = covered_readings(model, of)
+        print(f"{people:40}", *(f"{m} min {covered[m]:5.1%} ±{width[m]:3.0f}" for m in AHEAD), flush=True)
+        named = {"dataset": BANDS_OF, "method": people}
+        for minutes in AHEAD:
+            for metric, value in (
+                (f"readings in the {COVERAGE:.0%} band", covered[minutes]),
+                ("half of the band (mg/dL)", width[minutes]),
+            ):
+                rows.append({**named, "minutes": minutes, "metric": metric, "value": f"{value:.4g}"})
+    keep_rows("bands", rows, options)
+
+
+def small_simulator(options: argparse.Namespace) -> tuple[Any, Any]:
+    """A simulator of the people between `TESTED` and `CALIBRATED`, trained where missing, and the data of all.
+
+    It is not asked to foresee meals, as those of `simulators`.
+    """
+    from persim_gym import train
+    from persim_gym.datasets import load
+    from persim_gym.workflows.training_setup import recipe_for
+
+    data = load(f"persim/patients/{BANDS_OF}", progress=False)
+    following = data.next_obs.copy()
+    following[:, ANNOUNCED] = 0.0
+    told, trained = replace(data, next_obs=following), range(TESTED.stop, CALIBRATED.start)
+    simulator = train(
+        replace(of_agents(told, trained), n_agents=len(trained)),
+        name=f"patients/{BANDS_OF}-bands",
+        out=options.models / f"{BANDS_OF}-bands",
+        recipe=replace(recipe_for(f"patients/{BANDS_OF}"), members=MEMBERS),
+        seed=options.seed,
+        domain="patients",
+        progress=False,
+    )
+    return simulator, told
+
+
+def of_agents(data: Any, agents: Sequence[int]) -> Any:
+    """The transitions of some agents, numbered from 0."""
+    some = data.select(np.isin(data.agent, agents))
+    return replace(some, agent=np.searchsorted(agents, some.agent))
+
+
+def lengths(data: Any) -> np.ndarray:
+    """Length of each episode of data in order."""
+    return np.diff(np.append(np.flatnonzero(np.diff(data.trajectory, prepend=-1)), len(data)))
+
+
+def covered_readings(
+    simulator: Any, days: Sequence[tuple[int, np.ndarray, np.ndarray]]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Share of readings inside the band, and the mean half of its width, mg/dL, by minutes ahead.
+
+    Args:
+        simulator: With noise and a width of bands.
+        days: Agent, observations [T + 1, D] and actions [T, 1] of each.
+    """
+    from persim_gym.simulator.diagnostics.bands import prediction_bands
+
+    inside: dict[int, list[float]] = {minutes: [] for minutes in AHEAD}
+    half: dict[int, list[float]] = {minutes: [] for minutes in AHEAD}
+    furthest = max(AHEAD.values())
+    for agent, obs, action in days:
+        for begin in range(4 * FIRST_HOUR, min(4 * LAST_HOUR, len(obs) - 1 - furthest) + 1, BAND_EVERY):
+            ahead = obs[begin + 1 : begin + 1 + furthest]
+            known = ahead.copy()
+            known[:, : KNOWN.start] = np.nan
+            given = action[begin : begin + furthest]
+            found = prediction_bands(simulator, agent, obs[begin], given, coverage=COVERAGE, known=known)
+            for minutes, step in AHEAD.items():
+                low, high = found.lower[step - 1, READING], found.upper[step - 1, READING]
+                inside[minutes].append(low <= ahead[step - 1, READING] <= high)
+                half[minutes].append((high - low) / 2)
+    return ({m: float(np.mean(v)) for m, v in values.items()} for values in (inside, half))  # type: ignore[return-value]
+
+
 # --- closed loop: insulin by planning ---------------------------------------------------------------------------
 
 IN_RANGE, VERY_LOW = (70.0, 180.0), 54.0  # mg/dL
@@ -445,7 +565,7 @@ def predicted_day(predict: Predict, days: Days, agent: int, start: int, steps: i
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("compare", "errors", "closed-loop", "spread", "figure"))
+    parser.add_argument("study", choices=("compare", "errors", "bands", "closed-loop", "spread", "figure"))
     parser.add_argument("--datasets", nargs="+", default=["pure-v0", "random-v0", "pure-eps-20-v0"])
     parser.add_argument("--agents", type=int, default=100, help="the first so many of the population")
     parser.add_argument("--seed", type=int, default=0)
@@ -455,7 +575,14 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="vpatient_params.csv of simglucose, for spread")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "patients.png")
     options = parser.parse_args()
-    studies = {"compare": compare, "errors": errors, "closed-loop": closed_loop, "spread": spread, "figure": figure}
+    studies = {
+        "compare": compare,
+        "errors": errors,
+        "bands": bands,
+        "closed-loop": closed_loop,
+        "spread": spread,
+        "figure": figure,
+    }
     studies[options.study](options)
 
 

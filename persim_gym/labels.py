@@ -19,6 +19,7 @@ class Labels:
         reward: Name of the reward.
         terminated: Name of the end of an episode.
         units: Units of observations, actions and reward, by name, where they are known.
+        integers: Names of observations that are whole numbers, as seats or doses: predictions are rounded there.
     """
 
     agents: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Labels:
     reward: str = ""
     terminated: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    integers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses names that would break the line that they stand in.
@@ -39,6 +41,8 @@ class Labels:
         every = (*(name for names in kinds for name in names), *self.units, *self.units.values())
         if wrong := [name for name in every if not name.isprintable()]:
             raise ValueError(f"{wrong[0]!r} is no name; take line breaks and control characters out of it")
+        if unknown := [name for name in self.integers if name not in self.observations]:
+            raise ValueError(f"{unknown[0]!r} is to be a whole number and is no observation; name one of those")
 
     def __bool__(self) -> bool:
         """Whether anything has a name."""
@@ -47,6 +51,11 @@ class Labels:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.agents)}
+
+    @property
+    def integer_columns(self) -> tuple[int, ...]:
+        """Components of an observation that are whole numbers."""
+        return tuple(number for number, name in enumerate(self.observations) if name in self.integers)
 
     @cached_property
     def _whole(self) -> bool:

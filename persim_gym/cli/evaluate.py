@@ -166,8 +166,8 @@ def _print_horizon(simulator: "Simulator", trust: "Trust", agent: int) -> None:
     """How many steps predictions of an agent can be trusted for, and what that was checked on."""
     import numpy as np
 
+    from persim_gym.datasets.of_simulator import logged_data
     from persim_gym.simulator.diagnostics.trust import agent_horizons
-    from persim_gym.workflows.calibrate import logged_data
 
     horizons, lengths = agent_horizons(simulator.model, simulator.known_beliefs(), trust, logged_data(simulator), agent)
     low, middle, high = np.quantile(horizons, (0.1, 0.5, 0.9))

@@ -50,6 +50,9 @@ def verb(
     quantize: Annotated[
         bool, typer.Option("--quantize", help="Deep models in bytes where the processor can: faster, may earn less.")
     ] = False,
+    noise: Annotated[
+        str, typer.Option(help="none, or residual or gaussian: candidates are ranked by their mean under noise.")
+    ] = "none",
     truth: Annotated[bool, typer.Option("--truth", help="Plan in the true environment's own dynamics.")] = False,
     out: Annotated[Path, typer.Option(help="CSV file, one row an episode; rows that are there are kept.")] = Path(
         "persim-out/plan.csv"
@@ -85,7 +88,9 @@ def verb(
     )
 
     if truth:
-        refuse_given(context, "quantize", "pessimism", "trust", why="is about simulators; leave it out with --truth")
+        refuse_given(
+            context, "quantize", "noise", "pessimism", "trust", why="is about simulators; leave it out with --truth"
+        )
     if video is not None:
         check_film(video, force)
     apply_trust(simulator, trust_task and not truth)
@@ -106,7 +111,7 @@ def verb(
     bonus = bonus and not own and DOMAINS[domain].peak_bonus is not None
     space = load_learned(folder).action_space if own else DOMAINS[domain].action_space
     chosen_planner = planner_of(space, simulator if own else domain, planner, **sizes)
-    settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize)
+    settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize, noise)
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
     where = f"true dynamics of {domain}" if truth else simulator
     title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"

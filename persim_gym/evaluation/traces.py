@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.simulator.diagnostics.bands import prediction_bands
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.storage import reading, replacing
 
@@ -45,7 +46,7 @@ class Trace:
 def bands_along(
     simulator: Simulator, agent: int, obs: NDArray[np.float32], actions: NDArray[Any], following: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Predictions along actions, and the band that the members' spread makes around them.
+    """Predictions along actions, and the band that nine in ten values lie in; without noise what members' spread makes.
 
     Args:
         simulator: The simulator.
@@ -57,6 +58,9 @@ def bands_along(
     Returns:
         Predictions and lower and upper ends of learned columns, [T, L] each.
     """
+    if simulator.noise is not None and simulator.beliefs is not None:
+        bands = prediction_bands(simulator, agent, obs, actions, known=_known(simulator, following))
+        return bands.median, bands.lower, bands.upper
     dynamics, members = simulator.rows([agent]), simulator.model.config.members
     learned, held, now = (
         simulator.spec.layout.learned,
@@ -71,6 +75,13 @@ def bands_along(
     predictions = np.stack(each)  # [T, M, L]
     middle, spread = predictions.mean(axis=1), _NORMAL * predictions.std(axis=1)
     return middle, middle - spread, middle + spread
+
+
+def _known(simulator: Simulator, following: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is known of the next observations beforehand, [T, D], NaN elsewhere."""
+    known, outside = np.full_like(following, np.nan), simulator.spec.layout.outside
+    known[:, outside] = following[:, outside]
+    return known
 
 
 def write_traces(traces: Sequence[Trace], path: Path) -> None:

@@ -48,6 +48,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         factor: str = "mean",
         trust: bool = False,
         exogenous: Exogenous = LOGGED,
+        noise: str = "none",
     ) -> None:
         """Loads the simulator and binds it to an agent.
 
@@ -64,11 +65,14 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             trust: See `load_simulator`.
             exogenous: What exogenous columns show, where the simulator has any; see `persim_env.exogenous.Exogenous`.
                 The episode is truncated where the series ends.
+            noise: "none" for expected next observations; "residual" to add what the model got wrong on a logged
+                transition close by; "gaussian" for normal noise whose spread depends on observation and action, and was
+                measured by `persim calibrate`. Both are drawn by the random numbers that `reset(seed=…)` seeds.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
-            ValueError: If the agent, the member, the factor, the penalty, the starts or the render mode does not exist,
-                or the simulator holds no beliefs to draw from.
+            ValueError: If the agent, the member, the factor, the penalty, the starts, the noise or the render mode does
+                not exist, or the simulator holds no beliefs or noise to draw from.
         """
         self._bound = bind(
             simulator,
@@ -81,6 +85,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             apart=True,
             trust=trust,
             exogenous=exogenous,
+            noise=noise,
         )
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
@@ -151,7 +156,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
         action = checked_actions(self.action_space, action)
         if self._obs is None:
             raise ValueError("call reset() before step()")
-        outcome = self._bound.step(self._obs[None], action[None], self._active)
+        outcome = self._bound.step(self._obs[None], action[None], self._active, self.np_random)
         self._obs = outcome.obs[0]
         halted = bool(outcome.halted[0])
         truncated = halted or bool(self._bound.ended()[0])

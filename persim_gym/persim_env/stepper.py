@@ -1,19 +1,22 @@
 """The simulator bound to the agents of B rows: what the single and the batched environment are made of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.domain import Domain, Renderer
 from persim_gym.models import LearnedModel, load_learned
 from persim_gym.persim_env.exogenous import HELD, LOGGED, Draw, Exogenous, SeriesRows, draw_of
 from persim_gym.simulator.dynamics.batch import MEAN_MEMBER, BatchDynamics
+from persim_gym.simulator.noise.disturbance import Disturbance
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.task import Task
 
@@ -39,6 +42,10 @@ class RowDynamics(Protocol):
         self, obs: NDArray[np.float32], action: NDArray[Any], member: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Maps [B, D], [B, ...] and [B] to next observations [B, D] and disagreement [B]."""
+
+
+Disturb: TypeAlias = Callable[[NDArray[np.float32], NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
+"""Maps observations [B, D], actions and expected next observations to outcomes, [B, D]."""
 
 
 class Outcome(NamedTuple):
@@ -67,6 +74,7 @@ def step_rows(
     member: NDArray[np.int64],
     penalty: float,
     halt: float,
+    disturb: Disturb | None = None,
 ) -> Outcome:
     """Predicts one step of every row.
 
@@ -81,8 +89,11 @@ def step_rows(
         member: Member that predicts each row, or -1 for the mean, [B].
         penalty: Reward taken off a unit of disagreement.
         halt: Disagreement past which a row halts; `NO_HALT` for never.
+        disturb: Makes outcomes of expected next observations; None for expectations.
     """
     following, spread = dynamics.step(obs, action, member)
+    if disturb is not None:
+        following = np.where((spread <= NO_HALT)[:, None], disturb(obs, action, following), following)
     reward = np.asarray(task.reward(obs, action, following), dtype=np.float64)
     terminated = np.asarray(task.terminated(following))
     if penalty:
@@ -117,6 +128,7 @@ class Binding:
         count: How many each row's agent has, [B].
         series: The rows with their series, where the simulator has exogenous columns; None for others.
         draw: Finds the series of an episode.
+        disturbance: What makes outcomes of predictions; None for nothing.
     """
 
     simulator: LearnedModel
@@ -136,9 +148,16 @@ class Binding:
         """Rows whose exogenous series has come to its end, bool [B]."""
         return np.zeros(len(self.begin), dtype=np.bool_) if self.series is None else self.series.ended()
 
-    def step(self, obs: NDArray[np.float32], action: NDArray[Any], active: NDArray[np.int64]) -> Outcome:
-        """One step of every row; `active` is the member that predicts each, or `MEAN_MEMBER`."""
-        return step_rows(self.dynamics, self.simulator.task, obs, action, active, self.penalty, self.halt)
+    disturbance: Disturbance | None = None
+
+    def step(
+        self, obs: NDArray[np.float32], action: NDArray[Any], active: NDArray[np.int64], rng: np.random.Generator
+    ) -> Outcome:
+        """One step of every row; `active` is the member that predicts each, or `MEAN_MEMBER`; `rng` draws noise."""
+        disturb = None
+        if self.disturbance is not None:
+            disturb = partial(self.disturbance, random=self.disturbance.random(rng, len(obs)))
+        return step_rows(self.dynamics, self.simulator.task, obs, action, active, self.penalty, self.halt, disturb)
 
     def active(self) -> NDArray[np.int64]:
         """Member that predicts each row until `draw_members` says otherwise, [B]."""
@@ -204,6 +223,7 @@ def bind(
     apart: bool = False,
     trust: bool = False,
     exogenous: Exogenous = LOGGED,
+    noise: str = "none",
 ) -> Binding:
     """Loads a simulator and binds rows to agents, which are named or numbered; arguments as `PersimEnv`.
 
@@ -211,7 +231,7 @@ def bind(
 
     Raises:
         UnknownSimulatorError: If there is no such simulator.
-        ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
+        ValueError: If an agent, the member, the penalty, the halt, the starts or the noise do not exist.
     """
     with _one_thread():
         loaded = load_learned(simulator, trust)
@@ -237,9 +257,12 @@ def bind(
             f"simulator {loaded.card.name} holds no logged first observation of agent {rows[count == 0][0]}; use "
             'starts="domain", or train it again with this version'
         )
+    disturbance = loaded.disturbance(noise, logged_data(loaded) if noise == "residual" else None)
     limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
     first = loaded.start_obs if starts == "logged" or domain is None else None
-    bound = Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
+    bound = Binding(
+        loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count, disturbance=disturbance
+    )
     outside = loaded.spec.layout.outside
     if not (size := loaded.spec.layout.exogenous):
         if not (isinstance(exogenous, str) and exogenous == LOGGED):

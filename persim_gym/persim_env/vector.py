@@ -48,6 +48,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         factor: str = "mean",
         trust: bool = False,
         exogenous: Exogenous = LOGGED,
+        noise: str = "none",
     ) -> None:
         """Loads the simulator and binds each row to an agent.
 
@@ -66,6 +67,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
             factor: Latent factors: "mean" of what is believed, or "sample" for a draw an episode and row.
             trust: See `load_simulator`.
             exogenous: As `PersimEnv`, for each row.
+            noise: See `PersimEnv`; all rows draw from one random stream.
 
         Raises:
             UnknownSimulatorError: If there is no such simulator.
@@ -80,7 +82,16 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         if len(given) != num_envs:
             raise ValueError(f"{len(given)} agents for {num_envs} rows; give exactly one a row")
         self._bound = bind(
-            simulator, given, member, penalty, halt, starts, factor=factor, trust=trust, exogenous=exogenous
+            simulator,
+            given,
+            member,
+            penalty,
+            halt,
+            starts,
+            factor=factor,
+            trust=trust,
+            exogenous=exogenous,
+            noise=noise,
         )
         self.simulator, self.agents = self._bound.simulator, self._bound.agents
         self.domain = self._bound.domain
@@ -112,7 +123,7 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
                     self._bound.rebind(int(row), believed)
 
     def _advance(self, actions: NDArray[Any]) -> Advance:
-        outcome = self._bound.step(self._obs, actions, self._active)
+        outcome = self._bound.step(self._obs, actions, self._active, self.np_random)
         self._obs = outcome.obs
         info = {"disagreement": outcome.disagreement, "halt": outcome.halted}
         return Advance(outcome.reward, outcome.terminated, outcome.halted | self._bound.ended(), info)

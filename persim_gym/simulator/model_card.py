@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +24,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}{_some(labels.agents)}",
         "known of an agent": _known_of_agents(card.get("agents", {}), shape["rank"]),
+        "static covariates": _static(card.get("static", {})),
         "observation, actions": f"{shape['obs_dim']} numbers{_some(observed)}, {actions}{_some(acted)}",
         "reward and termination": _task(card),
         "model": f"{shape.get('variant', 'factored')}, rank {shape['rank']}, {shape['members']} members",
@@ -81,6 +82,14 @@ def _known_of_agents(agents: Mapping[str, Any], rank: int) -> str:
         f"{middle:,} transitions (median; {few:,} to {many:,}), which leave {four_digits(left)} of {rank} latent "
         f"directions to the prior ({four_digits(least)} to {four_digits(most)})"
     )
+
+
+def _static(static: Mapping[str, Any]) -> str:
+    """Which covariates a new agent may be known by, or nothing where there are none."""
+    if not static:
+        return ""
+    names = ", ".join(column["name"] for column in static["columns"]) or "none that differs between agents"
+    return f"{names}; they explain {static['explained']:.0%} of what tells agents apart (agents left out)"
 
 
 def _passes(recipe: Mapping[str, Any]) -> str:
@@ -206,6 +215,8 @@ class SimulatorCard:
             empty where it holds no beliefs.
         walls: Where predictions are stopped at once, by side and component (see `persim_gym.simulator.model.walls`);
             filled in when written, empty where there are none.
+        static: What static covariates say of its agents (see `persim_gym.simulator.inference.static_prior`); filled in
+            when written, empty where it was trained without.
         license: Licence of the weights.
         format: Version of this card.
         sha256: Of the weights; filled in when written.
@@ -227,9 +238,14 @@ class SimulatorCard:
     trust: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, Any] = field(default_factory=dict)
     walls: dict[str, Any] = field(default_factory=dict)
+    static: dict[str, Any] = field(default_factory=dict)
     license: str = "MIT"
     format: int = CARD_FORMAT
     sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what earlier versions do not know is left out where it is empty."""
+        return {name: value for name, value in asdict(self).items() if name != "static" or value}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SimulatorCard":

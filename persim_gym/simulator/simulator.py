@@ -1,7 +1,7 @@
 """A trained simulator of all agents, and the card that says what it is."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,21 @@ from numpy.typing import NDArray
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.observation_layout import LoggedSeries
 from persim_gym.paths import simulator_path
+from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.diagnostics.metrics import agents_summary
+from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
 from persim_gym.simulator.inference.personalize import check_fit, personalized
 from persim_gym.simulator.inference.posterior import FactorPosterior, to_tensors
+from persim_gym.simulator.inference.static_prior import StaticPrior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import describe_walls, past, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
+from persim_gym.simulator.noise.disturbance import NOISES, Disturbance, Noise
+from persim_gym.simulator.noise.gaussian import GaussianNoise
+from persim_gym.simulator.noise.planning import NoisyDynamics
 from persim_gym.simulator.trusted_tasks import trusted_task
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, OfEnvironment, learned_task
 from persim_gym.storage import CARD, write_folder
@@ -32,6 +38,8 @@ SERIES_VALUES, SERIES_END = "starts.series", "starts.series_end"
 """Likewise, of exogenous columns, one series a start."""
 BELIEFS_PREFIX = "beliefs."
 """Of the names of what is believed of the agents, among the weights."""
+NOISE_PREFIX, BANDS_PREFIX, STATIC_PREFIX = "noise.", "bands.", "static."
+"""Of the names of noise, of the width of bands and of what covariates say, among what was measured."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +55,9 @@ class Simulator(OfEnvironment):
         beliefs: What is believed of its agents' factors; None in a simulator that was trained without.
         new_agents: Agents that `personalize` has added.
         series: Logged exogenous columns from each of these first observations on; None where there are none.
+        noise: Noise of its transitions, measured on logged ones that were not trained on; None if it was not.
+        band_scale: How wide bands of predictions have to be, likewise.
+        static: What static covariates say of an agent; None if it was trained without.
     """
 
     card: SimulatorCard
@@ -57,6 +68,9 @@ class Simulator(OfEnvironment):
     beliefs: FactorPosterior | None = None
     new_agents: range = range(0)
     series: LoggedSeries | None = None
+    noise: GaussianNoise | None = None
+    band_scale: BandScale | None = None
+    static: StaticPrior | None = None
 
     @classmethod
     def of(
@@ -125,18 +139,74 @@ class Simulator(OfEnvironment):
             )
         return DOMAINS[self.card.domain]
 
-    def dynamics(self, agent: int | str, quantize: bool = False) -> Any:
+    def dynamics(
+        self,
+        agent: int | str,
+        quantize: bool = False,
+        *,
+        noise: str = "none",
+        logged: Transitions | None = None,
+        draws: int = 4,
+        seed: int = 0,
+    ) -> Any:
         """The simulator bound to one agent.
 
         Args:
             agent: Number or name of the agent.
             quantize: Whether rollouts of deep models of continuous actions multiply bytes where the processor does.
                 That is faster, but plans may earn less (docs/planning.md); False for float32.
+            noise: "none" for expectations; "residual" or "gaussian" for rollouts under noise, the same for all
+                candidates of a plan, which are then ranked by the mean over rollouts.
+            logged: For "residual", what the simulator was trained on (`persim_gym.datasets.of_simulator.logged_data`).
+            draws: Rollouts of each member under noise.
+            seed: Of the noise.
 
         Raises:
-            ValueError: If the agent is unknown.
+            ValueError: If the agent is unknown, or as `disturbance`.
         """
-        return bind_agent(self.model, self.agent_number(agent), quantize)
+        bound = bind_agent(self.model, self.agent_number(agent), quantize)
+        disturbance = self.disturbance(noise, logged)
+        if disturbance is None:
+            return bound
+        return NoisyDynamics(bound, disturbance, self.model.config.prediction_dim, draws, seed)
+
+    def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> Disturbance | None:
+        """What happens to predictions in a rollout; None where nothing does.
+
+        Args:
+            noise: "none", "residual" or "gaussian".
+            logged: For "residual", what the simulator was trained on.
+
+        Raises:
+            ValueError: If there is no such noise, or the simulator lacks what it takes.
+        """
+        drawn: Noise | None = None
+        if noise == "gaussian":
+            drawn = self.known_noise()
+        elif noise == "residual":
+            if logged is None:
+                raise ValueError('noise="residual" draws from the logged data; give them as logged=…')
+            drawn = NearestResiduals(self.model, logged)
+        elif noise != "none":
+            raise ValueError(f"noise={noise!r}; use one of {', '.join(NOISES)}")
+        return Disturbance.of_model(self.model, drawn, self.integer_columns())
+
+    def integer_columns(self) -> tuple[int, ...]:
+        """Components of an observation that are counts."""
+        return self.labels.integer_columns
+
+    def known_noise(self) -> GaussianNoise:
+        """The noise of its transitions.
+
+        Raises:
+            ValueError: If it was not measured.
+        """
+        if self.noise is None:
+            raise ValueError(
+                f"simulator {self.card.name} holds no noise of its transitions; `persim calibrate {self.card.name}` "
+                "measures it"
+            )
+        return self.noise.rounding(self.integer_columns())
 
     def rows(self, agents: Sequence[int], apart: bool = False) -> BatchDynamics:
         """The simulator bound to the agents of B rows, which environments step; arguments as `BatchDynamics`."""
@@ -159,35 +229,47 @@ class Simulator(OfEnvironment):
             )
         return self.beliefs
 
-    def personalize(self, transitions: Transitions, names: Sequence[str] = ()) -> "Simulator":
-        """Adds agents that training never saw, from their transitions, in closed form and in milliseconds.
+    def personalize(
+        self,
+        transitions: Transitions | None = None,
+        names: Sequence[str] = (),
+        *,
+        static: Mapping[str, Any] | None = None,
+    ) -> "Simulator":
+        """Adds agents that training never saw, in closed form and in milliseconds.
+
+        They are known by their transitions, by static covariates such as age or site, or by both.
 
         Args:
             transitions: Of the new agents alone. The one with the lowest number becomes agent N, the next N + 1, … The
-                first observation of each trajectory becomes a logged start of its agent.
+                first observation of each trajectory becomes a logged start of its agent. None for agents that did
+                nothing yet: one, or as many as `static` has values.
             names: Names of the agents in the transitions, by their numbers there; a dataset's are in
                 `persim_gym.datasets.labels_of(dataset).agents`. Without, new agents are called by their numbers here.
+            static: Static covariates of the new agents, by column of the data that this simulator was trained on: a
+                value for each, in their order, or one for all; None where it is not known.
 
         Returns:
             A simulator of the old agents and the new ones, `new_agents`, named after this one and not yet on disk. Its
             `beliefs` hold what is known of all of them.
 
         Raises:
-            ValueError: If observations or actions are not this simulator's, it holds no prior, agents go past its
-                walls, or one has the name of another.
+            ValueError: If observations or actions are not this simulator's, it holds no prior or was trained without
+                these covariates, agents go past its walls, or one has the name of another.
         """
-        transitions = self.with_past(transitions)
-        check_fit(self.model, transitions)
-        for wall in walls_of(self.model.walls):
-            if past(wall, transitions.next_obs).any():
-                raise ValueError(
-                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
-                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
-                    "walls=false"
-                )
-        model, beliefs = personalized(self.model, self.known_beliefs(), transitions)
-        known, numbers, (agents, obs) = self.model.config.n_agents, np.unique(transitions.agent), transitions.starts()
-        order = np.argsort(agents, kind="stable")
+        if transitions is not None:
+            transitions = self.with_past(transitions)
+            self._check_new(transitions)
+            numbers, (agents, obs) = np.unique(transitions.agent), transitions.starts()
+        else:
+            numbers = np.arange(_new_agents(static, names))
+            agents, obs = np.empty(0, dtype=np.int64), self.start_obs[:0]
+        evidence = None if static is None else self.known_static().evidence(static, len(numbers))
+        model, beliefs = personalized(self.model, self.known_beliefs(), transitions, evidence)
+        known, order = self.model.config.n_agents, np.argsort(agents, kind="stable")
+        series = self.series
+        if series is not None and transitions is not None:
+            series = series.joined(self._series_of(transitions).reordered(order))
         name, interface = f"{self.card.name}-personalized", self.card.interface
         if names or self.labels.agents:
             called = [names[n] for n in numbers] if names else [str(known + i) for i in range(len(numbers))]
@@ -200,26 +282,36 @@ class Simulator(OfEnvironment):
             beliefs=beliefs,
             start_agents=np.append(self.start_agents, known + np.searchsorted(numbers, agents[order])),
             start_obs=np.concatenate([self.start_obs, obs[order]]),
-            series=self.series and self.series.joined(self._series_of(transitions).reordered(order)),
+            series=series,
             new_agents=range(known, known + len(numbers)),
         )
 
-    def with_past(self, transitions: Transitions) -> Transitions:
-        """Transitions as the simulator sees them: where it remembers the past and they hold none, with their own.
-
-        Args:
-            transitions: With the observations of the data, or with those of the simulator.
-
-        Raises:
-            ValueError: If no trajectory is longer than the history.
-        """
-        layout = self.spec.layout
-        if layout.past and transitions.obs_dim == layout.present:
-            return layout.widened(transitions, self.spec.n_actions)
-        return transitions
-
     def _series_of(self, transitions: Transitions) -> LoggedSeries:
         return LoggedSeries.from_transitions(transitions, self.spec.layout.outside)
+
+    def _check_new(self, transitions: Transitions) -> None:
+        """Checks that transitions of new agents are of this simulator's kind."""
+        check_fit(self.model, transitions)
+        for wall in walls_of(self.model.walls):
+            if past(wall, transitions.next_obs).any():
+                raise ValueError(
+                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
+                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
+                    "walls=false"
+                )
+
+    def known_static(self) -> StaticPrior:
+        """What static covariates say of its agents.
+
+        Raises:
+            ValueError: If it was trained without.
+        """
+        if self.static is None:
+            raise ValueError(
+                f"simulator {self.card.name} was trained without static covariates; train it on a dataset that "
+                "`persim import --static` made"
+            )
+        return self.static
 
     def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -251,7 +343,8 @@ class Simulator(OfEnvironment):
         if not walls_of(self.model.walls):
             del tensors["walls"]
         agents = {} if self.beliefs is None else agents_summary(self.beliefs)
-        card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls))
+        static = {} if self.static is None else self.static.to_json()
+        card = replace(self.card, agents=agents, walls=describe_walls(self.model.walls), static=static)
         if self.beliefs is not None:
             tensors |= {BELIEFS_PREFIX + name: value for name, value in to_tensors(self.beliefs).items()}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
@@ -259,5 +352,22 @@ class Simulator(OfEnvironment):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         if self.series is not None:
             arrays |= {SERIES_VALUES: self.series.values, SERIES_END: self.series.end}
-        write_folder(folder, asdict(card), arrays, card_markdown, force)
+        measured: dict[str, NDArray[Any]] = {}
+        parts = {NOISE_PREFIX: self.noise, BANDS_PREFIX: self.band_scale, STATIC_PREFIX: self.static}
+        for prefix, part in parts.items():
+            if part is not None:
+                measured |= {prefix + name: value for name, value in part.to_arrays().items()}
+        write_folder(folder, card.to_json(), arrays, card_markdown, force, measured)
         return folder
+
+
+def _new_agents(static: Mapping[str, Any] | None, names: Sequence[str]) -> int:
+    """Number of new agents without transitions: as many as there are names or values of a covariate.
+
+    Raises:
+        ValueError: If nothing is known of them at all.
+    """
+    if static is None:
+        raise ValueError("nothing is known of the new agents; give transitions, static covariates or both")
+    several = [len(v) for v in static.values() if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str)]
+    return max([len(names), *several, 1])

@@ -1,8 +1,8 @@
 """The one way to write files and folders, whole or not at all, and the one to read and check them."""
 
 from persim_gym.storage.leftovers import remove_left_behind, restore_all, restored, scratch_folder
-from persim_gym.storage.loading import checked_array, read_array, read_folder, read_json, reading
-from persim_gym.storage.names import CARD, README, SIGNATURE, WEIGHTS
+from persim_gym.storage.loading import checked_array, read_array, read_folder, read_json, read_measured, reading
+from persim_gym.storage.names import CARD, MEASURED, README, SIGNATURE, WEIGHTS
 from persim_gym.storage.plain import changed_fields, from_plain, shown
 from persim_gym.storage.writing import (
     check_own_file,
@@ -17,6 +17,7 @@ from persim_gym.storage.writing import (
 
 __all__ = [
     "CARD",
+    "MEASURED",
     "README",
     "SIGNATURE",
     "WEIGHTS",
@@ -28,6 +29,7 @@ __all__ = [
     "read_array",
     "read_folder",
     "read_json",
+    "read_measured",
     "reading",
     "remove_left_behind",
     "replaceable",

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from persim_gym.storage.names import CARD, WEIGHTS
+from persim_gym.storage.names import CARD, MEASURED, WEIGHTS
 
 MAX_JSON_BYTES = 16 * 2**20
 _LONGEST_REASON = 500  # Characters that a message takes from the error behind it.
@@ -55,6 +55,32 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
             raise ValueError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CARD}")
         return card, safetensors.numpy.load(weights)
+
+
+def read_measured(folder: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    """What was measured of the weights in a folder; empty where nothing was, or of other weights.
+
+    Args:
+        folder: The folder.
+        sha256: Of the weights.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds values that are not finite.
+    """
+    path = folder / MEASURED
+    if not path.exists():
+        return {}
+    with reading(path):
+        with safetensors.safe_open(_regular(path), framework="numpy") as file:
+            if (file.metadata() or {}).get("weights") != sha256:
+                return {}
+            names = list(file.keys())
+            return {name: _finite(name, file.get_tensor(name)) for name in names}
+
+
+def _finite(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers that are all finite."""
+    return checked_array(name, values, values.shape, "iuf", MEASURED)
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -2,6 +2,8 @@
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+MEASURED = "measured.safetensors"
+"""What was measured of the weights and is too large for a card; another measurement replaces it, and they stay."""
 README = "README.md"
 SIGNATURE = "written by persim_gym"
 """Stands in files that may be replaced without asking, where it shows the least."""

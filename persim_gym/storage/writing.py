@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from persim_gym.paths import ASSETS, unwritable_part
 from persim_gym.storage.leftovers import DISPLACED, scratch_folder
 from persim_gym.storage.loading import read_folder
-from persim_gym.storage.names import CARD, README, SIGNATURE, WEIGHTS
+from persim_gym.storage.names import CARD, MEASURED, README, SIGNATURE, WEIGHTS
 
 
 @contextmanager
@@ -87,6 +87,7 @@ def write_folder(
     tensors: Mapping[str, NDArray[Any]],
     readme: Callable[[Mapping[str, Any]], str] | None = None,
     force: bool = True,
+    measured: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Writes a card and its weights; files of other names in a folder that is replaced, such as a figure, are kept.
 
@@ -96,6 +97,7 @@ def write_folder(
         tensors: Weights by name.
         readme: Maps the card as stored to a text for people, README.md beside it; None for none.
         force: Whether other weights that are there may be replaced; see `check_weights_stay`.
+        measured: What was measured of these weights, by name; what an earlier folder held of it goes.
 
     Raises:
         ValueError: As `replaceable` and `check_weights_stay`.
@@ -108,10 +110,13 @@ def write_folder(
     with replacing(folder, CARD) as new:
         (new / WEIGHTS).write_bytes(weights)
         (new / CARD).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        if measured:
+            plain = {name: np.ascontiguousarray(values) for name, values in measured.items()}
+            (new / MEASURED).write_bytes(safetensors.numpy.save(plain, {"weights": stored["sha256"]}))
         if readme is not None:
             (new / README).write_text(readme(stored), encoding="utf-8")
         for kept in folder.glob("*"):
-            if kept.name not in (CARD, WEIGHTS, README):
+            if kept.name not in (CARD, WEIGHTS, MEASURED, README):
                 shutil.copy2(kept, new / kept.name, follow_symlinks=False)
 
 

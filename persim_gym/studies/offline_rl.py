@@ -69,7 +69,7 @@ def simulated_episodes(
     }
     for _ in range(bound.simulator.episode_steps):
         action, _ = policy.predict(obs, deterministic=True)
-        outcome = bound.step(obs, action, active)
+        outcome = bound.step(obs, action, active, rng)
         alive = alive & ~outcome.halted
         values = (obs, action, outcome.reward, outcome.obs, outcome.terminated, alive)
         for name, value in zip(log, values, strict=True):

@@ -1,19 +1,17 @@
-"""`persim calibrate` and `persim_gym.calibrate`: how far to trust a simulator, measured and kept on its card."""
+"""`persim calibrate` and `persim_gym.calibrate`: how far to trust a simulator, measured and kept with it."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from persim_gym.datasets.load import load
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.paths import ASSETS, simulator_path, unfinished
-from persim_gym.simulator.diagnostics.calibrate import measure_trust
+from persim_gym.simulator.diagnostics.calibrate import measure
 from persim_gym.simulator.registry import load_simulator, simulator_folder
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import Problem
 from persim_gym.storage import check_weights_stay
-from persim_gym.transition_store import hash_on_disk
-from persim_gym.transitions import Transitions
 
 
 def calibrate(
@@ -45,11 +43,11 @@ def calibrate(
         progress: Whether to show progress bars.
 
     Returns:
-        The simulator with its measured limits on the card, as it is on disk.
+        The simulator with its measured limits on the card, and the noise of its transitions, as it is on disk.
 
     Raises:
         ValueError: If it holds no beliefs, its data are gone or changed, other weights are in the folder, or as
-            `measure_trust`.
+            `measure`.
     """
     loaded = simulator if isinstance(simulator, Simulator) else load_simulator(simulator)
     beliefs = loaded.known_beliefs()  # A simulator without is an error before anything is trained.
@@ -59,10 +57,10 @@ def calibrate(
         check_weights_stay(folder, loaded.card.sha256)
     recipe, data = TrainingRecipe.from_json(loaded.card.recipe), logged_data(loaded)
     checkpoint = Path(f"{unfinished('calibration', data.content_hash(), recipe.to_json(), held_out, seed)}.safetensors")
-    trust = measure_trust(
+    trust, measured = measure(
         recipe,
         data,
-        Problem.of_model(loaded.model, beliefs.prior.clips),
+        Problem.of_model(loaded.model, beliefs.prior.clips, loaded.integer_columns()),
         bound=bound,
         level=level,
         agents=held_out,
@@ -71,22 +69,7 @@ def calibrate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    replace(loaded, card=replace(loaded.card, trust=trust.to_json())).save(folder, force)
+    card = replace(loaded.card, trust=trust.to_json())
+    replace(loaded, card=card, noise=measured.noise, band_scale=measured.band_scale).save(folder, force)
     remove_checkpoints(checkpoint)
     return load_simulator(str(folder))
-
-
-def logged_data(simulator: Simulator) -> Transitions:
-    """The data that a simulator was trained on.
-
-    Raises:
-        ValueError: If the dataset of that name is another one now, or is gone.
-    """
-    card = simulator.card
-    transitions = load(card.dataset, spec=simulator.spec)
-    if card.dataset_hash not in (transitions.content_hash(), hash_on_disk(transitions)):
-        raise ValueError(
-            f"{card.dataset} is not what simulator {card.name} was trained on (its content has another hash); bring "
-            "the old one back, or train again"
-        )
-    return transitions

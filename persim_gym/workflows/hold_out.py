@@ -25,6 +25,7 @@ from persim_gym.evaluation.horizons import (
 )
 from persim_gym.evaluation.linear import LinearModels
 from persim_gym.evaluation.traces import Trace, bands_along
+from persim_gym.simulator.diagnostics.measure_noise import MeasuredNoise, measured_noise
 from persim_gym.simulator.diagnostics.open_loop import Windows
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.inference.personalize import personalized
@@ -46,11 +47,13 @@ class HeldOutErrors(NamedTuple):
         report: Errors by horizon.
         traces: Trajectories of two agents with predictions and bands.
         checkpoints: Of the trainings, to be removed once the simulator is safe.
+        noise: Noise of transitions and width of bands; None where no ends of trajectories were held out.
     """
 
     report: HorizonReport
     traces: list[Trace]
     checkpoints: list[Path]
+    noise: MeasuredNoise | None
 
 
 def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutErrors | None:
@@ -83,8 +86,11 @@ def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutError
         checkpoints.append(plain_setup.checkpoint)
     if progress:
         tqdm.write(f"training {trainings} of {trainings}: the simulator, on all {len(setup.data):,} transitions")
-    report, traces = _measured(kept, parts, model, beliefs, shared)
-    return HeldOutErrors(report, traces, checkpoints)
+    noise = None
+    if parts.later is not None and beliefs is not None:
+        noise = measured_noise(model, beliefs, parts.later, setup.spec.labels.integer_columns, seed=setup.seed)
+    report, traces = _measured(kept, parts, model, beliefs, shared, noise)
+    return HeldOutErrors(report, traces, checkpoints, noise)
 
 
 def trained(
@@ -109,6 +115,7 @@ def _measured(
     model: FactoredEnsemble,
     beliefs: FactorPosterior | None,
     shared: FactoredEnsemble | None,
+    noise: MeasuredNoise | None,
 ) -> tuple[HorizonReport, list[Trace]]:
     """Errors on both parts that were held out, and trajectories of the median and the worst agent."""
     n_actions, layout, kept = setup.spec.n_actions, setup.spec.layout, parts.kept
@@ -122,7 +129,7 @@ def _measured(
         errors = _errors(windows, model, windows.agent, linear, shared)
         later = horizon_errors(windows, errors, unit)
         ordered = by_error(windows, errors[SIMULATOR], unit)
-        traces = _traces(replace(setup, data=kept), parts.later, model, beliefs, ordered)
+        traces = _traces(replace(setup, data=kept), parts.later, model, beliefs, noise, ordered)
     if parts.strangers is not None and parts.strangers_later is not None and beliefs is not None:
         windows = _windows(parts.strangers_later, layout.present)
         known, first = model.config.n_agents, parts.strangers
@@ -174,10 +181,13 @@ def _traces(
     later: Transitions,
     model: FactoredEnsemble,
     beliefs: FactorPosterior | None,
+    noise: MeasuredNoise | None,
     ordered: list[int],
 ) -> list[Trace]:
     """The longest run of the median and of the worst agent of `ordered`."""
     simulator = simulator_of(setup, model, beliefs, {})
+    if noise is not None:
+        simulator = replace(simulator, noise=noise.noise, band_scale=noise.band_scale)
     layout = setup.spec.layout
     runs = np.cumsum(~follows(later, layout.present))
     names, found = tuple(setup.spec.predicted_names[: layout.learned]), []

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from persim_gym.actions import layout_of
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.models import LearnedModel, load_learned
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.spec import LEARNED_TASK
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.calibrate import logged_data
 
 NEAREST = 5
 """Logged observations from whose actions cloned behaviour draws."""

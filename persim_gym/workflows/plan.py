@@ -12,6 +12,7 @@ from gymnasium import spaces
 from rich.table import Table
 from typing_extensions import Unpack
 
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, WithPast
@@ -53,6 +54,7 @@ class PlanSettings:
         trust: See `Objective`; 0 for none.
         steps: Longest episode; 0 for the domain's own limit.
         quantize: See `Simulator.dynamics`; unused for the true dynamics.
+        noise: Likewise.
     """
 
     domain: str
@@ -63,11 +65,13 @@ class PlanSettings:
     trust: int = 0
     steps: int = 0
     quantize: bool = False
+    noise: str = "none"
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The settings as a table of runs shows them."""
-        return {**vars(self), "planner": planner_label(self.planner)}
+        """The settings as a table of runs shows them; noise stands with the dynamics, for tables without it stay."""
+        noise = "" if self.noise == "none" else f", {self.noise} noise"
+        return {**vars(self), "planner": planner_label(self.planner), "dynamics": f"{self.dynamics}{noise}"}
 
 
 def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
@@ -142,8 +146,12 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
     domain = DOMAINS.get(settings.domain)
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
     known: Any = learned or domain
+    logged = logged_data(learned) if learned and settings.noise == "residual" else None
+    name = given_name(learned, agent) if learned else agent
     policy = MPC(
-        learned.dynamics(given_name(learned, agent), settings.quantize) if learned else known.dynamics(agent),
+        learned.dynamics(name, settings.quantize, noise=settings.noise, logged=logged)
+        if learned
+        else known.dynamics(agent),
         known.task,
         known.action_space,
         planner=settings.planner,

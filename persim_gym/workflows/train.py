@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from persim_gym.evaluation.horizons import BY_HORIZON
 from persim_gym.evaluation.traces import TRACES, write_traces
 from persim_gym.jobs import JobPlace
+from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
@@ -119,6 +120,7 @@ def _check_place(setup: TrainingSetup, force: bool = False, any_rank: bool = Fal
         "names": (there.spec.labels, setup.spec.labels),
         "history": (there.spec.layout.context, setup.spec.layout.context),
         "agents": (there.model.config.n_agents, setup.data.n_agents),
+        "static covariates": (there.static is not None, bool(setup.static) and setup.variant == "factored"),
     }
     if others := [name for name, (stored, wanted) in parts.items() if stored != wanted]:
         raise ValueError(
@@ -156,6 +158,10 @@ def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -
         said = measured.report.said + (RANK_SAW_ALL,) * rank_is_chosen
         error |= {BY_HORIZON: replace(measured.report, said=said).to_json()}
     simulator = simulator_of(setup, model, beliefs, error, time.perf_counter() - started)
+    if measured and measured.noise is not None:
+        simulator = replace(simulator, noise=measured.noise.noise, band_scale=measured.noise.band_scale)
+    elif held_out is not None:
+        simulator = replace(simulator, noise=fitted_noise(model, held_out))
     simulator.save(setup.folder)
     (setup.folder / TRACES).unlink(missing_ok=True)  # Those of an earlier training are not this one's.
     if measured and measured.traces:

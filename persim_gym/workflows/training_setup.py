@@ -1,8 +1,8 @@
 """What a training needs before its first step: data, spaces, task, recipe and folder, resolved once."""
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,6 +13,7 @@ from minari import MinariDataset
 from persim_gym.datasets.load import check_known, load_for_training, open_dataset
 from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
+from persim_gym.datasets.tables.static import static_of
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.logged_arrays import complete
@@ -48,6 +49,8 @@ class TrainOptions(TypedDict, total=False):
         license: Licence of the weights, for the card; by default MIT for our domains, and not stated for other data.
         domain: Name of the domain of data that are given as an object.
         spec: Spaces and time limit of data of no domain that are given as an object.
+        static: Static covariates of data that are given as an object, by column, a value for each agent by its number;
+            a dataset that was imported with some has its own.
         action_bounds: Bounds of continuous actions of data of no domain: "logged" for those of the data, or (-2, 2);
             needed where the action space has none.
         history: What observations hold of the past beside the present: a number of steps of every column and action, or
@@ -69,6 +72,7 @@ class TrainOptions(TypedDict, total=False):
     license: str
     domain: str
     spec: EnvironmentSpec | None
+    static: Mapping[str, Sequence[Any]]
     action_bounds: ActionBounds
     history: History
     exogenous: Sequence[str]
@@ -95,6 +99,7 @@ class TrainingSetup:
         license: Licence of the weights.
         folder: Where the simulator goes.
         holdout: Whether errors by horizon are measured, by trainings of their own.
+        static: Static covariates, by column, a value for each agent; empty for none.
     """
 
     data: LoggedData
@@ -110,6 +115,7 @@ class TrainingSetup:
     license: str
     folder: Path
     holdout: bool = False
+    static: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def problem(self) -> Problem:
@@ -180,6 +186,7 @@ def prepare_training(
     spec = options.get("spec") or (None if isinstance(dataset, LoggedData) else spec_of_dataset(dataset))
     spec = _with_past(_spec(domain, spec, task), dataset, domain, options)
     logged = _load_data(dataset, spec, options.get("memory"))
+    static = options.get("static") or ({} if isinstance(dataset, LoggedData) else static_of(dataset))
     spec = _known_agents(spec, logged.n_agents)
     if not domain:
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
@@ -212,6 +219,7 @@ def prepare_training(
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
         holdout=not domain and options.get("holdout", True),
+        static=_known_static(static, logged.n_agents),
     )
 
 
@@ -250,6 +258,18 @@ def _with_past(
     names = domain_of(domain).observation_names if domain else ()
     given = [exogenous] if isinstance(exogenous, str) else exogenous
     return spec_with_history(spec, history, given, names=names, step=step, dates=dates)
+
+
+def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping[str, Sequence[Any]]:
+    """Static covariates of those agents alone that the data hold; the last ones may have been filtered out.
+
+    Raises:
+        ValueError: If a column has too few values.
+    """
+    for name, values in static.items():
+        if len(values) < n_agents:
+            raise ValueError(f"static column {name} has {len(values)} values for {n_agents} agents; give one for each")
+    return {name: list(values)[:n_agents] for name, values in static.items()}
 
 
 def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:

@@ -141,3 +141,12 @@ def test_the_page_of_baselines_has_the_tables_that_the_benchmark_makes():
     (made,) = (text for word, name, text in MARKER.findall(page) if (word, name) == (MADE_BY, "benchmarks/cadm.py"))
     tables = benchmark.tables(benchmark.read_errors(ROOT / "results" / "cadm_accuracy.csv"))
     assert made.strip() == tables.strip(), "the rows give other tables: python docs/results.py"
+
+
+def test_noise_is_refused(trained):
+    for serve in (
+        lambda: PersimEnv(3, trained("cadm"), noise="gaussian"),
+        lambda: load_learned(trained("cadm")).dynamics(3, noise="gaussian"),
+    ):
+        with pytest.raises(ValueError, match="has no noise='gaussian'; leave noise out"):
+            serve()

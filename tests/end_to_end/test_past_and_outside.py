@@ -10,13 +10,13 @@ from gymnasium.utils.env_checker import check_env
 
 import persim_gym
 from persim_gym.datasets import from_table, load
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.planning import CEM, MPC
 from persim_gym.sb3 import make_vec_env
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.task import Task, never
-from persim_gym.workflows.calibrate import logged_data
 
 pd = pytest.importorskip("pandas")
 DELAY, AGENTS, STEPS = 2, 8, 60

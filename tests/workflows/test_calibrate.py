@@ -7,18 +7,26 @@ import pytest
 from support.errors import rollouts
 from support.simulators import own_simulator
 
+from persim_gym.datasets import of_simulator
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.paths import ASSETS
+from persim_gym.simulator.diagnostics.bands import LEVELS, BandScale
+from persim_gym.simulator.diagnostics.calibrate import Measured
+from persim_gym.simulator.diagnostics.measure_noise import MeasuredNoise
 from persim_gym.simulator.diagnostics.trust import summarize_trust
+from persim_gym.simulator.noise.gaussian import fit_gaussian
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR, find_simulator, load_simulator
 from persim_gym.workflows import calibrate as workflow
-from persim_gym.workflows.calibrate import calibrate, logged_data
+from persim_gym.workflows.calibrate import calibrate
 
 
 @pytest.fixture
 def measured(cars, monkeypatch, home):
-    """Limits that every calibration finds at once, without data of the simulator's own."""
+    """Limits and noise that every calibration finds at once, without data of the simulator's own."""
     trust = summarize_trust(rollouts(np.random.default_rng(0), 100), bound=0.5, level=0.9)
-    monkeypatch.setattr(workflow, "measure_trust", lambda *args, **keywords: trust)
+    noise = fit_gaussian(cars.obs, cars.action, cars.next_obs - cars.obs, np.ones(2), 3)
+    scale = BandScale(np.array([1, 2]), np.full((len(LEVELS), 2, 2), 1.5))
+    monkeypatch.setattr(workflow, "measure", lambda *args, **keywords: Measured(trust, MeasuredNoise(noise, scale)))
     monkeypatch.setattr(workflow, "logged_data", lambda simulator: cars)
     return trust.to_json()
 
@@ -35,6 +43,7 @@ def test_a_bundled_simulator_is_calibrated_among_the_users_own(measured, home):
     assert bundled() == before
     assert found.card.trust == measured and load_simulator().card == found.card
     assert asdict(replace(found.card, trust={})) == asdict(replace(original.card, trust={}))
+    assert original.noise is None and found.noise is not None and found.band_scale is not None
     for name, value in original.model.state_dict().items():
         np.testing.assert_array_equal(found.model.state_dict()[name], value)
 
@@ -68,8 +77,8 @@ def test_what_cannot_be_calibrated_is_refused_before_anything_is_trained(measure
 
 def test_data_that_are_not_the_simulators_are_refused(simulator, cars, monkeypatch):
     known = cars.select(cars.agent < 5)
-    monkeypatch.setattr(workflow, "load", lambda name, spec: replace(known, n_agents=5))
+    monkeypatch.setattr(of_simulator, "load", lambda name, spec: replace(known, n_agents=5))
     assert logged_data(simulator).content_hash() == simulator.card.dataset_hash
-    monkeypatch.setattr(workflow, "load", lambda name, spec: cars)
+    monkeypatch.setattr(of_simulator, "load", lambda name, spec: cars)
     with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
         logged_data(simulator)

@@ -16,6 +16,7 @@ from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.planning import CEM, MPPI, RandomShooting
+from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.workflows import plan as plan_runs
 from persim_gym.workflows.plan import (
@@ -162,3 +163,19 @@ def test_planners_reach_the_episodes_as_they_are_and_have_rows_of_their_own(tmp_
     sizes = "cem candidates=10 horizon=3 iterations=2 elites=5"
     assert [row["planner"] for row in rows] == [sizes, f"{sizes} first_std=(0.1,0.9)", f"{sizes} first_std=(0.2,0.9)"]
     assert len({row["return"] for row in rows}) == 3
+
+
+def test_noise_is_planned_under_and_named_beside_the_dynamics(simulator, cars, tmp_path, monkeypatch):
+    known = replace(cars.select(cars.agent < 5), n_agents=5)
+    noisy = replace(simulator, noise=fitted_noise(simulator.model, known)).save(tmp_path / "noisy")
+    settings = PlanSettings("mountaincar", "hash", RandomShooting(5, 3), noise="gaussian", steps=2)
+    assert settings.columns["dynamics"] == "hash, gaussian noise"
+    assert replace(settings, noise="none").columns["dynamics"] == "hash"
+    policy = policy_of(settings, noisy, 2, 0)
+    assert policy.dynamics.members == 4 * simulator.model.config.members
+    assert run_plan_episode(settings, noisy, 2, 0, 0)["return"] == -2
+    monkeypatch.setattr(plan_runs, "logged_data", lambda simulator: known)
+    assert run_plan_episode(replace(settings, noise="residual"), noisy, 2, 0, 0)["return"] == -2
+    plain = simulator.save(tmp_path / "plain")
+    with pytest.raises(ValueError, match="holds no noise of its transitions"):
+        policy_of(settings, plain, 2, 0)

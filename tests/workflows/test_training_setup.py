@@ -23,6 +23,7 @@ def opened(cars, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "dataset_folder", lambda dataset_id: tmp_path / dataset_id)
     monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory, spec: cars)
     monkeypatch.setattr(training_setup, "spec_of_dataset", lambda dataset: spec)
+    monkeypatch.setattr(training_setup, "static_of", lambda dataset: {})
     return ids
 
 

@@ -22,6 +22,7 @@ from persim_gym.simulator.trusted_tasks import check_trusted, trust_in_this_proc
 from persim_gym.spec import DOMAIN_TASK, EnvironmentSpec, OfEnvironment
 from persim_gym.storage import CARD, WEIGHTS, checked_array, from_plain, read_folder, read_json, reading, write_folder
 from persim_gym.task import Task
+from persim_gym.transitions import Transitions
 
 CADM_FORMAT = 1
 
@@ -147,20 +148,38 @@ class CadmSimulator(OfEnvironment):
                     f"0–{self.card.n_agents - 1})"
                 )
 
-    def dynamics(self, agent: int | str, quantize: bool = False) -> CadmDynamics:
+    def dynamics(
+        self, agent: int | str, quantize: bool = False, *, noise: str = "none", logged: Transitions | None = None
+    ) -> CadmDynamics:
         """The model before it knows anything of the agent: tell it what the agent did last by `given`.
 
         Args:
             agent: Number or name of the agent, which the model does not see.
             quantize: Must be False: these models do not multiply bytes.
+            noise: Must be "none": see `disturbance`.
+            logged: Of no use.
 
         Raises:
-            ValueError: If the agent is unknown, or bytes are asked for.
+            ValueError: If the agent is unknown, or bytes or noise are asked for.
         """
         self.check_agents([self.agent_number(agent)])
+        self.disturbance(noise, logged)
         if quantize:
             raise ValueError(f"{KINDS[self.card.kind]} plans in float32 alone; leave quantize out")
         return CadmDynamics(self.model, self.settings.particles, self.card.seed)
+
+    def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> None:
+        """Checks that no noise is asked for: a probabilistic model draws its own where it is planned in.
+
+        Args:
+            noise: Must be "none".
+            logged: Of no use.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if noise != "none":
+            raise ValueError(f"{KINDS[self.card.kind]} has no noise={noise!r}; leave noise out")
 
     def rows(self, agents: Any, apart: bool = False) -> CadmRows:
         """The model bound to rows of an environment, each with a history of its own.

@@ -57,6 +57,9 @@ def verb(
     continuous: Annotated[
         str, typer.Option(help="Action columns that are amounts, though they have at most 10 whole numbers.")
     ] = "",
+    integer: Annotated[
+        str, typer.Option(help="Observed columns that are whole numbers, as seats or doses: so are predictions.")
+    ] = "",
     delimiter: Delimiter = "",
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
@@ -91,6 +94,7 @@ def verb(
         units=units_of(unit or []),
         categorical=columns_of(categorical),
         continuous=columns_of(continuous),
+        integer=columns_of(integer),
         delimiter=delimiter,
         decimal=decimal,
         encoding=encoding,

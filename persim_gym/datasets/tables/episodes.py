@@ -97,6 +97,7 @@ def table_episodes(
         reward=roles.reward,
         terminated=roles.terminated,
         units=dict(units or {}),
+        integers=_whole_numbers(columns, rows, roles),
     )
     return TableEpisodes(
         begin=starts,
@@ -124,6 +125,22 @@ def numbered_agents(names: Sequence[str]) -> list[int]:
     own = {int(name): i for i, name in enumerate(names) if int(name) < len(names)}
     others = iter([i for i, name in enumerate(names) if int(name) >= len(names)])
     return [own[n] if n in own else next(others) for n in range(len(names))]
+
+
+def _whole_numbers(columns: TableColumns, rows: OrderedRows, roles: Roles) -> tuple[str, ...]:
+    """Observed columns that are declared to be whole numbers, and are.
+
+    Raises:
+        ValueError: If one is a category or has a fraction.
+    """
+    for name in roles.integer:
+        values = rows.values[name]
+        fraction = values[np.isfinite(values) & (values != np.rint(values))]
+        if name in columns.categories or len(fraction):
+            one_hot = "is of categories, which become one-hot"
+            what = one_hot if name in columns.categories else f"has values such as {fraction[0]:g}"
+            raise ValueError(f"--integer {name}: the column {what}; leave it out there")
+    return roles.integer
 
 
 def _complete(rows: OrderedRows, names: Sequence[str]) -> NDArray[np.bool_]:

@@ -90,6 +90,7 @@ def _roles_of(options: TableOptions, agent: str, obs: Columns, action: Columns) 
         static=_several(options.get("static", ())),
         categorical=_several(options.get("categorical", ())),
         continuous=_several(options.get("continuous", ())),
+        integer=_several(options.get("integer", ())),
     )
 
 

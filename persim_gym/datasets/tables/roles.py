@@ -33,6 +33,7 @@ class TableOptions(TypedDict, total=False):
         units: Units by column, for tables, plots and cards.
         categorical: Columns of numbers that are categories.
         continuous: Columns of actions that are numbers though they have few different values.
+        integer: Observed columns that are whole numbers, as seats or doses; predictions are rounded there.
         delimiter: What separates the columns of a CSV file; by default a comma, in .tsv files a tab.
         decimal: What separates decimals in a CSV file.
         encoding: Of a CSV file.
@@ -50,6 +51,7 @@ class TableOptions(TypedDict, total=False):
     units: Mapping[str, str]
     categorical: Sequence[str]
     continuous: Sequence[str]
+    integer: Sequence[str]
     delimiter: str
     decimal: str
     encoding: str
@@ -81,6 +83,7 @@ class Roles:
     static: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     continuous: tuple[str, ...] = ()
+    integer: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks what can be told without the table.
@@ -116,12 +119,16 @@ class Roles:
         Raises:
             ValueError: If it is not.
         """
-        for option, columns in {"categorical": self.categorical, "continuous": self.continuous, "unit": units}.items():
+        named = {"categorical": self.categorical, "continuous": self.continuous, "integer": self.integer, "unit": units}
+        for option, columns in named.items():
             for column in columns:
                 if column not in self.columns:
                     raise ValueError(
                         f"--{option} {column} is no column that is used; {suggestion(column, self.columns)}"
                     )
+        for column in self.integer:
+            if column not in self.obs:
+                raise ValueError(f"--integer {column} is not observed; {suggestion(column, self.obs)}")
 
 
 @dataclass(frozen=True)

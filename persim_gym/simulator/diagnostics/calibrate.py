@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.simulator.diagnostics.measure_noise import MeasuredNoise, measured_noise
 from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import Trust, summarize_trust
@@ -16,7 +18,19 @@ from persim_gym.simulator.training.trainer import Problem, train_model
 from persim_gym.transitions import Transitions
 
 
-def measure_trust(
+class Measured(NamedTuple):
+    """What calibration has measured.
+
+    Attributes:
+        trust: How far errors pass spreads.
+        noise: Noise of transitions, and the width of bands.
+    """
+
+    trust: Trust
+    noise: MeasuredNoise
+
+
+def measure(
     recipe: TrainingRecipe,
     transitions: Transitions,
     problem: Problem,
@@ -28,13 +42,14 @@ def measure_trust(
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: bool = True,
-) -> Trust:
-    """Measures errors on agents that training has not seen, and calibrates the spread with them.
+) -> Measured:
+    """Measures errors on agents that training has not seen, and calibrates the spread, noise and bands with them.
 
     The simulator itself has seen every trajectory, so that its errors there say little. A sibling of the same recipe is
     trained without `agents` of them; these are rolled out once along the second half of their trajectory, personalized
     from the first half and, again, as agents that nothing is known of. The scale is the larger of what the two need.
-    The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse.
+    The promise thus holds for the sibling; the simulator has more data, and is taken to be no worse. Noise and bands
+    are measured on the second halves, too.
 
     Args:
         recipe: The simulator's recipe.
@@ -68,7 +83,11 @@ def measure_trust(
     known = replace(windows, agent=sibling.config.n_agents + np.arange(len(chosen)))
     measured = open_loop(bigger, everyone, known, seed, logged)
     strangers = open_loop(sibling, beliefs, replace(windows, agent=chosen), seed, logged)
-    return replace(summarize_trust(measured, strangers, bound=bound, level=level, seed=seed), residuals=True)
+    trust = replace(summarize_trust(measured, strangers, bound=bound, level=level, seed=seed), residuals=True)
+    late = transitions.select(np.isin(transitions.agent, chosen) & ~early)
+    number = sibling.config.n_agents + np.searchsorted(chosen, late.agent)
+    late = replace(late, agent=number, n_agents=bigger.config.n_agents)
+    return Measured(trust, measured_noise(bigger, everyone, late, problem.integers, steps=steps, seed=seed))
 
 
 def _calibration_agents(

@@ -11,6 +11,7 @@ from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.transitions import Transitions
 
 MAX_LOGGED_POINTS = 500_000  # At most so many logged transitions are looked at.
+NEIGHBOURS = 10  # A draw is the residual of one of so many logged transitions nearest to a point.
 _CHUNK = 2048
 _MIN_SCALE = 1e-6  # A dimension with a smaller standard deviation counts as constant, and sets no scale.
 # In more dimensions a tree looks at most of its points; neighbours may then be thrice as far as the nearest.
@@ -24,6 +25,8 @@ class NearestResiduals:
     strip (a wall is one, where `persim_gym.simulator.model.walls` does not find it). The residuals there are in the
     data nevertheless. Near is what has the same action where actions are discrete, and else what is close in
     observation and action, in logged standard deviations.
+
+    As a noise (`persim_gym.simulator.noise.disturbance.Noise`) it draws one of them.
 
     Source: nearest neighbours as a measure of difficulty in conformal prediction, Papadopoulos et al. 2011.
     """
@@ -59,6 +62,11 @@ class NearestResiduals:
             inside = transitions.action == action if self._discrete else np.ones(len(keys), dtype=np.bool_)
             self._regions[action] = KDTree(keys[inside]), _filled(keys[inside], residuals[inside])
 
+    @property
+    def numbers(self) -> int:
+        """Uniform random numbers that one draw takes."""
+        return 1
+
     def __call__(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float32]:
         """Residuals of the nearest logged transition, the second nearest, …, one a member, [M, B, L].
 
@@ -70,20 +78,39 @@ class NearestResiduals:
             Logged next observation minus the members' mean; NaN where an observation is not finite, or what follows
             its action was never logged.
         """
+        return self._nearest(obs, action, self._members)
+
+    def draw(self, obs: NDArray[Any], action: NDArray[Any], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The residual of one of the `NEIGHBOURS` nearest logged transitions, each as likely, [B, D].
+
+        Args:
+            obs: [B, D].
+            action: int64 [B] or float32 [B, A].
+            uniform: Random numbers between 0 and 1 that choose it, [B, 1].
+
+        Returns:
+            As a call's, of one neighbour.
+        """
+        rank = np.minimum((uniform[:, 0] * NEIGHBOURS).astype(np.int64), NEIGHBOURS - 1)
+        nearest = self._nearest(obs, action, NEIGHBOURS)
+        return nearest[rank, np.arange(len(obs))].astype(np.float64)
+
+    def _nearest(self, obs: NDArray[Any], action: NDArray[Any], count: int) -> NDArray[np.float32]:
+        """Residuals of the nearest logged transitions, nearest first, [count, B, D]; again where there are fewer."""
         keys = self._keys(obs, action)
-        result = np.full((self._members, len(obs), self._learned), np.nan, dtype=np.float32)
+        result = np.full((count, len(obs), self._learned), np.nan, dtype=np.float32)
         finite = np.isfinite(keys).all(axis=1)
         for number, (tree, residuals) in self._regions.items():
             rows = np.flatnonzero(finite & (action == number) if self._discrete else finite)
             if len(rows):
-                ranks = np.arange(self._members) % len(residuals) + 1
-                _, nearest = tree.query(keys[rows], k=ranks, eps=2.0 if keys.shape[1] > _WIDE else 0.0)  # [B, M]
+                ranks = np.arange(count) % len(residuals) + 1
+                _, nearest = tree.query(keys[rows], k=ranks, eps=2.0 if keys.shape[1] > _WIDE else 0.0)  # [B, count]
                 result[:, rows] = residuals[nearest.T]
         return result
 
     def _keys(self, obs: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float64]:
         """Points as the trees know them, [B, D] or [B, D + A]."""
-        keys = obs / self._unit
+        keys = obs[:, : len(self._unit)] / self._unit
         return keys if self._action_unit is None else np.concatenate([keys, action / self._action_unit], axis=1)
 
 

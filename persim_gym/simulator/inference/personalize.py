@@ -8,6 +8,7 @@ from torch import Tensor
 
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.inference.regression import gather_statistics
+from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.transitions import Transitions
@@ -43,14 +44,18 @@ def polished(model: FactoredEnsemble, beliefs: FactorPosterior, every: bool = Tr
 
 
 def personalized(
-    model: FactoredEnsemble, beliefs: FactorPosterior, transitions: Transitions
+    model: FactoredEnsemble,
+    beliefs: FactorPosterior,
+    transitions: Transitions | None,
+    evidence: SufficientStatistics | None = None,
 ) -> tuple[FactoredEnsemble, FactorPosterior]:
     """Appends agents that training never saw.
 
     Args:
         model: The ensemble of N agents.
         beliefs: Of these agents.
-        transitions: Of the new agents alone, in the order of their numbers.
+        transitions: Of the new agents alone, in the order of their numbers; None for agents of whom none are known.
+        evidence: What else is known of them, as their static covariates say; None for nothing.
 
     Returns:
         The ensemble and the posterior of all agents.
@@ -58,10 +63,14 @@ def personalized(
     Raises:
         ValueError: If observations or actions are not the model's, or it is on another device than the CPU.
     """
-    check_fit(model, transitions)
-    names, agent = np.unique(transitions.agent, return_inverse=True)
-    fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
-    statistics = gather_statistics(model, beliefs.prior.noise, fresh, beliefs.prior.clips)
+    statistics = evidence
+    if transitions is not None:
+        check_fit(model, transitions)
+        names, agent = np.unique(transitions.agent, return_inverse=True)
+        fresh = replace(transitions, agent=agent.astype(np.int64), n_agents=len(names))
+        seen = gather_statistics(model, beliefs.prior.noise, fresh, beliefs.prior.clips)
+        statistics = seen if evidence is None else seen + evidence
+    assert statistics is not None  # Somebody is new.
     new = FactorPosterior(beliefs.prior, statistics)
     old = model.agent_encoder(torch.arange(model.config.n_agents)).detach().double()
     joined = FactorPosterior(beliefs.prior, beliefs.statistics.joined(statistics))

@@ -124,6 +124,17 @@ class FactorPosterior:
         spread = torch.linalg.solve_triangular(lower.mT, normal, upper=True)[..., 0]
         return centres[torch.arange(len(chosen)), 0, chosen] + spread
 
+    def draws(self, agent: int, rng: np.random.Generator, count: int) -> Tensor:
+        """Several draws of one agent's factor by member, [M, count, R]."""
+        _, weights, centres, inner = self._mixture(self.statistics.of([agent]))
+        members, _, rank = self.prior.centres.shape
+        chosen = (weights.cumsum(2) < torch.from_numpy(rng.uniform(size=(members, count, 1)))).sum(2)
+        chosen = chosen.clamp(max=weights.shape[2] - 1)  # [M, count]
+        lower = torch.linalg.cholesky(inner[:, 0])  # precision = L L'
+        normal = torch.from_numpy(rng.normal(size=(members, rank, count)))
+        spread = torch.linalg.solve_triangular(lower.mT, normal, upper=True).mT
+        return centres[torch.arange(members)[:, None], 0, chosen] + spread
+
     def determination(self, agent: int) -> NDArray[np.float64]:
         """How much transitions say about each direction of an agent's factor, in multiples of what the prior says.
 
@@ -160,7 +171,7 @@ class FactorPosterior:
         means = torch.linalg.solve(inner, right.mT).mT
         weights = torch.softmax(0.5 * ((right * means).sum(-1) - (pulled * centres).sum(-1)), dim=-1)
         mean = origin + (weights[..., None] * means).sum(-2)
-        untouched = statistics.seen == 0
+        untouched = (statistics.seen == 0) & (information == 0).all(3).all(2).all(0)
         # The mean itself, not the mean to rounding.
         mean[:, untouched] = prior.mean[:, None].expand(-1, int(untouched.sum()), -1)
         return mean, weights, means + origin[:, :, None], inner

@@ -52,6 +52,7 @@ class Problem:
         learn_task: Whether reward and termination are learned too, as two more outputs.
         clips: Whether values at the bounds are what physics clipped (see `FactorPrior`).
         context: Columns of the observation that are not learned, see `ModelConfig.context`.
+        integers: Components of observations that are whole numbers. Training does not ask, but what is measured does.
     """
 
     n_actions: int = 0
@@ -59,13 +60,14 @@ class Problem:
     learn_task: bool = False
     clips: bool = True
     context: tuple[tuple[int, float], ...] = ()
+    integers: tuple[int, ...] = ()
 
     @classmethod
-    def of_model(cls, model: FactoredEnsemble, clips: bool) -> "Problem":
+    def of_model(cls, model: FactoredEnsemble, clips: bool, integers: tuple[int, ...] = ()) -> "Problem":
         """What a trained model has learned."""
         s = model.config
         low, high = (bound[: s.learned_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
-        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips, s.context)
+        return cls(s.n_actions, (low, high), s.extra_dim > 0, clips, s.context, integers)
 
 
 def train_model(

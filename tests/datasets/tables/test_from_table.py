@@ -303,3 +303,17 @@ def test_what_is_asked_wrongly_is_one_line(changes, said):
     with pytest.raises(ValueError, match=said):
         from_table(pa.table(small_rows()), **{"name": "my/small-v0", "progress": False, **SMALL, **changes})
     assert not dataset_folder("my/small-v0").exists()
+
+
+def test_columns_of_whole_numbers_are_told_apart_and_only_those_are_taken():
+    columns = small_rows(seats=[3.0, 2.0, 2.0, 0.0] * 2)
+    dataset, _, _ = imported(columns, obs=["x", "seats"], integer=["seats"])
+    assert labels_of(dataset).integers == ("seats",) and labels_of(dataset).integer_columns == (1,)
+    with pytest.raises(ValueError, match="--integer x: the column has values such as 1.5; leave it out there"):
+        imported(columns, "my/other-v0", obs=["x", "seats"], integer=["x"])
+    with pytest.raises(ValueError, match="--integer r is not observed"):
+        imported(columns, "my/other-v0", obs=["x", "seats"], integer=["r"])
+    texts = small_rows(kind=["a", "b"] * 4)
+    with pytest.raises(ValueError, match="--integer kind: the column is of categories"):
+        imported(texts, "my/other-v0", obs=["x", "kind"], integer=["kind"])
+    assert not dataset_folder("my/other-v0").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.missing import lacking, never
 
-from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
+from persim_gym.simulator.diagnostics.nearest_residuals import NEIGHBOURS, NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.inference.personalize import polished
@@ -28,6 +28,16 @@ def test_residuals_are_those_of_the_nearest_logged_transitions(fleet, model):
             now = np.repeat(fleet.obs[near][None, None], 3, axis=0)
             predicted = bind_agent(model, int(fleet.agent[near]))(now, fleet.action[near : near + 1]).mean(axis=0)[0]
             np.testing.assert_allclose(found[member, i], fleet.next_obs[near] - predicted, atol=2e-7)
+
+
+def test_a_draw_is_the_residual_of_a_neighbour_chosen_by_its_number(fleet, model):
+    nearest = NearestResiduals(model, fleet)
+    obs, action = np.repeat(fleet.obs[100:101], NEIGHBOURS, axis=0), np.repeat(fleet.action[100:101], NEIGHBOURS)
+    uniform = (np.arange(NEIGHBOURS)[:, None] + 0.5) / NEIGHBOURS
+    drawn = nearest.draw(obs, action, uniform)
+    np.testing.assert_array_equal(drawn[:3], nearest(obs[:1], action[:1])[:, 0])
+    assert len(np.unique(drawn, axis=0)) == NEIGHBOURS
+    np.testing.assert_array_equal(nearest.draw(obs[:1], action[:1], np.ones((1, 1))), drawn[-1:])
 
 
 def test_residuals_grow_where_data_contradict_all_members(fleet, model):
