@@ -395,7 +395,7 @@ def of_agents(data: Any, agents: Sequence[int]) -> Any:
 
 def lengths(data: Any) -> np.ndarray:
     """Length of each episode of data in order."""
-    return np.diff(np.append(np.flatnonzero(np.diff(data.trajectory, prepend=-1)), len(data)))
+    return np.diff(np.append(np.flatnonzero(np.diff(data.trajectory, prepend=-1)), len(data.trajectory)))
 
 
 def covered_readings(

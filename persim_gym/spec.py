@@ -19,7 +19,6 @@ from persim_gym.labels import NO_LABELS, Labels
 from persim_gym.observation_layout import ObservationLayout
 from persim_gym.storage import from_plain
 from persim_gym.task import Array, Ends, Task
-from persim_gym.transitions import Transitions
 
 LEARNED_TASK = "learned"
 DOMAIN_TASK = "domain"
@@ -158,19 +157,9 @@ class OfEnvironment:
         """What its agents, observations and actions are called."""
         return self.spec.labels
 
-    def with_past(self, transitions: Transitions) -> Transitions:
-        """Transitions as the simulator sees them: where it remembers the past and they hold none, with their own.
-
-        Args:
-            transitions: With the observations of the data, or with those of the simulator.
-
-        Raises:
-            ValueError: If no trajectory is longer than the history.
-        """
-        layout = self.spec.layout
-        if layout.past and transitions.obs_dim == layout.present:
-            return layout.widened(transitions, self.spec.n_actions)
-        return transitions
+    def integer_columns(self) -> tuple[int, ...]:
+        """Components of an observation that are whole numbers."""
+        return self.labels.integer_columns
 
     def agent_number(self, agent: int | str) -> int:
         """The number of an agent that is given by name or number; see `Labels.agent_number`.

@@ -25,7 +25,7 @@ MAX_STEPS = 128
 
 
 @dataclass(frozen=True)
-class HoldOut:
+class DataParts:
     """Logged data in parts.
 
     Attributes:
@@ -43,7 +43,7 @@ class HoldOut:
     said: list[str]
 
 
-def hold_out(data: Transitions, seed: int, agents: bool = True) -> HoldOut:
+def hold_out(data: Transitions, seed: int, agents: bool = True) -> DataParts:
     """Parts data into what is trained on and what is kept from it.
 
     Args:
@@ -71,7 +71,7 @@ def hold_out(data: Transitions, seed: int, agents: bool = True) -> HoldOut:
         stranger[:] = False
     kept = ~stranger & ~late
     rest = stranger & ~first
-    return HoldOut(
+    return DataParts(
         data.select(kept),
         data.select(late) if late.any() else None,
         data.select(first) if stranger.any() else None,

@@ -46,7 +46,9 @@ class Trace:
 def bands_along(
     simulator: Simulator, agent: int, obs: NDArray[np.float32], actions: NDArray[Any], following: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Predictions along actions, and the band that nine in ten values lie in; without noise what members' spread makes.
+    """Predictions along actions, and the band of 90 % around them.
+
+    Of a simulator that holds noise it is `prediction_bands`, else what the members' spread makes of it.
 
     Args:
         simulator: The simulator.
@@ -58,9 +60,11 @@ def bands_along(
     Returns:
         Predictions and lower and upper ends of learned columns, [T, L] each.
     """
-    if simulator.noise is not None and simulator.beliefs is not None:
-        bands = prediction_bands(simulator, agent, obs, actions, known=_known(simulator, following))
-        return bands.median, bands.lower, bands.upper
+    if simulator.noise is not None:
+        known = np.full(following.shape, np.nan)
+        known[:, simulator.spec.layout.outside] = following[:, simulator.spec.layout.outside]
+        lower, median, upper, _ = prediction_bands(simulator, agent, obs, actions, coverage=COVERAGE, known=known)
+        return median, lower, upper
     dynamics, members = simulator.rows([agent]), simulator.model.config.members
     learned, held, now = (
         simulator.spec.layout.learned,
@@ -75,13 +79,6 @@ def bands_along(
     predictions = np.stack(each)  # [T, M, L]
     middle, spread = predictions.mean(axis=1), _NORMAL * predictions.std(axis=1)
     return middle, middle - spread, middle + spread
-
-
-def _known(simulator: Simulator, following: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is known of the next observations beforehand, [T, D], NaN elsewhere."""
-    known, outside = np.full_like(following, np.nan), simulator.spec.layout.outside
-    known[:, outside] = following[:, outside]
-    return known
 
 
 def write_traces(traces: Sequence[Trace], path: Path) -> None:

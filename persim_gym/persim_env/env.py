@@ -85,8 +85,7 @@ class PersimEnv(PlainSpecification, gym.Env[NDArray[np.float32], Any]):
             apart=True,
             trust=trust,
             exogenous=exogenous,
-            noise=noise,
-        )
+        ).with_noise(noise)
         self.simulator = self._bound.simulator
         self.domain = self._bound.domain
         self.agent = self._bound.agents[0]

@@ -159,6 +159,15 @@ class Binding:
             disturb = partial(self.disturbance, random=self.disturbance.random(rng, len(obs)))
         return step_rows(self.dynamics, self.simulator.task, obs, action, active, self.penalty, self.halt, disturb)
 
+    def with_noise(self, noise: str) -> "Binding":
+        """The same, under a noise.
+
+        Raises:
+            ValueError: If there is no such noise, or the model lacks what it takes.
+        """
+        logged = logged_data(self.simulator) if noise == "residual" else None
+        return replace(self, disturbance=self.simulator.disturbance(noise, logged))
+
     def active(self) -> NDArray[np.int64]:
         """Member that predicts each row until `draw_members` says otherwise, [B]."""
         return np.full(len(self.begin), self.member if isinstance(self.member, int) else MEAN_MEMBER)
@@ -223,7 +232,6 @@ def bind(
     apart: bool = False,
     trust: bool = False,
     exogenous: Exogenous = LOGGED,
-    noise: str = "none",
 ) -> Binding:
     """Loads a simulator and binds rows to agents, which are named or numbered; arguments as `PersimEnv`.
 
@@ -231,7 +239,7 @@ def bind(
 
     Raises:
         UnknownSimulatorError: If there is no such simulator.
-        ValueError: If an agent, the member, the penalty, the halt, the starts or the noise do not exist.
+        ValueError: If an agent, the member, the penalty, the halt or the starts do not exist.
     """
     with _one_thread():
         loaded = load_learned(simulator, trust)
@@ -257,12 +265,9 @@ def bind(
             f"simulator {loaded.card.name} holds no logged first observation of agent {rows[count == 0][0]}; use "
             'starts="domain", or train it again with this version'
         )
-    disturbance = loaded.disturbance(noise, logged_data(loaded) if noise == "residual" else None)
     limit = NO_HALT if halt is None else min(float(halt), NO_HALT)
     first = loaded.start_obs if starts == "logged" or domain is None else None
-    bound = Binding(
-        loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count, disturbance=disturbance
-    )
+    bound = Binding(loaded, numbers, domain, dynamics, member, float(penalty), limit, first, begin, count)
     outside = loaded.spec.layout.outside
     if not (size := loaded.spec.layout.exogenous):
         if not (isinstance(exogenous, str) and exogenous == LOGGED):

@@ -82,17 +82,8 @@ class PersimVectorEnv(BatchedVectorEnv, VectorEnv[NDArray[np.float32], NDArray[A
         if len(given) != num_envs:
             raise ValueError(f"{len(given)} agents for {num_envs} rows; give exactly one a row")
         self._bound = bind(
-            simulator,
-            given,
-            member,
-            penalty,
-            halt,
-            starts,
-            factor=factor,
-            trust=trust,
-            exogenous=exogenous,
-            noise=noise,
-        )
+            simulator, given, member, penalty, halt, starts, factor=factor, trust=trust, exogenous=exogenous
+        ).with_noise(noise)
         self.simulator, self.agents = self._bound.simulator, self._bound.agents
         self.domain = self._bound.domain
         self._beliefs = self.simulator.known_beliefs() if factor == "sample" else None

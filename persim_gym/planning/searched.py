@@ -12,7 +12,7 @@ from persim_gym.actions import ActionLayout, ActionSpace
 from persim_gym.history import History
 from persim_gym.task import Array, Dynamics, Ends, PlanningDynamics, Task, planning_dynamics
 
-MAX_COMBINATIONS = 1000
+MAX_NUMBERED_ACTIONS = 1000
 """Combinations of choices that planners number; of more they search scores."""
 
 
@@ -58,7 +58,7 @@ def searched_actions(space: ActionSpace) -> SearchedActions:
     if not isinstance(space, spaces.MultiDiscrete):
         return SearchedActions(space)
     layout = ActionLayout(tuple(space.nvec.tolist()))
-    if layout.combinations > MAX_COMBINATIONS:
+    if layout.combinations > MAX_NUMBERED_ACTIONS:
         return SearchedActions(layout.scores(), layout)
     return SearchedActions(spaces.Discrete(layout.combinations), layout, layout.table)
 

@@ -1,7 +1,7 @@
 """Simulators from their files, checked against what their card says before anything is made of it."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,32 +9,26 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from persim_gym.observation_layout import LoggedSeries
-from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.inference.posterior import FactorPosterior, from_tensors
-from persim_gym.simulator.inference.static_prior import StaticColumn, StaticPrior
 from persim_gym.simulator.inference.sufficient_statistics import PackedStatistics
+from persim_gym.simulator.measured import measured_parts, taken
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import no_walls
 from persim_gym.simulator.model.weights import with_weights
 from persim_gym.simulator.model_card import SimulatorCard
-from persim_gym.simulator.noise.gaussian import MAX_CHOICES, GaussianNoise
 from persim_gym.simulator.simulator import (
-    BANDS_PREFIX,
     BELIEFS_PREFIX,
-    NOISE_PREFIX,
     SERIES_END,
     SERIES_VALUES,
     START_AGENTS,
     START_OBS,
-    STATIC_PREFIX,
     Simulator,
 )
 from persim_gym.spec import LEARNED_TASK
 from persim_gym.storage import (
     CARD,
-    MEASURED,
     WEIGHTS,
     checked_array,
     from_plain,
@@ -44,7 +38,6 @@ from persim_gym.storage import (
     shown,
 )
 
-T = TypeVar("T")
 _MAY_BE_INFINITE = ("obs_low", "obs_high", "walls")
 
 
@@ -68,11 +61,10 @@ def read_simulator(folder: Path) -> Simulator:
             bounded = values[~np.isinf(values)] if name in _MAY_BE_INFINITE else values
             checked_array(name, bounded, bounded.shape, "iuf", WEIGHTS)
         measured = read_measured(folder, card.sha256)
-        noise, scale = _noise_of(config, _taken(measured, NOISE_PREFIX), _taken(measured, BANDS_PREFIX))
+        noise, scale, static = measured_parts(measured, card.static, config)
         parts = {key: torch.from_numpy(value) for key, value in tensors.items()}
-        believed = _taken(parts, BELIEFS_PREFIX)
+        believed = taken(parts, BELIEFS_PREFIX)
         model = _model_of(config, parts)
-        static = _static_of(card, config, _taken(measured, STATIC_PREFIX))
         beliefs = _checked_beliefs(from_tensors(believed, bool(card.domain)), config) if believed else None
         simulator = Simulator(
             card,
@@ -88,42 +80,6 @@ def read_simulator(folder: Path) -> Simulator:
         )
         _check_spec(simulator)
     return simulator
-
-
-def _taken(stored: dict[str, T], prefix: str) -> dict[str, T]:
-    """Takes what has names of a prefix out of what was read; by names without it."""
-    return {name.removeprefix(prefix): stored.pop(name) for name in list(stored) if name.startswith(prefix)}
-
-
-def _noise_of(
-    config: ModelConfig, noise: dict[str, NDArray[Any]], bands: dict[str, NDArray[Any]]
-) -> tuple[GaussianNoise | None, BandScale | None]:
-    """Noise and the width of bands, each None in a simulator that it was not measured of."""
-    choices = config.n_actions * (config.n_actions <= MAX_CHOICES)
-    inputs = config.obs_dim + (choices if config.n_actions else config.action_dim)
-    return (
-        GaussianNoise.from_arrays(noise, config.learned_dim, inputs, config.n_actions) if noise else None,
-        BandScale.from_arrays(bands, config.learned_dim) if bands else None,
-    )
-
-
-def _static_of(card: SimulatorCard, config: ModelConfig, stored: dict[str, NDArray[Any]]) -> StaticPrior | None:
-    """What static covariates say of agents; None in a simulator that was trained without.
-
-    Raises:
-        ValueError: If arrays and the columns on the card do not fit.
-    """
-    if not stored or not card.static:
-        return None
-    columns = tuple(from_plain(StaticColumn, column) for column in card.static["columns"])
-    width = 1 + sum(len(column.values) or 2 for column in columns)
-    shapes = {
-        "information": (config.members, config.rank, config.rank),
-        "weight": (config.members, width, config.rank),
-    }
-    parts = [checked_array(name, stored.get(name), shape, "f", MEASURED) for name, shape in shapes.items()]
-    information, weight = (torch.from_numpy(part) for part in parts)
-    return StaticPrior(columns, information, weight, float(card.static["explained"]))
 
 
 def _model_of(config: ModelConfig, parts: dict[str, torch.Tensor]) -> FactoredEnsemble:

@@ -14,17 +14,18 @@ from persim_gym.observation_layout import LoggedSeries
 from persim_gym.paths import simulator_path
 from persim_gym.simulator.diagnostics.bands import BandScale
 from persim_gym.simulator.diagnostics.metrics import agents_summary
-from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
+from persim_gym.simulator.diagnostics.nearest_residuals import noise_of
 from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.dynamics.online import OnlineDynamics
-from persim_gym.simulator.inference.personalize import check_fit, personalized
+from persim_gym.simulator.inference.personalize import check_new, personalized
 from persim_gym.simulator.inference.posterior import FactorPosterior, to_tensors
-from persim_gym.simulator.inference.static_prior import StaticPrior
+from persim_gym.simulator.inference.static_prior import StaticPrior, count_new
+from persim_gym.simulator.measured import measured_arrays
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.model.walls import describe_walls, past, walls_of
+from persim_gym.simulator.model.walls import describe_walls, walls_of
 from persim_gym.simulator.model_card import SimulatorCard, card_markdown
-from persim_gym.simulator.noise.disturbance import NOISES, Disturbance, Noise
+from persim_gym.simulator.noise.disturbance import Disturbance
 from persim_gym.simulator.noise.gaussian import GaussianNoise
 from persim_gym.simulator.noise.planning import NoisyDynamics
 from persim_gym.simulator.trusted_tasks import trusted_task
@@ -38,8 +39,6 @@ SERIES_VALUES, SERIES_END = "starts.series", "starts.series_end"
 """Likewise, of exogenous columns, one series a start."""
 BELIEFS_PREFIX = "beliefs."
 """Of the names of what is believed of the agents, among the weights."""
-NOISE_PREFIX, BANDS_PREFIX, STATIC_PREFIX = "noise.", "bands.", "static."
-"""Of the names of noise, of the width of bands and of what covariates say, among what was measured."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,10 +132,8 @@ class Simulator(OfEnvironment):
     def _domain(self) -> Domain:
         """The domain that the card names."""
         if self.card.domain not in DOMAINS:
-            raise ValueError(
-                f"unknown domain {self.card.domain!r}; known: {', '.join(DOMAINS)} ({self.folder / CARD} holds no "
-                "spaces of its own)"
-            )
+            where = f"{self.folder / CARD} holds no spaces of its own"
+            raise ValueError(f"unknown domain {self.card.domain!r}; known: {', '.join(DOMAINS)} ({where})")
         return DOMAINS[self.card.domain]
 
     def dynamics(
@@ -171,29 +168,13 @@ class Simulator(OfEnvironment):
         return NoisyDynamics(bound, disturbance, self.model.config.prediction_dim, draws, seed)
 
     def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> Disturbance | None:
-        """What happens to predictions in a rollout; None where nothing does.
-
-        Args:
-            noise: "none", "residual" or "gaussian".
-            logged: For "residual", what the simulator was trained on.
+        """What happens to predictions in a rollout, None where nothing does; arguments as `dynamics`.
 
         Raises:
             ValueError: If there is no such noise, or the simulator lacks what it takes.
         """
-        drawn: Noise | None = None
-        if noise == "gaussian":
-            drawn = self.known_noise()
-        elif noise == "residual":
-            if logged is None:
-                raise ValueError('noise="residual" draws from the logged data; give them as logged=…')
-            drawn = NearestResiduals(self.model, logged)
-        elif noise != "none":
-            raise ValueError(f"noise={noise!r}; use one of {', '.join(NOISES)}")
-        return Disturbance.of_model(self.model, drawn, self.integer_columns())
-
-    def integer_columns(self) -> tuple[int, ...]:
-        """Components of an observation that are counts."""
-        return self.labels.integer_columns
+        gaussian = self.known_noise() if noise == "gaussian" else None
+        return Disturbance.of_model(self.model, noise_of(noise, self.model, gaussian, logged), self.integer_columns())
 
     def known_noise(self) -> GaussianNoise:
         """The noise of its transitions.
@@ -202,9 +183,9 @@ class Simulator(OfEnvironment):
             ValueError: If it was not measured.
         """
         if self.noise is None:
+            name = self.card.name
             raise ValueError(
-                f"simulator {self.card.name} holds no noise of its transitions; `persim calibrate {self.card.name}` "
-                "measures it"
+                f"simulator {name} holds no noise of its transitions; `persim calibrate {name}` measures it"
             )
         return self.noise.rounding(self.integer_columns())
 
@@ -259,21 +240,22 @@ class Simulator(OfEnvironment):
         """
         if transitions is not None:
             transitions = self.with_past(transitions)
-            self._check_new(transitions)
+            check_new(self.model, transitions, self.card.name)
             numbers, (agents, obs) = np.unique(transitions.agent), transitions.starts()
         else:
-            numbers = np.arange(_new_agents(static, names))
+            numbers = np.arange(count_new(static, names))
             agents, obs = np.empty(0, dtype=np.int64), self.start_obs[:0]
         evidence = None if static is None else self.known_static().evidence(static, len(numbers))
         model, beliefs = personalized(self.model, self.known_beliefs(), transitions, evidence)
         known, order = self.model.config.n_agents, np.argsort(agents, kind="stable")
-        series = self.series
-        if series is not None and transitions is not None:
-            series = series.joined(self._series_of(transitions).reordered(order))
         name, interface = f"{self.card.name}-personalized", self.card.interface
         if names or self.labels.agents:
             called = [names[n] for n in numbers] if names else [str(known + i) for i in range(len(numbers))]
             interface = replace(self.spec, labels=self.labels.with_agents(known, called)).to_json()
+        series = self.series
+        if series is not None and transitions is not None:
+            own = LoggedSeries.from_transitions(transitions, self.spec.layout.outside)
+            series = series.joined(own.reordered(order))
         return replace(
             self,
             card=replace(self.card, name=name, shape=model.config.to_json(), interface=interface),
@@ -286,20 +268,6 @@ class Simulator(OfEnvironment):
             new_agents=range(known, known + len(numbers)),
         )
 
-    def _series_of(self, transitions: Transitions) -> LoggedSeries:
-        return LoggedSeries.from_transitions(transitions, self.spec.layout.outside)
-
-    def _check_new(self, transitions: Transitions) -> None:
-        """Checks that transitions of new agents are of this simulator's kind."""
-        check_fit(self.model, transitions)
-        for wall in walls_of(self.model.walls):
-            if past(wall, transitions.next_obs).any():
-                raise ValueError(
-                    f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
-                    f"where all agents of {self.card.name} are stopped; train again with these agents, or with --set "
-                    "walls=false"
-                )
-
     def known_static(self) -> StaticPrior:
         """What static covariates say of its agents.
 
@@ -307,11 +275,23 @@ class Simulator(OfEnvironment):
             ValueError: If it was trained without.
         """
         if self.static is None:
-            raise ValueError(
-                f"simulator {self.card.name} was trained without static covariates; train it on a dataset that "
-                "`persim import --static` made"
-            )
+            why = "was trained without static covariates; train it on a dataset that `persim import --static` made"
+            raise ValueError(f"simulator {self.card.name} {why}")
         return self.static
+
+    def with_past(self, transitions: Transitions) -> Transitions:
+        """Transitions as the simulator sees them: where it remembers the past and they hold none, with their own.
+
+        Args:
+            transitions: With the observations of the data, or with those of the simulator.
+
+        Raises:
+            ValueError: If no trajectory is longer than the history.
+        """
+        layout = self.spec.layout
+        if layout.past and transitions.obs_dim == layout.present:
+            return layout.widened(transitions, self.spec.n_actions)
+        return transitions
 
     def online(self, agent: int | str | None = None) -> OnlineDynamics:
         """Dynamics that learn from every transition that they are told, `.update(obs, action, next_obs)`.
@@ -352,22 +332,6 @@ class Simulator(OfEnvironment):
             arrays |= {START_AGENTS: self.start_agents, START_OBS: self.start_obs}
         if self.series is not None:
             arrays |= {SERIES_VALUES: self.series.values, SERIES_END: self.series.end}
-        measured: dict[str, NDArray[Any]] = {}
-        parts = {NOISE_PREFIX: self.noise, BANDS_PREFIX: self.band_scale, STATIC_PREFIX: self.static}
-        for prefix, part in parts.items():
-            if part is not None:
-                measured |= {prefix + name: value for name, value in part.to_arrays().items()}
+        measured = measured_arrays(self.noise, self.band_scale, self.static)
         write_folder(folder, card.to_json(), arrays, card_markdown, force, measured)
         return folder
-
-
-def _new_agents(static: Mapping[str, Any] | None, names: Sequence[str]) -> int:
-    """Number of new agents without transitions: as many as there are names or values of a covariate.
-
-    Raises:
-        ValueError: If nothing is known of them at all.
-    """
-    if static is None:
-        raise ValueError("nothing is known of the new agents; give transitions, static covariates or both")
-    several = [len(v) for v in static.values() if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str)]
-    return max([len(names), *several, 1])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from persim_gym.evaluation.hold_out import HoldOut, follows, hold_out, horizons, rollouts
+from persim_gym.evaluation.hold_out import DataParts, follows, hold_out, horizons, rollouts
 from persim_gym.evaluation.horizons import (
     LINEAR,
     NO_CHANGE,
@@ -47,13 +47,13 @@ class HeldOutErrors(NamedTuple):
         report: Errors by horizon.
         traces: Trajectories of two agents with predictions and bands.
         checkpoints: Of the trainings, to be removed once the simulator is safe.
-        noise: Noise of transitions and width of bands; None where no ends of trajectories were held out.
+        noise: Noise of transitions and the width of bands; None of other variants.
     """
 
     report: HorizonReport
     traces: list[Trace]
     checkpoints: list[Path]
-    noise: MeasuredNoise | None
+    noise: MeasuredNoise | None = None
 
 
 def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutErrors | None:
@@ -86,11 +86,20 @@ def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutError
         checkpoints.append(plain_setup.checkpoint)
     if progress:
         tqdm.write(f"training {trainings} of {trainings}: the simulator, on all {len(setup.data):,} transitions")
-    noise = None
-    if parts.later is not None and beliefs is not None:
-        noise = measured_noise(model, beliefs, parts.later, setup.spec.labels.integer_columns, seed=setup.seed)
+    noise = _noise(kept, parts, model, beliefs)
     report, traces = _measured(kept, parts, model, beliefs, shared, noise)
     return HeldOutErrors(report, traces, checkpoints, noise)
+
+
+def _noise(
+    setup: TrainingSetup, parts: DataParts, model: FactoredEnsemble, beliefs: FactorPosterior | None
+) -> MeasuredNoise | None:
+    """Noise and the width of bands of the ends of trajectories that were held out."""
+    if parts.later is None or beliefs is None:
+        return None
+    windows = _windows(parts.later, setup.spec.layout.present)
+    integers = setup.spec.labels.integer_columns
+    return measured_noise(model, beliefs, parts.later, integers, windows=windows, seed=setup.seed)
 
 
 def trained(
@@ -111,7 +120,7 @@ def trained(
 
 def _measured(
     setup: TrainingSetup,
-    parts: HoldOut,
+    parts: DataParts,
     model: FactoredEnsemble,
     beliefs: FactorPosterior | None,
     shared: FactoredEnsemble | None,

@@ -145,11 +145,10 @@ def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: in
     """
     domain = DOMAINS.get(settings.domain)
     learned = None if settings.dynamics == TRUE_DYNAMICS else load_learned(folder)
-    known: Any = learned or domain
     logged = logged_data(learned) if learned and settings.noise == "residual" else None
-    name = given_name(learned, agent) if learned else agent
+    known: Any = learned or domain
     policy = MPC(
-        learned.dynamics(name, settings.quantize, noise=settings.noise, logged=logged)
+        learned.dynamics(given_name(learned, agent), settings.quantize, noise=settings.noise, logged=logged)
         if learned
         else known.dynamics(agent),
         known.task,

@@ -186,7 +186,7 @@ def prepare_training(
     spec = options.get("spec") or (None if isinstance(dataset, LoggedData) else spec_of_dataset(dataset))
     spec = _with_past(_spec(domain, spec, task), dataset, domain, options)
     logged = _load_data(dataset, spec, options.get("memory"))
-    static = options.get("static") or ({} if isinstance(dataset, LoggedData) else static_of(dataset))
+    static = {} if isinstance(dataset, LoggedData) else static_of(dataset)
     spec = _known_agents(spec, logged.n_agents)
     if not domain:
         spec = with_action_bounds(spec, logged, options.get("action_bounds"))
@@ -219,7 +219,7 @@ def prepare_training(
         license=options.get("license", "") or ("MIT" if domain else "not stated"),
         folder=folder,
         holdout=not domain and options.get("holdout", True),
-        static=_known_static(static, logged.n_agents),
+        static=_known_static(options.get("static") or static, logged.n_agents),
     )
 
 
@@ -247,6 +247,18 @@ def _load_data(data: MinariDataset | LoggedData, spec: EnvironmentSpec, memory: 
     return data
 
 
+def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping[str, Sequence[Any]]:
+    """Static covariates of those agents alone that the data hold; the last ones may have been filtered out.
+
+    Raises:
+        ValueError: If a column has too few values.
+    """
+    for name, values in static.items():
+        if len(values) < n_agents:
+            raise ValueError(f"static column {name} has {len(values)} values for {n_agents} agents; give one for each")
+    return {name: list(values)[:n_agents] for name, values in static.items()}
+
+
 def _with_past(
     spec: EnvironmentSpec, data: MinariDataset | LoggedData, domain: str, options: dict[str, Any]
 ) -> EnvironmentSpec:
@@ -258,18 +270,6 @@ def _with_past(
     names = domain_of(domain).observation_names if domain else ()
     given = [exogenous] if isinstance(exogenous, str) else exogenous
     return spec_with_history(spec, history, given, names=names, step=step, dates=dates)
-
-
-def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping[str, Sequence[Any]]:
-    """Static covariates of those agents alone that the data hold; the last ones may have been filtered out.
-
-    Raises:
-        ValueError: If a column has too few values.
-    """
-    for name, values in static.items():
-        if len(values) < n_agents:
-            raise ValueError(f"static column {name} has {len(values)} values for {n_agents} agents; give one for each")
-    return {name: list(values)[:n_agents] for name, values in static.items()}
 
 
 def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:

@@ -82,7 +82,12 @@ def test_it_is_kept_and_changes_no_weights(knowing, known, tmp_path):
     with pytest.raises(ValueError, match="carts was trained without static covariates; train it on a dataset that"):
         plain.personalize(static={"gain": 1.0})
     with pytest.raises(ValueError, match=r"another simulator \(different static covariates\)"):
-        train(known, out=tmp_path / "plain", static={"gain": [0.1] * KNOWN}, **OPTIONS)
+        train(known, out=tmp_path / "plain", static={"gain": GAIN[:KNOWN].tolist()}, **OPTIONS)
+    other = {"gain": GAIN[:KNOWN][::-1].tolist(), "site": ["north", "west"] * (KNOWN // 2)}
+    with pytest.raises(ValueError, match=r"another simulator \(different static covariates\)"):
+        train(known, out=knowing.folder, static=other, **OPTIONS)
+    same = {"gain": GAIN[:KNOWN].tolist(), "site": ["north", "south"] * (KNOWN // 2)}
+    assert train(known, out=knowing.folder, static=same, **OPTIONS).static.columns == knowing.static.columns
     with pytest.raises(ValueError, match="nothing is known of the new agents; give transitions, static covariates or"):
         plain.personalize()
     with pytest.raises(ValueError, match="static column gain has 2 values for 50 agents"):

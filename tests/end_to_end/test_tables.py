@@ -83,7 +83,7 @@ def test_from_a_table_to_a_policy_without_a_line_of_python(persim, tmp_path):
     )
 
     simulator = load_simulator("my/fleet-v0")
-    obs, action = np.array([50.0, 1.0, 0.0], dtype=np.float32), np.array(1)
+    obs, action = np.array([50.0, 1.0, 0.3], dtype=np.float32), np.array(1)
     np.testing.assert_array_equal(simulator.dynamics("M-007")(obs, action), simulator.dynamics(7)(obs, action))
     env = gym.make("persim_gym:PersimEnv-v0", agent="M-007", simulator="my/fleet-v0")
     assert env.unwrapped.agent == 7 and env.reset(seed=0)[0].shape == (3,)

@@ -37,7 +37,7 @@ def test_combinations_are_drawn_by_number(planner):
 
 @pytest.mark.parametrize("planner", [CEM(100, 2, elites=10), ICEM(100, 2), MPPI(100, 2)], ids=str)
 def test_more_combinations_are_searched_by_scores(monkeypatch, planner):
-    monkeypatch.setattr(searched, "MAX_COMBINATIONS", 5)
+    monkeypatch.setattr(searched, "MAX_NUMBERED_ACTIONS", 5)
     policy = MPC(FunctionDynamics(pulled), TASK, CHOICES, planner=planner)
     assert MPC(pulled, TASK, CHOICES).planner == CEM()
     action, _ = policy.predict(np.zeros((2, 1), dtype=np.float32))

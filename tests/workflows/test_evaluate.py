@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from support.policies import Constant
 from support.simulators import own_simulator
+from typer.testing import CliRunner
 
+from persim_gym.cli import app
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.prediction import prediction_error
@@ -42,3 +44,10 @@ def test_what_has_no_truth_is_refused(tmp_path):
 def test_agents_are_several_numbers(given):
     with pytest.raises(ValueError, match="agents are several numbers, not .* and episodes at least 1"):
         evaluate("cartpole/random-v0", **given)
+
+
+def test_the_command_line_draws_predictions_beside_the_true_environment(tmp_path):
+    words = ["evaluate", "cartpole/random-v0", "--agents", "0,1", "--episodes", "2", "--plot", str(tmp_path / "x.png")]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0 and "predictions beside the true environment" in shown.stdout
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"

@@ -168,6 +168,10 @@ class CadmSimulator(OfEnvironment):
             raise ValueError(f"{KINDS[self.card.kind]} plans in float32 alone; leave quantize out")
         return CadmDynamics(self.model, self.settings.particles, self.card.seed)
 
+    def with_past(self, transitions: Transitions) -> Transitions:
+        """Transitions as they are: the model takes the past from trajectories."""
+        return transitions
+
     def disturbance(self, noise: str = "none", logged: Transitions | None = None) -> None:
         """Checks that no noise is asked for: a probabilistic model draws its own where it is planned in.
 

@@ -35,9 +35,9 @@ class Bands(NamedTuple):
     """What follows an observation, by step.
 
     Attributes:
-        lower: [H, D].
-        median: [H, D].
-        upper: [H, D].
+        lower: [H, L], of the L learned components, which are the first ones; all of them in most simulators.
+        median: [H, L].
+        upper: [H, L].
         calibrated: Whether the width was measured on held-out trajectories; else it is that of the rollouts.
     """
 
@@ -53,7 +53,7 @@ class BandScale:
 
     Attributes:
         steps: Numbers of steps that were looked at, ascending, [S].
-        scale: By coverage (`LEVELS`), number of steps and component, [L, S, D].
+        scale: By coverage (the levels), number of steps and learned component, [levels, S, L].
     """
 
     steps: NDArray[np.int64]
@@ -79,7 +79,7 @@ class BandScale:
         return cls(steps, scale)
 
     def at(self, horizon: int, coverage: float) -> NDArray[np.float64]:
-        """Factors of the halves of a band after 1 to H steps, [H, D].
+        """Factors of the halves of a band after 1 to H steps, [H, L].
 
         Raises:
             ValueError: If it was not calibrated for such a coverage.
@@ -141,12 +141,13 @@ def prediction_bands(
         actions: What it then does, [T] or [T, A].
         horizon: Steps H, at most T; None for T.
         coverage: Probability of the band, 0.5 to 0.95.
-        known: What is known of the following observations beforehand, as a series of prices, [H, D]; NaN for what is
-            predicted. Rollouts take known values as they are.
+        known: What is known of the following observations beforehand, as the values of exogenous columns, [H, D]; NaN
+            for what is predicted. Rollouts take known values as they are; exogenous columns that are not known hold
+            their first values.
         seed: Of the rollouts.
 
     Returns:
-        The bands of the learned columns, [H, L] each, in the units of the observations.
+        The bands, [H, L] each, in the units of the observations.
 
     Raises:
         ValueError: If the simulator holds no beliefs or noise, the agent is unknown, there are too few actions, or
@@ -192,7 +193,7 @@ def rolled_out(
         known: See `prediction_bands`, [B, T, D].
 
     Returns:
-        Learned columns, [P, B, T, L], for P a multiple of the members.
+        Learned components, [P, B, T, L], for P a multiple of the members.
     """
     model.check_on_cpu()
     rng, members, draws = np.random.default_rng(seed), model.config.members, -(-rollouts // model.config.members)
@@ -216,7 +217,7 @@ def _rolled_part(
     rng: np.random.Generator,
     known: NDArray[Any] | None,
 ) -> NDArray[np.float32]:
-    """Rollouts of B windows under factors that were drawn for each, [M, draws, R], to [M * draws, B, T, D]."""
+    """Rollouts of B windows under factors that were drawn for each, [M, draws, R], to [M * draws, B, T, L]."""
     s, count, draws = model.config, len(windows.agent), drawn[0].shape[1]
     factors = torch.cat(drawn, dim=1)  # [M, B * draws, R]
     start = np.repeat(windows.obs, draws, axis=0)
@@ -278,11 +279,12 @@ def calibrate_bands(
     paths = rolled_out(model, beliefs, disturbance, windows, ROLLOUTS, seed, known)
     lengths = windows.logged.sum(axis=1)
     steps = [step for step in BAND_STEPS if step <= paths.shape[2] and (lengths >= step).any()]
-    scale = np.ones((len(LEVELS), len(steps), model.config.learned_dim))
+    learned = model.config.learned_dim
+    scale = np.ones((len(LEVELS), len(steps), learned))
     for i, level in enumerate(LEVELS):
         for j, step in enumerate(steps):
             lower, median, upper = _quantiles(paths[:, :, step - 1], level, model)
-            found = windows.following[:, step - 1, : model.config.learned_dim].astype(np.float64)
+            found = windows.following[:, step - 1, :learned].astype(np.float64)
             with np.errstate(invalid="ignore"):
                 scores = np.abs(found - median) / np.where(found < median, median - lower, upper - median)
             scale[i, j] = [_rank(column, level) for column in scores.T]

@@ -1,13 +1,14 @@
 """Noise of transitions and the width of bands, measured on logged trajectories that a model was not trained on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from persim_gym.simulator.diagnostics.bands import BandScale, calibrate_bands
 from persim_gym.simulator.diagnostics.metrics import one_step
-from persim_gym.simulator.diagnostics.open_loop import cut_windows
+from persim_gym.simulator.diagnostics.open_loop import Windows, cut_windows
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.noise.gaussian import GaussianNoise, fit_gaussian
@@ -34,6 +35,7 @@ def measured_noise(
     held_out: Transitions,
     integers: Sequence[int] = (),
     *,
+    windows: Windows | None = None,
     given: Sequence[int] = (),
     steps: int = 32,
     seed: int = 0,
@@ -46,24 +48,27 @@ def measured_noise(
         held_out: Transitions of its agents that follow one another, as the last part of every trajectory: not single
             ones that were drawn from everywhere.
         integers: Components that are whole numbers.
-        given: Components that bands are told of beforehand, as prices; rollouts follow the logged ones.
+        windows: Pieces of trajectories that bands are calibrated on; None for some of the held-out transitions' own.
+        given: Components that bands are told of beforehand; rollouts follow the logged ones, as they do in exogenous
+            columns.
         steps: Longest rollout.
         seed: Chooses windows, and is that of rollouts.
     """
     noise = fitted_noise(model, held_out)
     rng = np.random.default_rng(seed)
-    starts = np.sort(rng.permutation(len(held_out))[:BAND_WINDOWS])
-    windows = cut_windows(held_out, starts, steps)
-    columns = [*given, *model.config.held]  # What comes from outside is known.
+    if windows is None:
+        windows = cut_windows(held_out, np.sort(rng.permutation(len(held_out))[:BAND_WINDOWS]), steps)
+    windows = replace(windows, actions=windows.actions[:, :steps], following=windows.following[:, :steps])
+    given = [*given, *model.config.held]
     known = np.full_like(windows.following, np.nan)
-    known[..., columns] = windows.following[..., columns]
+    known[..., given] = windows.following[..., given]
     scale = calibrate_bands(
         model,
         beliefs,
         noise,
         windows,
         integers,
-        known=known if columns else None,
+        known=known if given else None,
         seed=int(rng.integers(2**31)),
     )
     return MeasuredNoise(noise, scale)

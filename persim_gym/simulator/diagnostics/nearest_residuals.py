@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.noise.disturbance import NOISES, Noise
+from persim_gym.simulator.noise.gaussian import GaussianNoise
 from persim_gym.transitions import Transitions
 
 MAX_LOGGED_POINTS = 500_000  # At most so many logged transitions are looked at.
@@ -140,3 +142,26 @@ def _residuals(model: FactoredEnsemble, transitions: Transitions) -> NDArray[np.
 
 def _scale(std: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(std > _MIN_SCALE, std, 1.0)
+
+
+def noise_of(
+    kind: str, model: FactoredEnsemble, gaussian: GaussianNoise | None, logged: Transitions | None
+) -> Noise | None:
+    """The noise of a name; None for "none".
+
+    Args:
+        kind: One of `NOISES`.
+        model: The model.
+        gaussian: Its measured noise, for "gaussian".
+        logged: What it was trained on, for "residual".
+
+    Raises:
+        ValueError: If there is no noise of that name, or there are no logged data.
+    """
+    if kind not in NOISES:
+        raise ValueError(f"noise={kind!r}; use one of {', '.join(NOISES)}")
+    if kind != "residual":
+        return gaussian
+    if logged is None:
+        raise ValueError('noise="residual" draws from the logged data; give them as logged=…')
+    return NearestResiduals(model, logged)

@@ -11,6 +11,7 @@ from persim_gym.simulator.inference.regression import gather_statistics
 from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
 from persim_gym.simulator.model.encoders import AgentEncoder
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.model.walls import past, walls_of
 from persim_gym.transitions import Transitions
 
 
@@ -96,3 +97,23 @@ def check_fit(model: FactoredEnsemble, transitions: Transitions) -> None:
     if not fits:
         wanted = f"0–{s.n_actions - 1}" if s.n_actions else f"vectors of {s.action_dim}"
         raise ValueError(f"{transitions.source}: actions are not those of the simulator, {wanted}")
+
+
+def check_new(model: FactoredEnsemble, transitions: Transitions, name: str) -> None:
+    """Checks that transitions of new agents are of a model's kind, and stay where all of its agents do.
+
+    Args:
+        model: The model.
+        transitions: Of the new agents.
+        name: Of the simulator, for the message.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    check_fit(model, transitions)
+    for wall in walls_of(model.walls):
+        if past(wall, transitions.next_obs).any():
+            raise ValueError(
+                f"{transitions.source}: component {wall.component} of the observations goes past {wall.bound:.7g}, "
+                f"where all agents of {name} are stopped; train again with these agents, or with --set walls=false"
+            )

@@ -147,6 +147,18 @@ def _each(name: str, value: Any, agents: int) -> Sequence[Any]:
     return list(value)
 
 
+def count_new(static: Mapping[str, Any] | None, names: Sequence[str]) -> int:
+    """Number of new agents without transitions: as many as there are names or values of a covariate.
+
+    Raises:
+        ValueError: If nothing is known of them at all.
+    """
+    if static is None:
+        raise ValueError("nothing is known of the new agents; give transitions, static covariates or both")
+    several = [len(v) for v in static.values() if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str)]
+    return max([len(names), *several, 1])
+
+
 def fit_static_prior(factors: Tensor, static: Mapping[str, Sequence[Any]]) -> StaticPrior:
     """Fits the regression to learned factors.
 

@@ -38,10 +38,10 @@ class Disturbance:
         noise: What is added; None for nothing.
         integers: Components that are whole numbers. Under noise they are rounded up as often as their fraction says,
             which keeps the mean; else to the nearest.
-        low: Bounds that observations are clipped to, [L].
+        low: Bounds that learned columns of observations, the first ones, are clipped to, [L].
         high: Likewise.
         walls: What stops observations at once.
-        size: Columns D of an observation, of which the first L are learned.
+        width: Size D of an observation, all of which noise may depend on.
     """
 
     noise: Noise | None
@@ -49,7 +49,7 @@ class Disturbance:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     walls: tuple[Wall, ...]
-    size: int
+    width: int
 
     @classmethod
     def of_model(
@@ -58,8 +58,10 @@ class Disturbance:
         """That of a model's predictions; None where nothing happens to them."""
         if noise is None and not integers:
             return None
-        low, high = (bound[: model.config.learned_dim].cpu().numpy() for bound in (model.obs_low, model.obs_high))
-        return cls(noise, integers, low, high, tuple(walls_of(model.walls)), model.config.obs_dim)
+        learned = model.config.learned_dim
+        low, high = (bound[:learned].cpu().numpy() for bound in (model.obs_low, model.obs_high))
+        own = tuple(component for component in integers if component < learned)
+        return cls(noise, own, low, high, tuple(walls_of(model.walls)), model.config.obs_dim)
 
     def random(self, rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
         """The random numbers of one outcome of each row, between 0 and 1, [rows, S]."""
@@ -77,14 +79,14 @@ class Disturbance:
         Args:
             obs: Observations before the step, [B, D] or more columns, which are ignored.
             action: int64 [B] or float32 [B, A].
-            following: Expected next observations, [B, D]; further columns stay as they are.
+            following: Expected next observations, [B, D]; columns past L, which are not learned, stay as they are.
             random: Of `random`, [B, S].
         """
         size = len(self.low)
         outcome = following.copy()
         now, integers = outcome[:, :size], list(self.integers)
         if self.noise is not None:
-            drawn = self.noise.draw(obs[:, : self.size], action, random[:, : self.noise.numbers])
+            drawn = self.noise.draw(obs[:, : self.width], action, random[:, : self.noise.numbers])
             now += np.where(np.isfinite(drawn), drawn, 0.0).astype(now.dtype)
             now[:, integers] = np.floor(now[:, integers] + random[:, self.noise.numbers :])
         else:

@@ -95,7 +95,7 @@ class GaussianNoise:
 
         Args:
             stored: Arrays by name.
-            obs_dim: Size D of what is predicted.
+            obs_dim: Size L of what is predicted.
             inputs: Size of observation and action together.
             choices: Number of discrete actions.
 

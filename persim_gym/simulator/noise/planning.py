@@ -44,7 +44,7 @@ class NoisyDynamics(PlanningDynamics):
             raise ValueError(f"{draws} noisy rollouts of each member; at least one is needed")
         self._dynamics, self._disturbance, self._columns, self._seed = dynamics, disturbance, columns, seed
         self._draws = 1 if disturbance.noise is None else draws
-        self.members = dynamics.members * self._draws
+        self.members, self.exogenous = dynamics.members * self._draws, dynamics.exogenous
         self.memory = max(dynamics.memory, int(disturbance.noise is not None))
         self.tile, self.exogenous = dynamics.tile, dynamics.exogenous
         self._random: list[NDArray[np.float64]] = []
