@@ -16,6 +16,7 @@ from persim_gym.datasets.registry import NAMESPACE, find_dataset
 from persim_gym.datasets.tables.static import static_of
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
+from persim_gym.logged_arrays import complete
 from persim_gym.paths import unfinished
 from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
@@ -313,7 +314,8 @@ def check_task(reference: str, data: LoggedData) -> None:
         ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
     """
     task, rows = task_at(reference), data.read([0])
-    obs, action, next_obs = (rows[name][:TASK_ROWS] for name in TASK_COLUMNS)
+    whole = np.flatnonzero(complete(rows))[:TASK_ROWS]
+    obs, action, next_obs = (rows[name][whole] for name in TASK_COLUMNS)
     advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
     for some in ((len(obs),), (2, len(obs))):  # Planners have members in front: obs [M, B, D] with actions [B].
         now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))

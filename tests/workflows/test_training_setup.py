@@ -4,10 +4,11 @@ from importlib import import_module
 
 import pytest
 from gymnasium import spaces
+from support.missing import lacking
 
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.workflows import training_setup
-from persim_gym.workflows.training_setup import prepare_training
+from persim_gym.workflows.training_setup import check_task, prepare_training
 
 
 @pytest.fixture
@@ -53,3 +54,9 @@ def test_both_spellings_of_our_datasets_train_the_same_simulator(opened, home):
 def test_an_option_that_does_not_exist_is_refused(home):
     with pytest.raises(ValueError, match="train has no option folder, variants; known: task, recipe_name, settings"):
         prepare_training("cartpole/random-v0", folder="x", variants="factored")
+
+
+def test_an_own_task_is_tried_on_what_is_known(cars):
+    check_task("support.missing:TASK", lacking(cars))
+    with pytest.raises(ValueError, match="not finite on logged transitions"):
+        check_task("support.missing:UNKNOWN", cars)
