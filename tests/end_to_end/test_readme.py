@@ -39,7 +39,7 @@ def test_what_pages_and_programs_import_from_the_package_is_there(path):
 
 def test_example_of_new_agents_runs(cars, tmp_path):
     page = (ROOT / "docs" / "personalize.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[0]  # The next one is of data with covariates.
     data = stranger_of(cars)
     given = {"obs": data.obs[:3], "action": data.action[:3], "next_obs": data.next_obs[:3], "actions": data.action[:3]}
     names = {**given, "transitions": data, "folder": tmp_path / "bigger", "rng": np.random.default_rng(0)}
