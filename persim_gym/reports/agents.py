@@ -73,7 +73,7 @@ def _log(simulator: Simulator, agent: int, data: Transitions | None) -> str:
         return unknown("The data that the simulator was trained on are not here as they were.")
     rows = longest_run(data, agent)
     if not len(rows):
-        return unknown("Nothing of this agent is logged: it is known by the population, or by static covariates.")
+        return unknown("The data that the simulator was trained on hold nothing of this agent.")
     own = data.select(data.agent == agent)
     episodes, pieces = len(np.unique(own.trajectory)), len(np.unique(own.pieces))
     said = f"{len(own):,} transitions in {_counted(episodes, 'trajectory', 'trajectories')}"
@@ -128,9 +128,7 @@ def _what_if(simulator: Simulator, agent: int, start: Start | None, seed: int) -
         charts.append(chart(names[d], lines, "step without correction"))
     rows = [(r.name, f"{r.earned:.4g}", r.steps, "yes" if r.ended else "no") for r in found]
     header = ("what is done", "predicted reward, summed", "steps", "ends there")
-    strange = (
-        "Nothing of this agent is logged here: rollouts begin at a first observation of another agent, or its own."
-    )
+    strange = "Its log is not here: rollouts begin at a first observation of its own or, without one, of another agent."
     said = "" if found[0].name == AS_LOGGED else strange
     return legend(lines) + panels(charts) + table(header, rows) + unknown(said)
 

@@ -71,13 +71,12 @@ def logged_colorings(data: Transitions, names: Sequence[str]) -> list[Coloring]:
     n, count = data.n_agents, np.bincount(data.agent, minlength=data.n_agents)
     episodes = np.bincount(data.agent[np.flatnonzero(np.diff(data.trajectory, prepend=-1))], minlength=n)
     group = "logged"
-    found = [
-        Coloring("mean reward a step", _means(data.agent, data.reward, n)[0], group),
-        Coloring("logged transitions", _plain(count), group),
-    ]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        length = np.where(episodes > 0, count / episodes, np.nan)
-    found.append(Coloring("length of an episode", _plain(length), group))
+    found = [Coloring("mean reward a step", _means(data.agent, data.reward, n)[0], group)]
+    if episodes.max() > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            length = np.where(episodes > 0, count / episodes, np.nan)
+        found.append(Coloring("mean length of its trajectories", _plain(length), group))
+    found.append(Coloring("logged transitions", _plain(count), group))
     for d, name in enumerate(names[:MAX_COLUMNS]):
         mean, deviation = _means(data.agent, data.obs[:, d], n)
         found += [Coloring(f"mean of {name}", mean, group), Coloring(f"deviation of {name}", deviation, group)]
@@ -143,7 +142,7 @@ def atlas_part(simulator: Simulator, colorings: Sequence[Coloring], agents: Sequ
         notes.append(f"Drawn are {len(shown):,} of {len(places):,} agents, evenly chosen, and those with a section.")
     if seen is not None and not seen.all():
         notes.append(
-            f"{int((~seen).sum()):,} agents have no data: pale, they lie where the population's prior puts them."
+            f"Agents without data ({int((~seen).sum()):,}) are pale; they lie where the population's prior puts them."
         )
     values = [
         {"name": c.name, "values": [c.values[n] if n < len(c.values) else None for n in shown]} for c in colorings

@@ -77,7 +77,7 @@ class Axis:
             powers = [10.0**p for p in range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)]
             if len(powers) > 1:
                 return powers[:: -(-len(powers) // (_TICKS + 1))]
-            return [float(f"{10**value:.2g}") for value in (self.low, (self.low + self.high) / 2, self.high)]
+            return replace(self, low=10**self.low, high=10**self.high, log=False).ticks()
         rough = max((self.high - self.low) / _TICKS, float(self.whole))
         unit = 10.0 ** math.floor(math.log10(rough))
         step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough * 0.999)
