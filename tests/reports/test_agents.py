@@ -9,12 +9,15 @@ import pytest
 from support.domains import every_domain, random_actions, states_on_the_way
 from support.simulators import save_model
 
+from persim_gym.actions import ActionLayout
+from persim_gym.labels import Labels
 from persim_gym.reports.about import MAX_PANELS
 from persim_gym.reports.agents import agent_part
 from persim_gym.simulator.model.ablations import build_model
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.registry import load_simulator
+from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.transitions import Transitions
 
 STEPS = 12
@@ -64,3 +67,29 @@ def test_variants_without_factors_have_sections_too(variant, cars, home):
     )
     part = agent_part(simulator, 5, cars, None, seed=0)
     assert "100 transitions in 1 trajectory" in part and "random actions" in part
+
+
+def test_of_choices_and_amounts_together_each_has_a_picture(home):
+    rng = np.random.default_rng(0)
+    seen = np.concatenate([np.eye(3)[rng.integers(3, size=STEPS)], rng.uniform(0, 9, (STEPS, 1))], axis=1)
+    obs = rng.normal(size=(STEPS + 1, 2))
+    data = Transitions(
+        agent=np.zeros(STEPS, dtype=np.int64),
+        obs=obs[:-1],
+        action=seen.astype(np.float32),
+        reward=np.zeros(STEPS),
+        next_obs=obs[1:],
+        terminated=np.zeros(STEPS, dtype=np.bool_),
+        trajectory=np.zeros(STEPS, dtype=np.int64),
+        n_agents=1,
+        source="mixed",
+    )
+    labels = Labels(actions=("valve=shut", "valve=half", "valve=open", "dose"), units={"dose": "mg"})
+    action = ActionLayout((3, 0)).space([0, 0, 0, 0.0], [0, 0, 0, 9.0])
+    spec = EnvironmentSpec(flat_box([-5.0] * 2, [5.0] * 2), action, 20, labels=labels)
+    model = FactoredEnsemble(ModelConfig(1, 2, 0, 4, 2, 2, (8,), (8,), extra_dim=2), seed=0)
+    simulator = load_simulator(str(save_model(model, name="my/mixed-v0", domain="", data=data, spec=spec)))
+    part = agent_part(simulator, 0, data, None, seed=0)
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", part)
+    assert titles[2:5] == ["0 valve=shut; 1 valve=half; 2 valve=open", "dose (mg)", "reward"]
+    assert "constant action: valve=" in part
