@@ -201,7 +201,7 @@ def trust_part(simulator: Simulator) -> str:
         "kept for strangers": ""
         if strangers is None
         else f"by {strangers:.1%} of the same, where nothing was known of the agents",
-        "error below the scaled spread": f"on {trust.band_coverage:.1%}",
+        "error below the scaled spread": f"on {trust.band_coverage:.1%} of these trajectories",
         "without a look at the spread": f"{trust.horizon} of {trust.steps} steps",
     }
     steps = np.array([float(step) for step in trust.profile])
