@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from persim_gym.reports.atlas import as_coloring, as_script, logged_colorings, plane
+from persim_gym.reports.atlas import MAX_AGENTS, _shown, as_coloring, as_script, logged_colorings, plane
 from persim_gym.transitions import Transitions
 
 
@@ -60,3 +60,10 @@ def test_no_name_ends_the_script_that_holds_it():
     stored = as_script({"names": names})
     body = stored.removesuffix("</script>").partition(">")[2]
     assert "<" not in body and json.loads(body) == {"names": names}
+
+
+def test_of_many_agents_some_are_drawn_and_those_with_a_section_last():
+    shown = _shown(50_000, [49_998, 3])
+    assert len(shown) <= MAX_AGENTS + 2 and shown[-2:] == [3, 49_998] and len(set(shown)) == len(shown)
+    assert shown[:-2] == sorted(shown[:-2]) and max(np.diff(shown[:-2])) <= 2 * 50_000 / MAX_AGENTS
+    assert _shown(4, [1]) == [0, 2, 3, 1]

@@ -18,6 +18,7 @@ from persim_gym import report, train
 from persim_gym.datasets import from_table
 from persim_gym.labels import Labels
 from persim_gym.simulator.registry import load_simulator
+from persim_gym.transition_store import write_transitions
 
 EVIL = "<script>alert(1)</script>"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -126,6 +127,14 @@ def test_agents_without_data_are_pale(tmp_path, monkeypatch):
     )
     assert "Agents without data (1) are pale" in page.words
     assert [attrs["data-n"] for attrs in page.named("circle") if attrs.get("class") == "unseen"] == ["7"]
+
+
+def test_of_data_on_disk_a_sample_is_looked_at(car, cars, tmp_path, monkeypatch):
+    store = write_transitions(tmp_path / "store", [cars], n_agents=6, source=cars.source)
+    monkeypatch.setattr("persim_gym.reports.write.logged_data", lambda simulator: store)
+    monkeypatch.setattr("persim_gym.reports.write.SAMPLED_EPISODES", 6)
+    page = Page(report(car, [2], out=tmp_path / "page.html", episodes=1))
+    assert "of 6 of their episodes at most" in page.words and "100 transitions in 1 trajectory" in page.words
 
 
 def gone(simulator):
