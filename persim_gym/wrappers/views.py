@@ -1,0 +1,133 @@
+"""What a guard believes of an agent, and when it no longer does."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persim_gym.simulator.diagnostics.surprise import SurpriseBand, transition_errors
+from persim_gym.simulator.dynamics.online import OnlineDynamics
+from persim_gym.simulator.simulator import Simulator
+
+AS_BELIEVED, UNKNOWN, SURPRISED, NOT_FINITE = "", "nothing is known of the agent", "not as believed", "not finite"
+"""Why the fallback acts; the first where it does not."""
+RESTORED, RELEARNED = "as believed before", "learned anew"
+"""Why it no longer does."""
+
+
+class GuardedStep(NamedTuple):
+    """One transition of the true environment.
+
+    Attributes:
+        obs: Whole observation before the action, [D].
+        action: int64 [] or float32 [A].
+        next_obs: Whole observation after it, [D].
+        reward: The reward.
+        terminated: Whether the task ended.
+    """
+
+    obs: NDArray[np.float32]
+    action: NDArray[Any]
+    next_obs: NDArray[np.float32]
+    reward: float
+    terminated: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is."""
+        return bool(np.isfinite([*self.obs, *np.ravel(self.action), *self.next_obs, self.reward]).all())
+
+
+@dataclass
+class View:
+    """One view of the agent, and how surprised it is.
+
+    Attributes:
+        dynamics: The simulator of the agent as the view has it.
+        surprise: How surprising the last steps were.
+        calm: Steps in a row whose surprise was below the limit.
+        loud: Steps in a row whose surprise was at it.
+    """
+
+    dynamics: OnlineDynamics
+    surprise: float = 0.0
+    calm: int = 0
+    loud: int = 0
+
+
+class AgentViews:
+    """The belief about an agent and, while it is doubted, a new one beside it; the rules are in `TrustGuard`.
+
+    Attributes:
+        why: Why the belief is doubted; empty where it is not.
+        doubt: The surprise that passed the limit, the last time.
+        ended: Why it was doubted no longer, the last time.
+    """
+
+    def __init__(self, simulator: Simulator, agent: int | str | None, band: SurpriseBand, quiet: int) -> None:
+        """Starts from what is known of an agent, or of none; arguments as `TrustGuard`."""
+        self._simulator, self._band, self._quiet = simulator, band, quiet
+        # The belief, and behind it a new one; of an agent that nothing is known of, the new one alone.
+        self._views = [View(simulator.online(agent))]
+        self._held: list[GuardedStep] = []
+        self.why, self.doubt, self.ended = UNKNOWN if agent is None else AS_BELIEVED, 0.0, ""
+
+    @property
+    def dynamics(self) -> OnlineDynamics:
+        """The newest view's."""
+        return self._views[-1].dynamics
+
+    @property
+    def surprise(self) -> float:
+        """The least of any view."""
+        return min(view.surprise for view in self._views)
+
+    def see(self, step: GuardedStep) -> None:
+        """Compares a transition with every view, and learns."""
+        for view in self._views:
+            view.surprise = self._band.after(view.surprise, self._error(view, step))
+        if self.why:
+            self._doubted(step)
+        else:
+            self._believed(step)
+
+    def _error(self, view: View, step: GuardedStep) -> float:
+        if not step.finite:
+            return np.inf
+        columns = [torch.from_numpy(np.asarray(column)[None]) for column in step[:3]]
+        one = torch.zeros(1, dtype=torch.int64)
+        return float(transition_errors(self._simulator.model, view.dynamics.posterior, one, *columns)[0])
+
+    def _believed(self, step: GuardedStep) -> None:
+        """Learns while there is no surprise, holds back while there is some, and doubts when it passes the limit."""
+        belief = self._views[0]
+        self._held.append(step)
+        if belief.surprise > self._band.limit:
+            self.why, self.doubt = SURPRISED if step.finite else NOT_FINITE, belief.surprise
+            self._views.append(View(self._simulator.online(None)))
+        if not belief.surprise or self.why:
+            _learn(self.dynamics, self._held)
+            self._held.clear()
+
+    def _doubted(self, step: GuardedStep) -> None:
+        """Waits for a view that stays quiet; the new one learns meanwhile, and starts again where it goes wrong."""
+        for view in self._views:
+            loud = view.surprise >= self._band.limit
+            view.surprise = min(view.surprise, self._band.limit)
+            view.calm, view.loud = (0, view.loud + 1) if loud else (view.calm + 1, 0)
+        if self._views[-1].loud >= self._quiet:
+            self._views[-1] = View(self._simulator.online(None))
+        _learn(self._views[-1].dynamics, [step])
+        for view in self._views:
+            if view.calm >= self._quiet:
+                self.ended = RELEARNED if view is self._views[-1] else RESTORED
+                self.why, self._views = AS_BELIEVED, [View(view.dynamics)]
+                return
+
+
+def _learn(dynamics: OnlineDynamics, steps: list[GuardedStep]) -> None:
+    for step in steps:
+        if step.finite:
+            dynamics.update(*step)
