@@ -26,7 +26,8 @@ def usual_surprise(
 
     Args:
         simulator: The simulator.
-        logged: Transitions of many agents, such as those that it was trained on.
+        logged: Transitions of many agents that it was not trained on; those of the training make the band too narrow
+            (`persim_gym.workflows.guard.guard_band` finds it from these, with a sibling of the simulator).
         false_alarms: Alarms allowed in 1,000 steps of an agent that has not changed, under the logging policy.
         seed: Chooses agents and steps.
 
@@ -61,14 +62,13 @@ class Handover:
 class TrustGuard(gym.Wrapper[Any, Any, Any, Any]):
     """Wraps the true environment of one agent: a fallback acts while the agent is not as believed.
 
-    Each transition is compared with what the simulator believes of the agent, which makes a surprise, see
-    `persim_gym.simulator.diagnostics.surprise`. While the surprise is zero the guard learns from each transition; those
-    that come after are held back until it is zero again. When it passes the limit, the fallback takes over, and the
-    actions that `step` is given are ignored. From there on there are two views of the agent. One is what was believed
-    before the surprise: right again after a passing disturbance. The other starts from what is known of agents in
-    general, and learns from all transitions since the surprise was last zero: right after the agent itself has changed.
-    The first view whose surprise stays below the limit for `quiet` steps in a row becomes the belief, and the policy
-    acts again. Where the new view stays at the limit for as long, it starts once more.
+    Each transition is compared with what the simulator believes of the agent, which makes a surprise
+    (`persim_gym.simulator.diagnostics.surprise`), and is learned from. When the surprise passes the limit, the fallback
+    takes over, and the actions that `step` is given are ignored. From there on there are two views of the agent. One is
+    what was believed when the surprise was last zero: right again after a passing disturbance. The other starts from
+    what is known of agents in general, and learns from all transitions since then: right after the agent itself has
+    changed. The first view whose surprise stays below the limit for `quiet` steps in a row becomes the belief, and the
+    policy acts again. Where the new view stays at the limit for as long, it starts once more.
 
     The limit is made for agents of the simulator's population under the logging policy. There are more false alarms
     where another policy goes to where the simulator is worse, and what no transition shows is not noticed.

@@ -1,6 +1,7 @@
 """What a guard believes of an agent, and when it no longer does."""
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,12 +47,14 @@ class View:
 
     Attributes:
         dynamics: The simulator of the agent as the view has it.
+        calm_dynamics: A copy from when the surprise was last zero.
         surprise: How surprising the last steps were.
         calm: Steps in a row whose surprise was below the limit.
         loud: Steps in a row whose surprise was at it.
     """
 
     dynamics: OnlineDynamics
+    calm_dynamics: OnlineDynamics
     surprise: float = 0.0
     calm: int = 0
     loud: int = 0
@@ -70,9 +73,14 @@ class AgentViews:
         """Starts from what is known of an agent, or of none; arguments as `TrustGuard`."""
         self._simulator, self._band, self._quiet = simulator, band, quiet
         # The belief, and behind it a new one; of an agent that nothing is known of, the new one alone.
-        self._views = [View(simulator.online(agent))]
-        self._held: list[GuardedStep] = []
+        self._views = [self._view(agent)]
+        self._since: list[GuardedStep] = []  # Steps since the surprise was last zero.
         self.why, self.doubt, self.ended = UNKNOWN if agent is None else AS_BELIEVED, 0.0, ""
+
+    def _view(self, agent: int | str | None) -> View:
+        """A view that starts from what is known of an agent, or of none."""
+        dynamics = self._simulator.online(agent)
+        return View(dynamics, copy(dynamics))
 
     @property
     def dynamics(self) -> OnlineDynamics:
@@ -101,15 +109,20 @@ class AgentViews:
         return float(transition_errors(self._simulator.model, view.dynamics.posterior, one, *columns)[0])
 
     def _believed(self, step: GuardedStep) -> None:
-        """Learns while there is no surprise, holds back while there is some, and doubts when it passes the limit."""
+        """Learns, and doubts where the surprise passes the limit."""
         belief = self._views[0]
-        self._held.append(step)
+        _learn(belief.dynamics, [step])
+        if not belief.surprise:
+            belief.calm_dynamics = copy(belief.dynamics)
+            self._since.clear()
+            return
+        self._since.append(step)
         if belief.surprise > self._band.limit:
             self.why, self.doubt = SURPRISED if step.finite else NOT_FINITE, belief.surprise
-            self._views.append(View(self._simulator.online(None)))
-        if not belief.surprise or self.why:
-            _learn(self.dynamics, self._held)
-            self._held.clear()
+            new = self._view(None)
+            _learn(new.dynamics, self._since)
+            self._views = [replace(belief, dynamics=belief.calm_dynamics), new]
+            self._since.clear()
 
     def _doubted(self, step: GuardedStep) -> None:
         """Waits for a view that stays quiet; the new one learns meanwhile, and starts again where it goes wrong."""
@@ -118,12 +131,12 @@ class AgentViews:
             view.surprise = min(view.surprise, self._band.limit)
             view.calm, view.loud = (0, view.loud + 1) if loud else (view.calm + 1, 0)
         if self._views[-1].loud >= self._quiet:
-            self._views[-1] = View(self._simulator.online(None))
+            self._views[-1] = self._view(None)
         _learn(self._views[-1].dynamics, [step])
         for view in self._views:
             if view.calm >= self._quiet:
                 self.ended = RELEARNED if view is self._views[-1] else RESTORED
-                self.why, self._views = AS_BELIEVED, [View(view.dynamics)]
+                self.why, self._views = AS_BELIEVED, [View(view.dynamics, copy(view.dynamics))]
                 return
 
 

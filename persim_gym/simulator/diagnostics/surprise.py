@@ -11,23 +11,26 @@ Source: CUSUM, Page 1954; a limit from exchangeable examples by rank, split conf
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persim_gym.simulator.inference.posterior import FactorPosterior
-from persim_gym.simulator.inference.regression import FEATURE_ROWS, features, gather_statistics, targets
+from persim_gym.simulator.inference.posterior import FactorPosterior, FactorPrior
+from persim_gym.simulator.inference.regression import FEATURE_ROWS, features, targets, transition_statistics
+from persim_gym.simulator.inference.sufficient_statistics import SufficientStatistics
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.storage import from_plain
 from persim_gym.transitions import Transitions
 
 ALLOWANCE = 1.0
-"""Rarity that a transition may have without adding to the surprise: nine in ten logged ones stay below."""
+"""Rarity that a transition may have without adding to the surprise: nine in ten logged ones are below."""
 STRETCH_ALARMS = 0.1
 """Share of logged stretches that may have an alarm, at most: stretches are short enough that few would have a second."""
-CALIBRATION_AGENTS = 400
 _GRID = 0.05  # Rarities between those whose errors are kept.
 
 
@@ -57,9 +60,11 @@ def transition_errors(
     d = model.config.learned_dim
     finite = torch.stack([x.isfinite().flatten(1).all(1) for x in (obs, action.reshape(len(obs), -1), next_obs)]).all(0)
     f = features(model, obs, action)[:, :, :d]  # [M, K, L, R]
-    change, known = (x[:, :d] for x in targets(model, obs, next_obs, next_obs.new_empty(len(obs), 0), beliefs.prior.clips))
+    change, known = (
+        x[:, :d] for x in targets(model, obs, next_obs, next_obs.new_empty(len(obs), 0), beliefs.prior.clips)
+    )
     predicted = (f @ beliefs.mean[:, agent, :, None])[..., 0].mean(0)  # [K, L]
-    different, which = agent.unique(return_inverse=True)
+    different, which = np.unique(agent.numpy(), return_inverse=True)
     spread = torch.stack([beliefs.covariance(int(one)) for one in different], dim=1)[:, which]  # [M, K, R, R]
     variance = (beliefs.prior.noise[:, None, :d] + ((f @ spread) * f).sum(-1)).mean(0)  # [K, L]
     squared = torch.where(known, (predicted - change).square() / variance, 0.0).sum(1) / known.sum(1)
@@ -82,6 +87,19 @@ class SurpriseBand:
     false_alarms: float
     agents: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a file."""
+        return asdict(self) | {"errors": list(self.errors)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "SurpriseBand":
+        """Reads what `to_json` made.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        return from_plain(cls, stored)
+
     def after(self, surprise: float, error: float) -> float:
         """The surprise after one more transition: infinite where it was not finite, the same where it said nothing."""
         return float(_cusum(np.array([[error]]), self.errors, surprise)[0, 0])
@@ -95,70 +113,104 @@ def measure_band(
     false_alarms: float = 1.0,
     seed: int = 0,
 ) -> SurpriseBand:
-    """Measures which surprise is usual, on the second halves of logged trajectories after their first ones.
+    """Measures which surprise is usual on logged trajectories.
 
-    Half of the agents say how rare errors are. Of each other agent one stretch of its second half is drawn; the limit is
-    that which all but so many of these stay below that a new stretch of such an agent, under the logging policy, has an
-    alarm with at most the stated probability. Its beliefs are those of the first half and learn no further.
+    Of each agent one stretch of the second half of its transitions is drawn; what is believed of the agent is learned
+    from all that was before, and step by step along it. All but so many of the stretches stay below the limit that one
+    of a new agent of the population, under the logging policy, has an alarm with at most the probability that is asked
+    for.
 
     Args:
         model: The ensemble, on the CPU.
         beliefs: Of its agents; only what was known before any agent plays a part.
-        transitions: Of agents that need not be the model's, with whole observations.
+        transitions: What the model was not trained on, of agents that need not be its own, with whole observations.
         false_alarms: Alarms allowed in 1,000 steps of an agent that has not changed.
-        seed: Chooses agents and stretches.
+        seed: Draws the stretches.
 
     Raises:
-        ValueError: If the rate is impossible, or the logged agents are too few for it.
+        ValueError: If the rate is impossible, or the agents are too few for it.
+    """
+    stretches, rank = draw_stretches(transitions, false_alarms, seed)
+    errors = _errors_along(model, beliefs.prior, transitions, stretches)
+    usual = errors[~np.isnan(errors)]
+    grid = np.arange(0.0, math.log10(max(len(usual), 1)) + _GRID, _GRID)
+    table = tuple(float(f"{e:.6g}") for e in np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0)))
+    highest = np.sort(_cusum(errors, table).max(axis=1))
+    return SurpriseBand(table, float(highest[rank - 1]), false_alarms, len(stretches))
+
+
+def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0) -> tuple[list[NDArray[np.int64]], int]:
+    """One stretch of the second half of each agent's transitions, and how many of them must stay below the limit.
+
+    Args:
+        transitions: Of agents with two transitions or more; others do not count.
+        false_alarms: Alarms allowed in 1,000 steps.
+        seed: Draws them.
+
+    Returns:
+        Rows of each stretch, and the rank.
+
+    Raises:
+        ValueError: As `measure_band`.
     """
     if not 0 < false_alarms <= 100:
-        raise ValueError(f"{false_alarms} false alarms in 1,000 steps cannot be promised; ask for more than 0, at most 100")
-    rng, per_step = np.random.default_rng(seed), false_alarms / 1000
-    count = np.bincount(transitions.agent)
-    chosen = rng.permutation(np.flatnonzero(count >= 2))[:CALIBRATION_AGENTS]
-    data = transitions.select(np.isin(transitions.agent, chosen))
-    early = _rank_within(data.agent) < count[data.agent] // 2
-    known = FactorPosterior(beliefs.prior, gather_statistics(model, beliefs.prior.noise, data.select(early), beliefs.prior.clips))
-    late = data.select(~early)
-    errors = _errors_of(model, known, late)
-    scale, judged = np.split(chosen, [len(chosen) // 2])
-    usual = errors[np.isin(late.agent, scale) & ~np.isnan(errors)]
-    longest = max(int(STRETCH_ALARMS / per_step), 1)
-    stretches = np.full((len(judged), longest), np.nan)
-    lengths = np.empty(len(judged))
-    for row, agent in enumerate(judged):
-        own = errors[late.agent == agent]
-        begin = int(rng.integers(max(len(own) - longest, 0) + 1))
-        lengths[row] = len(piece := own[begin : begin + longest])
-        stretches[row, : len(piece)] = piece
-    allowed = per_step * lengths.mean() if len(judged) else 0.0
-    rank = math.ceil((len(judged) + 1) * (1 - allowed))
-    if rank > len(judged) or not len(usual):
         raise ValueError(
-            f"{len(chosen)} logged agents with {int(count[chosen].sum()):,} steps are too few to promise {false_alarms:g} "
-            "false alarms in 1,000 steps; allow more of them, or log more agents"
+            f"{false_alarms} false alarms in 1,000 steps cannot be asked for; take more than 0, at most 100"
         )
-    grid = np.arange(0.0, math.log10(len(usual)) + _GRID, _GRID)
-    table = tuple(float(f"{e:.6g}") for e in np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0)))
-    highest = np.sort(_cusum(stretches, table).max(axis=1))
-    return SurpriseBand(table, float(highest[rank - 1]), false_alarms, len(chosen))
+    rng, per_step = np.random.default_rng(seed), false_alarms / 1000
+    longest, stretches = max(int(STRETCH_ALARMS / per_step), 1), []
+    for own in _rows_by_agent(transitions):
+        late = own[len(own) // 2 :]
+        begin = int(rng.integers(max(len(late) - longest, 0) + 1))
+        stretches.append(late[begin : begin + longest])
+    steps = sum(map(len, stretches))
+    rank = math.ceil((len(stretches) + 1) * (1 - per_step * steps / max(len(stretches), 1)))
+    if rank > len(stretches):
+        raise ValueError(
+            f"{len(stretches)} agents with {steps:,} steps to look at are too few to promise {false_alarms:g} false alarms "
+            "in 1,000 steps; allow more of them, or take more agents"
+        )
+    return stretches, rank
 
 
-def _rank_within(agent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many earlier rows are of the same agent, [K]."""
-    order = np.argsort(agent, kind="stable")
-    begin = np.searchsorted(agent[order], agent)
-    rank = np.empty_like(agent)
-    rank[order] = np.arange(len(agent))
-    result: NDArray[np.int64] = rank - begin
-    return result
+def _rows_by_agent(transitions: Transitions) -> list[NDArray[np.int64]]:
+    """Rows of each agent with at least two, in order."""
+    order = np.argsort(transitions.agent, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(transitions.agent[order])) + 1)
+    return [part for part in parts if len(part) > 1]
 
 
-def _errors_of(model: FactoredEnsemble, beliefs: FactorPosterior, data: Transitions) -> NDArray[np.float64]:
-    """Errors of logged transitions, [K]."""
-    columns = [torch.from_numpy(np.ascontiguousarray(c)) for c in (data.agent, data.obs, data.action, data.next_obs)]
-    parts = zip(*(column.split(FEATURE_ROWS) for column in columns), strict=True)
-    return np.concatenate([transition_errors(model, beliefs, *part) for part in parts])
+@torch.no_grad()
+def _errors_along(
+    model: FactoredEnsemble, prior: FactorPrior, data: Transitions, stretches: list[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Errors along one stretch an agent, [n, T], whose beliefs learn from all that was before, step by step."""
+    obs, action, next_obs = (torch.from_numpy(column) for column in (data.obs, data.action, data.next_obs))
+
+    def learned(rows: NDArray[np.int64], of: Tensor) -> SufficientStatistics:
+        """What some rows, [k], say of the agents [k], which are numbered as the stretches."""
+        unknown = obs.new_full((len(rows), model.config.extra_dim), torch.nan)
+        parts = (obs[rows], action[rows], next_obs[rows], unknown)
+        information, vector = transition_statistics(model, prior.noise, prior.clips, *parts)
+        total = SufficientStatistics.none(model.config.members, len(stretches), model.config.rank)
+        total.information.index_add_(1, of, information)
+        total.vector.index_add_(1, of, vector)
+        total.seen.index_add_(0, of, torch.ones_like(of))
+        return total
+
+    known = SufficientStatistics.none(model.config.members, len(stretches), model.config.rank)
+    for number, stretch in enumerate(stretches):
+        before = np.flatnonzero(data.agent[: stretch[0]] == data.agent[stretch[0]])
+        for rows in np.array_split(before, len(before) // FEATURE_ROWS + 1):
+            known = known + learned(rows, torch.full((len(rows),), number))
+    errors = np.full((len(stretches), max(map(len, stretches))), np.nan)
+    for t in range(errors.shape[1]):
+        live = np.array([number for number, stretch in enumerate(stretches) if len(stretch) > t])
+        rows, of = np.array([stretches[number][t] for number in live]), torch.from_numpy(live)
+        beliefs = FactorPosterior(prior, known)
+        errors[live, t] = transition_errors(model, beliefs, of, obs[rows], action[rows], next_obs[rows])
+        known = known + learned(rows, of)
+    return errors
 
 
 def _cusum(errors: NDArray[np.float64], table: tuple[float, ...], start: float = 0.0) -> NDArray[np.float64]:
