@@ -2,10 +2,11 @@
 
 The *error* of a transition is the root mean square, over the observations that say something, of the difference between
 what happened and the mean of the members' predictions, in standard deviations of what the belief expects: one-step
-residuals on logged data, and what is not known of the agent's factor. Its *rarity* is how few logged transitions had as large an error, in powers of ten: 1 for one in ten, 3 for one in a
-thousand. The *surprise* is a running sum of rarities less `ALLOWANCE` each, which never falls below zero: usual
-transitions take it down, a few rare ones in a row take it up (a CUSUM). An alarm is a surprise past a `limit`, which is
-set on logged agents so that false alarms are as seldom as was asked for.
+residuals on logged data, and what is not known of the agent's factor. Its *rarity* is how few logged transitions had as
+large an error, in powers of ten: 1 for one in ten, 3 for one in a thousand. The *surprise* is a running sum of rarities
+less `ALLOWANCE` each, which never falls below zero: usual transitions take it down, a few rare ones in a row take it up
+(a CUSUM). An alarm is a surprise past a `limit`, which is set on logged agents so that false alarms are as seldom as
+was asked for.
 
 Source: CUSUM, Page 1954; a limit from exchangeable examples by rank, split conformal prediction, Vovk et al. 2005.
 """
@@ -30,7 +31,7 @@ from persim_gym.transitions import Transitions
 ALLOWANCE = 1.0
 """Rarity that a transition may have without adding to the surprise: nine in ten logged ones are below."""
 STRETCH_ALARMS = 0.1
-"""Share of logged stretches that may have an alarm, at most: stretches are short enough that few would have a second."""
+"""Share of logged stretches that may have an alarm, at most; few of them would then have a second."""
 _GRID = 0.05  # Rarities between those whose errors are kept.
 
 
@@ -167,8 +168,8 @@ def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0)
     rank = math.ceil((len(stretches) + 1) * (1 - per_step * steps / max(len(stretches), 1)))
     if rank > len(stretches):
         raise ValueError(
-            f"{len(stretches)} agents with {steps:,} steps to look at are too few to promise {false_alarms:g} false alarms "
-            "in 1,000 steps; allow more of them, or take more agents"
+            f"{len(stretches)} agents with {steps:,} steps to look at are too few to promise {false_alarms:g} false "
+            "alarms in 1,000 steps; allow more of them, or take more agents"
         )
     return stretches, rank
 
