@@ -41,5 +41,3 @@ def test_a_file_of_others_stays(tmp_path):
     with pytest.raises(ValueError, match="was not written by persim"):
         write_onnx(Doubled(), {"obs": OBS}, {"action": 2 * OBS}, file, {})
     assert file.read_bytes() == b"not ours"
-
-

@@ -31,7 +31,10 @@ from persim_gym.transitions import Transitions
 ALLOWANCE = 1.0
 """Rarity that a transition may have without adding to the surprise: nine in ten logged ones are below."""
 STRETCH_ALARMS = 0.1
-"""Share of logged stretches that may have an alarm, at most; few of them would then have a second."""
+"""Alarms that are allowed in a stretch of logged transitions, at most: stretches are as long as this makes them."""
+ALARM_PAUSE = 20
+"""Steps after an alarm in which there is no other one, as long as a guard's fallback acts at least."""
+_CANDIDATES = 400  # Limits that are tried.
 _GRID = 0.05  # Rarities between those whose errors are kept.
 
 
@@ -103,7 +106,7 @@ class SurpriseBand:
 
     def after(self, surprise: float, error: float) -> float:
         """The surprise after one more transition: infinite where it was not finite, the same where it said nothing."""
-        return float(_cusum(np.array([[error]]), self.errors, surprise)[0, 0])
+        return max(0.0, surprise + float(_steps(np.array([error]), self.errors)[0]))
 
 
 def measure_band(
@@ -117,9 +120,9 @@ def measure_band(
     """Measures which surprise is usual on logged trajectories.
 
     Of each agent one stretch of the second half of its transitions is drawn; what is believed of the agent is learned
-    from all that was before, and step by step along it. All but so many of the stretches stay below the limit that one
-    of a new agent of the population, under the logging policy, has an alarm with at most the probability that is asked
-    for.
+    from all that was before, and step by step along it. The limit is the lowest one with so few alarms in all stretches
+    and one more that their rate is the one that is asked for: that of a new agent of the population under the logging
+    policy.
 
     Args:
         model: The ensemble, on the CPU.
@@ -131,17 +134,16 @@ def measure_band(
     Raises:
         ValueError: If the rate is impossible, or the agents are too few for it.
     """
-    stretches, rank = draw_stretches(transitions, false_alarms, seed)
+    stretches, allowed = draw_stretches(transitions, false_alarms, seed)
     errors = _errors_along(model, beliefs.prior, transitions, stretches)
     usual = errors[~np.isnan(errors)]
     grid = np.arange(0.0, math.log10(max(len(usual), 1)) + _GRID, _GRID)
     table = tuple(float(f"{e:.6g}") for e in np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0)))
-    highest = np.sort(_cusum(errors, table).max(axis=1))
-    return SurpriseBand(table, float(highest[rank - 1]), false_alarms, len(stretches))
+    return SurpriseBand(table, _lowest_limit(_steps(errors, table), allowed), false_alarms, len(stretches))
 
 
 def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0) -> tuple[list[NDArray[np.int64]], int]:
-    """One stretch of the second half of each agent's transitions, and how many of them must stay below the limit.
+    """One stretch of the second half of each agent's transitions, and how many alarms they may have.
 
     Args:
         transitions: Of agents with two transitions or more; others do not count.
@@ -149,7 +151,7 @@ def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0)
         seed: Draws them.
 
     Returns:
-        Rows of each stretch, and the rank.
+        Rows of each stretch, and the number of alarms in all of them.
 
     Raises:
         ValueError: As `measure_band`.
@@ -165,13 +167,14 @@ def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0)
         begin = int(rng.integers(max(len(late) - longest, 0) + 1))
         stretches.append(late[begin : begin + longest])
     steps = sum(map(len, stretches))
-    rank = math.ceil((len(stretches) + 1) * (1 - per_step * steps / max(len(stretches), 1)))
-    if rank > len(stretches):
+    # Together with one alarm in one more stretch these are at the rate.
+    allowed = per_step * steps * (len(stretches) + 1) / max(len(stretches), 1) - 1
+    if allowed < 0:
         raise ValueError(
             f"{len(stretches)} agents with {steps:,} steps to look at are too few to promise {false_alarms:g} false "
             "alarms in 1,000 steps; allow more of them, or take more agents"
         )
-    return stretches, rank
+    return stretches, int(allowed)
 
 
 def _rows_by_agent(transitions: Transitions) -> list[NDArray[np.int64]]:
@@ -214,11 +217,31 @@ def _errors_along(
     return errors
 
 
-def _cusum(errors: NDArray[np.float64], table: tuple[float, ...], start: float = 0.0) -> NDArray[np.float64]:
-    """Surprises along rows of errors, [B, T]."""
+def _steps(errors: NDArray[np.float64], table: tuple[float, ...]) -> NDArray[np.float64]:
+    """What transitions with errors add to the surprise."""
     rarity = np.interp(np.nan_to_num(errors, nan=0.0, posinf=0.0), table, _GRID * np.arange(len(table)))
-    steps = np.where(np.isnan(errors), 0.0, np.where(np.isinf(errors), np.inf, rarity - ALLOWANCE))
-    now, result = np.full(len(errors), start), np.empty_like(steps)
-    for t, step in enumerate(steps.T):
-        now = result[:, t] = np.maximum(now + step, 0.0)
-    return result
+    return np.where(np.isnan(errors), 0.0, np.where(np.isinf(errors), np.inf, rarity - ALLOWANCE))
+
+
+def _lowest_limit(steps: NDArray[np.float64], allowed: int) -> float:
+    """The lowest of limits that, and all above which, have at most so many alarms along rows of steps, [n, T].
+
+    After an alarm the surprise begins anew, `ALARM_PAUSE` steps later.
+    """
+    candidates = np.unique(np.quantile(_alarms(steps, np.inf)[1], np.linspace(0.0, 1.0, _CANDIDATES)))
+    counts = np.array([_alarms(steps, limit)[0] for limit in candidates])
+    highest_bad = np.flatnonzero(counts > allowed)
+    return float(candidates[highest_bad[-1] + 1 if len(highest_bad) else 0])
+
+
+def _alarms(steps: NDArray[np.float64], limit: float) -> tuple[int, NDArray[np.float64]]:
+    """Number of alarms along rows of steps, [n, T], and the highest surprise of each row, [n]."""
+    now, pause, highest, count = (np.zeros(len(steps)) for _ in range(4))
+    for step in steps.T:
+        pause = np.maximum(pause - 1, 0)
+        now = np.where(pause > 0, 0.0, np.maximum(now + step, 0.0))
+        highest = np.maximum(highest, now)
+        alarm = now > limit
+        now[alarm], pause[alarm] = 0.0, ALARM_PAUSE
+        count += alarm
+    return int(count.sum()), highest
