@@ -117,6 +117,11 @@ class TrustGuard(gym.Wrapper[Any, Any, Any, Any]):
         self.handovers = [Handover(0, 0, self._views.why, 0.0)] if self._views.why else []
 
     @property
+    def spec(self) -> None:  # type: ignore[override]
+        """None: no specification could make the fallback and what was learned again."""
+        return None
+
+    @property
     def dynamics(self) -> OnlineDynamics:
         """What is believed of the agent now, as `MPC.dynamics` takes it; another object after each hand-over."""
         return self._views.dynamics

@@ -78,9 +78,9 @@ class AgentViews:
         self.why, self.doubt, self.ended = UNKNOWN if agent is None else AS_BELIEVED, 0.0, ""
 
     def _view(self, agent: int | str | None) -> View:
-        """A view that starts from what is known of an agent, or of none."""
+        """A view that starts from what is known of an agent, or of none: then it has to earn trust from the limit."""
         dynamics = self._simulator.online(agent)
-        return View(dynamics, copy(dynamics))
+        return View(dynamics, copy(dynamics), 0.0 if agent is not None else self._band.limit)
 
     @property
     def dynamics(self) -> OnlineDynamics:

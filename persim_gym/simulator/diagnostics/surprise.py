@@ -2,11 +2,11 @@
 
 The *error* of a transition is the root mean square, over the observations that say something, of the difference between
 what happened and the mean of the members' predictions, in standard deviations of what the belief expects: one-step
-residuals on logged data, and what is not known of the agent's factor. Its *rarity* is how few logged transitions had as
-large an error, in powers of ten: 1 for one in ten, 3 for one in a thousand. The *surprise* is a running sum of rarities
-less `ALLOWANCE` each, which never falls below zero: usual transitions take it down, a few rare ones in a row take it up
-(a CUSUM). An alarm is a surprise past a `limit`, which is set on logged agents so that false alarms are as seldom as
-was asked for.
+residuals on logged data, what is not known of the agent's factor, and how far the members disagree, which they do where
+nothing was logged. Its *rarity* is how few logged transitions had as large an error, in powers of ten: 1 for one in
+ten, 3 for one in a thousand. The *surprise* is a running sum of rarities less `ALLOWANCE` each, which never falls below
+zero: usual transitions take it down, a few rare ones in a row take it up (a CUSUM). An alarm is a surprise past a
+`limit`, which is set on logged agents so that false alarms are as seldom as was asked for.
 
 Source: CUSUM, Page 1954; a limit from exchangeable examples by rank, split conformal prediction, Vovk et al. 2005.
 """
@@ -67,10 +67,12 @@ def transition_errors(
     change, known = (
         x[:, :d] for x in targets(model, obs, next_obs, next_obs.new_empty(len(obs), 0), beliefs.prior.clips)
     )
-    predicted = (f @ beliefs.mean[:, agent, :, None])[..., 0].mean(0)  # [K, L]
+    each = (f @ beliefs.mean[:, agent, :, None])[..., 0]  # [M, K, L]
     different, which = np.unique(agent.numpy(), return_inverse=True)
     spread = torch.stack([beliefs.covariance(int(one)) for one in different], dim=1)[:, which]  # [M, K, R, R]
-    variance = (beliefs.prior.noise[:, None, :d] + ((f @ spread) * f).sum(-1)).mean(0)  # [K, L]
+    own = beliefs.prior.noise[:, None, :d] + ((f @ spread) * f).sum(-1)  # [M, K, L]
+    variance = own.mean(0) + each.var(0, unbiased=False)  # [K, L]
+    predicted = each.mean(0)  # [K, L]
     squared = torch.where(known, (predicted - change).square() / variance, 0.0).sum(1) / known.sum(1)
     return torch.where(finite, squared.sqrt(), torch.inf).numpy()
 
@@ -157,9 +159,7 @@ def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0)
         ValueError: As `measure_band`.
     """
     if not 0 < false_alarms <= 100:
-        raise ValueError(
-            f"{false_alarms} false alarms in 1,000 steps cannot be asked for; take more than 0, at most 100"
-        )
+        raise ValueError(f"{false_alarms} false alarms in 1,000 steps cannot be kept; take more than 0, at most 100")
     rng, per_step = np.random.default_rng(seed), false_alarms / 1000
     longest, stretches = max(int(STRETCH_ALARMS / per_step), 1), []
     for own in _rows_by_agent(transitions):
