@@ -1,22 +1,28 @@
 """`persim export`: an ONNX file says what the policy or the simulator says."""
 
 from functools import partial
+from importlib.util import find_spec
 
+import gymnasium as gym
 import numpy as np
 import pytest
-from support.models import SHAPES, random_model
+import torch
+from support.models import SHAPES, random_inputs, random_model
 from support.offline import SPECS, logged
+from support.simulators import own_simulator
 
 from persim_gym.baselines.registry import BASELINES, load_baseline, train_baseline
+from persim_gym.cli import main
+from persim_gym.envs import DOMAINS
+from persim_gym.evaluation.returns import episode_returns
 from persim_gym.onnx_files import OnnxPolicy
 from persim_gym.onnx_files.runtime import open_session
 from persim_gym.policies import PolicyTraining, load_policy, run_training, train
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.workflows.export import OneAgent, export
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
+HAS_EXTRA = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+needs_extra = pytest.mark.skipif(not HAS_EXTRA, reason="the extra onnx is not installed")
 NETS = {"policy_kwargs": {"net_arch": [8, 8]}}
 LEARNING = {"learning_starts": 16, "buffer_size": 200, "batch_size": 8, **NETS}
 ALGORITHMS = {
@@ -40,6 +46,7 @@ def trained(case, save_car, save_robot, tmp_path, monkeypatch):
     return tmp_path / "policies"
 
 
+@needs_extra
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ALGORITHMS)
 def test_a_trained_policy_acts_as_its_file_does(case, save_car, save_robot, tmp_path, monkeypatch):
@@ -60,6 +67,7 @@ def test_a_trained_policy_acts_as_its_file_does(case, save_car, save_robot, tmp_
     assert policy.action_space.contains(one)
 
 
+@needs_extra
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize("name", BASELINES)
@@ -76,6 +84,7 @@ def test_a_baseline_acts_as_its_file_does(name, kind, tmp_path):
     np.testing.assert_allclose(OnnxPolicy(tmp_path / "policy.onnx").predict(obs)[0], expected, atol=1e-5)
 
 
+@needs_extra
 @pytest.mark.slow
 @pytest.mark.parametrize("member", ["mean", "all", "1"])
 def test_a_file_of_dynamics_predicts_what_the_simulator_does_walls_and_bounds_too(member, tmp_path):
@@ -95,21 +104,59 @@ def test_a_file_of_dynamics_predicts_what_the_simulator_does_walls_and_bounds_to
         assert (stopped[:, 0] == np.float32(-1.2)).all() and (stopped[:, 1] == 0).all()
 
 
+@needs_extra
 @pytest.mark.slow
-def test_learned_reward_and_end_are_outputs_of_their_own(tmp_path, simulator):
-    folder = simulator.save(tmp_path / "own")
-    written = export(folder, agent=1, out=tmp_path / "own.onnx")
-    expected = {"next_obs", "reward", "terminated"} if simulator.model.config.extra_dim else {"next_obs"}
-    assert set(written.outputs) == expected
+def test_learned_reward_and_end_are_outputs_of_their_own(tmp_path):
+    folder = own_simulator(tmp_path / "own", "")
+    written = export(folder, agent=1, member="all", out=tmp_path / "own.onnx")
+    assert written.outputs == {
+        "next_obs": "float32[1, B, 4]", "reward": "float32[1, B]", "terminated": "float32[1, B]"
+    }  # fmt: skip
+    obs, action = np.float32([[1, -2, 0.5, 3]]), np.array([1])
+    outputs = open_session(tmp_path / "own.onnx").run(None, {"obs": obs, "action": action})
+    expected = load_simulator(folder).dynamics(1)(obs, action)
+    np.testing.assert_allclose(
+        np.concatenate([outputs[0], *(x[..., None] for x in outputs[1:])], -1), expected, atol=1e-5
+    )
+
+
+@needs_extra
+@pytest.mark.slow
+def test_the_command_says_what_the_file_takes_and_gives(save_car, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "car.onnx"
+    monkeypatch.setattr(
+        "sys.argv", ["persim", "export", str(save_car(tmp_path / "car")), "--agent", "3", "--out", str(file)]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().out
+    assert not end.value.code and file.is_file()
+    assert (
+        "dynamics of agent 3" in said
+        and "takes obs float32[B, 2], action int64[B]; gives next_obs float32[B, 2]" in said
+    )
+
+
+@needs_extra
+@pytest.mark.slow
+def test_a_policy_of_a_file_acts_wherever_policies_do(save_car, save_robot, tmp_path, monkeypatch):
+    folder = trained("ppo", save_car, save_robot, tmp_path, monkeypatch)
+    export(folder / "agent-2.json", out=tmp_path / "policy.onnx")
+    policies = OnnxPolicy(tmp_path / "policy.onnx"), load_policy(folder / "agent-2.json")
+    domain = DOMAINS["mountaincar"]
+    one, other = (episode_returns(policy, domain, 2, episodes=3, steps=50) for policy in policies)
+    np.testing.assert_array_equal(one, other)
+    env = gym.make("PersimEnv-v0", agent=2, simulator=str(tmp_path / "car"))
+    obs, _ = env.reset(seed=0)
+    for _ in range(3):
+        action, _ = policies[0].predict(obs)
+        obs, *_ = env.step(action)
 
 
 @pytest.mark.parametrize("member", ["mean", "all", "1"])
 @pytest.mark.parametrize("walls", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_module_of_one_agent_is_the_models_prediction(shape, walls, member):
-    import torch
-    from support.models import random_inputs
-
     model = random_model(SHAPES[shape]).float()
     if walls:
         model.walls[0, 1, 1], model.walls[0, 1, 2] = -0.5, 0.25

@@ -30,6 +30,8 @@ from persim_gym.transitions import Transitions
 
 ALLOWANCE = 1.0
 """Rarity that a transition may have without adding to the surprise: nine in ten logged ones are below."""
+EXPECTED = 3.0
+"""Errors below never add to it, however rare they were under the logging policy: another one goes to other places."""
 STRETCH_ALARMS = 0.1
 """Alarms that are allowed in a stretch of logged transitions, at most: stretches are as long as this makes them."""
 ALARM_PAUSE = 20
@@ -124,7 +126,7 @@ def measure_band(
     Of each agent one stretch of the second half of its transitions is drawn; what is believed of the agent is learned
     from all that was before, and step by step along it. The limit is the lowest one with so few alarms in all stretches
     and one more that their rate is the one that is asked for: that of a new agent of the population under the logging
-    policy.
+    policy. It is never so low that a single transition passes it.
 
     Args:
         model: The ensemble, on the CPU.
@@ -140,8 +142,12 @@ def measure_band(
     errors = _errors_along(model, beliefs.prior, transitions, stretches)
     usual = errors[~np.isnan(errors)]
     grid = np.arange(0.0, math.log10(max(len(usual), 1)) + _GRID, _GRID)
-    table = tuple(float(f"{e:.6g}") for e in np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0)))
-    return SurpriseBand(table, _lowest_limit(_steps(errors, table), allowed), false_alarms, len(stretches))
+    quantiles = np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0))
+    quantiles = np.where(grid > ALLOWANCE, np.maximum(quantiles, EXPECTED), quantiles)
+    table = tuple(float(f"{e:.6g}") for e in quantiles)
+    rarest = float(_steps(np.array([table[-1]]), table)[0])
+    limit = max(_lowest_limit(_steps(errors, table), allowed), rarest)
+    return SurpriseBand(table, limit, false_alarms, len(stretches))
 
 
 def draw_stretches(transitions: Transitions, false_alarms: float, seed: int = 0) -> tuple[list[NDArray[np.int64]], int]:
