@@ -175,8 +175,8 @@ def rows(name: str, bands: dict[float, SurpriseBand], done: set[tuple[str, ...]]
                     np.array(x) for x in zip(*until_noticed(name, band, change, np.random.default_rng(2)), strict=True)
                 )
                 share = np.isfinite(noticed).mean()
-                quantiles = {f"steps, {q:.0%}": np.sort(noticed)[int(np.ceil(q * JUMPS)) - 1] for q in (0.5, 0.9)}
-                quantiles["steps until the policy acts again, 50%"] = np.sort(back)[JUMPS // 2 - 1]
+                quantiles = {f"steps until noticed {q:.0%}": np.sort(noticed)[int(np.ceil(q * JUMPS)) - 1] for q in (0.5, 0.9)}
+                quantiles["steps until the policy acts again 50%"] = np.sort(back)[JUMPS // 2 - 1]
                 yield [
                     (*key, metric, JUMPS, f"{value:g}")
                     for metric, value in ({f"share in {AFTER} steps": share} | quantiles).items()
