@@ -29,7 +29,7 @@ from persim_gym.wrappers import TrustGuard
 RESULTS = Path(__file__).parent.parent / "results" / "guard.csv"
 COLUMNS = ("study", "simulator", "agents", "change", "policy", "asked", "metric", "runs", "value")
 SIMULATORS = ("mountaincar/random-v0", "cartpole/random-v0")
-ASKED = (1.0, 5.0)  # false alarms in 1,000 steps
+ASKED = (1.0,)  # false alarms in 1,000 steps
 QUIET_STEPS, QUIET_AGENTS = 250, 40  # of the runs in which nothing changes
 JUMPS, BEFORE, AFTER = 40, 50, 150  # runs with a change, steps before it and at most after it
 RETURN_RUNS = 20
@@ -175,7 +175,9 @@ def rows(name: str, bands: dict[float, SurpriseBand], done: set[tuple[str, ...]]
                     np.array(x) for x in zip(*until_noticed(name, band, change, np.random.default_rng(2)), strict=True)
                 )
                 share = np.isfinite(noticed).mean()
-                quantiles = {f"steps until noticed {q:.0%}": np.sort(noticed)[int(np.ceil(q * JUMPS)) - 1] for q in (0.5, 0.9)}
+                quantiles = {
+                    f"steps until noticed {q:.0%}": np.sort(noticed)[int(np.ceil(q * JUMPS)) - 1] for q in (0.5, 0.9)
+                }
                 quantiles["steps until the policy acts again 50%"] = np.sort(back)[JUMPS // 2 - 1]
                 yield [
                     (*key, metric, JUMPS, f"{value:g}")

@@ -143,9 +143,8 @@ def measure_band(
     usual = errors[~np.isnan(errors)]
     grid = np.arange(0.0, math.log10(max(len(usual), 1)) + _GRID, _GRID)
     quantiles = np.quantile(usual, 1 - np.minimum(10.0**-grid, 1.0))
-    quantiles = np.where(grid > ALLOWANCE, np.maximum(quantiles, EXPECTED), quantiles)
     table = tuple(float(f"{e:.6g}") for e in quantiles)
-    rarest = float(_steps(np.array([table[-1]]), table)[0])
+    rarest = float(_steps(np.array([max(table[-1], EXPECTED) + 1.0]), table)[0])
     limit = max(_lowest_limit(_steps(errors, table), allowed), rarest)
     return SurpriseBand(table, limit, false_alarms, len(stretches))
 
@@ -226,7 +225,8 @@ def _errors_along(
 def _steps(errors: NDArray[np.float64], table: tuple[float, ...]) -> NDArray[np.float64]:
     """What transitions with errors add to the surprise."""
     rarity = np.interp(np.nan_to_num(errors, nan=0.0, posinf=0.0), table, _GRID * np.arange(len(table)))
-    return np.where(np.isnan(errors), 0.0, np.where(np.isinf(errors), np.inf, rarity - ALLOWANCE))
+    steps = np.where(errors > EXPECTED, rarity - ALLOWANCE, np.minimum(rarity - ALLOWANCE, 0.0))
+    return np.where(np.isnan(errors), 0.0, np.where(np.isinf(errors), np.inf, steps))
 
 
 def _lowest_limit(steps: NDArray[np.float64], allowed: int) -> float:

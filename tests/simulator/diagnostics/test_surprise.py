@@ -12,17 +12,18 @@ from persim_gym.simulator.diagnostics.surprise import (
     _alarms,
     _lowest_limit,
     draw_stretches,
+    measure_band,
     transition_errors,
 )
 from persim_gym.simulator.inference.regression import features, targets
 
-# One in ten errors is above 1, one in a hundred above 2, one in a thousand above 3.
-BAND = SurpriseBand(tuple(np.arange(0.0, 3.01, 0.05)), 5.0, 1.0, 100)
+# One in ten errors is above 2, one in a hundred above 4, one in a thousand above 6.
+BAND = SurpriseBand(tuple(np.arange(0.0, 6.01, 0.1)), 5.0, 1.0, 100)
 
 
 @pytest.mark.parametrize(
     ("before", "error", "after"),
-    [(0, 0.5, 0), (2, 0.5, 1.5), (2, 1, 2), (2, 2.5, 3.5), (2, 99, 4), (2, np.nan, 2), (2, np.inf, np.inf)],
+    [(0, 1, 0), (2, 1, 1.5), (2, 2.9, 2), (2, 5, 3.5), (2, 99, 4), (2, np.nan, 2), (2, np.inf, np.inf)],
 )
 def test_usual_transitions_take_the_surprise_down_and_rare_ones_up(before, error, after):
     assert BAND.after(before, error) == pytest.approx(after)
@@ -56,6 +57,12 @@ def test_what_is_not_finite_is_infinite_and_what_a_bound_set_says_nothing(simula
     next_obs[1] = torch.tensor([-1.2, 0.07])
     found = transition_errors(simulator.model, simulator.beliefs, agent, obs, action, next_obs)
     assert found[0] == np.inf and np.isnan(found[1])
+
+
+def test_one_transition_alone_is_no_alarm(simulator, fleet):
+    band = measure_band(simulator.model, simulator.beliefs, fleet, false_alarms=10.0)
+    once = band.after(0.0, 1e9)
+    assert once <= band.limit < band.after(band.limit, 1e9)
 
 
 def test_after_an_alarm_the_surprise_begins_anew_behind_a_pause():
