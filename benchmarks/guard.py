@@ -29,7 +29,7 @@ from persim_gym.wrappers import TrustGuard
 RESULTS = Path(__file__).parent.parent / "results" / "guard.csv"
 COLUMNS = ("study", "simulator", "agents", "change", "policy", "asked", "metric", "runs", "value")
 SIMULATORS = ("mountaincar/random-v0", "cartpole/random-v0")
-ASKED = (1.0,)  # false alarms in 1,000 steps
+ASKED = 1.0  # false alarms in 1,000 steps
 QUIET_STEPS, QUIET_AGENTS = 250, 40  # of the runs in which nothing changes
 JUMPS, BEFORE, AFTER = 40, 50, 150  # runs with a change, steps before it and at most after it
 RETURN_RUNS = 20
@@ -157,39 +157,33 @@ def returns(name: str, band: SurpriseBand, rng: np.random.Generator) -> dict[str
     return found
 
 
-def rows(name: str, bands: dict[float, SurpriseBand], done: set[tuple[str, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    for asked, band in bands.items():
-        for kind in ("logged", "new"):
-            for policy in ("random", "test"):
-                if ("false alarms", name, kind, "none", policy, f"{asked:g}") not in done:
-                    count, steps = alarms(name, band, kind, policy, np.random.default_rng(1))
-                    key = ("false alarms", name, kind, "none", policy, f"{asked:g}")
-                    yield [
-                        (*key, "per 1,000 steps", QUIET_AGENTS, f"{1000 * count / steps:.2f}"),
-                        (*key, "steps", QUIET_AGENTS, steps),
-                    ]
-        for change in changes(DOMAINS[name.split("/")[0]]):
-            key = ("noticed", name, "logged", change.name, "test", f"{asked:g}")
+def rows(name: str, band: SurpriseBand, done: set[tuple[str, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of one simulator that are not there yet, as they are measured."""
+    for kind in ("logged", "new"):
+        for policy in ("random", "test"):
+            key = ("false alarms", name, kind, "none", policy)
             if key not in done:
-                noticed, back = (
-                    np.array(x) for x in zip(*until_noticed(name, band, change, np.random.default_rng(2)), strict=True)
-                )
-                share = np.isfinite(noticed).mean()
-                quantiles = {
-                    f"steps until noticed {q:.0%}": np.sort(noticed)[int(np.ceil(q * JUMPS)) - 1] for q in (0.5, 0.9)
-                }
-                quantiles["steps until the policy acts again 50%"] = np.sort(back)[JUMPS // 2 - 1]
-                yield [
-                    (*key, metric, JUMPS, f"{value:g}")
-                    for metric, value in ({f"share in {AFTER} steps": share} | quantiles).items()
-                ]
+                count, steps = alarms(name, band, kind, policy, np.random.default_rng(1))
+                values = {"per 1,000 steps": f"{1000 * count / steps:.2f}", "steps": steps}
+                yield [(*key, f"{ASKED:g}", metric, QUIET_AGENTS, value) for metric, value in values.items()]
+    for change in changes(DOMAINS[name.split("/")[0]]):
+        key = ("noticed", name, "logged", change.name, "test")
+        if key not in done:
+            noticed, back = np.array(until_noticed(name, band, change, np.random.default_rng(2))).T
+            found = {f"share in {AFTER} steps": np.isfinite(noticed).mean()}
+            found |= {f"steps until noticed {q:.0%}": nth(noticed, q) for q in (0.5, 0.9)}
+            found["steps until the policy acts again 50%"] = nth(back, 0.5)
+            yield [(*key, f"{ASKED:g}", metric, JUMPS, f"{value:g}") for metric, value in found.items()]
     key = ("return", name, "logged", "all covariates drawn anew")
     if not any(k[:4] == key for k in done):
-        for way, values in returns(name, bands[ASKED[0]], np.random.default_rng(3)).items():
-            yield [
-                (*key, way, f"{ASKED[0]:g}", m, RETURN_RUNS, f"{v:.1f}")
-                for m, v in (("mean", np.mean(values)), ("lowest", np.min(values)))
-            ]
+        for way, values in returns(name, band, np.random.default_rng(3)).items():
+            found = {"mean": np.mean(values), "lowest": np.min(values)}
+            yield [(*key, way, f"{ASKED:g}", metric, RETURN_RUNS, f"{value:.1f}") for metric, value in found.items()]
+
+
+def nth(values: np.ndarray, share: float) -> float:
+    """The smallest value that this share of them do not pass."""
+    return float(np.sort(values)[int(np.ceil(share * len(values))) - 1])
 
 
 def main() -> None:
@@ -200,23 +194,22 @@ def main() -> None:
     done: set[tuple[str, ...]] = set()
     if RESULTS.exists():
         with RESULTS.open(encoding="utf-8") as file:
-            done = {tuple(row[:6]) for row in csv.reader(file)}
+            done = {tuple(row[:5]) for row in csv.reader(file)}
     else:
         RESULTS.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     for name in options.only:
-        bands = {asked: band_of(name, asked, options.bands) for asked in ASKED}
-        for some in rows(name, bands, done):
+        for some in rows(name, band_of(name, options.bands), done):
             with RESULTS.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(some)
             for row in some:
                 print(*row, sep=",", flush=True)
 
 
-def band_of(name: str, asked: float, folder: Path | None) -> SurpriseBand:
-    file = folder and folder / f"{name.split('/')[0]}-{asked:g}.json"
+def band_of(name: str, folder: Path | None) -> SurpriseBand:
+    file = folder and folder / f"{name.split('/')[0]}-{ASKED:g}.json"
     if file and file.exists():
         return SurpriseBand.from_json(json.loads(file.read_text(encoding="utf-8")))
-    band = guard_band(name, false_alarms=asked)
+    band = guard_band(name, false_alarms=ASKED)
     if file:
         file.write_text(json.dumps(band.to_json()), encoding="utf-8")
     return band
