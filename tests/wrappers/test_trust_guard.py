@@ -43,6 +43,16 @@ class Broken(gym.ObservationWrapper):
         return observation if self.steps < 4 else np.full_like(observation, np.nan)
 
 
+class Shaken(gym.ObservationWrapper):
+    """A sensor with noise from the sixth step on."""
+
+    steps, rng = 0, np.random.default_rng(0)
+
+    def observation(self, observation):
+        self.steps += 1
+        return observation + np.float32(self.rng.normal(0, 0.005, 2) if self.steps > 6 else 0)
+
+
 @pytest.fixture(scope="module")
 def simulator():
     return load_simulator("mountaincar/random-v0")
@@ -126,6 +136,14 @@ def test_what_is_not_finite_hands_over_at_once_and_is_not_learned_from(simulator
     assert handover.step == 3 and handover.why == "not finite" and not handover.ended and handover.surprise == np.inf
     assert told[-1]["fallback"] and told[-1]["surprise"] == BAND.limit
     assert bool(env.dynamics.posterior.mean.isfinite().all())
+
+
+def test_where_no_agent_of_the_population_would_do_so_the_fallback_keeps_acting(simulator):
+    env = TrustGuard(Shaken(gym.make(CAR, agent=17)), simulator, 17, 1, BAND, QUIET)
+    told = steps(env, 70)
+    (handover,) = env.handovers
+    assert handover.why == "not as believed" and not handover.ended and handover.acted == 70 - handover.step
+    assert told[-1]["why"] and env.dynamics.posterior.statistics.seen[0] < 60  # The new view began again meanwhile.
 
 
 def test_a_fallback_that_acts_at_the_end_of_an_episode_goes_on_in_the_next(simulator):
