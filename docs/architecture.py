@@ -52,6 +52,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "policies": 12,
     "baselines": 12,
     "workflows": 13,
+    "reports": 14,
     "studies": 14,
     "reproduce": 14,
     "cli": 15,
@@ -87,8 +88,9 @@ COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "models": 0,
     "baselines": 1,
     "workflows": 0,
-    "studies": -0.5,
-    "reproduce": 0.5,
+    "reports": -1,
+    "studies": 0,
+    "reproduce": 1,
     "cli": 0,
 }
 WHAT = {  # What a room is for, in the picture.
@@ -113,6 +115,7 @@ WHAT = {  # What a room is for, in the picture.
     "models": "every model by name or path",
     "baselines": "the systems compared with",
     "workflows": "what a verb does",
+    "reports": "all about a simulator on a page",
     "studies": "measurements behind the documents",
     "reproduce": "the thesis's tables and figures",
     "cli": "one file a verb",

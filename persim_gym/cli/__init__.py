@@ -23,6 +23,7 @@ from persim_gym.cli import (
 from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
 from persim_gym.cli.policies import export, train_policy
+from persim_gym.cli.report import report
 from persim_gym.cli.tables import imports
 from persim_gym.version import __version__
 
@@ -54,6 +55,7 @@ app.command("baseline")(baseline.verb)
 app.command("export")(export.verb)
 app.command()(info.methods)
 app.command("reproduce")(reproduce.verb)
+app.command("report")(report.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 
