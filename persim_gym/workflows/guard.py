@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.surprise import SurpriseBand, draw_stretches, measure_band
 from persim_gym.simulator.registry import load_simulator
@@ -11,7 +12,6 @@ from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.trainer import Problem, train_model
-from persim_gym.workflows.calibrate import logged_data
 
 
 def guard_band(
