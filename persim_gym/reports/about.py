@@ -122,11 +122,16 @@ def _held_out_errors(simulator: Simulator, report: HorizonReport) -> str:
         title = f"{what[0].upper()}{what[1:]} ({errors.agents:,} agents)"
         charts.append(chart(title, own, "steps without correction", log=True, log_x=True))
     said += [legend(lines), panels(charts), paragraphs(f"Root mean squared errors over all columns, in {DEVIATIONS}.")]
-    said += [paragraphs(*report.verdicts), unknown(*report.said)]
+    said += [paragraphs(*map(_sentence, report.verdicts)), unknown(*map(_sentence, report.said))]
     said += [fold(f"Each column: {what}", _columns_table(report, errors)) for what, errors in report.parts.items()]
     if (simulator.folder / TRACES).is_file():
         said += [_trace(trace) for trace in read_traces(simulator.folder / TRACES)]
     return "".join(said)
+
+
+def _sentence(words: str) -> str:
+    """A line of a report as a sentence."""
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _columns_table(report: HorizonReport, errors: HorizonErrors) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.actions import layout_of
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.figures import covariate_label
 from persim_gym.evaluation.traces import COVERAGE
@@ -85,7 +86,7 @@ def _log(simulator: Simulator, agent: int, data: Transitions | None) -> str:
         chart(names[d], [Line(names[d], steps, data.obs[rows, d].astype(np.float64))], "step")
         for d in range(min(layout.present, MAX_PANELS))
     ]
-    charts.append(_actions(simulator, steps, data.action[rows]))
+    charts += _actions(simulator, steps, data.action[rows])
     reward = data.reward[rows].astype(np.float64)
     charts.append(chart(reward_name, [Line("reward", steps, reward)], "step"))
     more = layout.present - MAX_PANELS
@@ -96,18 +97,32 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _actions(simulator: Simulator, steps: NDArray[np.float64], actions: NDArray[Any]) -> str:
-    """What was done."""
+def _actions(simulator: Simulator, steps: NDArray[np.float64], actions: NDArray[Any]) -> list[str]:
+    """What was done: a picture of each choice, and of each amount."""
     labels = simulator.labels
     if actions.ndim == 1:
         name = labels.actions[0] if len(labels.actions) == 1 else "action"
-        numbered = ", ".join(f"{i} {choice}" for i, choice in enumerate(labels.choices[:MAX_PANELS]))
-        done = Line(name, steps, actions.astype(np.float64), dots=True, joined=False)
-        return chart(f"{name}{f': {numbered}' * bool(numbered)}", [done], "step", whole=True)
+        return [_choices(name, labels.choices, steps, actions)]
     names = labels.actions or tuple(f"action {a}" for a in range(actions.shape[1]))
-    some = [Line(names[a], steps, actions[:, a].astype(np.float64), a) for a in range(min(len(names), MAX_PANELS))]
-    title = ", ".join(labels.with_unit(line.name) for line in some)
-    return chart(f"{title}{', …' * (len(names) > len(some))}", some, "step")
+    layout = layout_of(simulator.action_space)
+    blocks = {} if layout is None else {block.start: block for block in layout.blocks}
+    charts, a = list[str](), 0
+    while a < len(names):
+        if block := blocks.get(a):
+            charts.append(_choices("", names[block], steps, actions[:, block].argmax(axis=1)))
+            a = block.stop
+        else:
+            line = Line(names[a], steps, actions[:, a].astype(np.float64))
+            charts.append(chart(labels.with_unit(names[a]), [line], "step"))
+            a += 1
+    return charts[:MAX_PANELS]
+
+
+def _choices(name: str, choices: Sequence[str], steps: NDArray[np.float64], chosen: NDArray[Any]) -> str:
+    """A picture of numbers that stand for choices, whose names are in the title."""
+    listed = "; ".join(f"{i} {choice}" for i, choice in enumerate(choices[:MAX_PANELS]))
+    title = ": ".join(filter(None, (name, f"{listed}{'; …' * (len(choices) > MAX_PANELS)}")))
+    return chart(title, [Line(title, steps, chosen.astype(np.float64), dots=True, joined=False)], "step", whole=True)
 
 
 def _what_if(simulator: Simulator, agent: int, start: Start | None, seed: int) -> str:

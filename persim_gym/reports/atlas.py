@@ -130,13 +130,14 @@ def atlas_part(simulator: Simulator, colorings: Sequence[Coloring], agents: Sequ
         mark = f' class="{kinds.strip()}"' if kinds else ""
         place = f'cx="{across[n]:.1f}" cy="{up[n]:.1f}" r="{7 if n in agents else 4.5}"'
         points.append(f'<circle{mark} data-i="{i}" data-n="{n}" {place}><title>{name}</title></circle>')
-    said = f"Agents in the two main directions of their factors, {share[0]:.0%} and {share[1]:.0%} of the variance"
+    said = f"Agents in the two main directions of their factors, {share[0]:.1%} and {share[1]:.1%} of the variance"
     picture = (
         f'<svg id="atlas-map" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{"".join(points)}</svg>'
     )
     notes = [
-        f"Across: the first principal component of the agents' factors ({share[0]:.0%} of their variance); up: the "
-        f"second ({share[1]:.0%}). Neighbours behave alike. Larger points have a section below: click on one."
+        f"Across: the first principal component of the agents' factors ({share[0]:.1%} of their variance); up: the "
+        f"second ({share[1]:.1%}). Each fills the picture, whatever its share. Neighbours behave alike.",
+        "Larger points have a section below: click on one." if agents else "",
     ]
     if len(shown) < len(places):
         notes.append(f"Drawn are {len(shown):,} of {len(places):,} agents, evenly chosen, and those with a section.")
