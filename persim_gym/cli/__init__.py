@@ -21,6 +21,7 @@ from persim_gym.cli import (
     train_policy,
     video,
 )
+from persim_gym.cli.compare import compare
 from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
 from persim_gym.cli.tables import imports
@@ -51,6 +52,7 @@ app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
+app.command("compare")(compare.verb)
 app.command()(info.methods)
 app.command("reproduce")(reproduce.verb)
 app.command("video")(video.verb)
