@@ -75,9 +75,7 @@ def compare(
     )
     with bar:
         for agent in numbers:
-            rows += _of_agent(
-                setting, candidates, agent, chosen, factor, baseline, fitted_q and _has_data(setting), bar
-            )
+            rows += _of_agent(setting, candidates, agent, chosen, factor, baseline, with_q, bar)
     return Comparison(tuple(rows), "" if baseline == NO_BASELINE else baseline, tuple(notes))
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 LEVEL = 0.9
 """Of intervals."""
-_NORMAL_90 = 1.6449  # Half of a normal distribution's 90 % interval, in standard deviations.
+NORMAL_90 = 1.6449
+"""Half of a normal distribution's 90 % interval, in standard deviations."""
 
 
 class Estimate(NamedTuple):
@@ -45,7 +46,7 @@ def estimate(returns: NDArray[np.float64], factor: float = 1.0) -> Estimate:
     spread = float(means.var(ddof=1))
     share = np.sqrt(max(spread - within / count, 0.0) / spread) if spread > 0 else 0.0
     apart = centre + factor * share * (means - centre)
-    sampling = _NORMAL_90 * np.sqrt(within / (draws * count))
+    sampling = NORMAL_90 * np.sqrt(within / (draws * count))
     low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     ends = (
         centre - np.hypot(centre - min(low, centre), sampling),

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 
 from persim_gym.comparison.candidates import Given, find_candidates
 from persim_gym.comparison.compare import compare
+from persim_gym.comparison.intervals import NORMAL_90
 from persim_gym.comparison.setting import Setting
 from persim_gym.datasets.behavior.policies import load_behavior_policy, policy_names, with_random_actions
 from persim_gym.envs import DOMAINS
@@ -29,7 +30,7 @@ COMPARE_JOB = ("domain", "weights", "steps", "agent", "candidate", "seed")
 COMPARE_RESULT = ("mean", "low", "high", "best", "fitted_q", "truth", "truth_error")
 COMPARED_AGENTS = tuple(range(5, 15))
 """None of the thesis's test agents, whom bundled policies were not trained for either."""
-TRUE_EPISODES = 200
+TRUE_EPISODES = 1000
 TRUE_PLANNED_EPISODES = 40
 """Of planning, which takes longer."""
 
@@ -99,7 +100,8 @@ def train_candidates(domain: str, simulator: str, folder: Path) -> None:
     """Trains what `study_candidates` loads; what is there is kept."""
     for steps in COMPARED[domain].trainings:
         for place in ("truth", "simulator"):
-            training = PolicyTraining(TRAINED_AGENT, "ppo", simulator, truth=place == "truth", steps=steps)
+            true = place == "truth"
+            training = PolicyTraining(TRAINED_AGENT, "ppo", simulator, truth=true, steps=steps, seed=int(true))
             run_training(training, folder / f"{domain}-{place}-{steps}", progress=False)
 
 
@@ -196,13 +198,15 @@ def scores(estimates: NDArray[np.float64], truth: NDArray[np.float64]) -> Scores
 
 
 def coverage(rows: Sequence[Mapping[str, str]]) -> float:
-    """Share of 90 % intervals that hold the true return, whose own sampling error is taken into account."""
-    held = [
-        float(row["low"]) - 1.645 * float(row["truth_error"])
-        <= float(row["truth"])
-        <= float(row["high"]) + 1.645 * float(row["truth_error"])
-        for row in rows
-    ]
+    """Share of 90 % intervals that hold the true return.
+
+    True returns are means of episodes too: their sampling error is added to an interval's in quadrature.
+    """
+    held = []
+    for row in rows:
+        mean, low, high, truth, error = (float(row[key]) for key in ("mean", "low", "high", "truth", "truth_error"))
+        half = np.hypot(mean - low if truth < mean else high - mean, NORMAL_90 * error)
+        held.append(abs(truth - mean) <= half + 1e-6 * abs(mean))
     return float(np.mean(held))
 
 
