@@ -25,6 +25,7 @@ Given: TypeAlias = str | Path | Policy
 
 LOGGED = "logged"
 """The behaviour of the agent's own log: what it did at one of its five nearest logged observations, at random."""
+_ONNX_FILES = "persim_gym.onnx_files"
 WAYS = (
     "a policy folder or agent-<n>.json of `persim train-policy`, a folder of `persim baseline`, a .zip of "
     "Stable-Baselines3, a .onnx file, module:name, mpc, mpc:PLANNER, constant:ACTION, random or logged"
@@ -103,9 +104,12 @@ def _file_maker(path: Path, setting: Setting, trust: bool) -> Callable[[int, int
 
 
 def _onnx(path: Path) -> Policy:
-    from persim_gym.onnx_files import OnnxPolicy
-
-    policy: Policy = OnnxPolicy(path)
+    try:
+        policy: Policy = import_module(_ONNX_FILES).OnnxPolicy(path)
+    except ImportError:
+        raise ValueError(
+            f"{path}: this version reads no ONNX files; give the policy that it was exported from"
+        ) from None
     return policy
 
 

@@ -29,7 +29,7 @@ MAX_ROWS = 8000
 """Logged transitions that Q is fitted to: the agent's own, up to a half, and others drawn from all agents."""
 HIDDEN = 300
 """Width of the hidden layer."""
-RIDGE = 1e-3
+RIDGE = 1e-5
 """Of the regression, a transition."""
 MAX_EMBEDDING = 3
 """Principal components of the latent factor."""

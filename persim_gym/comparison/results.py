@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from persim_gym.evaluation.figures import save_figure
@@ -66,11 +68,11 @@ class Comparison:
 
     def table(self) -> Table:
         """A table for the terminal, one section an agent."""
-        table = Table(title="simulated returns", caption="\n".join(self.notes), header_style="bold")
+        table = Table(title="simulated returns", caption="\n".join(self.notes), header_style="bold", box=SIMPLE_HEAD)
         left = ("agent", "candidate")
         against = f"beats {self.baseline}" if self.baseline else "beats"
         for name in (*left, "mean return", "90 % interval", "best", against, "fitted Q", "steps"):
-            table.add_column(name, justify="left" if name in left else "right")
+            table.add_column(name, justify="left" if name in left else "right", overflow="fold")
         for agent in self.agents:
             table.add_section()
             for place, row in enumerate(self.of(agent)):
@@ -115,16 +117,14 @@ class Comparison:
             panel.axis("off")
         for panel, agent in zip(panels, agents, strict=False):
             _draw(panel, self.of(agent), agent, self.baseline)
-        figure.suptitle("simulated return and 90 % interval", fontsize=11)
+        known = any(row.fitted_q is not None for row in self.rows)
+        figure.suptitle(f"simulated return and 90 % interval{'; × by fitted Q evaluation' * known}", fontsize=11)
         save_figure(figure, path)
         return path
 
 
-def _draw(panel: object, rows: Sequence[ComparedPolicy], agent: str, baseline: str) -> None:
+def _draw(panel: Axes, rows: Sequence[ComparedPolicy], agent: str, baseline: str) -> None:
     """Intervals of an agent's candidates, the best on top, and fitted Q beside them."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(panel, Axes)
     places = list(range(len(rows)))
     for place, row in zip(places, rows, strict=True):
         color = "#e8590c" if place == 0 else "0.45" if row.candidate == baseline else "#1971c2"
@@ -132,8 +132,7 @@ def _draw(panel: object, rows: Sequence[ComparedPolicy], agent: str, baseline: s
         panel.plot([row.mean], [place], "o", color=color, markersize=6)
     known = [(row.fitted_q, place) for place, row in zip(places, rows, strict=True) if row.fitted_q is not None]
     if known:
-        panel.plot(*zip(*known, strict=True), "x", color="0.2", markersize=5, label="fitted Q")
-        panel.legend(fontsize=8, loc="lower left")
+        panel.plot(*zip(*known, strict=True), "x", color="0.2", markersize=5)
     panel.set_yticks(places, [f"{row.candidate}  {row.best:.0%}" for row in rows], fontsize=8)
     panel.invert_yaxis()
     panel.grid(alpha=0.25, axis="x")

@@ -46,7 +46,7 @@ class Rows(NamedTuple):
     member: NDArray[np.int64]
 
 
-def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episodes: int, trust: bool = False) -> Rows:
+def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episodes: int) -> Rows:
     """Rows of agents, `draws` times `episodes` of each: the episodes of one draw after those of the other.
 
     Args:
@@ -54,12 +54,11 @@ def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episo
         agents: Numbers of the agents.
         sampling: Number of draws, and the seed.
         episodes: Rows of each draw.
-        trust: See `persim_gym.load_simulator`.
     """
     model, each = setting.model, sampling.draws * episodes
     names = [given_name(model, agent) for agent in agents for _ in range(each)]
     starts = "domain" if setting.domain is not None else "logged"
-    bound = bind(setting.folder, names, "mean", 0.0, None, starts, apart=True, trust=trust)
+    bound = bind(setting.folder, names, "mean", 0.0, None, starts, apart=True)
     member = np.tile(np.repeat(np.arange(sampling.draws) % bound.dynamics.members, episodes), len(agents))
     if isinstance(model, Simulator):
         bound = bound.with_noise("none" if model.noise is None else "gaussian")

@@ -64,6 +64,9 @@ class Setting:
         found = list(dict.fromkeys(self.model.agent_number(agent) for agent in agents))
         if not found:
             raise ValueError("no agent is given; name at least one")
+        if unknown := [agent for agent in found if not 0 <= agent < self.model.n_agents]:
+            count = self.model.n_agents
+            raise ValueError(f"agent {unknown[0]} is not in this simulator ({count} agents: 0–{count - 1})")
         return found
 
     def own(self, agent: int) -> Transitions:
