@@ -127,9 +127,10 @@ def constant_action(name: str, text: str, setting: Setting) -> Any:
     except ValueError:
         numbers = []
     action: Any = np.array(numbers, dtype=np.float32 if isinstance(space, spaces.Box) else np.int64)
+    whole = isinstance(space, spaces.Box) or all(number.is_integer() for number in numbers)
     if isinstance(space, spaces.Discrete) and len(numbers) == 1:
-        action = np.int64(numbers[0])
-    if not numbers or not space.contains(action):
+        action = action[0]
+    if not numbers or not whole or not space.contains(action):
         named = f" or one of {', '.join(choices)}" if choices else ""
         raise ValueError(f"candidate {name}: {text!r} is no action in {space}; write constant:ACTION, numbers{named}")
     return action

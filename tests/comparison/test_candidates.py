@@ -96,6 +96,8 @@ def test_files_of_stable_baselines3_have_to_be_trusted_and_fit(place, tmp_path):
         ("nowhere.zip", "candidate it: there is no nowhere.zip; give a policy folder"),
         ("nothing at all", "candidate it: there is no nothing at all"),
         ("constant:3", "'3' is no action in Discrete"),
+        ("constant:0.5", "'0.5' is no action in Discrete"),
+        ("constant:1,1", "'1,1' is no action in Discrete"),
         ("constant:full", "'full' is no action in Discrete"),
         ("mpc:cem", "planner 'cem' does not plan the actions"),
         ("mpc:shooting:candidates=many", "'candidates=many' is no size=number"),
