@@ -196,6 +196,16 @@ def errors(rows: Sequence[Mapping[str, str]]) -> NDArray[np.float64]:
 
 PAGE = """# Averaged weights, losses over several steps, physical features
 
+Five facts:
+
+- Three ideas from the literature were tried on the default recipes: averaged weights, losses over several steps, and
+  physical features as inputs.
+- None is a gain that would change a recipe.
+- Averages hardly move an error, since the learning rate ends near zero anyway.
+- Losses over several steps help one seed and hurt another on CartPole. On MountainCar they gain 16 to 25 % for two and
+  a half times the time, where the closed form gains 99 %.
+- cos(3 position) takes 39 to 71 % off MountainCar's errors, but has to know the physics.
+
 What three changes bring that [the other ablations](accuracy.md#what-the-parts-of-a-recipe-bring) leave out. One plain
 training loop (`benchmarks/plain_training.py`: autograd, the project's own model, start, scales, schedule, pull and
 noise; a test says that its weights are those of `fit`) is run unchanged and with each change, for a part of the

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "actions": 0,
     "history": 0,
+    "logged_arrays": -1,
+    "running_moments": 0,
     "task": 1,
     "version": 0,
     "suggest": 0,
@@ -61,7 +63,7 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
 }
 FOUNDATIONS = {
     "actions", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
-    "transitions", "spec", "storage", "transition_store", "jobs"
+    "logged_arrays", "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,
@@ -202,7 +204,7 @@ def draw(path: Path) -> None:
         _box(ax, x, y, 2.2, room, WHAT[room], "#e8590c" if room.startswith("simulator") else "#1971c2")
     width = max(x for x, _ in place.values()) - min(x for x, _ in place.values()) + 2.2
     names = " · ".join(sorted(FOUNDATIONS))
-    _box(ax, 0.0, 0.0, width, names, "foundations, which every room above may import (floors 0 to 2)", "0.4")
+    _box(ax, 0.0, 0.0, width, names, "foundations, which every room above may import (floors -1 to 2)", "0.4")
     ax.set_xlim(-width / 2 - 0.2, width / 2 + 0.2)
     ax.set_ylim(-0.5, max(y for _, y in place.values()) + 0.5)
     ax.axis("off")

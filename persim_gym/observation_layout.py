@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.transitions import Transitions
 
 
@@ -136,8 +137,8 @@ class ObservationLayout:
     def widened(self, data: Transitions, n_actions: int) -> Transitions:
         """Logged transitions with whole observations.
 
-        A trajectory loses its first `lag` transitions, whose past is not known. Compartments begin at the mean of what
-        flows into them in their trajectory.
+        A trajectory loses its first `lag` transitions, whose past is not known, and so does each piece behind a gap.
+        Compartments begin at the mean of what flows into them there.
 
         Args:
             data: Transitions whose observations are the present alone, [K, P].
@@ -146,29 +147,64 @@ class ObservationLayout:
         Raises:
             ValueError: If the observations are of another width, or no trajectory is longer than the history.
         """
-        if data.obs_dim != self.present:
-            raise ValueError(f"{data.source} has {data.obs_dim} observations, not the {self.present} of this layout")
+        self._check_present(data.obs_dim, data.source)
         if not self.past:
             return data
-        first = np.diff(data.trajectory, prepend=data.trajectory[0] - 1) != 0
-        row = np.arange(len(data))
-        age = row - np.maximum.accumulate(np.where(first, row, 0))
         action = action_components(data.action, n_actions)
-        wide = np.concatenate([data.obs, np.zeros((len(data), len(self.past)), dtype=np.float32)], axis=1)
+        wide = self._wide(data.obs, action, np.diff(data.pieces, prepend=-1) != 0)
+        kept = np.asarray(~np.isnan(wide).any(axis=1))
+        if not kept.any():
+            raise ValueError(
+                f"{data.source}: no trajectory is longer than the {self.lag} steps of the history; give a shorter one"
+            )
+        following = np.concatenate([data.next_obs, self.next_past(wide, action)], axis=1)
+        return replace(data.select(kept), obs=wide[kept], next_obs=following[kept])
+
+    def widened_episode(self, obs: NDArray[Any], action: NDArray[Any], n_actions: int) -> NDArray[np.float32]:
+        """Whole observations of an episode in which values may be missing, [T + 1, D]; NaN where one is not known.
+
+        A compartment takes what is missing for what it holds.
+
+        Args:
+            obs: What is observed at one time, [T + 1, P].
+            action: [T], `UNKNOWN_ACTION` where it is missing, or [T, A].
+            n_actions: Number of discrete actions; 0 for continuous ones.
+
+        Raises:
+            ValueError: If the observations are of another width.
+        """
+        self._check_present(obs.shape[1], "an episode")
+        components = action_components(action, n_actions)
+        if n_actions:
+            components[np.asarray(action) == UNKNOWN_ACTION] = np.nan
+        last = np.full((1, components.shape[1]), np.nan, dtype=np.float32)  # Nothing is done in the last row.
+        first = np.arange(len(obs)) == 0
+        return self._wide(np.asarray(obs, dtype=np.float32), np.concatenate([components, last]), first)
+
+    def _check_present(self, found: int, source: str) -> None:
+        if found != self.present:
+            raise ValueError(f"{source} has {found} observations, not the {self.present} of this layout")
+
+    def _wide(
+        self, present: NDArray[np.float32], action: NDArray[np.float32], first: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Whole observations of rows that follow one another, [K, D]; NaN where the past is not known.
+
+        Args:
+            present: What is observed, [K, P].
+            action: Components of the action, [K, A].
+            first: Rows that follow no other, bool [K].
+        """
+        unknown = np.full((len(present), len(self.past)), np.nan, dtype=np.float32)
+        wide = np.concatenate([present, unknown], axis=1)
         for column, past in enumerate(self.past, self.present):
             own = past.source < self.width
             source = wide[:, past.source] if own else action[:, past.source - self.width]
             if past.keep:
                 wide[:, column] = _compartment(source.astype(np.float64), first, past.keep)
             else:
-                wide[1:, column] = source[:-1]
-        following = np.concatenate([data.next_obs, self.next_past(wide, action)], axis=1)
-        kept = age >= self.lag
-        if not kept.any():
-            raise ValueError(
-                f"{data.source}: no trajectory is longer than the {self.lag} steps of the history; give a shorter one"
-            )
-        return replace(data, obs=wide, next_obs=following).select(kept)
+                wide[1:, column] = np.where(first[1:], np.float32(np.nan), source[:-1])
+        return wide
 
     def with_usual(self, data: Transitions) -> "ObservationLayout":
         """The layout with the means of the past columns of widened data."""
@@ -191,14 +227,16 @@ def action_components(action: NDArray[Any], n_actions: int) -> NDArray[np.float3
 
 @njit(cache=True)
 def _compartment(source, first, keep):  # type: ignore
-    """Running averages of a column, [K], which begin anew at the mean of each trajectory."""
+    """Running averages of a column, [K], which begin anew at the mean of each run of rows; NaN changes nothing."""
     found = np.empty_like(source)
     for row in range(len(source)):
         if first[row]:
             stop = row + 1
             while stop < len(source) and not first[stop]:
                 stop += 1
-            found[row] = source[row:stop].mean()
+            found[row] = np.nanmean(source[row:stop])
+        elif np.isnan(source[row - 1]):
+            found[row] = found[row - 1]
         else:
             found[row] = keep * found[row - 1] + (1.0 - keep) * source[row - 1]
     return found
@@ -234,7 +272,7 @@ class LoggedSeries(NamedTuple):
 
     @classmethod
     def from_transitions(cls, data: Transitions, columns: slice) -> "LoggedSeries":
-        """Of each trajectory, in order.
+        """Of each trajectory, in order; where a step is missing, the values before it are held.
 
         Args:
             data: Transitions with whole observations.
@@ -242,8 +280,12 @@ class LoggedSeries(NamedTuple):
         """
         begin = np.flatnonzero(np.diff(data.trajectory, prepend=data.trajectory[0] - 1))
         stop = np.append(begin[1:], len(data))
-        pieces = [
-            np.concatenate([data.obs[b:e, columns], data.next_obs[e - 1 : e, columns]])
-            for b, e in zip(begin, stop, strict=True)
-        ]
+        step = np.arange(len(data)) if data.step is None else data.step
+        pieces = []
+        for b, e in zip(begin, stop, strict=True):
+            values = np.full((step[e - 1] - step[b] + 2, columns.stop - columns.start), np.nan, dtype=np.float32)
+            values[step[b:e] - step[b] + 1] = data.next_obs[b:e, columns]
+            values[step[b:e] - step[b]] = data.obs[b:e, columns]
+            known = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+            pieces.append(np.take_along_axis(values, np.maximum.accumulate(known, axis=0), axis=0))
         return cls(np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces]))

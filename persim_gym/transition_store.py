@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.running_moments import RunningMoments
 from persim_gym.storage import checked_array, from_plain, read_array, read_json, reading, replacing, restored
 from persim_gym.transitions import LoggedData, Transitions
 
 HEADER_FILE, ROWS_FILE, EPISODES_FILE, FIRST_FILE = "header.json", "rows.f32", "episodes.npy", "first.npy"
+GAPS_FILE = "gaps.npy"  # There where values may be missing.
 STORE_BLOCK_ROWS = 1024  # Rows that are read together; blocks of them are shuffled across the file.
 HASHED_BYTES = 2**22  # Bytes that are read together, to be hashed.
 STORE_FORMAT = 1
@@ -56,8 +58,8 @@ class _Header:
     """What is known of a table of rows.
 
     That is: the version of its files, where the data came from, sizes D, A (0 for discrete actions) and N, SHA-256 of N
-    and the rows, mean and standard deviation of columns by the names of `named_columns`, and what the data were read
-    from.
+    and the rows, mean and standard deviation of columns by the names of `named_columns`, what the data were read from,
+    and whether values may be missing.
     """
 
     format: int
@@ -68,6 +70,7 @@ class _Header:
     sha256: str
     moments: dict[str, tuple[list[float], list[float]]]
     stamp: str = ""
+    missing: bool = False
 
     def __post_init__(self) -> None:
         """Checks the format, and that sizes fit each other."""
@@ -107,7 +110,7 @@ class TransitionStore(LoggedData):
             header = from_plain(_Header, read_json(folder / HEADER_FILE))
             self.columns = Columns(header.obs_dim, header.action_dim)
             self.n_agents, self.source = header.n_agents, header.source
-            self._hash, self._moments = header.sha256, header.moments
+            self._hash, self._moments, self.missing = header.sha256, header.moments, header.missing
             self.episodes: NDArray[np.int64] = checked_array(
                 "episodes", read_array(folder / EPISODES_FILE), (None,), "i", EPISODES_FILE
             )
@@ -118,6 +121,9 @@ class TransitionStore(LoggedData):
             if self.episodes[0] or (np.diff(self.episodes) < 1).any() or not known.all():
                 raise ValueError(f"{EPISODES_FILE} or {FIRST_FILE} is damaged")
             self._check_rows()
+            self._gaps: NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
+            if self.missing:
+                self._gaps = checked_array("gaps", read_array(folder / GAPS_FILE), (None, 2), "i", GAPS_FILE)
 
     def __len__(self) -> int:
         """Number of transitions K."""
@@ -160,9 +166,18 @@ class TransitionStore(LoggedData):
         number = len(self.episodes) - 1
         chosen = np.sort(np.random.default_rng(seed).permutation(number)[:episodes])
         spans = [(int(self.episodes[e]), int(self.episodes[e + 1])) for e in chosen]
-        columns = self.columns.split(self._read_rows(spans))
+        columns: dict[str, Any] = self.columns.split(self._read_rows(spans))
         trajectory = np.repeat(np.arange(len(spans)), [end - start for start, end in spans])
-        return Transitions(**columns, trajectory=trajectory, n_agents=self.n_agents, source=self.source)
+        step = np.concatenate([self._steps(start, end) for start, end in spans]) if self.missing else None
+        known: dict[str, Any] = {"n_agents": self.n_agents, "source": self.source, "missing": self.missing}
+        return Transitions(**columns, trajectory=trajectory, step=step, **known)
+
+    def _steps(self, start: int, end: int) -> NDArray[np.int64]:
+        """Number of the step in its episode of each row of an episode, but for what is missing in front of it."""
+        low, high = np.searchsorted(self._gaps[:, 0], (start, end))
+        skipped = np.zeros(end - start, dtype=np.int64)
+        skipped[self._gaps[low:high, 0] - start] = self._gaps[low:high, 1]
+        return np.arange(end - start) + np.cumsum(skipped)
 
     def _check_rows(self) -> None:
         """Refuses rows that are not those that were written: their agents and actions are indices into memory."""
@@ -227,7 +242,7 @@ def hash_on_disk(transitions: Transitions) -> str:
 def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, source: str) -> _Header:
     digest = hashlib.sha256(str(n_agents).encode())
     columns: Columns | None = None
-    starts, first, sums, total = [0], [], _Sums(), 0
+    starts, first, gaps, sums, total, missing = [0], [], [], RunningMoments(), 0, False
     with (folder / ROWS_FILE).open("wb") as file:
         for piece in episodes:
             mine = Columns(piece.obs.shape[1], 0 if piece.action.ndim == 1 else piece.action.shape[1])
@@ -239,7 +254,9 @@ def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, so
             rows = _rows(piece)
             file.write(rows.tobytes())
             digest.update(rows.tobytes())
-            sums.add(piece)
+            sums.add(named_columns(piece))
+            missing |= piece.missing
+            gaps.append(piece.gaps() + [total, 0])
             for start, end in _spans(piece.trajectory):
                 first.append(np.concatenate([piece.agent[start : start + 1], piece.obs[start]]))
                 starts.append(total + end)
@@ -248,6 +265,8 @@ def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, so
         raise ValueError(f"{source}: no episodes")
     np.save(folder / EPISODES_FILE, np.array(starts))
     np.save(folder / FIRST_FILE, np.array(first, dtype=np.float32))
+    if missing:
+        np.save(folder / GAPS_FILE, np.concatenate(gaps))
     return _Header(
         format=STORE_FORMAT,
         source=source,
@@ -256,6 +275,7 @@ def _write_rows(folder: Path, episodes: Iterable[Transitions], n_agents: int, so
         n_agents=n_agents,
         sha256=digest.hexdigest(),
         moments=sums.moments(),
+        missing=missing,
     )
 
 
@@ -268,30 +288,6 @@ def _spans(trajectory: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """First row and end of each run of equal trajectories."""
     edges = [0, *(np.flatnonzero(np.diff(trajectory)) + 1).tolist(), len(trajectory)]
     return zip(edges[:-1], edges[1:], strict=True)
-
-
-class _Sums:
-    """Running sums of the columns that are standardised, around the first row, so that none cancels."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._sums: dict[str, list[NDArray[np.float64]]] = {}
-
-    def add(self, piece: Transitions) -> None:
-        self._count += len(piece)
-        for name, values in named_columns(piece).items():
-            values = values.astype(np.float64)
-            origin, total, squares = self._sums.setdefault(name, [values[0], 0 * values[0], 0 * values[0]])
-            total += (values - origin).sum(axis=0)
-            squares += ((values - origin) ** 2).sum(axis=0)
-
-    def moments(self) -> dict[str, tuple[list[float], list[float]]]:
-        result = {}
-        for name, (origin, total, squares) in self._sums.items():
-            mean = total / self._count
-            variance = (squares - self._count * mean**2) / max(self._count - 1, 1)
-            result[name] = (origin + mean).tolist(), np.sqrt(variance.clip(0)).tolist()
-        return result
 
 
 def named_columns(piece: Transitions) -> dict[str, NDArray[Any]]:

@@ -3,15 +3,18 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.logged_arrays import check_episode, is_whole, known_inputs
+
 TRANSITION_COLUMNS = ("agent", "obs", "action", "next_obs", "reward", "terminated")
 """What is read of a transition; arrays as `Transitions` describes them."""
+_ARRAYS = ("agent", "obs", "action", "reward", "next_obs", "terminated", "trajectory")
 
 
 class LoggedData(ABC):
@@ -23,12 +26,14 @@ class LoggedData(ABC):
         n_agents: Size N of the population; agents without a transition are allowed.
         source: Where the data came from (a dataset id), for messages and cards.
         in_memory: Whether the data are in memory.
+        missing: Whether next observations and rewards may be NaN, where they are not known.
         part_rows: Transitions on disk that a training holds in memory at once, about.
     """
 
     n_agents: int
     source: str
     in_memory: bool
+    missing: bool
     part_rows: int = 4_000_000
 
     @abstractmethod
@@ -85,6 +90,9 @@ class Transitions(LoggedData):
         trajectory: Index of the episode that the transition belongs to, int64 [K].
         n_agents: Size N of the population; agents without a transition are allowed.
         source: Where the data came from (a dataset id), for messages and cards.
+        missing: Whether `next_obs` and `reward` may be NaN, where they are not known; `obs` and `action` never are.
+        step: Number of the step in its episode, int64 [K]; None where rows of an episode follow one another, which is
+            counted out where `missing`.
 
     Raises:
         ValueError: If lengths or shapes differ, the data are empty, an agent is out of range, an action is of neither
@@ -100,13 +108,15 @@ class Transitions(LoggedData):
     trajectory: NDArray[np.int64]
     n_agents: int
     source: str = "in memory"
+    missing: bool = False
+    step: NDArray[np.int64] | None = None
     in_memory = True
 
     def __post_init__(self) -> None:
         """Brings arrays to their types, and checks lengths, agents and finiteness once: nothing behind has to."""
         self._convert()
         k = len(self.agent)
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("n_agents", "source")}
+        arrays = self._arrays()
         wrong = {name: len(a) for name, a in arrays.items() if len(a) != k}
         if wrong or k == 0:
             raise ValueError(f"{self.source}: arrays must share one length of at least 1, agent has {k}, but {wrong}")
@@ -115,8 +125,8 @@ class Transitions(LoggedData):
                 f"{self.source}: obs {self.obs.shape} and next_obs {self.next_obs.shape} must be [K, D] both, action "
                 f"{self.action.shape} [K] or [K, A]; flatten them first"
             )
-        for name in ("agent", "reward", "terminated", "trajectory"):
-            if arrays[name].ndim != 1:
+        for name in ("agent", "reward", "terminated", "trajectory", "step"):
+            if name in arrays and arrays[name].ndim != 1:
                 raise ValueError(f"{self.source}: {name} {arrays[name].shape} must be [K]; flatten it first")
         if self.agent.min() < 0 or self.agent.max() >= self.n_agents:
             raise ValueError(
@@ -124,17 +134,21 @@ class Transitions(LoggedData):
                 "number them from 0 and pass n_agents"
             )
         for name in ("obs", "action", "next_obs", "reward"):
-            bad = ~np.isfinite(arrays[name]).reshape(k, -1).all(axis=1)
+            may_lack = self.missing and name in ("next_obs", "reward")
+            bad = (np.isinf(arrays[name]) if may_lack else ~np.isfinite(arrays[name])).reshape(k, -1).any(axis=1)
             if bad.any():
                 i = int(np.flatnonzero(bad)[0])
                 raise ValueError(
                     f"{self.source}: {name} of transition {i} (episode {self.trajectory[i]}, agent {self.agent[i]}) is "
                     f"not finite, as are {int(bad.sum()) - 1} others; drop or repair these episodes first"
                 )
+        if self.missing and self.step is None:  # What is selected later has gaps.
+            object.__setattr__(self, "step", _counted(self.trajectory))
 
     def _convert(self) -> None:
         """Arrays of other types become those that are documented, where that loses nothing but float32 rounding."""
-        whole = {name: np.asarray(getattr(self, name)) for name in ("agent", "trajectory")}
+        steps = () if self.step is None else ("step",)
+        whole = {name: np.asarray(getattr(self, name)) for name in ("agent", "trajectory", *steps)}
         action = np.asarray(self.action)
         if action.ndim < 2:
             whole["action"] = action
@@ -151,13 +165,23 @@ class Transitions(LoggedData):
                 object.__setattr__(self, name, np.asarray(getattr(self, name)).astype(np.float32, copy=False))
         object.__setattr__(self, "terminated", np.asarray(self.terminated).astype(np.bool_, copy=False))
 
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name."""
+        return {name: getattr(self, name) for name in (*_ARRAYS, *(() if self.step is None else ("step",)))}
+
     def __len__(self) -> int:
         """Number of transitions K."""
         return len(self.agent)
 
     @classmethod
     def from_episodes(
-        cls, episodes: Iterable[Any], agents: Iterable[int], source: str, n_agents: int = 0, first: int = 0
+        cls,
+        episodes: Iterable[Any],
+        agents: Iterable[int],
+        source: str,
+        n_agents: int = 0,
+        first: int = 0,
+        missing: bool = False,
     ) -> "Transitions":
         """Flattens episodes.
 
@@ -167,34 +191,59 @@ class Transitions(LoggedData):
             source: Dataset id, for messages.
             n_agents: Size of the population; 0 for the largest agent plus one.
             first: Number of the first of these episodes.
+            missing: Whether values may be missing: NaN, or for discrete actions `UNKNOWN_ACTION`. Transitions without
+                all of their observation and action are left out then.
 
         Raises:
-            ValueError: If there are no episodes, or the arrays of one do not fit together, are not those of the other
-                episodes or are not finite.
+            ValueError: If there are no episodes, the arrays of one do not fit together, are not those of the other
+                episodes or are not finite, or no transition is left.
         """
         pairs = list(zip(episodes, agents, strict=True))
         if not pairs:
             raise ValueError(f"{source}: no episodes")
         for number, (episode, agent) in enumerate(pairs, first):
-            _check_episode(f"{source}: episode {number} (agent {agent})", episode, pairs[0][0])
-        steps = [len(e.rewards) for e, _ in pairs]
-        action_type = np.int64 if _is_whole(pairs[0][0].actions) else np.float32
+            check_episode(f"{source}: episode {number} (agent {agent})", episode, pairs[0][0], missing)
+        action_type = np.int64 if is_whole(pairs[0][0].actions) else np.float32
+        kept: list[Any] = [slice(None)] * len(pairs)
+        steps, step = [len(e.rewards) for e, _ in pairs], None
+        if missing:
+            kept = [np.flatnonzero(known_inputs(e)) for e, _ in pairs]
+            if not any(map(len, kept)):
+                raise ValueError(f"{source}: all {sum(steps):,} transitions lack a value of observation or action")
+            steps, step = [len(k) for k in kept], np.concatenate(kept)
         return cls(
             agent=np.repeat(np.array([a for _, a in pairs], dtype=np.int64), steps),
-            obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[:-1] for e, _ in pairs]),
-            action=np.concatenate([np.asarray(e.actions, dtype=action_type) for e, _ in pairs]),
-            reward=np.concatenate([np.asarray(e.rewards, dtype=np.float32) for e, _ in pairs]),
-            next_obs=np.concatenate([np.asarray(e.observations, dtype=np.float32)[1:] for e, _ in pairs]),
-            terminated=np.concatenate([np.asarray(e.terminations, dtype=np.bool_) for e, _ in pairs]),
+            obs=_joined([np.asarray(e.observations, dtype=np.float32)[:-1] for e, _ in pairs], kept),
+            action=_joined([np.asarray(e.actions, dtype=action_type) for e, _ in pairs], kept),
+            reward=_joined([np.asarray(e.rewards, dtype=np.float32) for e, _ in pairs], kept),
+            next_obs=_joined([np.asarray(e.observations, dtype=np.float32)[1:] for e, _ in pairs], kept),
+            terminated=_joined([np.asarray(e.terminations, dtype=np.bool_) for e, _ in pairs], kept),
             trajectory=np.repeat(first + np.arange(len(pairs)), steps),
             n_agents=n_agents or max(a for _, a in pairs) + 1,
             source=source,
+            missing=missing,
+            step=step,
         )
 
     def select(self, keep: NDArray[np.bool_]) -> "Transitions":
         """Returns the transitions where the mask `keep`, bool [K], is true."""
-        picked = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("n_agents", "source")}
-        return Transitions(**picked, n_agents=self.n_agents, source=self.source)
+        picked: dict[str, Any] = {name: values[keep] for name, values in self._arrays().items()}
+        return replace(self, **picked)
+
+    def gaps(self) -> NDArray[np.int64]:
+        """Rows that do not follow the one before in their episode, and how many steps are left out there, [G, 2]."""
+        if self.step is None:
+            return np.empty((0, 2), dtype=np.int64)
+        skipped = np.where(np.diff(self.trajectory) == 0, np.diff(self.step) - 1, 0)
+        rows = np.flatnonzero(skipped)
+        return np.column_stack([rows + 1, skipped[rows]])
+
+    @cached_property
+    def pieces(self) -> NDArray[np.int64]:
+        """Number of the piece of consecutive steps that each transition is in, int64 [K]: episodes, cut at gaps."""
+        begins = np.diff(self.trajectory, prepend=self.trajectory[0]) != 0
+        begins[self.gaps()[:, 0]] = True
+        return np.cumsum(begins)
 
     @property
     def obs_dim(self) -> int:
@@ -231,39 +280,19 @@ class Transitions(LoggedData):
     @cached_property
     def _content_hash(self) -> str:
         digest = hashlib.sha256()
-        for f in fields(self):
-            if f.name not in ("n_agents", "source"):
-                digest.update(np.ascontiguousarray(getattr(self, f.name)).tobytes())
+        for name, values in self._arrays().items():
+            if name == "step" and not len(self.gaps()):
+                continue  # Steps that follow one another say nothing new.
+            digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
 
-def _is_whole(values: Any) -> bool:
-    """Whether values are stored as whole numbers."""
-    return np.asarray(values).dtype.kind in "iu"
+def _joined(parts: Sequence[NDArray[Any]], kept: Sequence[Any]) -> NDArray[Any]:
+    """Rows of arrays that are kept, one after the other."""
+    return np.concatenate([part[some] for part, some in zip(parts, kept, strict=True)])
 
 
-def _check_episode(name: str, episode: Any, like: Any) -> None:
-    """Refuses an episode whose arrays do not fit together, or are not of the kind of another episode's.
-
-    Lengths that are wrong in two episodes could make up for each other, and mix the transitions of two agents.
-
-    Raises:
-        ValueError: If it is one.
-    """
-    steps = len(episode.rewards)
-    lengths = {"observations": steps + 1, "actions": steps, "terminations": steps}
-    wrong = {part: found for part, wanted in lengths.items() if (found := len(getattr(episode, part))) != wanted}
-    if wrong:
-        raise ValueError(
-            f"{name} has {steps} rewards, to which belong {steps + 1} observations and {steps} actions and "
-            f"terminations, but {' and '.join(f'{found} {part}' for part, found in wrong.items())}; drop or repair it"
-        )
-    for part in (*lengths, "rewards"):
-        values, others = (np.asarray(getattr(e, part)) for e in (episode, like))
-        if values.dtype.kind not in "fiub":
-            raise ValueError(f"{name} has {part} of {values.dtype}, which are no numbers; drop or repair it")
-        if values.shape[1:] != others.shape[1:] or (part == "actions" and _is_whole(values) != _is_whole(others)):
-            raise ValueError(
-                f"{name} has {part} of {values.dtype} {list(values.shape[1:])} a step, those before "
-                f"{others.dtype} {list(others.shape[1:])}; drop or repair it"
-            )
+def _counted(trajectory: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of each row in its run of equal trajectories, [K]."""
+    first = np.flatnonzero(np.diff(trajectory, prepend=trajectory[:1] - 1))
+    return np.arange(len(trajectory)) - np.repeat(first, np.diff(first, append=len(trajectory)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from persim_gym.actions import ActionSpace
+from persim_gym.logged_arrays import checked_complete
 from persim_gym.simulator.model.precision import without_autocast
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.transitions import LoggedData
@@ -133,7 +134,7 @@ class Replay:
             standardize: Whether observations are scaled by their mean and standard deviation.
 
         Raises:
-            ValueError: If the agent has no transitions, or actions are outside of their space.
+            ValueError: If the agent has no transitions, all lack a value, or actions are outside of their space.
         """
         columns = data.read(np.arange(len(data.block_lengths)))
         if agent is not None:
@@ -141,6 +142,9 @@ class Replay:
             if not own.any():
                 raise ValueError(f"agent {agent} has no transitions in {data.source} ({data.n_agents} agents)")
             columns = {name: values[own] for name, values in columns.items()}
+        if data.missing:
+            whole = checked_complete(columns, data.source if agent is None else f"{data.source}, agent {agent}")
+            columns = {name: values[whole] for name, values in columns.items()}
         self._discrete = isinstance(action_space, spaces.Discrete)
         obs, next_obs = (torch.from_numpy(np.array(columns[name])) for name in ("obs", "next_obs"))
         self.obs_mean, self.obs_std = torch.zeros_like(obs[0]), torch.ones_like(obs[0])

@@ -57,7 +57,8 @@ def verb(
     names: tuple[str, ...] = (name,) if name else ()
     if data:
         dataset = open_dataset(data)
-        transitions, names = load_minari(dataset), labels_of(dataset).agents
+        spec = loaded.spec if loaded.spec.layout.past else None
+        transitions, names = load_minari(dataset, spec), labels_of(dataset).agents
         if not covariates and loaded.static is not None:
             covariates = of_agents(static_of(dataset), np.unique(transitions.agent).tolist(), loaded.static.columns)
     bigger = loaded.personalize(transitions, names, static=covariates or None)

@@ -141,7 +141,8 @@ def say_quality(simulator: "Simulator") -> None:
     elif held_out := card.error.get("held_out"):
         say(f"error of one step, on {held_out['transitions']:,} transitions that were not trained on:")
         for what, ours, idle in zip(card.error["columns"], held_out["rmse"], held_out["no_change_rmse"], strict=False):
-            say(f"  {what}: RMSE {ours:.3g}; predicting no change has {idle:.3g}")
+            known = ours is not None and idle is not None  # A column may never have been logged.
+            say(f"  {what}: RMSE {ours:.3g}; predicting no change has {idle:.3g}" if known else f"  {what}: not known")
     else:
         say("error of one step, on the training data themselves (too few, or too large, to hold some out):")
         for what, rmse in zip(card.error["columns"], card.error["one_step_rmse"], strict=True):

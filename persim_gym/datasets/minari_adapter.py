@@ -15,6 +15,7 @@ from persim_gym.actions import ScoreBox, parts_of, shown_space, with_choices
 from persim_gym.datasets.minari_files import REMEDY, episode_metadata, recorded_episodes
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.labels import Labels
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.observation_layout import ObservationLayout
 from persim_gym.simulator.model.config import LARGEST_OBSERVATION
 from persim_gym.spec import EnvironmentSpec, checked_parts, flat_box
@@ -22,6 +23,11 @@ from persim_gym.storage import from_plain, reading, shown
 
 LABELS = "labels"
 """Key of a dataset's metadata: what agents, observations and actions are called."""
+MISSING = "missing_values"
+"""Key of a dataset's metadata: whether observations, continuous actions and rewards may be NaN, which are missing."""
+ACTION_MISSING = "action_missing"
+"""Key of the `infos` of steps: whether a discrete action is missing, bool [T + 1], and another stands in its place. A
+space of choices has no NaN, and one more choice would be one that policies may take."""
 ACTION_PARTS = "action_parts"
 """Key of a dataset's metadata: the parts of actions in a flat Box that hold choices, see `ActionLayout`."""
 EXOGENOUS = "exogenous"
@@ -59,6 +65,11 @@ def labels_of(dataset: MinariDataset) -> Labels:
     """
     with reading(f"dataset {dataset.spec.dataset_id}", REMEDY):
         return from_plain(Labels, dataset.storage.metadata.get(LABELS, {}))
+
+
+def may_lack_values(dataset: MinariDataset) -> bool:
+    """Whether values of a dataset may be missing; see `MISSING`."""
+    return dataset.storage.metadata.get(MISSING) is True
 
 
 def check_spaces(dataset: MinariDataset) -> None:
@@ -162,6 +173,8 @@ class FlatEpisode:
         self.observations = flat_rows(dataset.observation_space, episode.observations)
         if isinstance(dataset.action_space, spaces.Discrete):
             self.actions = _rows("actions", episode.actions, dataset.action_space, "iu")[:, 0]
+            if may_lack_values(dataset) and (missing := (episode.infos or {}).get(ACTION_MISSING)) is not None:
+                self.actions = np.where(np.asarray(missing)[: len(self.actions)], UNKNOWN_ACTION, self.actions)
         else:
             self.actions = flat_rows(with_choices(dataset.action_space), episode.actions, "actions").astype(np.float32)
         self.rewards, self.terminations = episode.rewards, episode.terminations
@@ -189,7 +202,7 @@ def flat_episodes(dataset: MinariDataset) -> Iterator[FlatEpisode]:
         with np.errstate(over="ignore", invalid="ignore"):  # The caller refuses what is not finite.
             change = np.diff(episode.observations.astype(np.float64), axis=0)
             rounding = np.diff(episode.observations.astype(np.float32).astype(np.float64), axis=0) - change
-            lost, squares = lost + np.square(rounding).sum(axis=0), squares + np.square(change).sum(axis=0)
+            lost, squares = lost + np.nansum(rounding**2, axis=0), squares + np.nansum(change**2, axis=0)
         yield episode
     for d in np.flatnonzero(lost > _LOST**2 * squares):
         warnings.warn(
@@ -262,6 +275,8 @@ def _check_inside(dataset: MinariDataset, number: int, episode: "FlatEpisode", i
     """
     name = f"{dataset.spec.dataset_id}: episode {dataset.episode_indices[number]}"
     actions = episode.actions
+    if interface.n_actions and may_lack_values(dataset):
+        actions = actions[actions != UNKNOWN_ACTION]
     _check_box(name, "observation", episode.observations, interface.observation_space, " (infinite where unknown)")
     if isinstance(interface.action_space, spaces.Box):
         _check_box(name, "action", actions, interface.action_space, ", or clip the actions to it as the system did")

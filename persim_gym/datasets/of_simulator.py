@@ -14,7 +14,7 @@ def logged_data(simulator: Simulator | CadmSimulator) -> Transitions:
         ValueError: If the dataset of that name is another one now, or is gone.
     """
     card = simulator.card
-    transitions = simulator.with_past(load(card.dataset))
+    transitions = simulator.with_past(load(card.dataset, spec=simulator.spec))
     if card.dataset_hash not in (transitions.content_hash(), hash_on_disk(transitions)):
         raise ValueError(
             f"{card.dataset} is not what simulator {card.name} was trained on (its content has another hash); bring "

@@ -93,7 +93,7 @@ def simulated_episodes(
 def joined(parts: Sequence[Transitions]) -> Transitions:
     """Transitions of several sources as one."""
     names = ("agent", "obs", "action", "reward", "next_obs", "terminated")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     offsets = np.cumsum([0, *(part.trajectory.max() + 1 for part in parts)])
     trajectory = np.concatenate([part.trajectory + offset for part, offset in zip(parts, offsets, strict=False)])
     source = " + ".join(dict.fromkeys(part.source for part in parts))

@@ -1,11 +1,15 @@
 """A simulator and its card of what a training gave."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from persim_gym.observation_layout import LoggedSeries
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES
 from persim_gym.simulator.inference.posterior import FactorPosterior
+from persim_gym.simulator.inference.static_prior import StaticPrior, fit_static_prior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model_card import SimulatorCard, library_versions
 from persim_gym.simulator.simulator import Simulator
@@ -49,4 +53,28 @@ def simulator_of(
         error=error,
         license=setup.license,
     )
-    return Simulator.of(card, model, (sample if series else data).starts(), beliefs, series)
+    simulator = Simulator.of(card, model, (sample if series else data).starts(), beliefs, series)
+    if setup.static and beliefs is not None:
+        simulator = replace(simulator, static=_static_prior(beliefs, model, setup.static))
+    return simulator
+
+
+def _static_prior(
+    beliefs: FactorPosterior, model: FactoredEnsemble, static: Mapping[str, Sequence[Any]]
+) -> StaticPrior:
+    """What static covariates say of the factors of agents whose transitions were seen."""
+    seen, values = of_seen(beliefs, static)
+    with torch.no_grad():
+        factors = model.agent_encoder(seen).double()
+    return fit_static_prior(factors, values)
+
+
+def of_seen(beliefs: FactorPosterior, static: Mapping[str, Sequence[Any]]) -> tuple[torch.Tensor, dict[str, list[Any]]]:
+    """Agents whose transitions were seen, and their static covariates.
+
+    Args:
+        beliefs: What is believed of all agents.
+        static: Static covariates by column, a value for each agent.
+    """
+    seen = torch.nonzero(beliefs.statistics.seen)[:, 0]
+    return seen, {name: [values[n] for n in seen.tolist()] for name, values in static.items()}

@@ -31,6 +31,7 @@ from persim_gym.simulator.dynamics.batch import BatchDynamics
 from persim_gym.simulator.inference.personalize import personalized
 from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.trainer import train_model
 from persim_gym.transitions import Transitions
 from persim_gym.workflows.build_simulator import simulator_of
@@ -130,7 +131,7 @@ def _measured(
     n_actions, layout, kept = setup.spec.n_actions, setup.spec.layout, parts.kept
     names = setup.spec.predicted_names[: layout.learned]
     unit = np.maximum(np.nanstd(kept.next_obs[:, : layout.learned], axis=0, dtype=np.float64), 1e-6)
-    later = strangers = None
+    simulator, later, strangers = simulator_of(setup, model, beliefs, {}), None, None
     traces, ordered = list[Trace](), list[int]()
     if parts.later is not None:
         windows = _windows(parts.later, layout.present)
@@ -138,12 +139,16 @@ def _measured(
         errors = _errors(windows, model, windows.agent, linear, shared)
         later = horizon_errors(windows, errors, unit)
         ordered = by_error(windows, errors[SIMULATOR], unit)
-        traces = _traces(replace(setup, data=kept), parts.later, model, beliefs, noise, ordered)
+        traces = _traces(setup, parts.later, simulator, noise, ordered)
     if parts.strangers is not None and parts.strangers_later is not None and beliefs is not None:
         windows = _windows(parts.strangers_later, layout.present)
         known, first = model.config.n_agents, parts.strangers
-        told, _ = personalized(model, beliefs, first)
-        places = known + np.searchsorted(np.unique(first.agent), windows.agent)
+        numbers, evidence = np.unique(first.agent), None
+        if simulator.static is not None:
+            static = {name: [values[n] for n in numbers.tolist()] for name, values in setup.static.items()}
+            evidence = simulator.static.evidence(static, len(numbers))
+        told, _ = personalized(model, beliefs, first, evidence)
+        places = known + np.searchsorted(numbers, windows.agent)
         linear = LinearModels.fit(first, n_actions, kept, layout)
         strangers = horizon_errors(windows, _errors(windows, told, places, linear, shared), unit)
     report = HorizonReport(
@@ -188,13 +193,11 @@ def _errors(
 def _traces(
     setup: TrainingSetup,
     later: Transitions,
-    model: FactoredEnsemble,
-    beliefs: FactorPosterior | None,
+    simulator: Simulator,
     noise: MeasuredNoise | None,
     ordered: list[int],
 ) -> list[Trace]:
     """The longest run of the median and of the worst agent of `ordered`."""
-    simulator = simulator_of(setup, model, beliefs, {})
     if noise is not None:
         simulator = replace(simulator, noise=noise.noise, band_scale=noise.band_scale)
     layout = setup.spec.layout

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from persim_gym.evaluation.figures import rank_figure
 from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.paths import unfinished
-from persim_gym.simulator.diagnostics.metrics import one_step
+from persim_gym.simulator.diagnostics.metrics import known_mean, known_std, one_step
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
@@ -132,8 +132,10 @@ def _recipe_of(recipe: TrainingRecipe, rank: int) -> TrainingRecipe:
 def one_step_error(model: FactoredEnsemble, data: Transitions) -> HeldOut:
     """One-step error of the members' mean."""
     error, change = one_step(model, data)
-    squares = np.square(error / np.maximum(change.std(axis=0, dtype=np.float64), 1e-8)).mean(axis=1)
-    mean, (which, size) = squares.mean(), np.unique(data.trajectory, return_inverse=True, return_counts=True)[1:]
+    squares = known_mean(np.square(error / np.maximum(known_std(change), 1e-8)), axis=1)
+    known = ~np.isnan(squares)
+    squares, trajectory = squares[known], data.trajectory[known]
+    mean, (which, size) = squares.mean(), np.unique(trajectory, return_inverse=True, return_counts=True)[1:]
     # Points of one trajectory are not independent, so that they count together.
     excess = np.bincount(which, squares - mean)
     spread = np.sqrt(np.square(excess).sum()) / size.sum()

@@ -2,13 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from minari import MinariDataset
 from tqdm import tqdm
 from typing_extensions import Unpack
@@ -18,16 +16,14 @@ from persim_gym.evaluation.traces import TRACES, write_traces
 from persim_gym.jobs import JobPlace
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
-from persim_gym.simulator.inference.posterior import FactorPosterior
-from persim_gym.simulator.inference.static_prior import StaticColumn, StaticPrior, fit_static_prior, static_columns
-from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.inference.static_prior import StaticColumn, static_columns
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.storage import CARD
 from persim_gym.transitions import LoggedData, Transitions
-from persim_gym.workflows.build_simulator import simulator_of
+from persim_gym.workflows.build_simulator import of_seen, simulator_of
 from persim_gym.workflows.hold_out import held_out_errors, trained
 from persim_gym.workflows.select_rank import select_rank
 from persim_gym.workflows.training_setup import TrainingSetup, TrainOptions, prepare_training
@@ -140,7 +136,7 @@ def _covariates(there: Simulator, setup: TrainingSetup) -> tuple[tuple[StaticCol
     stored = there.static.columns if there.static is not None else ()
     if there.beliefs is None or setup.variant != "factored" or there.n_agents != setup.data.n_agents:
         return stored, stored
-    return stored, static_columns(_of_seen(there.beliefs, setup.static)[1])
+    return stored, static_columns(of_seen(there.beliefs, setup.static)[1])
 
 
 def _hold_out(setup: TrainingSetup) -> tuple[LoggedData, Transitions | None]:
@@ -175,8 +171,6 @@ def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -
         simulator = replace(simulator, noise=measured.noise.noise, band_scale=measured.noise.band_scale)
     elif held_out is not None:
         simulator = replace(simulator, noise=fitted_noise(model, held_out))
-    if setup.static and beliefs is not None:
-        simulator = replace(simulator, static=_static_prior(beliefs, model, setup.static))
     simulator.save(setup.folder)
     (setup.folder / TRACES).unlink(missing_ok=True)  # Those of an earlier training are not this one's.
     if measured and measured.traces:
@@ -184,21 +178,3 @@ def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -
     for checkpoint in (setup.checkpoint, *(measured.checkpoints if measured else ())):
         remove_checkpoints(checkpoint)
     return load_simulator(str(setup.folder))
-
-
-def _static_prior(
-    beliefs: FactorPosterior, model: FactoredEnsemble, static: Mapping[str, Sequence[Any]]
-) -> StaticPrior:
-    """What static covariates say of the factors of agents whose transitions were seen."""
-    seen, values = _of_seen(beliefs, static)
-    with torch.no_grad():
-        factors = model.agent_encoder(seen).double()
-    return fit_static_prior(factors, values)
-
-
-def _of_seen(
-    beliefs: FactorPosterior, static: Mapping[str, Sequence[Any]]
-) -> tuple[torch.Tensor, dict[str, list[Any]]]:
-    """Agents whose transitions were seen, and their static covariates."""
-    seen = torch.nonzero(beliefs.statistics.seen)[:, 0]
-    return seen, {name: [values[n] for n in seen.tolist()] for name, values in static.items()}

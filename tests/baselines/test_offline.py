@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from support.missing import lacking, never
 from support.offline import OBS_DIM, SPECS, logged
 
 from persim_gym.baselines import offline
@@ -216,3 +217,17 @@ def test_impossible_settings_are_refused(text):
 def test_impossible_values_are_refused_by_their_field(text, said):
     with pytest.raises(ValueError, match=said):
         changed_fields(DiscreteBCQSettings(), [text])
+
+
+@kinds
+def test_transitions_that_lack_a_value_are_left_out_and_counted(kind):
+    data = lacking(logged(kind))
+    out = int(np.isnan(data.next_obs).any(axis=1).sum())
+    with pytest.warns(UserWarning, match=f"in memory: {out} of 120 transitions lack a value of what followed"):
+        replay = Replay(data, SPECS[kind].action_space, standardize=True)
+    assert len(replay) == 120 - out
+    for batch in replay.batches(2, 64, torch.Generator().manual_seed(0)):
+        assert all(bool(torch.isfinite(values).all()) for values in batch)
+    with pytest.raises(ValueError, match="in memory, agent 1: all 40 transitions lack a value of what followed"):
+        Replay(never(data, agent=1, column=2), SPECS[kind].action_space, agent=1)
+    assert len(Replay(replace(logged(kind), missing=True), SPECS[kind].action_space)) == 120

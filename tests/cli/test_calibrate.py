@@ -17,7 +17,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
 
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("PERSIM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("persim_gym.datasets.of_simulator.load", lambda name: fleet)
+    monkeypatch.setattr("persim_gym.datasets.of_simulator.load", lambda name, spec: fleet)
     recipe = replace(TINY, epochs=2, polish=True)
     folder = train(
         fleet, name="small", domain="mountaincar", recipe=recipe, out=tmp_path / "small", progress=False
@@ -50,7 +50,7 @@ def test_the_command_line_calibrates_goes_on_after_an_interruption_and_says_what
     app(["evaluate", str(folder), "--agent", "7"], standalone_mode=False)
     text = capsys.readouterr().out
     assert (folder / "ranks.png").read_bytes() == b"a figure"
-    monkeypatch.setattr("persim_gym.datasets.of_simulator.load", lambda name: fleet.select(fleet.trajectory < 50))
+    monkeypatch.setattr("persim_gym.datasets.of_simulator.load", lambda name, spec: fleet.select(fleet.trajectory < 50))
     for words in (["evaluate", str(folder), "--agent", "7"], command):
         with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
             app(words, standalone_mode=False)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from persim_gym.cli import app
 from persim_gym.cli.evaluate import logged_error_table
 from persim_gym.cli.output import numbers
+from persim_gym.cli.train import say_quality
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.prediction import PredictionError
 from persim_gym.workflows import demo, plan
@@ -90,3 +92,9 @@ def test_errors_on_logged_data_fit():
     }
     lines = lines_of(logged_error_table("my/fleet-of-many-machines-v0", error))
     assert "…" not in "".join(lines) and sum(line.startswith("│") for line in lines) == 2
+
+
+def test_the_error_of_a_column_that_was_never_held_out_is_not_known(capsys):
+    error = {"held_out": {"transitions": 50, "rmse": [0.5, None], "no_change_rmse": [1.0, None]}, "columns": ["a", "b"]}
+    say_quality(SimpleNamespace(card=SimpleNamespace(domain="", error=error, trust={})))
+    assert "  a: RMSE 0.5; predicting no change has 1\n  b: not known\n" in capsys.readouterr().out

@@ -16,8 +16,11 @@ from support.tanks import AGENTS, tank_logs, tanks_of
 from persim_gym.datasets import load_minari
 from persim_gym.datasets.collect import build
 from persim_gym.datasets.load import load, load_for_training, open_dataset
+from persim_gym.datasets.minari_adapter import MISSING, spec_of_dataset
 from persim_gym.datasets.registry import dataset_spec
 from persim_gym.envs import DOMAINS
+from persim_gym.observation_layout import LoggedSeries
+from persim_gym.workflows.history import spec_with_history
 
 # Minari advises to record an author, a description and the like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*None:UserWarning:minari")
@@ -359,3 +362,102 @@ def test_a_tenth_of_the_changes_is_what_float32_may_lose(lost, warned, tmp_path,
     assert [text.startswith("shaken-v0: observation 1 changes by less than float32") for text in said] == [
         True
     ] * warned
+
+
+# --- missing values -------------------------------------------------------------------------------------------------
+
+
+def lacking_tanks(name, action=None, marked=True, nothing=()):
+    """Tanks whose second log lacks a level in its fourth observation, and an action; of some, nothing is observed."""
+    logs = tank_logs()
+    for agent in nothing:
+        logs[agent]["observations"][:] = np.nan
+    logs[1]["observations"][3, 0] = np.nan
+    spoilt = [{**log, "infos": {"action_missing": np.zeros(len(log["observations"]), dtype=bool)}} for log in logs]
+    if action is not None:
+        spoilt[1]["infos"]["action_missing"][action] = True
+    buffers = [EpisodeBuffer(**log, options={"agent": n}) for n, log in enumerate(spoilt)]
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    dataset = minari.create_dataset_from_buffers(name, buffers, observation_space=box, action_space=spaces.Discrete(2))
+    if marked:
+        dataset.storage.update_metadata({MISSING: True})
+    return minari.load_dataset(name)
+
+
+def test_a_value_that_is_missing_is_refused_in_data_that_say_nothing_of_it(minari_folder):
+    lacking_tanks("my/tanks-v0", marked=False)
+    with pytest.raises(ValueError, match=r"obs of transition \d+ \(episode 1, agent 1\) is not finite"):
+        load("my/tanks-v0")
+
+
+def test_transitions_from_what_is_missing_are_left_out(minari_folder):
+    whole = [len(log["rewards"]) for log in tank_logs()]
+    data = load_minari(lacking_tanks("my/tanks-v0", action=7))
+    assert len(data) == sum(whole) - 2 and data.missing
+    own = data.select(data.agent == 1)
+    assert own.step.tolist() == [n for n in range(whole[1]) if n not in (3, 7)]
+    assert np.argwhere(np.isnan(own.next_obs)).tolist() == [[2, 0]]
+    assert len(data.starts()[0]) == AGENTS
+
+
+def test_what_is_missing_is_missing_on_disk(minari_folder, home):
+    dataset = lacking_tanks("my/tanks-v0", action=7)
+    data, file = load_minari(dataset), load_for_training(dataset, memory=0)
+    again = file.sample(AGENTS)
+    for name in ("obs", "next_obs", "action", "reward", "trajectory", "pieces"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(data, name), err_msg=name)
+
+
+def test_an_episode_without_a_whole_observation_is_left_out(minari_folder, home):
+    some, none = lacking_tanks("my/some-v0", nothing=[0, 5]), lacking_tanks("my/none-v0", nothing=range(AGENTS))
+    for data in (load_minari(some), load_for_training(some, memory=0)):
+        assert data.starts()[0].tolist() == [1, 2, 3, 4, 6, 7] and data.n_agents == AGENTS
+    with pytest.raises(ValueError, match="my/none-v0: all .* transitions lack a value of observation or action"):
+        load_minari(none)
+
+
+def remembering(dataset):
+    """The tanks' spec with two past levels, and a running average of what was done."""
+    return spec_with_history(spec_of_dataset(dataset), {"observation 0": 2, "action": "decay:4"})
+
+
+def test_a_past_that_is_missing_leaves_out_what_needs_it(minari_folder, home):
+    dataset = lacking_tanks("my/tanks-v0", action=7)
+    spec = remembering(dataset)
+    data, file = load_minari(dataset, spec), load_for_training(dataset, memory=0, spec=spec)
+    own = data.select(data.agent == 1)
+    length = len(tank_logs()[1]["rewards"])
+    assert own.step.tolist() == [n for n in range(2, length) if n not in (3, 4, 5, 7)]  # observation 3 is missing
+    log = tank_logs()[1]
+    np.testing.assert_allclose(own.obs[1:, 2], log["observations"][own.step[1:] - 1, 0])
+    np.testing.assert_allclose(own.obs[1:, 3], log["observations"][own.step[1:] - 2, 0])
+    keep, pushed = np.exp(-1 / 4), (log["actions"] == 1).astype(float)
+    average = [np.delete(pushed, 7).mean()]
+    for step, push in enumerate(pushed):
+        average.append(average[-1] if step == 7 else keep * average[-1] + (1 - keep) * push)
+    np.testing.assert_allclose(own.obs[:, -1], np.array(average)[own.step], rtol=1e-5)
+    np.testing.assert_allclose(own.next_obs[:, -1], np.array(average)[own.step + 1], rtol=1e-5)
+    for name in ("obs", "next_obs", "pieces"):
+        np.testing.assert_array_equal(getattr(file.sample(AGENTS), name), getattr(data, name), err_msg=name)
+
+
+def test_a_past_of_which_nothing_is_missing_is_that_of_data_that_are_not_marked(minari_folder):
+    dataset = minari.load_dataset(tanks_of("my/whole-v0", range(3)))
+    spec = remembering(dataset)
+    plain = load_minari(dataset, spec)
+    dataset.storage.update_metadata({MISSING: True})
+    marked = load_minari(minari.load_dataset("my/whole-v0"), spec)
+    for name in ("obs", "next_obs", "action", "trajectory"):
+        np.testing.assert_allclose(getattr(plain, name), getattr(marked, name), rtol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(plain.obs, marked.obs)
+
+
+def test_a_series_from_outside_holds_its_value_where_steps_are_missing(minari_folder):
+    dataset = lacking_tanks("my/tanks-v0", action=7)
+    data = load_minari(dataset)
+    whole = LoggedSeries.from_transitions(data, slice(1, 2))
+    expected = tank_logs()[1]["observations"][:, 1]
+    np.testing.assert_array_equal(whole.of(1)[:, 0], expected)  # What followed the step before a gap is known too.
+    held = LoggedSeries.from_transitions(data.select((data.agent == 1) & (data.step != 6)), slice(1, 2)).of(0)[:, 0]
+    np.testing.assert_array_equal(np.flatnonzero(held != expected), [7])
+    assert held[7] == expected[6]

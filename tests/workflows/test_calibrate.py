@@ -77,8 +77,8 @@ def test_what_cannot_be_calibrated_is_refused_before_anything_is_trained(measure
 
 def test_data_that_are_not_the_simulators_are_refused(simulator, cars, monkeypatch):
     known = cars.select(cars.agent < 5)
-    monkeypatch.setattr(of_simulator, "load", lambda name: replace(known, n_agents=5))
+    monkeypatch.setattr(of_simulator, "load", lambda name, spec: replace(known, n_agents=5))
     assert logged_data(simulator).content_hash() == simulator.card.dataset_hash
-    monkeypatch.setattr(of_simulator, "load", lambda name: cars)
+    monkeypatch.setattr(of_simulator, "load", lambda name, spec: cars)
     with pytest.raises(ValueError, match="is not what simulator small was trained on .*train again"):
         logged_data(simulator)

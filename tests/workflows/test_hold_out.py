@@ -190,3 +190,14 @@ def test_columns_from_outside_are_taken_as_they_were_logged(home):
     assert report.columns == ("level (m)",)
     assert report.later.rmse[NO_CHANGE][-1][0] > 3 * report.later.rmse[LINEAR][-1][0]
     assert read_traces(simulator.folder / TRACES)[0].columns == ("level (m)",)
+
+
+def test_static_covariates_of_held_out_agents_are_told_as_well(tanks, home):
+    errors = []
+    for size in (list(range(12)), None):
+        given = {"recipe": replace(RECIPE, epochs=15, polish=True)} | (
+            {} if size is None else {"static": {"size": size}}
+        )
+        errors.append(evaluate(train(tanks, **QUICK | given, force=True)).strangers)
+    told, untold = errors
+    assert told.rmse[LINEAR] == untold.rmse[LINEAR] and told.rmse[SIMULATOR] != untold.rmse[SIMULATOR]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.jobs import run_here
+from support.missing import lacking
 from support.recipes import RECIPE
 
 from persim_gym.paths import unfinished
@@ -137,3 +138,9 @@ def test_the_reason_of_a_choice_names_rank_and_errors():
     assert said.endswith("3: 0.5, 5: 0.42, 10: 0.4, 15: nan")
     exact = {3: HeldOut(5e-4, 1e-5), 5: HeldOut(1e-4, 1e-5)}
     assert "the smallest that is exact to a thousandth" in rank_reason(exact, *best_rank(exact))
+
+
+def test_held_out_errors_are_of_what_is_known(cars, car_model):
+    whole, lacks = one_step_error(car_model, cars), one_step_error(car_model, lacking(cars))
+    assert lacks.rmse == pytest.approx(whole.rmse, rel=0.1) and lacks.standard_error > 0
+    assert one_step_error(car_model, replace(cars, missing=True)) == whole

@@ -4,7 +4,9 @@ from importlib import import_module
 
 import pytest
 from gymnasium import spaces
+from support.missing import lacking
 
+from persim_gym.simulator.trusted_tasks import check_task
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.workflows import training_setup
 from persim_gym.workflows.training_setup import prepare_training
@@ -20,7 +22,7 @@ def opened(cars, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "open_minari", ids.append)
     (tmp_path / "my" / "tanks-v0" / "data").mkdir(parents=True)
     monkeypatch.setattr(loading, "dataset_folder", lambda dataset_id: tmp_path / dataset_id)
-    monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory, spec: cars)
+    monkeypatch.setattr("persim_gym.workflows.history.load_for_training", lambda dataset, memory, spec: cars)
     monkeypatch.setattr(training_setup, "spec_of_dataset", lambda dataset: spec)
     monkeypatch.setattr(training_setup, "static_of", lambda dataset: {})
     return ids
@@ -53,3 +55,9 @@ def test_both_spellings_of_our_datasets_train_the_same_simulator(opened, home):
 def test_an_option_that_does_not_exist_is_refused(home):
     with pytest.raises(ValueError, match="train has no option folder, variants; known: task, recipe_name, settings"):
         prepare_training("cartpole/random-v0", folder="x", variants="factored")
+
+
+def test_an_own_task_is_tried_on_what_is_known(cars):
+    check_task("support.missing:TASK", lacking(cars))
+    with pytest.raises(ValueError, match="not finite on logged transitions"):
+        check_task("support.missing:UNKNOWN", cars)

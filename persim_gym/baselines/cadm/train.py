@@ -14,6 +14,7 @@ from persim_gym.baselines.cadm.config import FEATURES, CadmSettings, CadmShape, 
 from persim_gym.baselines.cadm.fit import CadmDiverged, fit_cadm
 from persim_gym.baselines.cadm.simulator import CadmCard, CadmSimulator, is_cadm, load_cadm
 from persim_gym.envs import DOMAINS
+from persim_gym.logged_arrays import checked_complete
 from persim_gym.paths import simulator_path, unfinished
 from persim_gym.simulator.model_card import library_versions
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
@@ -137,9 +138,11 @@ def _steps_in_memory(data: LoggedData, spec: EnvironmentSpec, seed: int) -> Tran
     """The data, or whole episodes of those that lie on disk.
 
     Raises:
-        ValueError: If a discrete action is not one of the space.
+        ValueError: If a discrete action is not one of the space, or all transitions lack a value.
     """
     steps = data.sample(MAX_EPISODES, seed)
+    if steps.missing:
+        steps = steps.select(checked_complete(steps.read([0]), data.source))
     if spec.n_actions and not 0 <= steps.action.min() <= steps.action.max() < spec.n_actions:
         raise ValueError(
             f"{data.source}: actions {steps.action.min()}–{steps.action.max()} are not 0–{spec.n_actions - 1}; give "

@@ -22,7 +22,7 @@ class LoggedSteps:
         forward_target: What it predicts, [K, D].
         backward_inputs: What the backward model sees, [K, F + actions].
         backward_target: What it predicts, [K, D].
-        first: First row of the trajectory of each row, int64 [K].
+        first: First row of the piece of consecutive steps that each row is in, int64 [K].
         end: Row behind its last one, int64 [K].
     """
 
@@ -78,7 +78,7 @@ def logged_steps(model: CadmModel, data: Transitions) -> LoggedSteps:
     obs, following = torch.from_numpy(data.obs), torch.from_numpy(data.next_obs)
     action = torch.from_numpy(data.action)
     seen = model.scaled_action(action)
-    first, end = trajectory_bounds(data.trajectory)
+    first, end = trajectory_bounds(data.pieces)
     # A change back is the change's negative, and so is its mean; what is predicted itself keeps its own.
     back_mean = -model.target_mean
     absolute = list(model.shape.features.absolute)

@@ -69,8 +69,9 @@ def verb(
 ) -> None:
     """Make a Minari dataset of a table: a row for each agent and time. `persim doctor TABLE` guesses the columns.
 
-    A row holds what was observed, what was done then, and the reward of that. Transitions that lack a value are left
-    out; what is left out is counted. Exogenous columns are inputs that nobody chose: they are kept with the dataset,
+    A row holds what was observed, what was done then, and the reward of that. A transition that lacks a value of its
+    observation or action is left out, one that lacks one of what followed counts for the others; both are counted.
+    Exogenous columns are inputs that nobody chose: they are kept with the dataset,
     step by step, and are among the observations only where --obs lists them too.
     """
     from persim_gym.datasets.minari_files import dataset_folder

@@ -72,10 +72,7 @@ def _constant(columns: TableColumns, rows: OrderedRows, roles: Roles) -> Iterato
 
 def _actions(columns: TableColumns, episodes: TableEpisodes) -> Iterator[str]:
     """Agents that only ever did one thing."""
-    edges = np.zeros(len(episodes.rows) + 1, dtype=np.int64)
-    np.add.at(edges, episodes.begin, 1)
-    np.add.at(edges, episodes.end, -1)
-    used = np.cumsum(edges)[:-1] > 0  # The last row of an episode does nothing any more.
+    used = episodes.usable
     action = episodes.action.rows[used].reshape(int(used.sum()), -1)
     agents, first, index = np.unique(episodes.rows.agent[used], return_index=True, return_inverse=True)
     differs = (action != action[first[index]]).any(axis=1)
@@ -87,7 +84,8 @@ def _actions(columns: TableColumns, episodes: TableEpisodes) -> Iterator[str]:
 def _too_little(episodes: TableEpisodes) -> Iterator[str]:
     """Data that are too few for what is asked."""
     total, agents = episodes.transitions, len(episodes.table_agents)
-    each = np.bincount(episodes.agent, weights=episodes.end - episodes.begin, minlength=agents)
+    counts = np.bincount(episodes.rows.agent[episodes.usable], minlength=max(episodes.table_agents) + 1)
+    each = counts[episodes.table_agents]
     if total < FEW_TRANSITIONS:
         yield f"{total:,} transitions are few: none will be kept to measure the error on (from {FEW_TRANSITIONS} on)"
     if (middle := float(np.median(each))) < FEW_EACH:

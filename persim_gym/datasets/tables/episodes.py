@@ -1,4 +1,4 @@
-"""Runs of a table as episodes: transitions that have all they need, agents by number, and what was left out."""
+"""Runs of a table as episodes: which transitions can be learned from, agents by number, and what is left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ class TableEpisodes:
         begin: First row of each episode, int64 [E].
         end: Its last row, which is observed but does nothing any more, int64 [E].
         agent: Number of its agent, int64 [E].
+        usable: Rows that begin a transition whose observation and action are complete, bool [K]; what follows may lack
+            values.
+        missing: Whether values of the episodes are missing.
         rows: The rows.
         obs: Observations of all rows.
         action: Actions of all rows.
@@ -34,6 +37,8 @@ class TableEpisodes:
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     agent: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    missing: bool
     rows: OrderedRows
     obs: Part
     action: Part
@@ -44,14 +49,14 @@ class TableEpisodes:
 
     @property
     def transitions(self) -> int:
-        """Number of transitions."""
-        return int((self.end - self.begin).sum())
+        """Number of usable transitions."""
+        return int(self.usable.sum())
 
 
 def table_episodes(
     columns: TableColumns, rows: OrderedRows, roles: Roles, units: Mapping[str, str] | None = None
 ) -> TableEpisodes:
-    """Cuts ordered rows into episodes, at missing values too.
+    """Makes an episode of each run of ordered rows that has a usable transition; missing values stay in it.
 
     Args:
         columns: Of the table.
@@ -60,28 +65,28 @@ def table_episodes(
         units: Units by column.
 
     Raises:
-        ValueError: If no transition is left.
+        ValueError: If no transition is usable.
     """
-    follows = ~rows.first[1:]
-    whole = _complete(rows, (*roles.obs, *roles.exogenous))
-    acted = _complete(rows, tuple(c for c in (*roles.action, roles.reward) if c))
-    kept = follows & whole[:-1] & whole[1:] & acted[:-1]
-    said = rows.said + _missing(columns, rows, roles, follows)
+    follows = np.append(~rows.first[1:], False)
+    usable = follows & _complete(rows, (*roles.obs, *roles.exogenous, *roles.action))
+    said = rows.said + _missing(columns, rows, roles, follows, usable)
     if roles.terminated and (unknown := int(np.isnan(rows.values[roles.terminated]).sum())):
         said.append(f"{unknown:,} cells of {roles.terminated} missing: they count as no")
-    if not kept.any():
+    observed = np.append(_anything(rows, roles.obs)[1:], False)
+    if not (usable & observed).any():  # Of these alone could be learned how observations change.
         raise ValueError(_nothing(columns, rows, roles, int(follows.sum()), said))
-    starts = np.flatnonzero(kept & ~np.append(False, kept[:-1]))
-    ends = np.flatnonzero(kept & ~np.append(kept[1:], False)) + 1
-    used = np.append(kept, False)
+    starts = np.flatnonzero(rows.first)
+    ends, some = np.append(starts[1:], len(rows)) - 1, np.logical_or.reduceat(usable, starts)
+    kept = follows & np.repeat(some, ends - starts + 1)
+    starts, ends = starts[some], ends[some]
     obs = observations(columns, rows.values, roles)
-    action = actions(columns, rows.values, used, roles)
+    action = actions(columns, rows.values, kept, usable, roles)
     present = np.unique(rows.agent[starts])
     order = numbered_agents([columns.agents[i] for i in present])
     lost = np.setdiff1d(np.arange(len(columns.agents)), present)
     if len(lost):
-        some = f"{len(lost):,} of {len(columns.agents):,} agents"
-        said.append(f"{some} left out, without a usable transition: {names_of(lost, columns.agents)}")
+        few = f"{len(lost):,} of {len(columns.agents):,} agents"
+        said.append(f"{few} left out, without a usable transition: {names_of(lost, columns.agents)}")
     number = {int(present[i]): n for n, i in enumerate(order)}
     names = tuple(columns.agents[int(present[i])] for i in order)
     labels = Labels(
@@ -98,6 +103,8 @@ def table_episodes(
         begin=starts,
         end=ends,
         agent=np.array([number[int(a)] for a in rows.agent[starts]], dtype=np.int64),
+        usable=usable,
+        missing=_lacks_values(rows, roles, kept),
         rows=rows,
         obs=obs,
         action=action,
@@ -144,24 +151,51 @@ def _complete(rows: OrderedRows, names: Sequence[str]) -> NDArray[np.bool_]:
     return complete
 
 
-def _missing(columns: TableColumns, rows: OrderedRows, roles: Roles, follows: NDArray[np.bool_]) -> list[str]:
+def _lacks_values(rows: OrderedRows, roles: Roles, kept: NDArray[np.bool_]) -> bool:
+    """Whether anything is missing in steps that are kept, or in the observations that they end with."""
+    observed = kept | np.append(False, kept[:-1])
+    acted = _complete(rows, tuple(c for c in (*roles.action, roles.reward) if c))
+    return not (_complete(rows, (*roles.obs, *roles.exogenous))[observed].all() and acted[kept].all())
+
+
+def _anything(rows: OrderedRows, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Rows with a value in any of some columns."""
+    found: NDArray[np.bool_] = ~np.all([np.isnan(rows.values[name]) for name in names], axis=0)
+    return found
+
+
+def _missing(
+    columns: TableColumns, rows: OrderedRows, roles: Roles, follows: NDArray[np.bool_], usable: NDArray[np.bool_]
+) -> list[str]:
     """What missing cells leave out, a line for each column, and one for the agents that miss most."""
     lines, total = [], int(follows.sum())
-    every = np.zeros(len(follows), dtype=np.bool_)
-    seen = (*roles.obs, *roles.exogenous)
-    for name in dict.fromkeys(c for c in (*seen, *roles.action, roles.reward) if c):
+    partly, inputs = np.zeros(len(follows), dtype=np.bool_), (*roles.obs, *roles.exogenous, *roles.action)
+    for name in dict.fromkeys(c for c in (*inputs, roles.reward) if c):
         missing = np.isnan(rows.values[name])
         if not (cells := int(missing.sum())):
             continue
-        out = follows & (missing[:-1] | missing[1:] if name in seen else missing[:-1])
-        every |= out
+        out = follows & missing & (name in inputs)
+        part = np.zeros_like(usable)
+        if name in roles.obs:
+            part[:-1] |= usable[:-1] & missing[1:]
+        if name == roles.reward:
+            part |= usable & missing
+        partly |= part
         what = "1 cell" if cells == 1 else f"{cells:,} cells"
-        lines.append(f"{what} of {name} missing: {int(out.sum()):,} of {total:,} transitions left out")
-    if every.any():
-        some = counted(rows.agent[:-1][every], columns.agents)
-        share = f"{int(every.sum()):,} of {total:,} transitions left out ({every.sum() / total:.1%})"
-        lines.append(f"together {share}, most of {some}")
+        lines.append(f"{what} of {name} missing: {_left_out(out, part, total)}")
+    out = follows & ~usable
+    if out.any() or partly.any():
+        some = counted(rows.agent[out | partly], columns.agents)
+        lines.append(f"together {_left_out(out, partly, total, share=True)}, most of {some}")
     return lines
+
+
+def _left_out(out: NDArray[np.bool_], part: NDArray[np.bool_], total: int, share: bool = False) -> str:
+    """How many of so many transitions cannot be used, and how many only in part: what is known of what followed."""
+    count, partly = int(out.sum()), int(part.sum())
+    whole = f"{count:,} of {total:,} transitions left out" + f" ({count / max(total, 1):.1%})" * share
+    also = f"{partly:,}{'' if count else f' of {total:,} transitions'} count{'s' * (partly == 1)} in part"
+    return ", ".join([whole] * bool(count or not partly) + [also] * bool(partly))
 
 
 def _nothing(columns: TableColumns, rows: OrderedRows, roles: Roles, pairs: int, said: list[str]) -> str:

@@ -36,8 +36,9 @@ def from_table(
 
     A row holds what was observed, what was done then, and the reward of that; the next row of the agent, what was
     observed next. Columns of text are categories: one-hot in observations, choices in actions, and so are at most ten
-    different whole numbers in an action column (see `continuous`). A transition that lacks a value is left out, which
-    ends an episode; what is left out is counted, on the dataset's card and in its metadata.
+    different whole numbers in an action column (see `continuous`). Values that are missing are NaN: a transition that
+    lacks a value of its observation or action is left out of training, one that lacks one of what followed counts for
+    the others. Both are counted, on the dataset's card and in its metadata.
 
     Args:
         table: Path of a CSV or Parquet file, several of them, or a frame of pandas, Polars or Arrow.

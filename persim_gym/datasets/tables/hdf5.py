@@ -1,4 +1,4 @@
-"""Writes many short episodes into Minari's HDF5 file, several times as fast as Minari does: missing cells make many."""
+"""Writes many short episodes into Minari's HDF5 file, several times as fast as Minari does."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from persim_gym.actions import ActionLayout
 from persim_gym.datasets.tables.columns import TableColumns
 from persim_gym.datasets.tables.roles import Roles
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 
 MAX_COMBINATIONS = 1000
 """Different combinations of several action columns that are choices."""
@@ -21,7 +22,8 @@ class Part:
     """Observations or actions of K rows.
 
     Attributes:
-        rows: Values, float64 [K, D], or int64 [K] of a discrete action; where the table has none, anything.
+        rows: Values, float64 [K, D], NaN where the table has none; or int64 [K] of a discrete action, then
+            `UNKNOWN_ACTION`.
         space: Space of one row.
         names: Names of the D components, or of the choices.
         exogenous: How many of the components, the last ones, come from outside.
@@ -68,50 +70,56 @@ def _one_hot(columns: TableColumns, values: dict[str, NDArray[np.float64]], chos
 
 
 def actions(
-    columns: TableColumns, values: dict[str, NDArray[np.float64]], used: NDArray[np.bool_], roles: Roles
+    columns: TableColumns,
+    values: dict[str, NDArray[np.float64]],
+    kept: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+    roles: Roles,
 ) -> Part:
     """Action columns: all numbers, a Box within what was logged; all choices, their combinations that were logged.
 
     Numbers and choices together, and choices of too many combinations, become a Box in which each choice is a component
-    that is 1 where it was made and else 0.
+    that is 1 where it was made and else 0. A combination that no usable transition shows counts as unknown: nothing
+    would be learned of it.
 
     Args:
         columns: Knows the categories.
         values: Columns by name, float64 [K].
-        used: Rows whose action counts, bool [K].
+        kept: Rows whose action is kept, bool [K].
+        used: Those of them that begin a usable transition, bool [K].
         roles: Which columns are actions.
-
     """
     choices = [name for name in roles.action if name in columns.categories]
     amounts = [name for name in roles.action if name not in columns.categories]
     if choices and amounts:
-        return _side_by_side(columns, values, used, roles)
+        return _side_by_side(columns, values, kept, roles)
     if amounts:
         rows = np.column_stack([values[name] for name in amounts])
-        low, high = rows[used].min(axis=0).astype(np.float32), rows[used].max(axis=0).astype(np.float32)
+        low, high = (bound(rows[kept], axis=0).astype(np.float32) for bound in (np.nanmin, np.nanmax))
         return Part(rows, spaces.Box(low, high, dtype=np.float32), tuple(amounts))
     sizes = [len(columns.categories[name]) for name in choices]
-    code = np.zeros(len(used), dtype=np.int64)
+    code, known = np.zeros(len(used), dtype=np.int64), kept.copy()
     for name, size in zip(choices, sizes, strict=True):
         code = code * size + np.nan_to_num(values[name]).astype(np.int64)
-    seen, index = np.unique(code[used], return_inverse=True)
+        known &= ~np.isnan(values[name])
+    seen = np.unique(code[used])
     if len(seen) > MAX_COMBINATIONS:
-        return _side_by_side(columns, values, used, roles)
-    rows = np.zeros(len(used), dtype=np.int64)
-    rows[used] = index
+        return _side_by_side(columns, values, kept, roles)
+    known &= np.isin(code, seen)
+    rows = np.where(known, np.searchsorted(seen, code), UNKNOWN_ACTION)
     return Part(
         rows, spaces.Discrete(len(seen)), tuple(_combination(columns, choices, sizes, c) for c in seen.tolist())
     )
 
 
 def _side_by_side(
-    columns: TableColumns, values: dict[str, NDArray[np.float64]], used: NDArray[np.bool_], roles: Roles
+    columns: TableColumns, values: dict[str, NDArray[np.float64]], kept: NDArray[np.bool_], roles: Roles
 ) -> Part:
     """Action columns as components of one Box."""
     part = _one_hot(columns, values, roles.action)
     layout = ActionLayout(tuple(len(columns.categories.get(name, ())) for name in roles.action))
-    known = part.rows[used]
-    low, high = np.where(layout.amounts, known.min(axis=0), 0.0), np.where(layout.amounts, known.max(axis=0), 1.0)
+    low, high = (bound(part.rows[kept], axis=0) for bound in (np.nanmin, np.nanmax))
+    low, high = np.where(layout.amounts, low, 0.0), np.where(layout.amounts, high, 1.0)
     space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
     return Part(part.rows, space, part.names, sizes=layout.sizes)
 

@@ -12,7 +12,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
-from persim_gym.datasets.minari_adapter import ACTION_PARTS, EXOGENOUS, LABELS
+from persim_gym.datasets.minari_adapter import ACTION_MISSING, ACTION_PARTS, EXOGENOUS, LABELS, MISSING
 from persim_gym.datasets.minari_files import dataset_folder, placing_dataset
 from persim_gym.datasets.registry import find_dataset
 from persim_gym.datasets.tables.columns import TableColumns
@@ -20,6 +20,7 @@ from persim_gym.datasets.tables.episodes import TableEpisodes, static_values
 from persim_gym.datasets.tables.hdf5 import LoggedEpisode, write_episodes
 from persim_gym.datasets.tables.roles import Roles
 from persim_gym.labels import Labels
+from persim_gym.logged_arrays import UNKNOWN_ACTION
 from persim_gym.version import __version__
 
 TABLE = "table"
@@ -79,6 +80,7 @@ def write_dataset(
                 **({ACTION_PARTS: list(episodes.action.sizes)} if episodes.action.sizes else {}),
                 **({EXOGENOUS: episodes.obs.exogenous} if episodes.obs.exogenous else {}),
                 TABLE: kept,
+                **({MISSING: True} if episodes.missing else {}),
             }
         )
         write_episodes(storage, _logged(episodes, roles, progress))
@@ -100,6 +102,7 @@ def _record(columns: TableColumns, episodes: TableEpisodes, roles: Roles, source
         "episodes": len(episodes.begin),
         "transitions": episodes.transitions,
         "actions": int(space.n) if isinstance(space, spaces.Discrete) else 0,
+        "missing": episodes.missing,
         "categories": {name: columns.categories[name] for name in roles.columns if name in columns.categories},
         "static": static,
         "said": episodes.said,
@@ -113,6 +116,7 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
     ended = rows.values[roles.terminated] > 0 if roles.terminated else np.zeros(len(rows), dtype=np.bool_)
     discrete = episodes.action.rows.ndim == 1
     actions = episodes.action.rows if discrete else episodes.action.rows.astype(np.float32)
+    unknown = actions == UNKNOWN_ACTION if discrete and episodes.missing else None
     spans = zip(episodes.begin.tolist(), episodes.end.tolist(), episodes.agent.tolist(), strict=True)
     bar = tqdm(spans, desc="episodes", total=len(episodes.begin), unit="episode", disable=not progress)
     for begin, end, agent in bar:
@@ -120,9 +124,11 @@ def _logged(episodes: TableEpisodes, roles: Roles, progress: bool) -> Iterator[L
         truncated = np.zeros(end - begin, dtype=np.bool_)
         truncated[-1] = not terminated[-1]
         infos = {} if rows.time is None else {"time": rows.time[begin : end + 1]}
+        if unknown is not None:
+            infos[ACTION_MISSING] = np.append(unknown[begin:end], False)
         steps = {
             "observations": episodes.obs.rows[begin : end + 1],
-            "actions": actions[begin:end],
+            "actions": actions[begin:end] if unknown is None else actions[begin:end].clip(0),
             "rewards": reward[begin:end],
             "terminations": terminated,
             "truncations": truncated,
@@ -166,6 +172,7 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
         "actions": f"{_list([labels.with_unit(column) for column in roles['action']])}{choices}",
         "reward": labels.with_unit(roles["reward"]) if roles["reward"] else "none in the table: 0",
         "end of an episode": roles["terminated"] or "none in the table",
+        "missing values": missing_text(table["missing"], bool(table["actions"])),
         "exogenous inputs": f"{_list(roles['exogenous'])}; the last columns of observations, seen but not predicted"
         if roles["exogenous"]
         else "",
@@ -178,6 +185,13 @@ def card_text(name: str, labels: Labels, table: dict[str, Any]) -> str:
     lines += [f"| {key} | {value.replace('|', '/')} |" for key, value in rows.items() if value]
     lines += ["", *(f"- {line}" for line in table["said"]), ""]
     return "\n".join(lines)
+
+
+def missing_text(missing: bool, discrete: bool) -> str:
+    """How a dataset holds values that are missing; empty where there are none."""
+    if not missing:
+        return ""
+    return "NaN" + f"; `{ACTION_MISSING}` in the `infos` of steps says which actions are" * discrete
 
 
 def _list(names: Any) -> str:

@@ -108,13 +108,22 @@ def _calibration_agents(
 def _first_halves(
     transitions: Transitions, agents: NDArray[np.int64], steps: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Mask [K] of the first half of each agent's transitions, and one row of its second half that has room, [B]."""
+    """Mask [K] of the first half of each agent's transitions, and one row of its second half that has room, [B].
+
+    Where steps are missing, that is one of those that most of `steps` follow without a gap.
+    """
     early = np.zeros(len(transitions), dtype=np.bool_)
+    pieces, gaps = transitions.pieces, len(transitions.gaps())
+    ends = np.searchsorted(pieces, pieces, side="right")
     starts = []
     for agent in agents:
         rows = np.flatnonzero(transitions.agent == agent)
         half = len(rows) // 2
         early[rows[:half]] = True
-        room = max(len(rows) - half - steps, 1)
-        starts.append(rows[half + int(rng.integers(room))])
+        if not gaps:
+            room = max(len(rows) - half - steps, 1)
+            starts.append(rows[half + int(rng.integers(room))])
+        else:
+            lasting = np.minimum(ends[rows[half:]] - rows[half:], steps)
+            starts.append(rng.choice(rows[half:][lasting == lasting.max()]))
     return early, np.array(starts)

@@ -36,7 +36,7 @@ def conformal_scale(
     returned scale with the stated probability; if so, `scale * spread` passes the bound no later than its error does.
 
     Args:
-        errors: [B, T]; NaN where nothing was logged.
+        errors: [B, T]; NaN where nothing was logged, behind the end or before it.
         spreads: [B, T].
         bound: Error that should not be passed; spreads below `MIN_SPREAD` of it count as that.
         level: Probability of the promise.
@@ -70,12 +70,13 @@ def conformal_horizon(errors: NDArray[np.float64], bound: float, level: float = 
 
     Of each number of steps, rollouts count that were logged for so long: those that ended before say nothing of it.
     """
-    failures, lengths = first_failures(errors, bound), (~np.isnan(errors)).sum(axis=1)
-    for steps in range(1, errors.shape[1] + 1):
-        lasting = lengths >= steps
+    known, steps = ~np.isnan(errors), np.arange(1, errors.shape[1] + 1)
+    failures, lengths = first_failures(errors, bound), (known * steps).max(axis=1)
+    for horizon in steps.tolist():
+        lasting = lengths >= horizon
         allowed = int(lasting.sum()) - int(np.ceil((lasting.sum() + 1) * level))
-        if (failures[lasting] < steps).sum() > allowed:
-            return steps - 1
+        if (failures[lasting] < horizon).sum() > allowed:
+            return int(horizon - 1)
     return int(errors.shape[1])
 
 

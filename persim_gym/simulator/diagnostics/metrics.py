@@ -44,8 +44,8 @@ def logged_error(
     """
     logged = logged.select(np.isin(logged.trajectory, np.unique(logged.trajectory)[:ERROR_EPISODES]))
     error, change = one_step(model, logged)
-    spread = change.std(axis=0, dtype=np.float64)
-    rmse = np.sqrt(np.square(error).mean(axis=0))
+    spread = known_std(change)
+    rmse = np.sqrt(known_mean(np.square(error), axis=0))
     size, learned = model.config.obs_dim, model.config.learned_dim
     names = names or NO_LABELS.predicted(size)
     steps, open_loop = _open_loop(model, logged)
@@ -64,8 +64,8 @@ def logged_error(
 def _held_out_error(model: FactoredEnsemble, held_out: Transitions) -> dict[str, Any]:
     """Errors one step ahead on transitions that were not trained on, beside those of predicting no change."""
     error, change = one_step(model, held_out)
-    learned = model.config.learned_dim
-    ours, idle = (np.sqrt(np.square(e, dtype=np.float64).mean(axis=0))[:learned] for e in (error, change))
+    squares = (np.square(e, dtype=np.float64)[:, : model.config.learned_dim] for e in (error, change))
+    ours, idle = (np.sqrt(known_mean(each, axis=0)) for each in squares)
     return {
         "transitions": len(held_out),
         "rmse": [_round(x) for x in ours],
@@ -73,9 +73,26 @@ def _held_out_error(model: FactoredEnsemble, held_out: Transitions) -> dict[str,
     }
 
 
+def known_mean(values: NDArray[Any], axis: int | None = None) -> NDArray[np.float64]:
+    """Mean of those values that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        mean: NDArray[np.float64] = np.where(known, values, 0.0).sum(axis=axis) / known.sum(axis=axis)
+    return mean
+
+
+def known_std(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Standard deviation of the known values of each column, [C] of [K, C]; NaN where there are none."""
+    wide = values.astype(np.float64)
+    return np.sqrt(known_mean(np.square(wide - known_mean(wide, axis=0)), axis=0))
+
+
 @torch.no_grad()
 def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, D + E]."""
+    """Errors of the members' mean one step ahead, and the logged changes (and reward and end), each [K, L + E].
+
+    Both are NaN where what followed is not known.
+    """
     s = model.config
     following = logged.next_obs[:, : s.learned_dim]
     target = np.column_stack([following, logged.reward, logged.terminated])[:, : s.out_dim]
@@ -92,9 +109,11 @@ def one_step(model: FactoredEnsemble, logged: Transitions) -> tuple[NDArray[np.f
 
 
 def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int], list[float | None]]:
-    """Errors after `OPEN_LOOP_STEPS` steps from the first observation of each episode that is so long."""
-    first = np.flatnonzero(np.diff(logged.trajectory, prepend=logged.trajectory[0] - 1))
-    length = np.diff(np.append(first, len(logged)))
+    """Errors after `OPEN_LOOP_STEPS` steps from the first observation of each episode that is so long.
+
+    Of an episode that lacks steps the longest piece counts.
+    """
+    first, length = _longest_pieces(logged)
     unit = np.maximum(model.logged_std.cpu().double().numpy(), 1e-6)
     held, learned = model.config.held, model.config.learned_dim
     steps, errors = [], []
@@ -113,8 +132,18 @@ def _open_loop(model: FactoredEnsemble, logged: Transitions) -> tuple[list[int],
             following = np.stack([now[row][:, 0, :learned].mean(axis=0) for row in running])
             error = (following - logged.next_obs[first[running] + step - 1, :learned]) / unit
             steps.append(step)
-            errors.append(_round(np.sqrt(np.square(error.astype(np.float64)).mean())))
+            errors.append(_round(np.sqrt(known_mean(np.square(error.astype(np.float64))))))
     return steps, errors
+
+
+def _longest_pieces(logged: Transitions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First row of the longest piece of consecutive steps of each episode, and its length, [E] each."""
+    first = np.flatnonzero(np.diff(logged.pieces, prepend=-1))
+    length = np.diff(np.append(first, len(logged)))
+    episode = np.cumsum(np.diff(logged.trajectory[first], prepend=logged.trajectory[0]) != 0)
+    order = np.lexsort((first, -length, episode))
+    longest = order[np.flatnonzero(np.diff(episode[order], prepend=-1))]
+    return first[longest], length[longest]
 
 
 def agents_summary(beliefs: FactorPosterior) -> dict[str, Any]:

@@ -57,12 +57,12 @@ class NearestResiduals:
         self._learned = model.config.learned_dim
         self._discrete = bool(model.config.n_actions)
         self._action_unit = None if self._discrete else _scale(transitions.action.std(axis=0, dtype=np.float64))
-        residuals = _residuals(model, transitions)
+        residuals = _residuals(model, transitions)  # [K, D], NaN where what followed is not known
         keys = self._keys(transitions.obs, transitions.action)
         self._regions: dict[int, tuple[KDTree, NDArray[np.float32]]] = {}
         for action in np.unique(transitions.action).tolist() if self._discrete else [0]:
             inside = transitions.action == action if self._discrete else np.ones(len(keys), dtype=np.bool_)
-            self._regions[action] = KDTree(keys[inside]), residuals[inside]
+            self._regions[action] = KDTree(keys[inside]), _filled(keys[inside], residuals[inside])
 
     @property
     def numbers(self) -> int:
@@ -77,8 +77,8 @@ class NearestResiduals:
             action: int64 [B] or float32 [B, A].
 
         Returns:
-            Logged next observation minus the members' mean; NaN where an observation is not finite, or its action was
-            never logged.
+            Logged next observation minus the members' mean; NaN where an observation is not finite, or what follows
+            its action was never logged.
         """
         return self._nearest(obs, action, self._members)
 
@@ -114,6 +114,16 @@ class NearestResiduals:
         """Points as the trees know them, [B, D] or [B, D + A]."""
         keys = obs[:, : len(self._unit)] / self._unit
         return keys if self._action_unit is None else np.concatenate([keys, action / self._action_unit], axis=1)
+
+
+def _filled(keys: NDArray[np.float64], residuals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Residuals with those of the nearest transition that has one of a dimension where they are not known, [K, D]."""
+    known, filled = ~np.isnan(residuals), residuals.copy()
+    for d in np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)):
+        some = known[:, d]
+        _, nearest = KDTree(keys[some]).query(keys[~some], eps=2.0 if keys.shape[1] > _WIDE else 0.0)
+        filled[~some, d] = residuals[some, d][nearest]
+    return filled
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ class Windows:
         agent: [B].
         obs: Where they start, [B, D].
         actions: [B, T] or [B, T, A]; repeats of the last one behind the end.
-        following: Logged next observations, [B, T, D]; NaN behind the end.
+        following: Logged next observations, [B, T, D]; NaN behind the end, and where a value is not known.
     """
 
     agent: NDArray[np.int64]
@@ -32,8 +32,9 @@ class Windows:
 
     @property
     def logged(self) -> NDArray[np.bool_]:
-        """Whether a step was logged, [B, T]."""
-        logged: NDArray[np.bool_] = ~np.isnan(self.following[..., 0])
+        """Whether a step was logged, or a later one, [B, T]."""
+        known = np.asarray(~np.isnan(self.following).all(axis=2))
+        logged: NDArray[np.bool_] = np.maximum.accumulate(known[:, ::-1], axis=1)[:, ::-1]
         return logged
 
 
@@ -45,8 +46,8 @@ def cut_windows(transitions: Transitions, starts: NDArray[np.int64], steps: int)
         starts: Row that each window starts at, [B].
         steps: Longest window T.
     """
-    # The last row of each episode.
-    ends = np.append(np.flatnonzero(np.diff(transitions.trajectory)), len(transitions) - 1)
+    # The last row of each piece of consecutive steps.
+    ends = np.append(np.flatnonzero(np.diff(transitions.pieces)), len(transitions) - 1)
     last = ends[np.searchsorted(ends, starts)]
     rows = np.minimum(starts[:, None] + np.arange(steps), last[:, None])  # [B, T]
     inside = starts[:, None] + np.arange(steps) <= last[:, None]
@@ -76,7 +77,8 @@ def open_loop(
         logged: Residuals to set draws off by; None for draws that predictions alone move.
 
     Returns:
-        Errors of the members' mean and spreads, each [B, T]; errors are NaN where nothing was logged.
+        Errors of the members' mean, over those dimensions that were logged, and spreads, each [B, T]; errors are NaN
+        where none was.
     """
     rng, agents = np.random.default_rng(seed), windows.agent.tolist()
     settled, drawn = BatchDynamics(model, agents), BatchDynamics(model, agents, apart=True)
@@ -100,9 +102,11 @@ def open_loop(
                 rows[..., held] = windows.following[:, t, held]
         with np.errstate(invalid="ignore", over="ignore"):
             apart = (now[..., :learned].mean(axis=0, dtype=np.float64) - windows.following[:, t, :learned]) / scale
-            errors.append(np.sqrt(np.square(apart).mean(axis=1)))
+            known = ~np.isnan(windows.following[:, t, :learned])
+            errors.append(np.sqrt(np.square(np.where(known, apart, 0.0)).sum(axis=1) / known.sum(axis=1)))
             unknown = np.square((other[..., :learned] - now[..., :learned]) / scale).mean(axis=(0, 2), dtype=np.float64)
             spreads.append(np.sqrt(np.square(settled.disagreement(now)) + unknown))
     error, spread = np.stack(errors, axis=1), np.stack(spreads, axis=1)
-    error = np.where(windows.logged & ~np.isfinite(error), np.inf, error)
+    seen = ~np.isnan(windows.following[..., :learned]).all(axis=2)
+    error = np.where(seen & ~np.isfinite(error), np.inf, error)
     return error, np.where(np.isfinite(spread), spread, np.inf)

@@ -62,15 +62,15 @@ class OnlineDynamics(PlanningDynamics):
         Args:
             obs: Observation before the action, [D] or [K, D].
             action: Discrete [] or [K], or continuous [A] or [K, A].
-            next_obs: Observation after the action, as `obs`.
+            next_obs: Observation after the action, as `obs`; NaN where a value is not known.
             reward: Reward, [] or [K], which counts where the simulator has learned rewards; None if it is not known.
             terminated: Whether the episode ended there, likewise.
 
         Raises:
-            ValueError: If a value is not finite, or sizes or actions are not the simulator's.
+            ValueError: If another value is not finite, or sizes or actions are not the simulator's.
         """
         before, act, after = self._checked(obs, action, next_obs)
-        if not all(bool(torch.isfinite(x).all()) for x in (before, act, after)):
+        if not (bool(torch.isfinite(before).all()) and bool(torch.isfinite(act).all())) or bool(after.isinf().any()):
             raise ValueError("cannot learn from a transition that is not finite; leave it out")
         learned = _columns(len(before), reward, terminated)[:, : self._model.config.extra_dim]
         prior = self._posterior.prior

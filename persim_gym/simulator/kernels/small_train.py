@@ -19,6 +19,8 @@ from persim_gym.simulator.kernels.gemm import NARROW_COLUMNS, multiply_narrow, m
 
 # So many rows are carried forward and back together: their activations stay in a core's nearest caches.
 BLOCK_ROWS = 32
+UNKNOWN_TARGET = np.float32(1e38)
+"""Stands for a target that is not known: compiled code that may reorder sums does not see a NaN."""
 
 
 @njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
@@ -151,7 +153,8 @@ def train_steps(  # type: ignore
 def _contract_block(rows, where, v, factors, d_size, gv, gb2, gradients, scale, pull_scale, uw, guw):  # type: ignore
     """Predictions of a block, from the state factors `v`; returns its summed squared error.
 
-    Fills `gv`, adds the gradients of all other factors and of the last bias; `uw` and `guw`, [R], are scratch.
+    A target that is not known has neither error nor gradient. Fills `gv`, adds the gradients of all other factors and
+    of the last bias; `uw` and `guw`, [R], are scratch.
     """
     now, shared, table, common = factors
     g_factor, g_shared, g_table, g_common = gradients
@@ -167,7 +170,10 @@ def _contract_block(rows, where, v, factors, d_size, gv, gb2, gradients, scale, 
             predicted = np.float32(0.0)
             for r in range(rank):
                 predicted += v[b, d * rank + r] * uw[r]
-            residual = predicted - row[2 + d_size + d]
+            target = row[2 + d_size + d]
+            residual = predicted - target
+            if target >= UNKNOWN_TARGET:
+                residual *= np.float32(0.0)
             error += residual * residual
             residual *= scale
             for r in range(rank):

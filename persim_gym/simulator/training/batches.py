@@ -13,7 +13,8 @@ from persim_gym.simulator.model.walls import stopped
 from persim_gym.transitions import LoggedData
 
 Batchable: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Agents [K], scaled observations [K, D], actions [K] or scaled [K, A], and scaled targets [K, D + E]."""
+"""Agents [K], scaled observations [K, D], actions [K] or scaled [K, A], and scaled targets [K, D + E], NaN where they
+are not known."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ def _without_stopped(raw: dict[str, NDArray[Any]], touched: NDArray[np.bool_]) -
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the known values of each column; 0 where there are none."""
     values = values.double()
+    if bool(values.isnan().any()):
+        known = ~values.isnan()
+        mean = values.nan_to_num(nan=0.0).sum(0) / known.sum(0).clamp_min(1)
+        squares = torch.where(known, values - mean, 0.0).square().sum(0)
+        return mean, (squares / (known.sum(0) - 1).clamp_min(1)).sqrt()
     return values.mean(0), values.std(0) if len(values) > 1 else torch.zeros_like(values[0])
 
 

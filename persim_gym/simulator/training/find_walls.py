@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from persim_gym.logged_arrays import complete
 from persim_gym.simulator.model.walls import no_walls, past, walls_of
 from persim_gym.transitions import LoggedData
 
@@ -18,7 +19,7 @@ BLOCKS_AT_ONCE = 256  # So many blocks of data on disk are read at once.
 
 
 def find_walls(data: LoggedData) -> Tensor:
-    """Table of the walls that logged data show, as `no_walls` describes it.
+    """Table of the walls that logged data show, as `no_walls` describes it; in transitions that lack nothing.
 
     A component has a wall at its extreme where next observations have exactly that value after `MIN_TOUCHES` different
     ones or more, of two agents or more, but no more than `MAX_WALL_SHARE` of all, where other components always have
@@ -32,6 +33,11 @@ def find_walls(data: LoggedData) -> Tensor:
             past a wall, which is none then.
     """
     sample = data.sample(WALL_EPISODES)
+    if sample.missing:
+        whole = complete(sample.read([0]))
+        if not whole.any():
+            return no_walls(sample.obs_dim)
+        sample = sample.select(whole)
     following, agents = sample.next_obs, min(2, len(np.unique(sample.agent)))
     varied = np.array([len(np.unique(values)) > MIN_DISTINCT_SHARE * len(values) for values in following.T])
     table = no_walls(following.shape[1])

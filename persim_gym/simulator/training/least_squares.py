@@ -124,8 +124,9 @@ def _solve(
     # A single weight has no spread; its own size stands for it.
     spread = weights.var() if weights.numel() > 1 else weights.square().sum()
     ridges = noise / spread.clamp_min(1e-12)
-    grams, moments = _normal_equations(model, member, data, together, clips)
-    for gram, group in zip(grams, together, strict=True):
+    moments = _right_sides(model, member, data, clips)
+    for group in together:  # Values that are missing here and there make many groups: one matrix is held at a time.
+        gram = _gram(model, member, data, group[0], clips)
         least = MIN_RIDGE * float(gram.trace())
         for d in group:
             step = _ridge(gram, moments[:, d], max(float(ridges[d]), least)).view(width, s.rank).float()
@@ -141,33 +142,38 @@ def _ridge(gram: Tensor, moment: Tensor, ridge: float) -> Tensor:
     return torch.cholesky_solve(moment[:, None], factor)[:, 0]
 
 
-def _normal_equations(
-    model: FactoredEnsemble, member: int, data: Transitions, together: list[list[int]], clips: bool
-) -> tuple[Tensor, Tensor]:
-    """What a step from the weights as they are solves: matrices [groups, P, P] and right sides [P, D + E].
+def _right_sides(model: FactoredEnsemble, member: int, data: Transitions, clips: bool) -> Tensor:
+    """Right sides of the normal equations of a step from the weights as they are, [P, D + E].
 
-    P = (H + 1) * R counts an output's weights and biases. A matrix is made of R (R + 1) / 2 blocks, by pairs of ranks.
+    P = (H + 1) * R counts an output's weights and biases.
     """
     s, last = model.config, _last(model)
     width, rank = s.state_layers[-1] + 1, s.rank
     layer = torch.cat([last.weight[member], last.bias[member]]).double()  # [H + 1, (D + E) * R]
-    grams = torch.zeros(len(together), width, rank, width, rank, dtype=torch.float64)
     moments = torch.zeros(width, rank, s.out_dim, dtype=torch.float64)
     for hidden, product, change, known in _inputs(model, member, data, clips):
         predicted = ((hidden @ layer).view(-1, s.out_dim, rank) * product[:, None]).sum(2)
         missing = (change - predicted) * known
         for r in range(rank):
             moments[:, r] += hidden.T @ (product[:, r, None] * missing)
-        for gram, group in zip(grams, together, strict=True):
-            some = known[:, group[0]]
-            h, p = hidden[some], product[some]
-            for i in range(rank):
-                for j in range(i + 1):
-                    gram[:, i, :, j] += (h * (p[:, i] * p[:, j])[:, None]).T @ h
+    return moments.view(width * rank, s.out_dim)
+
+
+def _gram(model: FactoredEnsemble, member: int, data: Transitions, output: int, clips: bool) -> Tensor:
+    """Matrix of the normal equations of an output, [P, P], made of R (R + 1) / 2 blocks, by pairs of ranks."""
+    s = model.config
+    width, rank = s.state_layers[-1] + 1, s.rank
+    gram = torch.zeros(width, rank, width, rank, dtype=torch.float64)
+    for hidden, product, _, known in _inputs(model, member, data, clips):
+        some = known[:, output]
+        h, p = hidden[some], product[some]
+        for i in range(rank):
+            for j in range(i + 1):
+                gram[:, i, :, j] += (h * (p[:, i] * p[:, j])[:, None]).T @ h
     for i in range(rank):
         for j in range(i):
-            grams[:, :, j, :, i] = grams[:, :, i, :, j]
-    return grams.view(len(together), width * rank, width * rank), moments.view(width * rank, s.out_dim)
+            gram[:, j, :, i] = gram[:, i, :, j]
+    return gram.view(width * rank, width * rank)
 
 
 def _groups(model: FactoredEnsemble, data: Transitions, clips: bool) -> list[list[int]]:

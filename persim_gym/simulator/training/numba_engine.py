@@ -13,7 +13,7 @@ from torch import Tensor
 
 from persim_gym.simulator.kernels.adam import is_sparse
 from persim_gym.simulator.kernels.gemm import WIDE_COLUMNS
-from persim_gym.simulator.kernels.small_train import train_steps
+from persim_gym.simulator.kernels.small_train import UNKNOWN_TARGET, train_steps
 from persim_gym.simulator.model.encoders import AgentEncoder, DiscreteActionEncoder, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.batches import Batchable
@@ -68,9 +68,12 @@ class NumbaEngine:
 
     @staticmethod
     def pack(data: Batchable) -> NDArray[np.float32]:
-        """One row a transition, so that a shuffled read costs one cache miss: agent, action, observation, target."""
+        """One row a transition, so that a shuffled read costs one cache miss: agent, action, observation, target.
+
+        Targets that are not known become `UNKNOWN_TARGET`.
+        """
         agent, obs, action, target = data
-        columns = (agent[:, None].float(), action[:, None].float(), obs, target)
+        columns = (agent[:, None].float(), action[:, None].float(), obs, target.nan_to_num(nan=float(UNKNOWN_TARGET)))
         return torch.cat(columns, dim=1).numpy()
 
     def bind(self, data: NDArray[np.float32]) -> None:

@@ -65,7 +65,7 @@ class TorchEngine:
         self.members = members
         self._ensemble = ensemble
         self._model = ensemble if whole else build_model(replace(config, members=count))
-        self._recipe, self._seed, self._stopped = recipe, seed, False
+        self._recipe, self._seed, self._stopped, self._lacking = recipe, seed, False, False
         factor = self._agent_encoder.factor
         on_cpu = factor.device.type == "cpu"
         self._half = on_cpu and factor.dtype == torch.float32 and multiplies_bfloat16() if half is None else half
@@ -106,6 +106,7 @@ class TorchEngine:
     def bind(self, data: Batchable) -> None:
         """Goes on with other data: agents [K], scaled observations, actions and targets."""
         self._data = data
+        self._lacking = bool(data[-1].isnan().any())
 
     def load(self) -> None:
         """Takes the ensemble's weights over."""
@@ -169,10 +170,10 @@ class TorchEngine:
             agent: Agents, int64 [m, B].
             obs: Scaled observations, [m, B, D].
             action: int64 [m, B], or scaled [m, B, A].
-            target: Scaled changes of the observation, and extra quantities, [m, B, D + E].
+            target: Scaled changes of the observation, and extra quantities, [m, B, D + E]; NaN where unknown.
 
         Returns:
-            Mean squared error over the batch, summed over dimensions and members, [].
+            Squared error over the size of the batch, summed over dimensions and members, [].
         """
         self._grad.zero_()
         if self._rows is None:
@@ -193,11 +194,11 @@ class TorchEngine:
         model, config, batch = self._model, self._model.config, offset.shape[1]
         u = offset + self._agent_encoder.bias
         if model.head is not None:  # The unfactorized variant has neither penalty.
-            return (model.scaled_delta(u, obs, action) - target).square().sum() / batch, 0.0
+            return self._known(model.scaled_delta(u, obs, action) - target, target).square().sum() / batch, 0.0
         w = self._layers(model.action_encoder, action) if config.action_dim else model.action_encoder(action).mT
         v = self._layers(model.state_encoder, obs).unflatten(1, (config.out_dim, config.rank))  # [m, D + E, R, B]
         predicted = (v * (u.mT * w).unsqueeze(1)).sum(2)  # [m, D + E, B]
-        error = (predicted - target.mT).square().sum() / batch
+        error = self._known(predicted - target.mT, target.mT).square().sum() / batch
         penalty: Tensor | float = 0.0
         if self._recipe.pull:
             penalty = self._recipe.pull / batch * offset.square().sum()
@@ -206,6 +207,14 @@ class TorchEngine:
             crossed = (offset.mT * (w.roll(-1, 2) - w)).unsqueeze(1)
             penalty = penalty + self._recipe.interaction / batch * (v * crossed).sum(2).square().sum()
         return error, penalty
+
+    def _known(self, residual: Tensor, target: Tensor) -> Tensor:
+        """Residuals with 0, which has neither loss nor gradient, where a target is not known.
+
+        Sums are over the size of the batch all the same: a value weighs what it would weigh if no other were missing,
+        where a mean over those of a batch would make much of the few that a rarely logged dimension has there.
+        """
+        return torch.where(target.isnan(), 0.0, residual) if self._lacking else residual
 
     def _layers(self, encoder: torch.nn.Module, x: Tensor) -> Tensor:
         """All layers of an encoder: [m, B, inputs] to [m, outputs, B]."""

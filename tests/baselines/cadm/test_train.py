@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from support.cadm import SMALL, gains, same_weights
+from support.missing import lacking
 
 from persim_gym.baselines.cadm import fit
 from persim_gym.baselines.cadm.simulator import load_cadm
 from persim_gym.baselines.cadm.train import train_cadm
+from persim_gym.baselines.cadm.windows import logged_steps
 from persim_gym.datasets import load
 from persim_gym.spec import EnvironmentSpec
 from persim_gym.storage import CARD, WEIGHTS
@@ -112,3 +114,17 @@ def test_a_finished_training_is_loaded_and_another_is_not_replaced_unasked(tmp_p
         with pytest.raises(ValueError, match=r"holds another model \(different settings\); --force replaces it"):
             train_cadm(gains(), settings=replace(SMALL, steps=6), **options)
     assert train_cadm(gains(), settings=replace(SMALL, steps=6), force=True, **options).settings.steps == 6
+
+
+def test_what_is_missing_is_left_out_and_ends_a_window(tmp_path):
+    data, options = gains(), {"probabilistic": False, "settings": SMALL, "spec": SPEC, "progress": False}
+    lacks = lacking(data).select(np.arange(len(data)) % 15 != 7)
+    with pytest.warns(UserWarning, match="of 280 transitions lack a value of what followed, and are left out"):
+        model = train_cadm(lacks, out=tmp_path / "one", **options)
+    whole = lacks.select(~np.isnan(lacks.next_obs[:, 0]))
+    assert model.card.transitions == len(whole) and model.start_obs.shape == (20, 1)
+    steps = logged_steps(model.model, whole)
+    length = (steps.end - steps.first).numpy()
+    assert length.max() <= 7 and len(np.unique(steps.first.numpy())) == whole.pieces.max() + 1
+    with pytest.raises(ValueError, match="all 300 transitions lack a value of what followed"):
+        train_cadm(lacking(data, share=1.0), out=tmp_path / "two", **options)

@@ -11,8 +11,8 @@ from support.tables import SMALL, small_rows, write_csv
 
 from persim_gym.actions import ScoreBox
 from persim_gym.datasets import from_table, labels_of, load
-from persim_gym.datasets.minari_adapter import ACTION_PARTS, spec_of_dataset
-from persim_gym.datasets.minari_files import dataset_folder
+from persim_gym.datasets.minari_adapter import ACTION_PARTS, MISSING, spec_of_dataset
+from persim_gym.datasets.minari_files import dataset_folder, open_minari
 from persim_gym.datasets.tables import spaces as table_spaces
 from persim_gym.datasets.tables.write import TABLE
 
@@ -73,19 +73,73 @@ def test_every_kind_of_table_gives_the_same_data(kind, tmp_path):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_a_missing_cell_leaves_out_the_transitions_that_need_it_and_says_so():
+def test_a_missing_cell_leaves_out_the_transition_from_it_and_a_part_of_that_to_it():
     x = [0.0, None, 2.5, 3.5, 10.0, 11.5, 12.5, 13.5]
     _, data, table = imported(small_rows(x=x, r=[0.1, 0.2, 0.3, 0.4, 0.5, None, 0.7, None]))
-    assert data.obs[:, 0].tolist() == [2.5, 10.0, 12.5]
-    assert data.trajectory.tolist() == [0, 1, 2]  # agent A-2 has two runs now
-    assert "1 cell of x missing: 2 of 6 transitions left out" in table["said"]
-    assert "2 cells of r missing: 1 of 6 transitions left out" in table["said"]
-    assert "together 3 of 6 transitions left out (50.0%), most of A-1 2, A-2 1" in table["said"]
+    assert data.obs[:, 0].tolist() == [0.0, 2.5, 10.0, 11.5, 12.5]
+    np.testing.assert_array_equal(data.next_obs[:, 0], [np.nan, 3.5, 11.5, 12.5, 13.5])
+    np.testing.assert_allclose(data.reward, [0.1, 0.3, 0.5, np.nan, 0.7], rtol=1e-6)
+    assert data.trajectory.tolist() == [0, 0, 1, 1, 1] and data.pieces.tolist() == [0, 1, 2, 2, 2]
+    assert "1 cell of x missing: 1 of 6 transitions left out, 1 counts in part" in table["said"]
+    assert "2 cells of r missing: 1 of 6 transitions counts in part" in table["said"]
+    assert "together 1 of 6 transitions left out (16.7%), 2 count in part, most of A-1 2, A-2 1" in table["said"]
+    assert table["transitions"] == 5 and table["episodes"] == 2
 
 
 def test_infinite_values_are_missing():
     _, data, _ = imported(small_rows(x=[0.0, np.inf, 2.5, 3.5, 10.0, 11.5, 12.5, np.nan]))
-    assert data.obs[:, 0].tolist() == [2.5, 10.0, 11.5]
+    assert data.obs[:, 0].tolist() == [0.0, 2.5, 10.0, 11.5, 12.5]
+    assert np.isnan(data.next_obs[[0, 4], 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("roles", "missing", "kept"),
+    [
+        ({"action": "a"}, ["up", None, "up", "up", "down", "down", "up", "down"], [1, 1, 0, 0, 1]),
+        ({"action": ["a", "b"], "b": [1, 1, 2, 2] * 2}, ["up", None, *["up"] * 6], [0, 1, 0, 0, 1]),
+        ({"action": "a"}, [0.5, None, 1.5, 2.5, 0.5, 0.75, 1.0, 9.5], [[0.5], [1.5], [0.5], [0.75], [1.0]]),
+        (
+            {"action": ["a", "b"], "b": [0.5, 1.5, 2.5, 3.5] * 2},
+            [0.5, None, 1.5, 2.5, 0.5, 0.75, 1.0, 9.5],
+            [[0.5, 0.5], [1.5, 2.5], [0.5, 0.5], [0.75, 1.5], [1.0, 2.5]],
+        ),
+    ],
+    ids=["choice", "choices", "amount", "amounts"],
+)
+def test_a_missing_action_leaves_out_its_transition(roles, missing, kept):
+    columns = {name: values for name, values in roles.items() if name != "action"}
+    dataset, data, table = imported(small_rows(a=missing, **columns), action=roles["action"])
+    assert data.obs[:, 0].tolist() == [0.0, 2.5, 10.0, 11.5, 12.5] and data.action.tolist() == kept
+    assert "1 cell of a missing: 1 of 6 transitions left out" in table["said"]
+    episodes = list(dataset.iterate_episodes())
+    if dataset.action_space == spaces.Discrete(2):
+        assert [e.infos["action_missing"].tolist() for e in episodes] == [[False, True, False, False], [False] * 4]
+        assert dataset.action_space.contains(episodes[0].actions[1])
+    else:
+        assert np.isnan(episodes[0].actions[1, 0]) and dataset.action_space.high[0] == 1.5
+
+
+def test_a_choice_that_only_left_out_transitions_show_is_none():
+    _, data, _ = imported(small_rows(x=[0.0, None, *[2.5] * 6], a=["up", "reverse", *["up", "down"] * 3]))
+    assert data.action.tolist() == [1, 1, 1, 0, 1] and labels_of(open_minari("my/small-v0")).choices == ("down", "up")
+
+
+def test_runs_are_cut_at_gaps_and_not_at_missing_cells():
+    dataset, data, _ = imported(small_rows(t=[0, 1, 2, 3, 0, 1, 9, 10], x=[0.0, None, *[2.5] * 6]))
+    assert [len(e.rewards) for e in dataset.iterate_episodes()] == [3, 1, 1] and len(data) == 4
+
+
+def test_an_agent_without_a_usable_transition_is_named():
+    _, data, table = imported(small_rows(x=[*[None] * 4, 10.0, 11.5, 12.5, 13.5]))
+    assert data.n_agents == 1 and "1 of 2 agents left out, without a usable transition: A-1" in table["said"]
+
+
+def test_a_table_without_missing_cells_is_marked_by_nothing():
+    dataset, data, _ = imported(small_rows())
+    assert MISSING not in dataset.storage.metadata and not data.missing and data.step is None
+    dataset, data, table = imported(small_rows(x=[None, *[2.5] * 7]), name="my/lacking-v0")
+    card = (dataset_folder("my/lacking-v0") / "card.md").read_text(encoding="utf-8")
+    assert dataset.storage.metadata[MISSING] is True and data.missing and "| missing values | NaN;" in card
 
 
 def test_runs_end_at_gaps_and_at_ends_of_episodes():
@@ -106,7 +160,8 @@ def test_categories_are_one_hot_in_observations():
     assert labels_of(dataset).observations == ("x", "mode=eco", "mode=turbo", "code=1", "code=2")
     assert data.obs[0].tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
     assert dataset.observation_space.high.tolist() == [np.inf, 1, 1, 1, 1]
-    assert table["categories"]["mode"] == ["eco", "turbo"] and len(data) == 4
+    assert table["categories"]["mode"] == ["eco", "turbo"] and len(data) == 5
+    np.testing.assert_array_equal(data.next_obs[3], [11.5, np.nan, np.nan, 0.0, 1.0])
 
 
 def test_categories_of_pandas_are_categories():
@@ -225,7 +280,7 @@ def test_a_dataset_that_is_there_is_replaced_with_force_alone():
     imported(small_rows())
     with pytest.raises(ValueError, match="there is a dataset my/small-v0 already; --force replaces it"):
         imported(small_rows())
-    assert len(imported(small_rows(x=[0.0, None] + [1.0] * 6), force=True)[1]) == 4
+    assert len(imported(small_rows(x=[0.0, None] + [1.0] * 6), force=True)[1]) == 5
 
 
 @pytest.mark.parametrize(

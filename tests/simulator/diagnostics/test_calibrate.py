@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.missing import lacking
 from support.recipes import TINY
 
 from persim_gym.simulator.diagnostics.calibrate import measure
@@ -62,3 +63,19 @@ def test_an_impossible_promise_is_refused_before_anything_is_trained(monkeypatch
     monkeypatch.setattr("persim_gym.simulator.diagnostics.calibrate.train_model", None)
     with pytest.raises(ValueError, match="cannot calibrate for .*the level between 0 and 1"):
         measure(TINY, fleet, Problem.of_model(model, clips=True), **{"level": 0.5, **wrong})
+
+
+def test_trust_is_measured_where_values_and_steps_are_missing(fleet):
+    recipe = replace(TINY, epochs=4)
+    problem = Problem(3)
+    options = {"bound": 0.5, "level": 0.8, "agents": 30, "steps": 20, "progress": False}
+    whole = measure(recipe, fleet, problem, **options).trust
+    assert whole == measure(recipe, replace(fleet, missing=True), problem, **options).trust
+    keep = np.random.default_rng(0).random(len(fleet)) > 0.05
+    trust, measured = measure(recipe, lacking(fleet).select(keep), problem, **options)
+    assert np.isfinite(trust.scale) and 0.3 * whole.scale < trust.scale < 3 * whole.scale
+    assert trust.profile["1"][0] == pytest.approx(whole.profile["1"][0], rel=0.5)
+    assert all(value is not None for value in trust.spread_profile.values())
+    assert all(
+        np.isfinite(np.asarray(part)).all() for part in vars(measured.noise).values() if isinstance(part, np.ndarray)
+    )

@@ -95,3 +95,14 @@ def test_no_more_steps_are_promised_than_enough_rollouts_lasted():
     assert conformal_horizon(errors, 0.2) == 12
     errors[:4, 5] = 1.0
     assert conformal_horizon(errors, 0.2) == 5  # three of forty may fail
+
+
+def test_a_step_that_was_not_logged_before_the_end_is_neither_failure_nor_end():
+    errors, spreads = rollouts(np.random.default_rng(0), 40)
+    holes = np.where(np.random.default_rng(1).random(errors.shape) < 0.1, np.nan, errors)
+    holes[:, -1] = errors[:, -1]
+    assert conformal_horizon(holes, 0.2) >= conformal_horizon(errors, 0.2) > 0
+    assert 0 < conformal_scale(holes, spreads, 0.2) <= conformal_scale(errors, spreads, 0.2)
+    lost = np.full((40, 20), 0.1)
+    lost[::2, 10] = np.nan
+    assert conformal_horizon(lost, 0.2) == 20

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.missing import lacking, never
 
 from persim_gym.simulator.diagnostics.nearest_residuals import NEIGHBOURS, NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
@@ -118,3 +119,17 @@ def test_residuals_set_off_the_rollouts_of_draws_as_the_dynamics_have_it(fleet, 
             other = np.clip(other + push, model.obs_low.numpy(), model.obs_high.numpy())
             apart = np.square((other - now) / model.logged_std.numpy()).mean()
             assert more[row, t] == pytest.approx(np.sqrt(model.disagreement(now)[0] ** 2 + apart), rel=1e-3)
+
+
+def test_a_residual_that_is_not_known_is_that_of_the_nearest_one_that_is(fleet, model):
+    rows = np.arange(0, len(fleet), 50)
+    whole = NearestResiduals(model, fleet)(fleet.obs[rows], fleet.action[rows])
+    lacks = NearestResiduals(model, lacking(fleet))(fleet.obs[rows], fleet.action[rows])
+    assert np.isfinite(lacks).all()
+    np.testing.assert_array_equal(lacks[..., 1], whole[..., 1])
+    assert 0 < (lacks[..., 0] != whole[..., 0]).mean() < 0.2
+    assert np.sqrt(np.square(lacks - whole).mean()) < 0.5 * whole.std()
+    blind = NearestResiduals(model, never(fleet, agent=7, column=0))(fleet.obs[rows], fleet.action[rows])
+    assert np.isfinite(blind).all()
+    nothing = NearestResiduals(model, lacking(fleet, share=1.0))(fleet.obs[rows], fleet.action[rows])
+    assert np.isnan(nothing[..., 0]).all() and np.isfinite(nothing[..., 1]).all()

@@ -52,3 +52,26 @@ def test_an_agent_without_data_is_trusted_less(fleet):
     _, of_known = open_loop(model, beliefs, replace(windows, agent=np.full(8, 9)))
     assert np.median(spreads[:, -1]) > 1.5 * np.median(of_known[:, -1])
     assert np.median(errors[:, -1] / spreads[:, -1]) < 3
+
+
+def test_windows_end_at_gaps(fleet):
+    some = replace(fleet, missing=True).select(np.arange(len(fleet)) % 60 != 8)
+    windows = cut_windows(some, np.array([5, 60]), steps=4)
+    assert windows.logged.sum(axis=1).tolist() == [3, 4]
+    np.testing.assert_array_equal(windows.following[0, :3], fleet.next_obs[5:8])
+
+
+def test_errors_are_of_the_dimensions_that_were_logged(fleet):
+    model = fit_ensemble(fleet, TINY, n_actions=3, progress=False).requires_grad_(False)
+    beliefs, starts = factor_posterior(model, fleet), np.arange(0, 600, 60)
+    whole = open_loop(model, beliefs, cut_windows(fleet, starts, steps=5))
+    following = fleet.next_obs.copy()
+    following[starts + 2, 0] = following[starts + 3] = np.nan
+    windows = cut_windows(replace(fleet, next_obs=following, missing=True), starts, steps=5)
+    errors, spreads = open_loop(model, beliefs, windows)
+    assert windows.logged.all()
+    np.testing.assert_array_equal(spreads, whole[1])
+    np.testing.assert_array_equal(errors[:, [0, 1, 4]], whole[0][:, [0, 1, 4]])
+    assert np.isnan(errors[:, 3]).all() and np.isfinite(errors[:, 2]).all()
+    hidden = cut_windows(replace(fleet, next_obs=np.where(np.isnan(following), 1e3, following)), starts, steps=5)
+    assert (open_loop(model, beliefs, hidden)[0][:, 2] > errors[:, 2]).all()

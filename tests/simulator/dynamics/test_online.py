@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.missing import lacking
 from support.populations import DISCRETE, alone, logged, population, prior_of, stranger_of
 from support.simulators import believed
 
@@ -117,3 +118,16 @@ def test_a_single_transition_is_learned_and_predicted_as_it_comes():
     before = online(obs, action)
     online.update(obs, action, before.mean(axis=0) + 0.01)
     assert before.shape == online(obs, action).shape == (5, 4) and not np.array_equal(before, online(obs, action))
+
+
+def test_next_values_that_are_not_known_are_left_out_online(simulator, cars):
+    data = lacking(stranger_of(cars), share=0.3)
+    online = simulator.online()
+    for i in range(len(data)):
+        online.update(data.obs[i], data.action[i], data.next_obs[i])
+    expected = believed(simulator, data).statistics
+    np.testing.assert_allclose(online.posterior.statistics.information, expected.information, rtol=1e-5)
+    np.testing.assert_allclose(online.posterior.statistics.vector, expected.vector, rtol=1e-5)
+    assert np.isfinite(online.factor.numpy()).all()
+    with pytest.raises(ValueError, match="not finite"):
+        simulator.online().update([0.0, 0.0], 1, [0.0, np.inf])

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from support.missing import lacking
 from support.populations import CONTINUOUS, DISCRETE, alone, logged, population, prior_of
 from support.walls import RECIPE
 
-from persim_gym.simulator.inference.regression import features, gather_statistics, targets
+from persim_gym.simulator.inference.regression import features, gather_statistics, residual_variance, targets
 from persim_gym.simulator.model.walls import stopped
 from persim_gym.simulator.training.trainer import fit_ensemble
 
@@ -75,3 +76,19 @@ def test_evidence_and_targets_leave_out_what_a_wall_stopped(pucks):
     free = gather_statistics(model, noise, pucks.select(~held.any(dim=1).numpy()), clips=False)
     torch.testing.assert_close(every.information, free.information)
     torch.testing.assert_close(every.vector, free.vector)
+
+
+def test_a_next_value_that_is_missing_says_nothing_and_the_others_what_they_say():
+    model = population(DISCRETE)
+    data = logged(model, [0, 1, 2], 30, noise=0.1)
+    lack, noise = lacking(data, column=1, share=0.3), prior_of(model, 0.01).noise
+    out, ignored = np.isnan(lack.next_obs[:, 1]), noise.clone()
+    ignored[:, 1] = torch.inf
+    found = gather_statistics(model, noise, lack)
+    parts = gather_statistics(model, noise, data.select(~out)) + gather_statistics(model, ignored, data.select(out))
+    np.testing.assert_allclose(found.information, parts.information, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found.vector, parts.vector, rtol=1e-5, atol=1e-3)
+    assert found.seen.tolist() == [30, 30, 30]
+    spread = residual_variance(model, lack)
+    torch.testing.assert_close(spread[:, 0], residual_variance(model, data)[:, 0])
+    torch.testing.assert_close(spread[:, 1], residual_variance(model, data.select(~out))[:, 1])

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from support.disk import SMALL_PARTS, big
+from support.missing import lacking
 from support.training import MANY
 from support.walls import RECIPE
 
@@ -13,6 +15,7 @@ from persim_gym.simulator.model.walls import stopped
 from persim_gym.simulator.training.batches import Parts, moments
 from persim_gym.simulator.training.find_walls import find_walls
 from persim_gym.simulator.training.trainer import fit_ensemble
+from persim_gym.transition_store import write_transitions
 
 
 def test_scales_of_a_file_are_those_of_the_data(file, cars):
@@ -49,3 +52,19 @@ def test_what_a_wall_did_to_a_transition_has_no_part_in_training(pucks):
     change = target * model.delta_std + model.delta_mean
     following = obs * model.obs_std + model.obs_mean + change
     assert following[:, 0].abs().max() < 1.0 - 1e-6
+
+
+def test_scales_are_of_what_is_known(file, cars, tmp_path):
+    data = lacking(big(cars))
+    pieces = (data.select(data.trajectory == n) for n in range(54))
+    known = ~np.isnan(data.next_obs[:, 0])
+    change = (data.next_obs - data.obs)[known, 0].astype(np.float64)
+    for ours in (moments(data), moments(write_transitions(tmp_path / "rows", pieces, n_agents=6, source="big"))):
+        assert float(ours.target[0][0]) == pytest.approx(change.mean(), rel=1e-5)
+        assert float(ours.target[1][0]) == pytest.approx(change.std(ddof=1), rel=1e-5)
+        torch.testing.assert_close(ours.target[0][1:], moments(big(cars)).target[0][1:], rtol=1e-6, atol=1e-9)
+
+
+def test_a_column_that_is_never_seen_has_scales_too(cars):
+    mean, std = moments(lacking(cars, share=1.0)).target
+    assert mean[0] == std[0] == 0 and torch.isfinite(mean).all() and torch.isfinite(std).all()

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import torch
+from support.missing import lacking
 from support.walls import LEFT, RIGHT, bouncing
 
 from persim_gym.simulator.model.walls import describe_walls, stopped
@@ -11,7 +12,7 @@ from persim_gym.simulator.training.find_walls import find_walls
 from persim_gym.transition_store import TransitionStore, write_transitions
 from persim_gym.transitions import Transitions
 
-HEAD = ("n_agents", "source")
+HEAD = ("n_agents", "source", "missing", "step")
 
 
 def describe(data):
@@ -111,3 +112,8 @@ def test_a_wall_sets_a_flag_that_every_touch_raises_but_none_that_is_up_anyway(p
     table = describe(with_column(with_column(pucks, before, after), up, up))
     assert table["low"]["0"] == {"0": LEFT, "1": 0.0, "3": 1.0}
     assert table["high"]["0"] == {"0": RIGHT, "1": 0.0, "3": 1.0}
+
+
+def test_walls_are_looked_for_in_what_is_known(pucks):
+    assert describe(lacking(pucks, column=2)) == describe(pucks)
+    assert describe(lacking(pucks, share=1.0)) == {}

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from support.missing import lacking
 from support.recipes import TINY
 
 from persim_gym.simulator.inference.regression import factor_posterior, residual_variance
@@ -236,3 +237,24 @@ def test_a_training_leaves_no_rounds_behind(cars, tmp_path, home):
         progress=False,
     )
     assert list((home / "training").glob("*")) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_each_output_is_solved_on_the_transitions_in_which_it_is_known(shape):
+    model, data = trained(shape), moved(shape)
+    lack = lacking(data, column=1)
+    own, whole = data.select(~np.isnan(lack.next_obs[:, 1])), len(data)
+    found = [m.state_encoder.layers[-1] for m in (solve_last_layer(model, some) for some in (lack, data, own))]
+    lacks, complete, alone = (x.weight.view(2, -1, shape.out_dim, shape.rank) for x in found)
+    others = [d for d in range(shape.out_dim) if d != 1]
+    torch.testing.assert_close(lacks[:, :, others], complete[:, :, others], rtol=0, atol=0)
+    assert len(own) < whole and not torch.equal(lacks[:, :, 1], complete[:, :, 1])
+    torch.testing.assert_close(lacks[:, :, 1], alone[:, :, 1], rtol=1e-4, atol=1e-5)
+
+
+def test_an_output_that_is_never_known_stays_as_it_is():
+    model, data = trained(SHAPES["discrete"]), moved(SHAPES["discrete"])
+    better = solve_last_layer(model, lacking(data, column=1, share=1.0)).state_encoder.layers[-1]
+    before = model.state_encoder.layers[-1].weight.view(2, -1, 2, 3)
+    after = better.weight.view(2, -1, 2, 3)
+    assert torch.equal(after[:, :, 1], before[:, :, 1]) and not torch.equal(after[:, :, 0], before[:, :, 0])

@@ -48,3 +48,18 @@ def test_permuting_agents_permutes_trained_factors(shape):
         training.epoch(order(200), np.full(6, 0.01), 32)
     trained = model.agent_encoder.factor.detach()
     torch.testing.assert_close(permuted.agent_encoder.factor.detach()[:, permutation], trained, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@both_activations
+def test_compiled_epochs_leave_out_the_targets_that_those_in_tensors_leave_out(activation, sparse):
+    model, (*inputs, delta) = engines(replace(DISCRETE, activation=activation))
+    delta[torch.rand(delta.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
+    other, recipe = deepcopy(model), replace(TINY, pull=0.3, interaction=0.7)
+    slow = in_tensors(model, (*inputs, delta), recipe)
+    fast = compiled(other, (*inputs, delta), recipe, sparse=sparse)
+    rates = np.linspace(0.001, 0.003, 6)
+    losses = slow.epoch(order(200), rates, 32), fast.epoch(order(200), rates, 32)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for (name, one), theirs in zip(other.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one.detach(), theirs.detach(), rtol=0, atol=2e-5, msg=name)

@@ -68,3 +68,30 @@ def test_updates_equal_adam(shape):
     in_tensors(model, (agent, obs, action, delta)).epoch(order(200), np.full(5, 0.01), 40)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("pull", [0.0, 0.3])
+@every_shape
+def test_a_target_that_is_not_known_has_neither_loss_nor_gradient(shape, pull):
+    model, (agent, obs, action, delta) = engines(shape)
+    some = torch.rand(delta.shape, generator=torch.Generator().manual_seed(2)) < 0.3
+    some[:, 1] |= agent == 2  # never known of an agent
+    reference, rows = deepcopy(model), torch.arange(200).expand(3, -1)
+    predicted = reference.scaled_delta(reference.agent_encoder(agent[rows]), obs[rows], action[rows])
+    offset = reference.agent_encoder.offset(agent[rows])
+    error = ((predicted - delta) * ~some).square().sum() / 200
+    (error + pull * offset.square().sum() / 200).backward()
+    engine = TorchEngine(model, slice(0, 3), replace(TINY, pull=pull))
+    lacking = agent, obs, action, delta.masked_fill(some, torch.nan)
+    engine.bind(lacking)
+    torch.testing.assert_close(engine.gradient(*(x[rows] for x in lacking)), error.detach())
+    for (name, ours), autograd in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, autograd.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_prediction_that_is_not_finite_is_not_taken_for_a_missing_target():
+    model, (agent, obs, action, delta) = engines(CONTINUOUS)
+    delta[::3, 1], obs[0] = torch.nan, torch.nan
+    engine = TorchEngine(model, slice(0, 3), TINY)
+    engine.bind((agent, obs, action, delta))
+    assert not torch.isfinite(engine.gradient(*(x.expand(3, *x.shape) for x in (agent, obs, action, delta))))

@@ -7,17 +7,19 @@ import numba
 import numpy as np
 import pytest
 import torch
+from support.missing import lacking, never
 from support.models import assert_same_weights
 from support.recipes import TINY
 from support.training import both_engines, train
 from support.walls import RECIPE
 
 from persim_gym.envs import DOMAINS
+from persim_gym.simulator.diagnostics.metrics import one_step
 from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import walls_of
 from persim_gym.simulator.training import trainer as fit_module
-from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble, learning_rate
+from persim_gym.simulator.training.trainer import Problem, TrainingDiverged, fit_ensemble, learning_rate, train_model
 from persim_gym.workflows.training_setup import recipe_for
 
 # --- recipes ------------------------------------------------------------------------------------------------------
@@ -227,3 +229,38 @@ def test_walls_are_learned_apart_only_where_the_recipe_says_so_and_the_task_is_k
     assert not walls_of(fit_ensemble(pucks, TINY, n_actions=2, progress=False).walls)
     assert not walls_of(fit_ensemble(pucks, RECIPE, n_actions=2, learn_task=True, progress=False).walls)
     assert recipe_for("mountaincar/pure-v0").walls and not recipe_for("mountaincar", "thesis").walls
+
+
+# --- missing values -------------------------------------------------------------------------------------------------
+
+
+def test_data_that_lack_nothing_train_the_same_weights_when_they_are_marked(cars, pushes):
+    recipe = replace(TINY, refine=1, polish=True, walls=True)
+    for data, actions in ((cars, 3), (pushes, 0)):
+        own = recipe if actions else replace(recipe, action_layers=(8,), state_layers=(8, 8))
+        one, other = (
+            train_model(some, own, Problem(actions), progress=False) for some in (data, replace(data, missing=True))
+        )
+        assert_same_weights(one[0], other[0])
+        np.testing.assert_array_equal(one[1].mean, other[1].mean)
+
+
+def errors_of(model, data, agent=None):
+    """Root mean squared error of one step on whole data, in standard deviations of the change, [D]."""
+    error, change = one_step(model, data if agent is None else data.select(data.agent == agent))
+    return np.sqrt(np.square(error).mean(axis=0)) / (data.next_obs - data.obs).std(axis=0)
+
+
+@both_engines
+def test_what_is_missing_leaves_all_that_is_known_as_good(cars, recipe):
+    recipe, data = replace(recipe, epochs=60, learning_rate=5e-3, members=1, polish=True, refine=1), cars
+    whole, lacks, blind = (
+        train_model(some, recipe, Problem(3), progress=False)[0].requires_grad_(False)
+        for some in (data, lacking(data), never(data, agent=2, column=0))
+    )
+    expected = errors_of(whole, data)
+    assert (expected < 0.3).all()
+    assert (errors_of(lacks, data) < 1.5 * expected + 0.02).all()
+    assert errors_of(blind, data, agent=2)[1] < 1.5 * errors_of(whole, data, agent=2)[1] + 0.02
+    others = data.agent != 2
+    assert (errors_of(blind, data.select(others)) < 1.5 * errors_of(whole, data.select(others)) + 0.02).all()

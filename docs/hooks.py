@@ -1,0 +1,52 @@
+"""What the site does beyond Markdown: pages made of the package, long tables folded, files from outside of docs/."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(DOCS))
+
+import reference  # noqa: E402
+
+OUTSIDE = {"contributing.md": ROOT / "CONTRIBUTING.md", "changelog.md": ROOT / "CHANGELOG.md"}
+"""Pages of the site that lie outside of docs/."""
+LONG_TABLE = 10
+"""Rows from which a table is folded."""
+TABLE = re.compile(r"^(?:\|.*\n)+", re.M)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds pages made of the package, and files from outside of docs/ that pages link to."""
+    cards = {path.relative_to(DOCS / "datasets").with_suffix("").as_posix() for path in DOCS.glob("datasets/*/*.md")}
+    made = dict(reference.pages(cards))
+    for page, path in OUTSIDE.items():
+        made[page] = re.sub(r"\]\(docs/(\w[^)]*)", r"](\1", path.read_text(encoding="utf-8"))
+    for page, text in made.items():
+        files.append(File.generated(config, page, content=text))
+    for path in sorted((ROOT / "results").glob("*.csv")):
+        files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Points links out of docs/ at what the site has of it, and folds long tables of results."""
+    for name, path in OUTSIDE.items():
+        markdown = markdown.replace(f"](../{path.name}", f"]({name}")
+    markdown = markdown.replace("](../results/", "](results/").replace("](../CHANGELOG.md", "](changelog.md")
+    results = page.parent is not None and page.parent.title == "Results"
+    return TABLE.sub(folded, markdown + "\n") if results else markdown
+
+
+def folded(table: re.Match[str]) -> str:
+    """A table whose pairs of figures stay on a line; behind a line to click on where it is long."""
+    text = re.sub(r" ([/±]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", table[0])
+    rows = text.count("\n") - 2
+    if rows < LONG_TABLE:
+        return text
+    inside = "".join(f"    {line}\n" for line in text.splitlines())
+    return f'??? abstract "Table: {rows} rows"\n\n{inside}\n'
