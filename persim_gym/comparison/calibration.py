@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.actions import model_actions
-from persim_gym.comparison.intervals import interval_factor
+from persim_gym.comparison.intervals import Widening, widening_of
 from persim_gym.comparison.rollouts import draw_rows, episodes
 from persim_gym.comparison.setting import Sampling, Setting
 from persim_gym.observation_layout import LoggedSeries
@@ -19,8 +19,8 @@ _AT_ONCE = 20  # Agents that are replayed side by side.
 
 
 @lru_cache(maxsize=16)
-def calibrated_factor(setting: Setting, sampling: Sampling) -> tuple[float, int]:
-    """How much wider intervals have to be, and how many agents say so; measured once for a simulator and sampling.
+def calibrated(setting: Setting, sampling: Sampling) -> tuple[Widening, int]:
+    """How wide intervals have to be, and how many agents say so; measured once for a simulator and sampling.
 
     The first trajectory of each agent is replayed open loop from where it began, under every draw. A log that the task
     ended goes on with its own actions from the beginning, so that episodes which end too late show too.
@@ -39,7 +39,7 @@ def calibrated_factor(setting: Setting, sampling: Sampling) -> tuple[float, int]
         _replayed(setting, sampling, chosen[first : first + _AT_ONCE]) for first in range(0, len(chosen), _AT_ONCE)
     ]
     predicted, logged = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return interval_factor(predicted, logged), len(chosen)
+    return widening_of(predicted, logged), len(chosen)
 
 
 def rewards_of(setting: Setting, data: Transitions) -> NDArray[np.float64]:

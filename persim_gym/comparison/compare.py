@@ -6,10 +6,10 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from persim_gym.comparison.calibration import calibrated_factor
+from persim_gym.comparison.calibration import calibrated
 from persim_gym.comparison.candidates import LOGGED, Candidate, Given, find_candidates
 from persim_gym.comparison.fitted_q import FittedQ
-from persim_gym.comparison.intervals import Estimate, beats, best_probabilities, estimate
+from persim_gym.comparison.intervals import Estimate, Widening, beats, best_probabilities, estimate
 from persim_gym.comparison.results import ComparedPolicy, Comparison
 from persim_gym.comparison.rollouts import Episodes, Rows, draw_rows, first_observations, roll_out
 from persim_gym.comparison.setting import Sampling, Setting
@@ -67,7 +67,7 @@ def compare(
     for agent in numbers:  # A mistake shows before anything runs for long.
         for candidate in candidates:
             candidate.acting(setting, agent, chosen.seed)
-    factor, notes = _known(setting, chosen)
+    widening, notes = _known(setting, chosen)
     rows = list[ComparedPolicy]()
     with_q = fitted_q and _has_data(setting)
     bar: tqdm[NoReturn] = tqdm(
@@ -75,7 +75,7 @@ def compare(
     )
     with bar:
         for agent in numbers:
-            rows += _of_agent(setting, candidates, agent, chosen, factor, baseline, with_q, bar)
+            rows += _of_agent(setting, candidates, agent, chosen, widening, baseline, with_q, bar)
     return Comparison(tuple(rows), "" if baseline == NO_BASELINE else baseline, tuple(notes))
 
 
@@ -84,7 +84,7 @@ def _of_agent(
     candidates: Sequence[Candidate],
     agent: int,
     sampling: Sampling,
-    factor: float,
+    widening: Widening,
     baseline: str,
     fitted_q: bool,
     bar: "tqdm[NoReturn]",
@@ -102,7 +102,7 @@ def _of_agent(
             values[candidate.name] = q.value(candidate.acting(setting, agent, sampling.seed), starts)
         bar.update()
     shape = (sampling.draws, sampling.episodes)
-    estimates = {name: estimate(each.earned.reshape(shape), factor) for name, each in found.items()}
+    estimates = {name: estimate(each.earned.reshape(shape), widening) for name, each in found.items()}
     likely = best_probabilities(estimates)
     compared = [
         ComparedPolicy(
@@ -142,9 +142,9 @@ def _has_data(setting: Setting) -> bool:
         return False
 
 
-def _known(setting: Setting, sampling: Sampling) -> tuple[float, list[str]]:
-    """How much wider intervals are, and what the numbers rest on."""
-    model, factor = setting.model, 1.0
+def _known(setting: Setting, sampling: Sampling) -> tuple[Widening, list[str]]:
+    """How wide intervals are, and what the numbers rest on."""
+    model, widening = setting.model, Widening()
     notes = [
         f"{sampling.draws} draws of member and latent factor, {sampling.episodes} episodes each; no real agent acted"
     ]
@@ -156,8 +156,8 @@ def _known(setting: Setting, sampling: Sampling) -> tuple[float, list[str]]:
     if not _has_data(setting):
         notes.append("the simulator's data are not here: intervals are not calibrated, and there is no fitted Q")
     else:
-        factor, count = calibrated_factor(setting, sampling)
-        notes.append(f"intervals are {factor:.3g} times as wide as draws lie apart, by {count} replayed logs")
+        widening, count = calibrated(setting, sampling)
+        notes.append(f"intervals are {widening.factor:.3g} times as wide as draws lie apart, by {count} replayed logs")
     if setting.domain is None:
         notes.append("the data are of no domain here: how right these returns are cannot be measured in a true one")
-    return factor, notes
+    return widening, notes

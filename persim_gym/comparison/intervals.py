@@ -28,7 +28,22 @@ class Estimate(NamedTuple):
     draws: NDArray[np.float64]
 
 
-def estimate(returns: NDArray[np.float64], factor: float = 1.0) -> Estimate:
+class Widening(NamedTuple):
+    """How wide intervals have to be.
+
+    Attributes:
+        factor: How much wider than draws lie apart, at least 1.
+        least: Half of an interval is at least this return, times the factor: draws that agree may be wrong together.
+    """
+
+    factor: float = 1.0
+    least: float = 0.0
+
+
+NO_WIDENING = Widening()
+
+
+def estimate(returns: NDArray[np.float64], widening: Widening = NO_WIDENING) -> Estimate:
     """The mean return, and how far it is known.
 
     Means of few episodes differ between draws by chance too: that share of their variance is taken out again, and the
@@ -36,7 +51,7 @@ def estimate(returns: NDArray[np.float64], factor: float = 1.0) -> Estimate:
 
     Args:
         returns: Of each draw's episodes, [K, E].
-        factor: How much wider than draws lie apart the interval has to be, at least 1.
+        widening: How wide intervals have to be.
 
     Source: the method of moments for variance components in a balanced one-way layout.
     """
@@ -45,14 +60,12 @@ def estimate(returns: NDArray[np.float64], factor: float = 1.0) -> Estimate:
     within = float(returns.var(axis=1, ddof=1).mean()) if count > 1 else 0.0
     spread = float(means.var(ddof=1))
     share = np.sqrt(max(spread - within / count, 0.0) / spread) if spread > 0 else 0.0
-    apart = centre + factor * share * (means - centre)
+    apart = centre + widening.factor * share * (means - centre)
     sampling = NORMAL_90 * np.sqrt(within / (draws * count))
     low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    ends = (
-        centre - np.hypot(centre - min(low, centre), sampling),
-        centre + np.hypot(max(high, centre) - centre, sampling),
-    )
-    return Estimate(centre, float(ends[0]), float(ends[1]), apart)
+    least = widening.factor * widening.least
+    below, above = (np.hypot(max(side, least), sampling) for side in (centre - low, high - centre))
+    return Estimate(centre, float(centre - below), float(centre + above), apart)
 
 
 def best_probabilities(estimates: Mapping[str, Estimate]) -> dict[str, float]:
@@ -68,24 +81,24 @@ def beats(one: Estimate, other: Estimate) -> float:
     return float((one.draws > other.draws).mean() + 0.5 * (one.draws == other.draws).mean())
 
 
-def interval_factor(predicted: NDArray[np.float64], logged: NDArray[np.float64]) -> float:
-    """How much wider intervals have to be to hold the logged returns of 90 % of further agents; at least 1.
+def widening_of(predicted: NDArray[np.float64], logged: NDArray[np.float64]) -> Widening:
+    """How wide intervals have to be to hold the logged returns of 90 % of further agents.
 
     Args:
         predicted: Return of each agent's log under each draw, [N, K].
         logged: The return that was logged, [N].
 
     Returns:
-        The factor; with fewer than 9 agents, what the farthest of them needs.
+        With fewer than 9 agents, what the farthest of them needs.
 
     Source: split conformal prediction, Vovk et al. 2005; an agent is one example.
     """
     centre = predicted.mean(axis=1)
     low, high = np.quantile(predicted, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     miss = logged - centre
-    # Intervals that are narrower than this share of what agents differ by do not matter.
+    # A hundredth of what agents differ by does not matter.
     least = max(0.01 * float(logged.std()), 1e-6 * float(np.abs(logged).max(initial=1.0)))
     half = np.maximum(np.where(miss < 0, centre - low, high - centre), least)
-    scores = np.sort(np.where(np.abs(miss) <= least, 0.0, np.abs(miss) / half))
+    scores = np.sort(np.abs(miss) / half)
     rank = min(int(np.ceil((len(scores) + 1) * LEVEL)), len(scores))
-    return max(1.0, float(scores[rank - 1]))
+    return Widening(max(1.0, float(scores[rank - 1])), least)

@@ -52,8 +52,8 @@ class ComparedDomain(NamedTuple):
 
 
 COMPARED: dict[str, ComparedDomain] = {
-    "mountaincar": ComparedDomain(0, (20_000, 60_000), "mpc:shooting:candidates=30:horizon=40", ("0", "2")),
-    "cartpole": ComparedDomain(0, (4_000, 20_000), "mpc:shooting:candidates=50:horizon=15", ("0",)),
+    "mountaincar": ComparedDomain(0, (20_000, 60_000), "mpc:shooting:candidates=15:horizon=30", ("0", "2")),
+    "cartpole": ComparedDomain(0, (4_000, 20_000), "mpc:shooting:candidates=20:horizon=12", ("0",)),
     "halfcheetah": ComparedDomain(
         20, (), "mpc:cem:candidates=30:horizon=8:iterations=2:elites=6", ("0,0,0,0,0,0", "1,1,1,1,1,1")
     ),

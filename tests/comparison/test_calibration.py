@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persim_gym.comparison import setting
-from persim_gym.comparison.calibration import _replayed, calibrated_factor, first_logs, rewards_of
+from persim_gym.comparison.calibration import _replayed, calibrated, first_logs, rewards_of
 from persim_gym.comparison.setting import Sampling, Setting
 
 FEW = Sampling(draws=4, steps=8)
@@ -23,9 +23,9 @@ def test_returns_of_logs_are_predicted_under_every_draw(car):
 
 def test_it_is_measured_once(car):
     place = Setting.of(car)
-    factor, agents = calibrated_factor(place, FEW)
-    assert factor >= 1.0 and agents == 5
-    assert calibrated_factor.__wrapped__(place, FEW) == (factor, agents)
+    widening, agents = calibrated(place, FEW)
+    assert widening.factor >= 1.0 and agents == 5
+    assert calibrated.__wrapped__(place, FEW) == (widening, agents)
     assert Setting.of(car) is place
 
 

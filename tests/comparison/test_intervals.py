@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from persim_gym.comparison.intervals import beats, best_probabilities, estimate, interval_factor
+from persim_gym.comparison.intervals import Widening, beats, best_probabilities, estimate, widening_of
 
 
 def made_up(seed, draws=40, episodes=10, apart=3.0, chance=2.0, mean=50.0):
@@ -30,7 +30,7 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
 
 def test_a_factor_widens_around_the_mean():
     returns = made_up(0, chance=0.0)
-    plain, wide = estimate(returns), estimate(returns, 2.0)
+    plain, wide = estimate(returns), estimate(returns, Widening(2.0))
     assert wide.mean == plain.mean == pytest.approx(returns.mean())
     assert wide.high - wide.mean == pytest.approx(2 * (plain.high - plain.mean), rel=1e-6)
     np.testing.assert_allclose(wide.draws - wide.mean, 2 * (plain.draws - plain.mean))
@@ -50,7 +50,7 @@ def test_candidates_share_what_they_both_earn():
 def test_the_factor_holds_nine_of_ten_logs():
     rng = np.random.default_rng(0)
     predicted, logged = rng.normal(size=(99, 400)), 3.0 * rng.normal(size=99)
-    factor = interval_factor(predicted, logged)
+    factor = widening_of(predicted, logged).factor
     half = factor * np.quantile(predicted, [0.05, 0.95], axis=1)
     assert ((logged >= half[0]) & (logged <= half[1])).sum() == pytest.approx(90, abs=2)
     assert 2.0 < factor < 4.5
@@ -58,6 +58,13 @@ def test_the_factor_holds_nine_of_ten_logs():
 
 def test_intervals_are_never_made_narrower_and_exact_predictions_need_no_width():
     rng = np.random.default_rng(0)
-    assert interval_factor(10 * rng.normal(size=(50, 30)), rng.normal(size=50)) == 1.0
-    assert interval_factor(np.full((50, 30), -200.0), np.full(50, -200.0)) == 1.0
-    assert interval_factor(rng.normal(size=(3, 30)), np.array([0.0, 0.0, 90.0])) > 30
+    assert widening_of(10 * rng.normal(size=(50, 30)), rng.normal(size=50)).factor == 1.0
+    assert widening_of(np.full((50, 30), -200.0), np.full(50, -200.0)).factor == 1.0
+    assert widening_of(rng.normal(size=(3, 30)), np.array([0.0, 0.0, 90.0])).factor > 30
+
+
+def test_draws_that_are_wrong_together_still_get_a_width():
+    logged = np.linspace(-10, 10, 99)
+    widening = widening_of(np.zeros((99, 30)), logged)
+    found = estimate(np.zeros((30, 4)), widening)
+    assert found.high == -found.low == pytest.approx(9.2, abs=0.5)
