@@ -214,7 +214,7 @@ def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: a line a domain and way to estimate; medians and means over agents."""
     lines = [
         "| domain | estimate | agents | candidates | rank correlation, median (worst) | regret, mean (worst) "
-        "| regret of the first three | error | 90 % intervals that hold |",
+        "| regret of the first three | error | 90 % intervals that hold (where true episodes differ) |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for domain in dict.fromkeys(row["domain"] for row in rows):
@@ -227,7 +227,8 @@ def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
                 estimates, truth = (np.array([float(row[key]) for row in some]) for key in (column, "truth"))
                 each.append(scores(estimates, truth))
             rank, regret, three, error = (np.array(part) for part in zip(*each, strict=True))
-            held = f"{coverage(own):.0%}" if column == "mean" else "-"
+            differing = [row for row in own if float(row["truth_error"]) > 0]
+            held = f"{coverage(own):.0%} ({coverage(differing):.0%})" if column == "mean" and differing else "-"
             lines.append(
                 f"| {DOMAINS[domain].title} | {name} | {len(agents)} | {len(own) // len(agents)} "
                 f"| {np.median(rank):.2f} ({rank.min():.2f}) | {regret.mean():.1%} ({regret.max():.1%}) "

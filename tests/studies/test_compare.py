@@ -28,12 +28,21 @@ def test_coverage_counts_the_sampling_error_of_true_returns():
 
 def test_the_table_has_a_line_a_domain_and_estimate():
     rows = [
-        row(truth + 0.5, truth - 1, truth + 1, truth, domain="cartpole", agent=agent, candidate=str(number))
+        row(
+            truth + 0.5,
+            truth - 1,
+            truth + 1,
+            truth,
+            0.1 * (truth > 0),
+            domain="cartpole",
+            agent=agent,
+            candidate=str(number),
+        )
         for agent in (16, 17)
-        for number, truth in enumerate(TRUTH)
+        for truth in TRUTH
     ]
     table = compare_table(rows)
-    assert "| CartPole | simulator | 2 | 4 | 1.00 (1.00) | 0.0% (0.0%) | 0.0% | 5.0% | 100% |" in table
+    assert "| CartPole | simulator | 2 | 4 | 1.00 (1.00) | 0.0% (0.0%) | 0.0% | 5.0% | 100% (100%) |" in table
     assert "| CartPole | fitted Q | 2 | 4 | 1.00" in table
 
 
