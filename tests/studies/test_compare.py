@@ -36,7 +36,7 @@ def test_the_table_has_a_line_a_domain_and_estimate():
             0.1 * (truth > 0),
             domain="cartpole",
             agent=agent,
-            candidate=str(number),
+            candidate=str(truth),
         )
         for agent in (16, 17)
         for truth in TRUTH
