@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from persim_gym.evaluation.figures import save_figure
@@ -72,7 +73,9 @@ class Comparison:
         left = ("agent", "candidate")
         against = f"beats {self.baseline}" if self.baseline else "beats"
         for name in (*left, "mean return", "90 % interval", "best", against, "fitted Q", "steps"):
-            table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+            whole = name in ("90 % interval", "steps")
+            justify: JustifyMethod = "left" if name in left else "right"
+            table.add_column(name, justify=justify, overflow="fold", min_width=9 * (name in left[1:]), no_wrap=whole)
         for agent in self.agents:
             table.add_section()
             for place, row in enumerate(self.of(agent)):
