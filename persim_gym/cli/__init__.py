@@ -20,6 +20,7 @@ from persim_gym.cli import (
     train,
     video,
 )
+from persim_gym.cli.compare import compare
 from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
 from persim_gym.cli.policies import export, train_policy
@@ -53,6 +54,7 @@ app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
 app.command("export")(export.verb)
+app.command("compare")(compare.verb)
 app.command()(info.methods)
 app.command("reproduce")(reproduce.verb)
 app.command("report")(report.verb)
