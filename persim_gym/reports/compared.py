@@ -17,10 +17,10 @@ _SHOWN = {  # What columns are called on the page, and here the names that they 
     "lowest (90 %)": ("low",),
     "highest (90 %)": ("high",),
     "is the best": ("best", "p_best"),
-    "beats the logged": ("beats", "p_beats_logged"),
+    "beats the baseline": ("beats", "p_beats_logged"),
     "fitted Q": ("fitted_q", "fqe"),
 }
-_SHARES = ("is the best", "beats the logged")
+_SHARES = ("is the best", "beats the baseline")
 _ROW = 34
 
 
