@@ -16,6 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "actions": 0,
+    "extras": -1,
     "history": 0,
     "logged_arrays": -1,
     "running_moments": 0,
@@ -61,7 +62,7 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"actions", "history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "actions", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
+    "actions", "extras", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
     "logged_arrays", "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
