@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from persim_gym.cli.output import console, paragraph, say
@@ -92,7 +93,7 @@ def say_installation() -> None:
     for package in ("gymnasium", "minari", "numba", "numpy", "stable-baselines3", "torch"):
         table.add_row(package, version_of(package) or "missing")
     for extra, package in EXTRAS.items():
-        table.add_row(f"extra {extra}", version_of(package) or f"none: pip install 'persim-gym[{extra}]'")
+        table.add_row(f"extra {extra}", version_of(package) or escape(f"none: pip install 'persim-gym[{extra}]'"))
     table.add_row("cores", str(available_cores()))
     table.add_row(
         "planning of deep models", f"float32; bytes with --quantize ({products.name})" if products else "float32 only"
