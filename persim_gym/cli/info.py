@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from persim_gym.cli.options import Force
 from persim_gym.cli.output import console, paragraph, say
 from persim_gym.cli.tables.doctor import say_diagnosis
 from persim_gym.cli.tables.imports import Decimal, Delimiter, Encoding, Missing, TimeFormat, columns_of
@@ -17,10 +18,22 @@ from persim_gym.version import __version__
 
 def envs(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Draw a picture of each environment instead, on one sheet: a .png file.")
+    ] = None,
+    force: Force = False,
 ) -> None:
     """List the true environments and their covariates."""
     from persim_gym.envs.markdown import actions_of, environment_page, range_of
 
+    if images is not None:
+        from persim_gym.evaluation.environment_sheet import environment_sheet
+
+        failed = environment_sheet(DOMAINS.values(), images, force=force)
+        say(f"{images}  {len(DOMAINS) - len(failed)} of {len(DOMAINS)} environments")
+        for name, why in failed.items():
+            say(f"  {name} cannot be drawn here: {why}")
+        return
     if markdown:
         typer.echo(environment_page(), nl=False)
         return
