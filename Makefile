@@ -31,7 +31,7 @@ types: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	rm -rf dist
-	$(BIN)/python -m build --wheel
+	$(BIN)/python -m build
 
 # Not --quiet: it would keep warnings, broken links among them, from --strict too.
 docs: $(VENV)/.docs

@@ -16,6 +16,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parent.parent / "persim_gym"
 ROOMS = {  # Each room, and the floor that it stands on.
     "actions": 0,
+    "extras": -1,
+    "front_matter": -1,
     "history": 0,
     "logged_arrays": -1,
     "running_moments": 0,
@@ -46,6 +48,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "wrappers": 10,
     "baselines.cadm": 9,
     "models": 10,
+    "sharing": 10,
     "datasets": 10,
     "persim_env": 11,
     "sb3": 11,
@@ -64,8 +67,9 @@ ALLOWED = {  # Narrower than the floors: all that these rooms may import.
     "planning": {"actions", "history", "task", "parallel", "spec"},
 }
 FOUNDATIONS = {
-    "actions", "history", "task", "version", "suggest", "labels", "observation_layout", "paths", "parallel",
-    "logged_arrays", "running_moments", "transitions", "spec", "storage", "transition_store", "jobs"
+    "actions", "extras", "front_matter", "history", "task", "version", "suggest", "labels", "observation_layout",
+    "paths", "parallel", "logged_arrays", "running_moments", "transitions", "spec", "storage",
+    "transition_store", "jobs"
 }  # fmt: skip
 COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "envs": 1,
@@ -87,6 +91,7 @@ COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "policies": 0,
     "baselines.cadm": 0,
     "models": 0,
+    "sharing": -1,
     "baselines": 1,
     "workflows": 0,
     "reports": -0.5,
@@ -115,6 +120,7 @@ WHAT = {  # What a room is for, in the picture.
     "policies": "SB3 training in simulators",
     "baselines.cadm": "models that know agents by history",
     "models": "every model by name or path",
+    "sharing": "simulators on a model hub",
     "baselines": "the systems compared with",
     "workflows": "what a verb does",
     "reports": "all about a simulator on a page",

@@ -25,6 +25,7 @@ from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
 from persim_gym.cli.policies import export, train_policy
 from persim_gym.cli.report import report
+from persim_gym.cli.sharing import share
 from persim_gym.cli.tables import imports
 from persim_gym.version import __version__
 
@@ -44,6 +45,7 @@ app.command("demo")(demo.verb)
 app.command()(info.envs)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(simulators.app, name="simulators")
+app.add_typer(share.app, name="share")
 app.add_typer(study.app, name="study")
 app.command("import")(imports.verb)
 app.command("train")(train.verb)

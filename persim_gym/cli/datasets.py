@@ -1,15 +1,16 @@
 """Verbs of `persim datasets`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import JustifyMethod
 
 from persim_gym.cli.options import Force, Seed, resumable
 from persim_gym.cli.output import console, plain_table, say
-from persim_gym.datasets.registry import DatasetSpec
-from persim_gym.envs.hetero import domain_of
+
+if TYPE_CHECKING:
+    from persim_gym.datasets.registry import DatasetSpec
 
 app = typer.Typer(help="Minari datasets: list, build and describe them.", no_args_is_help=True)
 
@@ -48,6 +49,7 @@ def datasets_list() -> None:
 def _chosen(dataset_ids: list[str] | None, domain: str | None, everything: bool) -> "dict[str, DatasetSpec]":
     """The recipes that a command's arguments name; all of a domain, or all, without ids."""
     from persim_gym.datasets.registry import DATASETS, dataset_spec
+    from persim_gym.envs.hetero import domain_of
 
     if bool(dataset_ids) + (domain is not None) + everything > 1:
         raise ValueError("give dataset ids, or --domain, or --all")

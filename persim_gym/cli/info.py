@@ -5,22 +5,35 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from persim_gym.cli.options import Force
 from persim_gym.cli.output import console, paragraph, say
 from persim_gym.cli.tables.doctor import say_diagnosis
 from persim_gym.cli.tables.imports import Decimal, Delimiter, Encoding, Missing, TimeFormat, columns_of
-from persim_gym.datasets.tables.roles import Dialect
 from persim_gym.envs import DOMAINS
 from persim_gym.version import __version__
 
 
 def envs(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/environments.md: observations too.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Draw a picture of each environment instead, on one sheet: a .png file.")
+    ] = None,
+    force: Force = False,
 ) -> None:
     """List the true environments and their covariates."""
     from persim_gym.envs.markdown import actions_of, environment_page, range_of
 
+    if images is not None:
+        from persim_gym.evaluation.environment_sheet import environment_sheet
+
+        failed = environment_sheet(DOMAINS.values(), images, force=force)
+        say(f"{images}  {len(DOMAINS) - len(failed)} of {len(DOMAINS)} environments")
+        for name, why in failed.items():
+            say(f"  {name} cannot be drawn here: {why}")
+        return
     if markdown:
         typer.echo(environment_page(), nl=False)
         return
@@ -63,6 +76,8 @@ def doctor(
 
     The installation: versions, where files are kept, and which simulators there are.
     """
+    from persim_gym.datasets.tables.roles import Dialect
+
     if tables:
         dialect = Dialect(delimiter, decimal, encoding, tuple(missing or ()), time_format)
         given = {"agent": agent, "time": time, "obs": obs, "action": action, "reward": reward}
@@ -73,10 +88,9 @@ def doctor(
 
 def say_installation() -> None:
     """Prints what is installed, where files are kept and which simulators there are."""
-    from importlib.metadata import PackageNotFoundError, version
-
     from minari.storage import get_dataset_path
 
+    from persim_gym.extras import EXTRAS, version_of
     from persim_gym.jobs import available_cores
     from persim_gym.paths import persim_home
     from persim_gym.simulator.kernels.dense import byte_products
@@ -89,11 +103,10 @@ def say_installation() -> None:
     table.add_column(overflow="fold")
     table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
-    for package in ("gymnasium", "minari", "mujoco", "numba", "numpy", "stable-baselines3", "torch"):
-        try:
-            table.add_row(package, version(package))
-        except PackageNotFoundError:
-            table.add_row(package, "missing")
+    for package in ("gymnasium", "minari", "numba", "numpy", "stable-baselines3", "torch"):
+        table.add_row(package, version_of(package) or "missing")
+    for extra, package in EXTRAS.items():
+        table.add_row(f"extra {extra}", version_of(package) or escape(f"none: pip install 'persim-gym[{extra}]'"))
     table.add_row("cores", str(available_cores()))
     table.add_row(
         "planning of deep models", f"float32; bytes with --quantize ({products.name})" if products else "float32 only"

@@ -82,7 +82,7 @@ def verb(
     """
     from persim_gym.models import load_learned
     from persim_gym.workflows.film import check_film
-    from persim_gym.workflows.own_plan import own_plan_returns, own_plan_table
+    from persim_gym.workflows.own.plan import own_plan_returns, own_plan_table
     from persim_gym.workflows.plan import (
         NO_DOMAIN,
         PlanSettings,

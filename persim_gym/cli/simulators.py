@@ -36,13 +36,14 @@ def simulators_show(simulator: SimulatorName) -> None:
     """Show the card of a simulator: data, model, errors, trust, and where it is."""
     from rich.markdown import Markdown
 
+    from persim_gym.front_matter import without_front_matter
     from persim_gym.models import load_learned
     from persim_gym.simulator.registry import bundled_folder, hidden_by
     from persim_gym.storage import README, reading
 
     loaded = load_learned(simulator)
     with reading(loaded.folder / README, "save the simulator again, which writes it"):
-        text = (loaded.folder / README).read_text(encoding="utf-8")
+        text = without_front_matter((loaded.folder / README).read_text(encoding="utf-8"))
     console.print(Markdown(text)) if console.is_terminal else typer.echo(text)
     say(f"{loaded.folder}{' (bundled)' * (loaded.folder == bundled_folder(simulator))}")
     if hides := hidden_by(loaded.folder):

@@ -65,6 +65,9 @@ def verb(
             "That is two trainings more."
         ),
     ] = True,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's curves of loss and errors (extra: tensorboard).")
+    ] = None,
     workers: Workers = None,
     backend: Backend = "local",
     address: Address = None,
@@ -103,6 +106,7 @@ def verb(
         license=license,
         out=out,
         holdout=holdout,
+        tensorboard=tensorboard,
         workers=workers,
         backend=backend,
         address=address,

@@ -17,7 +17,7 @@ from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.planning import MPC
 from persim_gym.policies.train import load_policy
 from persim_gym.storage import CARD
-from persim_gym.workflows.own_returns import ClonedPolicy, ConstantPolicy, given_name
+from persim_gym.workflows.own.returns import ClonedPolicy, ConstantPolicy, given_name
 from persim_gym.workflows.plan import planner_of
 
 Given: TypeAlias = str | Path | Policy

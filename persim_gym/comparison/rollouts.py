@@ -14,7 +14,7 @@ from persim_gym.comparison.acting import Acting
 from persim_gym.comparison.setting import Sampling, Setting
 from persim_gym.persim_env.stepper import Binding, bind
 from persim_gym.simulator.simulator import Simulator
-from persim_gym.workflows.own_returns import given_name
+from persim_gym.workflows.own.returns import given_name
 
 _FACTORS, _STARTS, _NOISE = range(3)
 """Streams of random numbers of an agent."""

@@ -15,6 +15,7 @@ from persim_gym.datasets.registry import DatasetSpec, dataset_spec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.figures import covariate_label, returns_figure
 from persim_gym.evaluation.published import TEST_AGENTS, published_logging, published_logging_agents
+from persim_gym.front_matter import card_fields, front_matter
 from persim_gym.storage import check_own_file, reading, write_page
 
 POLICY_DESCRIPTIONS = {
@@ -23,6 +24,15 @@ POLICY_DESCRIPTIONS = {
     "pure-eps-20": "as pure, but every action is replaced with probability 0.2 by a uniformly random one",
     "pure-eps-40": "as pure, but every action is replaced with probability 0.4 by a uniformly random one",
 }
+SIZE_CATEGORIES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (float("inf"), "n>10M"),
+)
+"""Numbers of transitions, as dataset hubs sort them."""
 LENGTH_NOTE = "Lengths count steps"
 CARTPOLE_LENGTH_NOTE = (
     f"{LENGTH_NOTE}; Table A.1's for CartPole are its rewards plus one, though every step earns 1, "
@@ -116,8 +126,12 @@ def card_text(spec: DatasetSpec, summary: Summary, picture: str) -> str:
     tests, size = len(domain.test_agents), len(domain.population)
     lengths = CARTPOLE_LENGTH_NOTE if domain.name == "cartpole" else LENGTH_NOTE
     published = "Table A.1 numbers the agents from 1: its Agent 1 is agent 0."
+    size_category = next(name for limit, name in SIZE_CATEGORIES if summary.lengths.sum() < limit)
+    fields = card_fields(str(summary.metadata["license"]), ["minari", "offline-reinforcement-learning", domain.name])
+    fields |= {"pretty_name": spec.dataset_id, "task_categories": ["reinforcement-learning"]}
+    fields |= {"size_categories": [size_category]}
     template = (Path(__file__).parent / "templates" / "card.md").read_text(encoding="utf-8")
-    return template.format(
+    return front_matter(fields) + template.format(
         dataset_id=spec.dataset_id,
         agents=len(summary.returns),
         env_id=domain.env_id,

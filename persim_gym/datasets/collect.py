@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,13 @@ from persim_gym.datasets.minari_files import make_namespaces
 from persim_gym.datasets.registry import DatasetSpec
 from persim_gym.envs import Domain
 from persim_gym.evaluation.acting import Policy, RandomPolicy, act
+from persim_gym.extras import version_of
 from persim_gym.storage import scratch_folder
 from persim_gym.transitions import Transitions
 from persim_gym.version import __version__
+
+LIBRARIES = ("gymnasium", "minari", "mujoco", "numpy")
+"""Libraries that decide what data are; MuJoCo decides those of robots, and may be missing elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ def _metadata(spec: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: lis
     policy = "uniformly random actions" if spec.epsilon == 1.0 else f"the policy {spec.policy}"
     return {
         "dataset_id": spec.dataset_id,
-        "minari_version": version("minari"),
+        "minari_version": version_of("minari"),
         "author": {"The persim_gym developers"},
         "algorithm_name": spec.policy,
         "description": (
@@ -249,6 +252,6 @@ def _metadata(spec: DatasetSpec, episodes: Sequence[EpisodeBuffer], loggers: lis
         "loggers": loggers,
         "mean_return": float(np.mean([np.sum(e.rewards) for e in episodes])),
         "license": "MIT",
-        "libraries": {name: version(name) for name in ("gymnasium", "minari", "mujoco", "numpy")},
+        "libraries": {name: found for name in LIBRARIES if (found := version_of(name))},
         "python": platform.python_version(),
     }

@@ -5,13 +5,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from tqdm import tqdm
 from typing_extensions import Unpack
 
+from persim_gym.extras import required
 from persim_gym.jobs.attempt import Outcome
 from persim_gym.jobs.local import LocalWorkers, available_cores
 from persim_gym.jobs.rows import RowLog
@@ -82,8 +82,8 @@ def check_place(backend: str, address: str | None) -> None:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     if address is not None and backend != "ray":
         raise ValueError(f"address {address!r} is that of a Ray cluster; add --backend ray, or leave it out")
-    if backend == "ray" and find_spec("ray") is None:
-        raise ValueError("the Ray backend needs Ray: pip install 'persim-gym[ray]'")
+    if backend == "ray":
+        required("ray", "ray", "the Ray backend needs Ray")
 
 
 def run_jobs(

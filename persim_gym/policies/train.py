@@ -13,6 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from persim_gym.evaluation.acting import Policy, WithPast
 from persim_gym.evaluation.returns import episode_returns
+from persim_gym.extras import required
 from persim_gym.policies.algorithm import trained_algorithm
 from persim_gym.policies.checkpoint import Checkpoint, KeepBest, check_weights
 from persim_gym.policies.config import ALGORITHMS, PolicyTraining, training_env, truth_of, with_defaults
@@ -129,6 +130,8 @@ def run_training(
     Raises:
         ValueError: As `with_defaults`; or if `out` holds another training of this agent.
     """
+    if tensorboard:
+        required("tensorboard", "tensorboard", "curves need TensorBoard")
     training, out = with_defaults(training), Path(out)
     folder, result = out / f"agent-{training.agent}", out / f"agent-{training.agent}.json"
     if result.exists() and not force:

@@ -11,7 +11,7 @@ from persim_gym.evaluation.acting import RandomPolicy
 from persim_gym.evaluation.traces import bands_along
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.transitions import Transitions
-from persim_gym.workflows.own_returns import constant_actions
+from persim_gym.workflows.own.returns import constant_actions
 
 LONGEST_WHAT_IF = 50
 """Longest rollout."""

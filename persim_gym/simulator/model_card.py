@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from persim_gym.labels import Labels
+from persim_gym.simulator.card_header import card_header
 from persim_gym.storage import CARD, from_plain
 from persim_gym.suggest import MAX_LISTED
 from persim_gym.version import __version__
@@ -43,7 +44,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     labels = from_plain(Labels, card.get("interface", {}).get("labels", {}))
     first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
     rows = card_rows(card)
-    lines = [f"# Simulator {card['name']}", "", "A personalized simulator of many agents, trained by persim_gym.", ""]
+    title = f"{card_header(card)}# Simulator {card['name']}"
+    lines = [title, "", "A personalized simulator of many agents, trained by persim_gym.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value), ""]
     lines += [*_error(card.get("error", {})), *_trust(card.get("trust", {}))]
     lines += [

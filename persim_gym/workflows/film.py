@@ -4,11 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +15,7 @@ from persim_gym.datasets.behavior.rules import policy_of_agent
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
+from persim_gym.extras import required
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.policies import load_policy, read_policy
 from persim_gym.simulator.registry import load_simulator
@@ -213,10 +212,21 @@ def check_film(path: Path, force: bool = False) -> None:
     """
     if path.suffix not in FILM_FORMATS:
         raise ValueError(f"{path} is neither {' nor '.join(FILM_FORMATS)}")
-    if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
-        raise ValueError("films of type .mp4 need imageio-ffmpeg: pip install 'persim_gym[video]', or write a .gif")
+    if path.suffix == ".mp4":
+        _mp4_writer()
     check_own_file(path, force)
     _need_no_screen()
+
+
+def _mp4_writer() -> Any:
+    """What writes films of type .mp4.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    what = "films of type .mp4 need imageio and imageio-ffmpeg, and those of type .gif nothing"
+    required("imageio_ffmpeg", "video", what)
+    return required("imageio.v3", "video", what)
 
 
 def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
@@ -236,4 +246,4 @@ def write_film(path: Path, frames: Sequence[NDArray[Any]], fps: float) -> None:
         else:
             even = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]  # as the codec wants
             sign = ["-metadata", f"comment={SIGNATURE}"]
-            imageio.imwrite(new, even, fps=fps, macro_block_size=1, output_params=sign)
+            _mp4_writer().imwrite(new, even, fps=fps, macro_block_size=1, output_params=sign)

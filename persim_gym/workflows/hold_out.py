@@ -25,6 +25,7 @@ from persim_gym.evaluation.horizons import (
 )
 from persim_gym.evaluation.linear import LinearModels
 from persim_gym.evaluation.traces import Trace, bands_along
+from persim_gym.simulator.diagnostics.curves import watching
 from persim_gym.simulator.diagnostics.measure_noise import MeasuredNoise, measured_noise
 from persim_gym.simulator.diagnostics.open_loop import Windows
 from persim_gym.simulator.dynamics.batch import BatchDynamics
@@ -33,6 +34,7 @@ from persim_gym.simulator.inference.posterior import FactorPosterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.trainer import train_model
+from persim_gym.simulator.training.watch import Watch, unwatched
 from persim_gym.transitions import Transitions
 from persim_gym.workflows.build_simulator import simulator_of
 from persim_gym.workflows.training_setup import TrainingSetup
@@ -77,7 +79,9 @@ def held_out_errors(setup: TrainingSetup, progress: bool = True) -> HeldOutError
     left = f"{len(parts.kept):,} of {len(setup.data):,} transitions"
     if progress:
         tqdm.write(f"training 1 of {trainings}: on {left}, to measure errors on the others (--no-holdout skips it)")
-    model, beliefs = trained(kept, progress)
+    rest = parts.later if parts.later is not None else parts.kept
+    with watching(setup.curves("held-out"), rest, setup.spec.predicted_names, setup.seed) as watch:
+        model, beliefs = trained(kept, progress, watch=watch)
     checkpoints, shared = [kept.checkpoint], None
     if trainings == TRAININGS:
         if progress:
@@ -104,7 +108,7 @@ def _noise(
 
 
 def trained(
-    setup: TrainingSetup, progress: bool, checkpoint: Path | None = None
+    setup: TrainingSetup, progress: bool, checkpoint: Path | None = None, watch: Watch = unwatched
 ) -> tuple[FactoredEnsemble, FactorPosterior | None]:
     """Trains what was resolved, from its checkpoint on; None for the setup's own."""
     return train_model(
@@ -116,6 +120,7 @@ def trained(
         device=setup.device,
         checkpoint=checkpoint or setup.checkpoint,
         progress=progress,
+        watch=watch,
     )
 
 

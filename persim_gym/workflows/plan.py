@@ -25,7 +25,7 @@ from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, R
 from persim_gym.planning.searched import searched_actions
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
-from persim_gym.workflows.own_returns import given_name
+from persim_gym.workflows.own.returns import given_name
 
 DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
 CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from persim_gym.evaluation.horizons import BY_HORIZON
 from persim_gym.evaluation.traces import TRACES, write_traces
 from persim_gym.jobs import JobPlace
+from persim_gym.simulator.diagnostics.curves import watching
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.diagnostics.metrics import ERROR_EPISODES, logged_error
 from persim_gym.simulator.inference.static_prior import StaticColumn, static_columns
@@ -160,9 +161,11 @@ def _train(setup: TrainingSetup, progress: bool, rank_is_chosen: bool = False) -
     started = time.perf_counter()
     measured = held_out_errors(setup, progress) if setup.holdout else None
     kept, held_out = (setup.data, None) if measured else _hold_out(setup)
-    model, beliefs = trained(replace(setup, data=kept), progress, setup.checkpoint)
-    names = setup.spec.predicted_names
-    error = logged_error(model, setup.data.sample(ERROR_EPISODES), held_out=held_out, names=names)
+    names, logged = setup.spec.predicted_names, setup.data.sample(ERROR_EPISODES)
+    shown = logged if held_out is None else held_out
+    with watching(setup.curves("training"), shown, names, setup.seed) as watch:
+        model, beliefs = trained(replace(setup, data=kept), progress, setup.checkpoint, watch)
+    error = logged_error(model, logged, held_out=held_out, names=names)
     if measured:
         said = measured.report.said + (RANK_SAW_ALL,) * rank_is_chosen
         error |= {BY_HORIZON: replace(measured.report, said=said).to_json()}

@@ -16,6 +16,7 @@ from persim_gym.datasets.tables.static import static_of
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
 from persim_gym.paths import unfinished
+from persim_gym.simulator.diagnostics.curves import summary_writer
 from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
@@ -54,6 +55,8 @@ class TrainOptions(TypedDict, total=False):
         address: Of the Ray cluster; None to start Ray on this machine.
         holdout: Whether data of no domain are held out in a first training, to measure errors by horizon on them beside
             an unpersonalized simulator of the same data; that takes two trainings more.
+        tensorboard: Folder of TensorBoard's curves, `training/` in it; `held-out/` is of the training on a part of your
+            own data, its errors on the rest. None for no curves.
     """
 
     task: str
@@ -73,6 +76,7 @@ class TrainOptions(TypedDict, total=False):
     backend: str
     address: str | None
     holdout: bool
+    tensorboard: str | Path | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class TrainingSetup:
         folder: Where the simulator goes.
         holdout: Whether errors by horizon are measured, by trainings of their own.
         static: Static covariates, by column, a value for each agent; empty for none.
+        tensorboard: Folder of TensorBoard's curves; None for none.
     """
 
     data: LoggedData
@@ -110,6 +115,11 @@ class TrainingSetup:
     folder: Path
     holdout: bool = False
     static: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tensorboard: Path | None = None
+
+    def curves(self, run: str) -> Path | None:
+        """Folder of the curves of one of its trainings."""
+        return self.tensorboard and self.tensorboard / run
 
     @property
     def problem(self) -> Problem:
@@ -165,6 +175,8 @@ def prepare_training(
         None if v is None else _positive(n, v) for n, v in (("rank", rank), ("epochs", options.get("epochs")))
     )
     seed = _whole("seed", seed)
+    if (curves := options.get("tensorboard")) is not None:
+        summary_writer()  # What is missing is an error before the data are read.
     if (memory := options.get("memory")) is not None and not memory > 0:
         raise ValueError(f"memory {memory} is not positive; give gigabytes")
     if task not in ("", LEARNED_TASK):
@@ -215,6 +227,7 @@ def prepare_training(
         folder=folder,
         holdout=not domain and options.get("holdout", True),
         static=_known_static(options.get("static") or static, logged.n_agents),
+        tensorboard=None if curves is None else Path(curves).expanduser(),
     )
 
 

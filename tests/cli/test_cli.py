@@ -79,3 +79,12 @@ def test_a_process_ends_with_the_status_and_the_line_of_a_mistake():
         done.stderr.startswith("persim: no simulator 'nowhere/at-all-v0', by name or as a folder")
         and done.stderr.count("\n") == 1
     )
+
+
+def test_help_loads_no_heavy_library():
+    """No timing: what is slow to import is loaded by the verb that needs it."""
+    code = "import sys; from persim_gym.cli import app; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not {"torch", "stable_baselines3", "minari", "mujoco", "numba", "pandas", "matplotlib", "scipy"} & loaded

@@ -21,7 +21,7 @@ from persim_gym.planning.online_mpc import OnlineMPC
 from persim_gym.policies import PolicyTraining, run_training
 from persim_gym.policies import train as policy_training
 from persim_gym.sb3 import make_vec_env
-from persim_gym.workflows.own_returns import constant_actions, references
+from persim_gym.workflows.own.returns import constant_actions, references
 from persim_gym.workflows.train import train
 
 pytestmark = pytest.mark.filterwarnings(

@@ -108,7 +108,7 @@ def verb(
     if any(t.true_return is None for t in trained):
         say(f"no true environment is known here (-): tested only in {simulator}, the simulator that it was trained in")
     if not trained[0].domain:
-        from persim_gym.workflows.own_policies import own_policies_table
+        from persim_gym.workflows.own.policies import own_policies_table
 
         console.print(own_policies_table(trained, out, seed))
     number = f" (<n> of {names.agents[chosen[0]]} is {chosen[0]})" if names.agents else ""

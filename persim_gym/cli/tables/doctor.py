@@ -1,15 +1,18 @@
 """What `persim doctor` prints of a table."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from persim_gym.cli.output import console, paragraph, say
-from persim_gym.datasets.tables.roles import Dialect
+
+if TYPE_CHECKING:
+    from persim_gym.datasets.tables.roles import Dialect
 
 
-def say_diagnosis(tables: list[Path], given: dict[str, tuple[str, ...]], dialect: Dialect) -> None:
+def say_diagnosis(tables: list[Path], given: dict[str, tuple[str, ...]], dialect: "Dialect") -> None:
     """Prints what the columns of a table may be, the command that imports it, and what will hurt."""
     from persim_gym.datasets.tables.doctor import diagnose
 

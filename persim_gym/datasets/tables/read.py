@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persim_gym.datasets.tables.roles import Dialect
+from persim_gym.extras import required
 from persim_gym.suggest import suggestion
 
 _DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}  # As they are written on the command line.
@@ -21,13 +22,9 @@ def arrow() -> Any:
     """The library that reads tables.
 
     Raises:
-        ValueError: If it is not installed.
+        MissingExtraError: If it is not installed.
     """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ValueError("tables are read by pyarrow, which is missing; pip install 'persim-gym[tables]'") from error
-    return pyarrow
+    return required("pyarrow", "tables", "tables need pyarrow")
 
 
 def read_table(source: Any, columns: Sequence[str] | None, dialect: Dialect, texts: Sequence[str] = ()) -> Any:

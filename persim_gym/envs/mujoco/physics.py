@@ -8,13 +8,13 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from persim_gym.extras import MissingExtraError, required, version_of
 from persim_gym.task import Array
 
 Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
@@ -24,15 +24,26 @@ _ROWS_PER_THREAD = 8  # With fewer rows, waking a second thread costs more than 
 _KEPT_BATCHES = 8
 
 
+def mujoco_library() -> Any:
+    """MuJoCo, imported when it is first needed.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    return required("mujoco", "robots", "robots need MuJoCo")
+
+
 @functools.cache
 def load_model(xml: str) -> Any:
     """Loads the MjModel of a file of Gymnasium's MuJoCo assets; shared, so copy it before you change it.
 
     Unlike Gymnasium's, a simulation that diverges is not put back into its resting pose in the middle of an episode:
     its state turns into huge numbers and NaN.
-    """
-    import mujoco
 
+    Raises:
+        MissingExtraError: If MuJoCo is not installed.
+    """
+    mujoco = mujoco_library()
     assets = os.path.join(os.path.dirname(gymnasium.__file__), "envs/mujoco/assets")
     warn = mujoco.get_mju_user_warning()
     # MuJoCo warns that Gymnasium's files use settotalmass, and fills a log file.
@@ -206,12 +217,13 @@ class RobotPhysics:
         """Simulations for rows of this shape; a forked process makes its own, for it inherits no threads."""
         key = os.getpid(), rows
         if key not in self._simulations:
+            mujoco_library()
             try:
                 from mujoco.batch import Batch
             except ImportError as error:
-                raise ImportError(
+                raise MissingExtraError(
                     "robots are stepped by mujoco.batch, of mujoco 4.0 and newer, which needs Python 3.11 or newer; "
-                    f"installed is mujoco {version('mujoco')}"
+                    f"installed is mujoco {version_of('mujoco')}"
                 ) from error
 
             if len(self._simulations) >= _KEPT_BATCHES:

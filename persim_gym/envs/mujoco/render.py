@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persim_gym.envs.mujoco.physics import Robot, load_model
+from persim_gym.envs.mujoco.physics import Robot, load_model, mujoco_library
+from persim_gym.extras import required
 
 IMAGE_SIZE = 480  # pixels, width and height, as in Gymnasium
 
@@ -22,21 +23,17 @@ class RobotRenderer:
         """Opens the graphics; mass and damping do not show.
 
         Raises:
-            ImportError: If what Gymnasium draws with is not installed.
+            MissingExtraError: If what Gymnasium draws with is not installed.
             RuntimeError: If there is neither a display nor an off-screen OpenGL.
         """
-        import mujoco
-
-        try:
-            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
-        except ImportError as error:
-            raise ImportError("drawing MuJoCo robots needs more packages: pip install 'gymnasium[mujoco]'") from error
-
+        drawing = required(
+            "gymnasium.envs.mujoco.mujoco_rendering", "robots", "drawing robots needs what Gymnasium draws them with"
+        )
         self._robot = robot
         self._render_mode = render_mode
         self._model = copy.copy(load_model(robot.xml))
-        self._data = mujoco.MjData(self._model)
-        self._renderer = MujocoRenderer(
+        self._data = mujoco_library().MjData(self._model)
+        self._renderer = drawing.MujocoRenderer(
             self._model, self._data, width=IMAGE_SIZE, height=IMAGE_SIZE, camera_name="track"
         )
 
@@ -46,17 +43,15 @@ class RobotRenderer:
         Raises:
             RuntimeError: If there is neither a display nor an off-screen OpenGL.
         """
-        import mujoco
-
         self._data.qpos[:] = state[self._robot.qpos]
         self._data.qvel[:] = state[self._robot.qvel]
-        mujoco.mj_forward(self._model, self._data)
+        mujoco_library().mj_forward(self._model, self._data)
         with _opengl_backend(self._render_mode):
             return self._renderer.render(self._render_mode)
 
     def close(self) -> None:
         """Closes the window."""
-        self._renderer.close()  # type: ignore[no-untyped-call]
+        self._renderer.close()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from persim_gym.envs import Domain
 from persim_gym.envs.hetero import domain_of
+from persim_gym.extras import required
 from persim_gym.reproduce.figures.style import LARGE, MEDIUM, SMALL, WIDTH, prepare, write_figure
 
 FOLDS = 10
@@ -40,7 +41,7 @@ def latent_factors_figure(factors: Mapping[str, NDArray[Any]], path: Path, *, me
         the covariate, which is what physics often depend on.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
+        MissingExtraError: If scikit-learn is not installed.
         ValueError: If a domain has no such member, or more agents than the population.
     """
     rows = [(domain_of(name), i) for name in factors for i in range(len(domain_of(name).covariates))]
@@ -108,15 +109,12 @@ def tsne(factors: NDArray[Any], seed: int = 0) -> Floats:
     """Two coordinates by t-SNE, [N, 2], of factors [N, R]; neighbors stay neighbors, and distances mean little.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
+        MissingExtraError: If scikit-learn is not installed.
 
     Source: van der Maaten and Hinton (2008), as thesis Figures 1-1 and B-2.
     """
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ImportError("t-SNE needs scikit-learn: pip install 'persim-gym[figures]'") from error
-    method = TSNE(perplexity=min(PERPLEXITY, (len(factors) - 1) / 3), init="pca", random_state=seed)
+    manifold = required("sklearn.manifold", "figures", "t-SNE needs scikit-learn")
+    method = manifold.TSNE(perplexity=min(PERPLEXITY, (len(factors) - 1) / 3), init="pca", random_state=seed)
     return np.asarray(method.fit_transform(np.asarray(factors, dtype=np.float64)), dtype=np.float64)
 
 

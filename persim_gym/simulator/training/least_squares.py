@@ -34,6 +34,7 @@ from persim_gym.simulator.model.encoders import EnsembleLinear, EnsembleMLP
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.recipe import TrainingRecipe
+from persim_gym.simulator.training.watch import CLOSED_FORM, Watch, unwatched
 from persim_gym.transitions import LoggedData, Transitions
 
 LAST_LAYER_ROWS = 20_000  # The last layer is solved on at most so many transitions.
@@ -48,6 +49,7 @@ def solve_closed_form(
     clips: bool = True,
     progress: bool = False,
     checkpoint: Path | None = None,
+    watch: Watch = unwatched,
 ) -> tuple[FactoredEnsemble, FactorPosterior]:
     """What a recipe does in closed form after the gradient steps: rounds of `refine`, then the polish.
 
@@ -60,6 +62,7 @@ def solve_closed_form(
         progress: Whether to show a progress bar.
         checkpoint: File that every round is kept in, beside that of the gradient steps (`rounds_file`), and resumed
             from; removed by the caller once the result is safe.
+        watch: Is told of every round, and of the polish as one more.
 
     Returns:
         The ensemble, and what is believed of its agents.
@@ -74,8 +77,11 @@ def solve_closed_form(
         if checkpoint:
             tensors = {name: values.contiguous() for name, values in model.state_dict().items()}
             write_checkpoint(checkpoint, tensors, {"start": start, "done": str(k + 1)})
+        watch(CLOSED_FORM, k + 1, model, None)
     beliefs = factor_posterior(model, transitions, seed, clips)
-    return polished(model, beliefs, every=recipe.polish or recipe.refine > 0), beliefs
+    model = polished(model, beliefs, every=recipe.polish or recipe.refine > 0)
+    watch(CLOSED_FORM, recipe.refine + 1, model, None)
+    return model, beliefs
 
 
 @torch.no_grad()

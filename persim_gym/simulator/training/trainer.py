@@ -32,6 +32,7 @@ from persim_gym.simulator.training.least_squares import solve_closed_form
 from persim_gym.simulator.training.numba_engine import NumbaEngine
 from persim_gym.simulator.training.recipe import TrainingRecipe
 from persim_gym.simulator.training.torch_engine import TorchEngine
+from persim_gym.simulator.training.watch import GRADIENT_STEPS, Watch, unwatched
 from persim_gym.storage import reading
 from persim_gym.transitions import LoggedData
 
@@ -80,6 +81,7 @@ def train_model(
     device: str = "cpu",
     checkpoint: Path | None = None,
     progress: bool = True,
+    watch: Watch = unwatched,
 ) -> tuple[FactoredEnsemble, FactorPosterior | None]:
     """Trains a model as a recipe says: gradient steps, then what has a closed form.
 
@@ -95,6 +97,7 @@ def train_model(
         checkpoint: File of the state of the gradient steps; that of the rounds in closed form is kept beside it. Remove
             both with `remove_checkpoints` once the result is safe.
         progress: Whether to show progress bars.
+        watch: Is told of every step.
 
     Returns:
         The trained ensemble, on the CPU, and what is believed of its agents; None for other variants.
@@ -116,6 +119,7 @@ def train_model(
             device=device,
             checkpoint=checkpoint,
             progress=progress,
+            watch=watch,
         )
     except TrainingDiverged:
         remove_checkpoints(checkpoint)
@@ -123,7 +127,7 @@ def train_model(
     if variant != "factored":
         return model, None
     rounds = checkpoint and rounds_file(checkpoint)
-    return solve_closed_form(model, data, recipe, seed, problem.clips, progress, rounds)
+    return solve_closed_form(model, data, recipe, seed, problem.clips, progress, rounds, watch)
 
 
 def fit_ensemble(
@@ -139,6 +143,7 @@ def fit_ensemble(
     device: str = "cpu",
     checkpoint: Path | None = None,
     progress: bool = True,
+    watch: Watch = unwatched,
 ) -> FactoredEnsemble:
     """Trains a factored ensemble on logged transitions by gradient steps, thesis algorithm 1.
 
@@ -159,6 +164,7 @@ def fit_ensemble(
         checkpoint: File that training state is kept in every `CHECKPOINT_SECONDS`, on Ctrl-C too, and resumed from;
             removed by the caller once the result is safe.
         progress: Whether to show a progress bar.
+        watch: Is told of every step.
 
     Returns:
         The trained ensemble, on the CPU.
@@ -175,7 +181,7 @@ def fit_ensemble(
     parts = Parts(data, seed)
     training = _training(model, parts.read(model, 0, 0), recipe, seed, device)
     identity = _training_identity(data, recipe, seed, model, n_actions, parts.number)
-    _take_steps(model, training, parts, recipe, _Keeper(checkpoint, identity, model, training), progress)
+    _take_steps(model, training, parts, recipe, _Keeper(checkpoint, identity, model, training), progress, watch)
     model.cpu()
     if variant == "unpersonalized":
         model = shared_by_all(model, data.n_agents)
@@ -189,6 +195,7 @@ def _take_steps(
     recipe: TrainingRecipe,
     keeper: "_Keeper",
     progress: bool,
+    watch: Watch,
 ) -> None:
     """All steps of a training, from where its checkpoint left off."""
     unit = keeper.resume()  # Parts of epochs that are done.
@@ -211,6 +218,7 @@ def _take_steps(
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.4g}")
                 keeper.note(unit, last=unit == units)
+                watch(GRADIENT_STEPS, unit, model, loss)
         finally:  # On Ctrl-C and divergence too.
             keeper.flush()
 

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from persim_gym.jobs import JobPlace, RowLog
 from persim_gym.models import load_learned
-from persim_gym.workflows.own_returns import Returns, own_data, own_returns_table, references, simulated_returns
+from persim_gym.workflows.own.returns import Returns, own_data, own_returns_table, references, simulated_returns
 from persim_gym.workflows.plan import PLAN_JOB, PLAN_RESULT, PlanSettings, plan_rows, policy_of, stream_of
 
 OWN_RESULT = (*PLAN_RESULT, "length")

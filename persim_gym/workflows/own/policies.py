@@ -8,7 +8,7 @@ from rich.table import Table
 from persim_gym.models import load_learned
 from persim_gym.policies import TrainedPolicy
 from persim_gym.policies.train import load_policy
-from persim_gym.workflows.own_returns import Returns, own_data, own_returns_table, references, simulated_returns
+from persim_gym.workflows.own.returns import Returns, own_data, own_returns_table, references, simulated_returns
 from persim_gym.workflows.plan import stream_of
 
 COMPARED_EPISODES = 50

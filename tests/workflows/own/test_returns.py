@@ -19,8 +19,8 @@ from persim_gym.simulator.registry import load_simulator
 from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.transitions import Transitions
 from persim_gym.workflows import plan as plan_runs
-from persim_gym.workflows.own_plan import own_plan_returns, own_plan_table, run_own_episode
-from persim_gym.workflows.own_returns import (
+from persim_gym.workflows.own.plan import own_plan_returns, own_plan_table, run_own_episode
+from persim_gym.workflows.own.returns import (
     ClonedPolicy,
     ConstantPolicy,
     Returns,
