@@ -6,6 +6,7 @@ A *room* is a module or package that does one thing; it stands on a *floor* and 
 
 import ast
 import re
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def draw(path: Path) -> None:
     edges = {room: others - FOUNDATIONS for room, others in room_imports().items() if room not in FOUNDATIONS}
     height = {floor: i + 1 for i, floor in enumerate(sorted({ROOMS[room] for room in COLUMN}))}
     place = {room: (2.7 * x, 1.05 * height[ROOMS[room]]) for room, x in COLUMN.items()}
-    figure = Figure(figsize=(10, 11.5), layout="constrained")
+    figure = Figure(figsize=(10, 13), layout="constrained")
     ax = figure.subplots()
     for room, other in essential(edges):
         (x0, y0), (x1, y1) = place[room], place[other]
@@ -215,7 +216,7 @@ def draw(path: Path) -> None:
     for room, (x, y) in place.items():
         _box(ax, x, y, 2.2, room, WHAT[room], "#e8590c" if room.startswith("simulator") else "#1971c2")
     width = max(x for x, _ in place.values()) - min(x for x, _ in place.values()) + 2.2
-    names = " · ".join(sorted(FOUNDATIONS))
+    names = textwrap.fill(" · ".join(sorted(FOUNDATIONS)), 100)
     _box(ax, 0.0, 0.0, width, names, "foundations, which every room above may import (floors -1 to 2)", "0.4")
     ax.set_xlim(-width / 2 - 0.2, width / 2 + 0.2)
     ax.set_ylim(-0.5, max(y for _, y in place.values()) + 0.5)

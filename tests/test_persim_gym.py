@@ -27,7 +27,7 @@ def output_of(code):
 
 def test_importing_the_package_loads_the_environments_and_no_other_library():
     """No timing: a fifth of the seconds that Gymnasium itself takes, as long as nothing else is loaded."""
-    parts = {"envs", "history", "persim_env", "task", "version"}
+    parts = {"envs", "extras", "history", "persim_env", "task", "version"}
     assert set(output_of(IMPORT)) == {"gymnasium.envs", "persim_gym", *(f"persim_gym.{part}" for part in parts)}
 
 

@@ -14,6 +14,7 @@ from persim_gym.comparison.acting import Acting, Acts, check_spaces
 from persim_gym.comparison.sb3_zip import load_zip
 from persim_gym.comparison.setting import Setting
 from persim_gym.evaluation.acting import Policy, RandomPolicy
+from persim_gym.onnx_files import OnnxPolicy
 from persim_gym.planning import MPC
 from persim_gym.policies.train import load_policy
 from persim_gym.storage import CARD
@@ -25,7 +26,6 @@ Given: TypeAlias = str | Path | Policy
 
 LOGGED = "logged"
 """The behaviour of the agent's own log: what it did at one of its five nearest logged observations, at random."""
-_ONNX_FILES = "persim_gym.onnx_files"
 WAYS = (
     "a policy folder or agent-<n>.json of `persim train-policy`, a folder of `persim baseline`, a .zip of "
     "Stable-Baselines3, a .onnx file, module:name, mpc, mpc:PLANNER, constant:ACTION, random or logged"
@@ -97,20 +97,10 @@ def _maker(name: str, given: Given, setting: Setting, trust: bool) -> Callable[[
 
 def _file_maker(path: Path, setting: Setting, trust: bool) -> Callable[[int, int], Policy]:
     if path.suffix == ".onnx":
-        return lambda agent, seed: _onnx(path)
+        return lambda agent, seed: OnnxPolicy(path)
     if path.suffix == ".zip":
         return lambda agent, seed: load_zip(path, setting.model.spec, trust)
     return lambda agent, seed: _trained(path, setting)
-
-
-def _onnx(path: Path) -> Policy:
-    try:
-        policy: Policy = import_module(_ONNX_FILES).OnnxPolicy(path)
-    except ImportError:
-        raise ValueError(
-            f"{path}: this version reads no ONNX files; give the policy that it was exported from"
-        ) from None
-    return policy
 
 
 def constant_action(name: str, text: str, setting: Setting) -> Any:

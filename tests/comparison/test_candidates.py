@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from support.policies import Constant
@@ -11,6 +12,7 @@ from persim_gym.baselines.registry import train_baseline
 from persim_gym.comparison.acting import check_spaces
 from persim_gym.comparison.candidates import find_candidates
 from persim_gym.comparison.setting import Setting
+from persim_gym.onnx_files import write_onnx
 from persim_gym.planning import MPC, RandomShooting
 from persim_gym.spec import EnvironmentSpec, flat_box
 
@@ -88,6 +90,28 @@ def test_files_of_stable_baselines3_have_to_be_trusted_and_fit(place, tmp_path):
     (tmp_path / "torn.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match="torn.zip cannot be read as a file of Stable-Baselines3"):
         acting(place, tmp_path / "torn.zip", trust=True)
+
+
+def test_onnx_files_act_or_say_in_one_line_why_not(place, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = torch.nn.Linear(2, 3)
+
+    class Greedy(torch.nn.Module):
+        def forward(self, obs):
+            return layer(obs).argmax(dim=-1)
+
+    obs = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    expected = Greedy()(torch.from_numpy(obs)).numpy()
+    write_onnx(Greedy(), {"obs": obs}, {"action": expected}, tmp_path / "it.onnx", {})
+    np.testing.assert_array_equal(acting(place, tmp_path / "it.onnx").begin(obs), expected)
+
+
+def test_a_file_that_is_no_onnx_model_is_one_line(place, tmp_path):
+    (tmp_path / "torn.onnx").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="candidate it: .*(cannot be read|need onnx)") as error:
+        acting(place, tmp_path / "torn.onnx")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
