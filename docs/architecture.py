@@ -49,7 +49,7 @@ ROOMS = {  # Each room, and the floor that it stands on.
     "wrappers": 10,
     "baselines.cadm": 9,
     "models": 10,
-    "sharing": 10,
+    "sharing": 11,
     "datasets": 10,
     "persim_env": 11,
     "sb3": 11,
@@ -92,7 +92,7 @@ COLUMN = {  # Where a room stands in the picture, from left (-1) to right (1).
     "policies": 0,
     "baselines.cadm": 0,
     "models": 0,
-    "sharing": -1,
+    "sharing": 1,
     "baselines": 1,
     "workflows": 0,
     "reports": -0.5,
@@ -216,8 +216,8 @@ def draw(path: Path) -> None:
     for room, (x, y) in place.items():
         _box(ax, x, y, 2.2, room, WHAT[room], "#e8590c" if room.startswith("simulator") else "#1971c2")
     width = max(x for x, _ in place.values()) - min(x for x, _ in place.values()) + 2.2
-    names = textwrap.fill(" · ".join(sorted(FOUNDATIONS)), 100)
-    _box(ax, 0.0, 0.0, width, names, "foundations, which every room above may import (floors -1 to 2)", "0.4")
+    names = textwrap.fill(" · ".join(sorted(FOUNDATIONS)), 130)
+    _box(ax, 0.0, 0.0, width, "foundations, which every room above may import (floors -1 to 2)", names, "0.4")
     ax.set_xlim(-width / 2 - 0.2, width / 2 + 0.2)
     ax.set_ylim(-0.5, max(y for _, y in place.values()) + 0.5)
     ax.axis("off")
@@ -233,8 +233,8 @@ def _box(ax: Axes, x: float, y: float, width: float, title: str, text: str, colo
     ax.add_patch(
         FancyBboxPatch(corner, width - 0.04, 0.54, boxstyle=style, facecolor="white", edgecolor=color, zorder=2)
     )
-    ax.text(x, y + 0.09, title, ha="center", va="center", fontsize=10, weight="bold", zorder=3)
-    ax.text(x, y - 0.12, text, ha="center", va="center", fontsize=7.4, color="0.25", zorder=3)
+    ax.text(x, y + 0.14, title, ha="center", va="center", fontsize=10, weight="bold", zorder=3)
+    ax.text(x, y - 0.1, text, ha="center", va="center", fontsize=7.4, color="0.25", zorder=3)
 
 
 if __name__ == "__main__":
