@@ -14,18 +14,32 @@ from persim_gym.persim_env.registration import SimulatorSpec
 from persim_gym.version import __version__
 
 if TYPE_CHECKING:
+    from persim_gym.comparison.compare import compare
+    from persim_gym.reports.write import report
     from persim_gym.simulator.registry import list_simulators, load_simulator
     from persim_gym.workflows.calibrate import calibrate
     from persim_gym.workflows.evaluate import evaluate
     from persim_gym.workflows.train import train
 
-__all__ = ["DOMAINS", "__version__", "calibrate", "evaluate", "list_simulators", "load_simulator", "train"]
+__all__ = [
+    "DOMAINS",
+    "__version__",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "list_simulators",
+    "load_simulator",
+    "report",
+    "train",
+]
 
 _LAZY = {
     "calibrate": "persim_gym.workflows.calibrate",
+    "compare": "persim_gym.comparison.compare",
     "evaluate": "persim_gym.workflows.evaluate",
     "list_simulators": "persim_gym.simulator.registry",
     "load_simulator": "persim_gym.simulator.registry",
+    "report": "persim_gym.reports.write",
     "train": "persim_gym.workflows.train",
 }
 """Module of each name that is loaded when it is first used."""

@@ -10,7 +10,7 @@ import pytest
 import persim_gym
 
 HEAVY = {"torch", "stable_baselines3", "minari", "mujoco", "numba", "pandas", "matplotlib"}
-DOOR = ("train", "load_simulator", "list_simulators", "evaluate", "calibrate")
+DOOR = ("train", "load_simulator", "list_simulators", "evaluate", "calibrate", "report")
 IMPORT = """
 import sys
 import gymnasium

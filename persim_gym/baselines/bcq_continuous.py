@@ -102,13 +102,15 @@ class ContinuousBCQPolicy(nn.Module):
             obs: Observations.
             generator: Draws the latent variables; None for those that were drawn once, the same for all observations.
         """
-        count, latents = len(self.latents), self.latents.repeat(len(obs), 1)
+        # Sizes as torch has them, which an exported policy leaves open.
+        count, rows = len(self.latents), obs.shape[0]
+        latents = self.latents.repeat(rows, 1)
         if generator is not None:
-            latents = self.draw_latents(len(latents), generator)
+            latents = self.draw_latents(rows * count, generator)
         repeated = obs.repeat_interleave(count, 0)  # [B * proposals, D]
         actions = self.perturbed(repeated, self.decode(repeated, latents))
         best = self.q_values(repeated, actions, critics=1).view(-1, count).argmax(1)
-        return actions.view(len(obs), count, -1)[torch.arange(len(obs)), best]
+        return actions.view(rows, count, -1)[torch.arange(rows), best]
 
 
 class ContinuousBCQ(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from persim_gym.baselines.offline import action_bounds
 from persim_gym.simulator.model.precision import without_autocast
@@ -98,6 +98,15 @@ class BaselinePolicy:
         self._module, self._obs_mean, self._obs_std = module, obs_mean, obs_std
         self._generator = torch.Generator().manual_seed(card.seed)
 
+    def network(self) -> "BaselineNetwork":
+        """The policy as one torch module without anything random: observations [B, D] to actions in the bounds."""
+        return BaselineNetwork(self._module, self.spec, self._obs_mean, self._obs_std)
+
+    @property
+    def usual(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of the observations that it was trained on, [D] each."""
+        return self._obs_mean.numpy(), self._obs_std.numpy()
+
     @without_autocast
     def predict(
         self,
@@ -138,6 +147,37 @@ class BaselinePolicy:
         scales = {_OBS_MEAN: self._obs_mean, _OBS_STD: self._obs_std}
         tensors = {name: tensor.numpy() for name, tensor in {**self._module.state_dict(), **scales}.items()}
         write_folder(folder, {"kind": BASELINE, **asdict(self.card)}, tensors)
+
+
+class BaselineNetwork(nn.Module):
+    """A policy from observations to actions, scaling and bounds inside; what an ONNX file of it computes."""
+
+    obs_mean: Tensor
+    obs_std: Tensor
+    low: Tensor
+    high: Tensor
+    middle: Tensor
+    reach: Tensor
+
+    def __init__(self, module: ActingModule, spec: EnvironmentSpec, obs_mean: Tensor, obs_std: Tensor) -> None:
+        """Puts it together; arguments as `BaselinePolicy`, and its spaces."""
+        super().__init__()
+        self.module, self._discrete = module, bool(spec.n_actions)
+        self.register_buffer("obs_mean", obs_mean)
+        self.register_buffer("obs_std", obs_std)
+        if isinstance(space := spec.action_space, spaces.Box):
+            self.register_buffer("low", torch.from_numpy(space.low))
+            self.register_buffer("high", torch.from_numpy(space.high))
+            middle, reach = action_bounds(space)
+            self.register_buffer("middle", middle)
+            self.register_buffer("reach", reach)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Actions, [B, D] to int64 [B] or float32 [B, A]."""
+        actions = self.module.act((obs - self.obs_mean) / self.obs_std)
+        if self._discrete:
+            return actions
+        return (self.middle + self.reach * actions).clamp(self.low, self.high)
 
 
 def read_baseline_card(folder: Path, stored: Mapping[str, Any]) -> BaselineCard:

@@ -174,8 +174,12 @@ def _train(card: BaselineCard, settings: OfflineSettings, data: LoggedData, fold
     remove_checkpoints(checkpoint)
 
 
-def load_baseline(folder: str | Path) -> BaselinePolicy:
+def load_baseline(folder: str | Path, float32: bool = False) -> BaselinePolicy:
     """The policy that `train_baseline` wrote.
+
+    Args:
+        folder: Where it is.
+        float32: Whether all of it multiplies in float32, whatever its settings.
 
     Raises:
         ValueError: If the folder holds none, or it is damaged.
@@ -187,6 +191,7 @@ def load_baseline(folder: str | Path) -> BaselinePolicy:
         spec = EnvironmentSpec.from_json(card.interface)
         algorithm = find_baseline(card.method).algorithm(spec)
         settings, sizes = from_plain(algorithm.settings, card.settings), _sizes(spec)
+        settings = replace(settings, bfloat16=settings.bfloat16 and not float32)
         if sum(len(v) for v in vars(settings).values() if isinstance(v, tuple)) > len(tensors):
             raise ValueError(f"the weights do not fit the settings on {CARD}, which have more layers")
         drawn = torch.Generator()

@@ -18,11 +18,13 @@ from persim_gym.cli import (
     simulators,
     study,
     train,
-    train_policy,
     video,
 )
+from persim_gym.cli.compare import compare
 from persim_gym.cli.options import INTERRUPTED
 from persim_gym.cli.output import complain
+from persim_gym.cli.policies import export, train_policy
+from persim_gym.cli.report import report
 from persim_gym.cli.sharing import share
 from persim_gym.cli.tables import imports
 from persim_gym.version import __version__
@@ -53,8 +55,11 @@ app.command("evaluate")(evaluate.verb)
 app.command("plan")(plan.verb)
 app.command("train-policy")(train_policy.verb)
 app.command("baseline")(baseline.verb)
+app.command("export")(export.verb)
+app.command("compare")(compare.verb)
 app.command()(info.methods)
 app.command("reproduce")(reproduce.verb)
+app.command("report")(report.verb)
 app.command("video")(video.verb)
 app.command()(info.doctor)
 

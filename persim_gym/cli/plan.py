@@ -50,6 +50,13 @@ def verb(
     quantize: Annotated[
         bool, typer.Option("--quantize", help="Deep models in bytes where the processor can: faster, may earn less.")
     ] = False,
+    foresight: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether plans know what comes from outside, such as the weather; else they hold its present values. "
+            "For data of your own with exogenous columns. (default: they know)"
+        ),
+    ] = None,
     noise: Annotated[
         str, typer.Option(help="none, or residual or gaussian: candidates are ranked by their mean under noise.")
     ] = "none",
@@ -111,7 +118,11 @@ def verb(
     bonus = bonus and not own and DOMAINS[domain].peak_bonus is not None
     space = load_learned(folder).action_space if own else DOMAINS[domain].action_space
     chosen_planner = planner_of(space, simulator if own else domain, planner, **sizes)
-    settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize, noise)
+    outside = own and load_learned(folder).spec.layout.exogenous > 0
+    if foresight is not None and not outside:
+        raise ValueError(f"{simulator} has no simulated columns from outside; leave --foresight out")
+    foreseen = outside and foresight is not False
+    settings = PlanSettings(domain, dynamics, chosen_planner, bonus, pessimism, trust, steps, quantize, noise, foreseen)
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
     where = f"true dynamics of {domain}" if truth else simulator
     title = f"{where}, {planner_label(settings.planner)}{', with bonus' * bonus}"

@@ -254,3 +254,33 @@ def offline_rl(
     table = offline_rl_table(rows)
     write_page(out / "table.md", table)
     say(table)
+
+
+@app.command()
+@resumable
+def compare(
+    simulator: Annotated[
+        list[str] | None,
+        typer.Option(help="DOMAIN=NAME-OR-PATH. (default: the bundled ones of mountaincar and cartpole)"),
+    ] = None,
+    agents: Agents = None,
+    agent: Agent = None,
+    out: Annotated[Path, typer.Option(help="Folder of compare.csv, table.md and the trained candidates.")] = Path(
+        "persim-out/compare"
+    ),
+    workers: Workers = None,
+    backend: Backend = "local",
+    address: Address = None,
+    force: Force = False,
+) -> None:
+    """Measure how right `persim compare` is: ranking, regret, error and intervals beside true returns; resumable."""
+    from persim_gym.studies.compare import COMPARED_AGENTS, compare_table, run_compare_study
+
+    check_own_file(out / "table.md", force)
+    default = [f"{domain}={domain}/random-v0" for domain in ("mountaincar", "cartpole")]
+    simulators = dict(text.partition("=")[::2] for text in simulator or default)
+    chosen = chosen_agents(agents, agent, ",".join(map(str, COMPARED_AGENTS)))
+    place: JobPlace = {"workers": workers, "backend": backend, "address": address}
+    table = compare_table(run_compare_study(simulators, chosen, out, **place))
+    write_page(out / "table.md", table)
+    say(table)

@@ -53,6 +53,7 @@ class MPC:
         searched: What the planner draws of it.
         planner: Draws and ranks candidates.
         objective: How members' returns become one number.
+        foresight: Known next values of exogenous columns; None for plans that hold the present ones.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class MPC:
         discrete = isinstance(self.searched.space, spaces.Discrete)
         self.planner: Planner = planner or (RandomShooting() if discrete else CEM())
         self.objective = Objective(bonus, pessimism, trust)
-        self._foresight, self._seed = foresight, seed
+        self.foresight, self._seed = foresight, seed
         self._last: tuple[PlanState, ...] | None = None
 
     def predict(
@@ -143,9 +144,9 @@ class MPC:
     def _foreseen(self, row: PlanState, dynamics: Dynamics) -> Dynamics:
         """Dynamics that know what comes from outside, as far as that is known."""
         known = planning_dynamics(dynamics)
-        if self._foresight is None or not known.exogenous:
+        if self.foresight is None or not known.exogenous:
             return dynamics
-        ahead = self._foresight(row.row)
+        ahead = self.foresight(row.row)
         return dynamics if ahead is None or not len(ahead) else ForeseenDynamics(known, ahead)
 
     def _observed(self, row: PlanState, obs: NDArray[Any], dynamics: Dynamics) -> PlanState:

@@ -13,15 +13,14 @@ from persim_gym.suggest import MAX_LISTED
 from persim_gym.version import __version__
 
 
-def card_markdown(card: Mapping[str, Any]) -> str:
-    """Markdown of a card's plain values."""
+def card_rows(card: Mapping[str, Any]) -> dict[str, str]:
+    """What a card's plain values say, by what it is of, code between backticks; empty where there is nothing to say."""
     shape, recipe = card["shape"], card["recipe"]
     labels = from_plain(Labels, card.get("interface", {}).get("labels", {}))
     observed = [labels.with_unit(name) for name in labels.observations]
     acted = labels.choices or [labels.with_unit(name) for name in labels.actions]
-    first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
     actions = _kind_of_actions(shape, card.get("interface", {}).get("action", {}))
-    rows = {
+    return {
         "dataset": f"`{card['dataset']}`, {card['transitions']:,} transitions, SHA-256 `{card['dataset_hash'][:16]}…`",
         "agents": f"{shape['n_agents']:,}{_some(labels.agents)}",
         "known of an agent": _known_of_agents(card.get("agents", {}), shape["rank"]),
@@ -38,6 +37,13 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "weights": f"`weights.safetensors`, SHA-256 `{card['sha256'][:16]}…`",
         "licence": card["license"],
     }
+
+
+def card_markdown(card: Mapping[str, Any]) -> str:
+    """Markdown of a card's plain values."""
+    labels = from_plain(Labels, card.get("interface", {}).get("labels", {}))
+    first = json.dumps(labels.agents[0], ensure_ascii=False) if labels.agents else "0"
+    rows = card_rows(card)
     title = f"{card_header(card)}# Simulator {card['name']}"
     lines = [title, "", "A personalized simulator of many agents, trained by persim_gym.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value), ""]

@@ -8,11 +8,18 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
+from persim_gym.logged_arrays import complete
 from persim_gym.paths import persim_home
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, task_at
 from persim_gym.storage import reading, write_text
 from persim_gym.task import Task
+from persim_gym.transitions import LoggedData
 
+TASK_COLUMNS = ("obs", "action", "next_obs")
+TASK_ROWS = 1000
+"""Logged transitions that a user's own task is tried on."""
 TRUSTED_TASKS_FILE = "trusted-tasks.txt"
 """File under $PERSIM_HOME: tasks that this user trusts, a line each, as `module:name`."""
 TRUSTED_TASKS_VARIABLE = "PERSIM_TRUSTED_TASKS"
@@ -92,3 +99,34 @@ def _origin(module: str) -> str:
         return ""
     places = [*(found.submodule_search_locations or []), found.origin] if found is not None else []
     return f" of {places[0]}" if places and places[0] else ""
+
+
+def check_task(reference: str, data: LoggedData) -> None:
+    """Calls the user's own task on logged transitions, before training rather than after it.
+
+    Raises:
+        ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
+    """
+    task, rows = task_at(reference), data.read([0])
+    whole = np.flatnonzero(complete(rows))[:TASK_ROWS]
+    obs, action, next_obs = (rows[name][whole] for name in TASK_COLUMNS)
+    advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
+    for some in ((len(obs),), (2, len(obs))):  # Planners have members in front: obs [M, B, D] with actions [B].
+        now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))
+        try:
+            reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
+            ended = np.asarray(task.terminated(following))
+        except (Exception, SystemExit) as error:  # The user's own code may raise anything.
+            said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
+            raise ValueError(f"{said}; {advice}") from error
+        if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # A reward may be of the action alone.
+            raise ValueError(
+                f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of observations {now.shape}; "
+                f"{advice}"
+            )
+        if not np.isfinite(reward).all():
+            raise ValueError(f"task {reference!r} gives rewards that are not finite on logged transitions")
+        if ended.dtype != np.bool_:
+            raise ValueError(
+                f"task {reference!r} gives ends of {ended.dtype}, not bool; write a comparison, as next_obs[..., 0] > 2"
+            )

@@ -9,10 +9,13 @@ from gymnasium import spaces
 from minari import MinariDataset
 
 from persim_gym.actions import layout_of
+from persim_gym.datasets.load import load_for_training
 from persim_gym.datasets.tables.roles import duration
+from persim_gym.envs.hetero import domain_of
 from persim_gym.observation_layout import ObservationLayout, PastColumn
 from persim_gym.spec import EnvironmentSpec, flat_box
 from persim_gym.suggest import suggestion
+from persim_gym.transitions import LoggedData, Transitions
 
 History = int | str | Mapping[str, int | str | Sequence[int | str]]
 """Steps of every column, "glucose=8,insulin=decay:55min,120min", or the same as a dictionary."""
@@ -208,3 +211,36 @@ def _action_bounds(spec: EnvironmentSpec) -> tuple[list[float], list[float]]:
         return spec.action_space.low.tolist(), spec.action_space.high.tolist()
     size = spec.n_actions or spec.action_dim
     return [0.0] * size, [1.0] * size
+
+
+def load_data(data: MinariDataset | LoggedData, spec: EnvironmentSpec, memory: float | None) -> LoggedData:
+    """The data, with the past in their observations where the layout says so."""
+    if not isinstance(data, LoggedData):
+        return load_for_training(data, None if memory is None else memory * 1e9, spec)
+    if isinstance(data, Transitions) and data.obs_dim == spec.layout.present:
+        return spec.layout.widened(data, spec.n_actions)
+    return data
+
+
+def spec_with_past(
+    spec: EnvironmentSpec,
+    data: MinariDataset | LoggedData,
+    domain: str,
+    history: History = "",
+    exogenous: str | Sequence[str] = (),
+) -> EnvironmentSpec:
+    """The spec of observations that hold their past, where that is asked for.
+
+    Args:
+        spec: As the data have it.
+        data: The data, whose steps time constants are counted in.
+        domain: Name of the domain; empty for none.
+        history: As `spec_with_history`.
+        exogenous: Likewise, or one column.
+    """
+    if not history and not exogenous:
+        return spec
+    step, dates = step_of(data) if isinstance(data, MinariDataset) else (None, False)
+    names = domain_of(domain).observation_names if domain else ()
+    given = [exogenous] if isinstance(exogenous, str) else exogenous
+    return spec_with_history(spec, history, given, names=names, step=step, dates=dates)

@@ -23,7 +23,7 @@ def run_own_episode(
     stream = stream_of(seed, agent, episode)
     policy = policy_of(settings, folder, agent, stream)
     began = perf_counter()
-    found = simulated_returns(policy, str(folder), agent, [stream], settings.steps)
+    found = simulated_returns(policy, str(folder), agent, [stream], settings.steps, foresight=settings.foresight)
     seconds = round(perf_counter() - began, 2)
     return {"return": float(found.earned[0]), "seconds": seconds, "length": int(found.steps[0])}
 

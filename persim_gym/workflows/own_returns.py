@@ -17,6 +17,7 @@ from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.models import LearnedModel, load_learned
+from persim_gym.planning import MPC
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.spec import LEARNED_TASK
 from persim_gym.transitions import Transitions
@@ -43,7 +44,13 @@ class Returns(NamedTuple):
 
 
 def simulated_returns(
-    policy: Policy, simulator: str, agent: int, seeds: Sequence[int], steps: int = 0, **environment: Any
+    policy: Policy,
+    simulator: str,
+    agent: int,
+    seeds: Sequence[int],
+    steps: int = 0,
+    foresight: bool = False,
+    **environment: Any,
 ) -> Returns:
     """Lets a policy act in the simulator of an agent.
 
@@ -53,6 +60,7 @@ def simulated_returns(
         agent: Number of the agent.
         seeds: Of the first observations, one an episode.
         steps: Longest episode; 0 for the simulator's limit.
+        foresight: Whether the policy, a planner, knows what comes from outside.
         **environment: Further keywords of `PersimEnv`.
     """
     known, rows = load_learned(simulator), len(seeds)
@@ -64,6 +72,9 @@ def simulated_returns(
         simulator=simulator,
         **{"starts": "logged", **environment},
     )
+    if foresight:
+        assert isinstance(policy, MPC)  # No other policy looks ahead.
+        policy.foresight = env.unwrapped.exogenous_ahead  # type: ignore[attr-defined]
     each: Any = [int(seed) for seed in seeds]  # Gymnasium's type of `seed` is one number.
     obs, _ = env.reset(seed=each)
     earned, taken = np.zeros(rows), np.zeros(rows, dtype=np.int64)

@@ -55,6 +55,7 @@ class PlanSettings:
         steps: Longest episode; 0 for the domain's own limit.
         quantize: See `Simulator.dynamics`; unused for the true dynamics.
         noise: Likewise.
+        foresight: Whether plans know what comes from outside in a simulated episode; else they hold its present values.
     """
 
     domain: str
@@ -66,12 +67,15 @@ class PlanSettings:
     steps: int = 0
     quantize: bool = False
     noise: str = "none"
+    foresight: bool = False
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The settings as a table of runs shows them; noise stands with the dynamics, for tables without it stay."""
+        """The settings as a table of runs shows them; what is newer than tables stands with the dynamics."""
         noise = "" if self.noise == "none" else f", {self.noise} noise"
-        return {**vars(self), "planner": planner_label(self.planner), "dynamics": f"{self.dynamics}{noise}"}
+        dynamics = f"{self.dynamics}{noise}{', foresight' * self.foresight}"
+        shown = {name: value for name, value in vars(self).items() if name in PLAN_JOB}
+        return {**shown, "planner": planner_label(self.planner), "dynamics": dynamics}
 
 
 def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:

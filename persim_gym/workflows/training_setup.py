@@ -6,33 +6,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 from gymnasium import spaces
 from minari import MinariDataset
 
-from persim_gym.datasets.load import check_known, load_for_training, open_dataset
+from persim_gym.datasets.load import check_known, open_dataset
 from persim_gym.datasets.minari_adapter import spec_of_dataset
 from persim_gym.datasets.registry import NAMESPACE, find_dataset
 from persim_gym.datasets.tables.static import static_of
 from persim_gym.envs import DOMAINS
 from persim_gym.envs.hetero import domain_of
-from persim_gym.logged_arrays import complete
 from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.curves import summary_writer
 from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
 from persim_gym.simulator.training.trainer import Problem
-from persim_gym.simulator.trusted_tasks import is_imported, trust_from_now_on
+from persim_gym.simulator.trusted_tasks import check_task, is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion
-from persim_gym.transitions import LoggedData, Transitions
+from persim_gym.transitions import LoggedData
 from persim_gym.workflows.action_bounds import ActionBounds, with_action_bounds
-from persim_gym.workflows.history import History, spec_with_history, step_of
-
-TASK_COLUMNS = ("obs", "action", "next_obs")
-TASK_ROWS = 1000
-"""Logged transitions that a user's own task is tried on."""
+from persim_gym.workflows.history import History, load_data, spec_with_past
 
 
 class TrainOptions(TypedDict, total=False):
@@ -196,8 +190,9 @@ def prepare_training(
     folder = simulator_folder(name, None if out is None else Path(out))  # Before the data are read, too.
     dataset = open_dataset(data) if isinstance(data, str) else data
     spec = options.get("spec") or (None if isinstance(dataset, LoggedData) else spec_of_dataset(dataset))
-    spec = _with_past(_spec(domain, spec, task), dataset, domain, options)
-    logged = _load_data(dataset, spec, options.get("memory"))
+    history, exogenous = options.get("history", ""), options.get("exogenous", ())
+    spec = spec_with_past(_spec(domain, spec, task), dataset, domain, history, exogenous)
+    logged = load_data(dataset, spec, options.get("memory"))
     static = {} if isinstance(dataset, LoggedData) else static_of(dataset)
     spec = _known_agents(spec, logged.n_agents)
     if not domain:
@@ -251,15 +246,6 @@ def _positive(name: str, value: Any) -> int:
     return number
 
 
-def _load_data(data: MinariDataset | LoggedData, spec: EnvironmentSpec, memory: float | None) -> LoggedData:
-    """The data, with the past in their observations where the layout says so."""
-    if not isinstance(data, LoggedData):
-        return load_for_training(data, None if memory is None else memory * 1e9, spec)
-    if isinstance(data, Transitions) and data.obs_dim == spec.layout.present:
-        return spec.layout.widened(data, spec.n_actions)
-    return data
-
-
 def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping[str, Sequence[Any]]:
     """Static covariates of those agents alone that the data hold; the last ones may have been filtered out.
 
@@ -270,19 +256,6 @@ def _known_static(static: Mapping[str, Sequence[Any]], n_agents: int) -> Mapping
         if len(values) < n_agents:
             raise ValueError(f"static column {name} has {len(values)} values for {n_agents} agents; give one for each")
     return {name: list(values)[:n_agents] for name, values in static.items()}
-
-
-def _with_past(
-    spec: EnvironmentSpec, data: MinariDataset | LoggedData, domain: str, options: dict[str, Any]
-) -> EnvironmentSpec:
-    """The spec of observations that hold their past, where that is asked for."""
-    history, exogenous = options.get("history", ""), options.get("exogenous", ())
-    if not history and not exogenous:
-        return spec
-    step, dates = step_of(data) if isinstance(data, MinariDataset) else (None, False)
-    names = domain_of(domain).observation_names if domain else ()
-    given = [exogenous] if isinstance(exogenous, str) else exogenous
-    return spec_with_history(spec, history, given, names=names, step=step, dates=dates)
 
 
 def _spec(domain: str, spec: EnvironmentSpec | None, task: str) -> EnvironmentSpec:
@@ -318,34 +291,3 @@ def recipe_for(name: str, kind: str = "default", continuous: bool = False) -> Tr
     general = general_recipe(kind, continuous=isinstance(domain.action_space, spaces.Box))
     own = domain.recipes.get(dataset, {}) if kind == "default" else {}
     return replace(general, **{**domain.recipes.get(kind, {}), **own})
-
-
-def check_task(reference: str, data: LoggedData) -> None:
-    """Calls the user's own task on logged transitions, before training rather than after it.
-
-    Raises:
-        ValueError: If it fails there, or gives anything but one finite reward and one end, a bool, a transition.
-    """
-    task, rows = task_at(reference), data.read([0])
-    whole = np.flatnonzero(complete(rows))[:TASK_ROWS]
-    obs, action, next_obs = (rows[name][whole] for name in TASK_COLUMNS)
-    advice = "it takes arrays (obs [..., D], action, next_obs [..., D]) and (next_obs), and gives [...]"
-    for some in ((len(obs),), (2, len(obs))):  # Planners have members in front: obs [M, B, D] with actions [B].
-        now, following = (np.broadcast_to(x, (*some, x.shape[-1])) for x in (obs, next_obs))
-        try:
-            reward = np.asarray(task.reward(now, action, following), dtype=np.float64)
-            ended = np.asarray(task.terminated(following))
-        except (Exception, SystemExit) as error:  # The user's own code may raise anything.
-            said = f"task {reference!r} fails on logged transitions ({error!r}), observations {now.shape}"
-            raise ValueError(f"{said}; {advice}") from error
-        if reward.shape not in (some, action.shape[:1]) or ended.shape != some:  # A reward may be of the action alone.
-            raise ValueError(
-                f"task {reference!r} gives rewards {reward.shape} and ends {ended.shape} of observations {now.shape}; "
-                f"{advice}"
-            )
-        if not np.isfinite(reward).all():
-            raise ValueError(f"task {reference!r} gives rewards that are not finite on logged transitions")
-        if ended.dtype != np.bool_:
-            raise ValueError(
-                f"task {reference!r} gives ends of {ended.dtype}, not bool; write a comparison, as next_obs[..., 0] > 2"
-            )

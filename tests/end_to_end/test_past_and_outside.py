@@ -1,5 +1,6 @@
 """Own data whose next value depends on the past and on what comes from outside: learned, simulated, planned in."""
 
+import csv
 from dataclasses import replace
 
 import gymnasium as gym
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from typer.testing import CliRunner
 
 import persim_gym
+from persim_gym.cli import app
 from persim_gym.datasets import from_table, load
 from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.planning import CEM, MPC
@@ -44,9 +47,9 @@ def tanks(agents=AGENTS, seed=0):
 @pytest.fixture(scope="module")
 def simulator(tmp_path_factory):
     roles = {"agent": "id", "time": "time", "obs": "level", "action": "valve", "reward": "reward"}
-    from_table(tanks(), name="my/tanks-v0", exogenous="load", progress=False, force=True, **roles)
+    from_table(tanks(), name="my/delayed-tanks-v0", exogenous="load", progress=False, force=True, **roles)
     out = tmp_path_factory.mktemp("tanks") / "simulator"
-    return persim_gym.train("my/tanks-v0", recipe=RECIPE, history="valve=2", out=out, progress=False)
+    return persim_gym.train("my/delayed-tanks-v0", recipe=RECIPE, history="valve=2", out=out, progress=False)
 
 
 def made(simulator, **keywords):
@@ -54,7 +57,7 @@ def made(simulator, **keywords):
 
 
 def test_the_past_is_what_makes_it_predictable(simulator, tmp_path):
-    without = persim_gym.train("my/tanks-v0", recipe=RECIPE, out=tmp_path / "without", progress=False)
+    without = persim_gym.train("my/delayed-tanks-v0", recipe=RECIPE, out=tmp_path / "without", progress=False)
     ours, theirs = (s.card.error["one_step_rmse"][0] for s in (simulator, without))
     assert ours < 0.2 * theirs
 
@@ -140,8 +143,8 @@ def test_a_new_agent_brings_its_own_log(simulator):
     new = tanks(agents=AGENTS + 1, seed=3)
     roles = {"agent": "id", "time": "time", "obs": "level", "action": "valve", "reward": "reward"}
     one = new[new.id == f"T-{AGENTS - 1}"].assign(id="new")
-    from_table(one, name="my/new-v0", exogenous="load", progress=False, force=True, **roles)
-    extended = simulator.personalize(load("my/new-v0"), names=["new"])
+    from_table(one, name="my/delayed-new-v0", exogenous="load", progress=False, force=True, **roles)
+    extended = simulator.personalize(load("my/delayed-new-v0"), names=["new"])
     assert extended.agent_number("new") == AGENTS
     like, new = (extended.model.agent_encoder(torch.tensor([number])) for number in (AGENTS - 1, AGENTS))
     assert (like - new).abs().max() < 0.2 * like.abs().max()
@@ -203,7 +206,7 @@ def test_noise_moves_what_is_learned_and_the_past_follows_it_exactly(simulator, 
 
 def test_noise_and_bands_come_with_a_training_that_holds_out(simulator):
     assert simulator.noise is not None and simulator.band_scale is not None
-    data, inside = load_simulator(simulator.folder).with_past(load("my/tanks-v0")), []
+    data, inside = load_simulator(simulator.folder).with_past(load("my/delayed-tanks-v0")), []
     known = np.full((8, 4), np.nan)
     for agent in range(AGENTS):
         own = data.select(data.agent == agent)
@@ -225,3 +228,12 @@ def test_plans_foresee_the_load_under_noise(simulator):
         action, _ = policy.predict(obs)
         obs = env.step(action)[0]
     assert np.isfinite(obs).all()
+
+
+def test_the_verb_plans_with_what_comes_or_without(simulator, tmp_path):
+    run = ["plan", str(simulator.folder), "--agent", "T-7", "--episodes", "1", "--candidates", "60", "--horizon", "4"]
+    for option in ([], ["--no-foresight"]):
+        said = CliRunner().invoke(app, [*run, "--steps", "5", "--out", str(tmp_path / "plans.csv"), *option])
+        assert said.exit_code == 0, said.output
+    rows = [row["dynamics"] for row in csv.DictReader((tmp_path / "plans.csv").read_text().splitlines())]
+    assert rows == [f"{simulator.card.sha256[:12]}, foresight", simulator.card.sha256[:12]]

@@ -6,9 +6,10 @@ import pytest
 from gymnasium import spaces
 from support.missing import lacking
 
+from persim_gym.simulator.trusted_tasks import check_task
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, flat_box
 from persim_gym.workflows import training_setup
-from persim_gym.workflows.training_setup import check_task, prepare_training
+from persim_gym.workflows.training_setup import prepare_training
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def opened(cars, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "open_minari", ids.append)
     (tmp_path / "my" / "tanks-v0" / "data").mkdir(parents=True)
     monkeypatch.setattr(loading, "dataset_folder", lambda dataset_id: tmp_path / dataset_id)
-    monkeypatch.setattr(training_setup, "load_for_training", lambda dataset, memory, spec: cars)
+    monkeypatch.setattr("persim_gym.workflows.history.load_for_training", lambda dataset, memory, spec: cars)
     monkeypatch.setattr(training_setup, "spec_of_dataset", lambda dataset: spec)
     monkeypatch.setattr(training_setup, "static_of", lambda dataset: {})
     return ids

@@ -1,0 +1,1 @@
+"""The verbs of single policies: `persim train-policy` and `persim export`."""

@@ -1,0 +1,1 @@
+"""The verb that writes a page about a simulator."""

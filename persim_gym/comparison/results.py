@@ -1,0 +1,143 @@
+"""What a comparison found: rows, a table, a CSV file and a picture."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import JustifyMethod
+from rich.table import Table
+
+from persim_gym.evaluation.figures import save_figure
+from persim_gym.storage import replaceable, replacing
+
+
+@dataclass(frozen=True)
+class ComparedPolicy:
+    """One candidate for one agent.
+
+    Attributes:
+        agent: What the agent is called.
+        candidate: What the candidate is called.
+        mean: Mean return in the agent's simulator.
+        low: Lower end of its 90 % interval, which holds what the simulator does not know.
+        high: Upper end.
+        best: Probability that no other candidate earns more.
+        beats: Probability that it earns more than the baseline; None for the baseline itself, or without one.
+        fitted_q: Mean return by fitted Q evaluation; None where there are no data, or it was not asked for.
+        steps: Mean length of an episode.
+        lost: Share of episodes that ended where predictions were not believed.
+    """
+
+    agent: str
+    candidate: str
+    mean: float
+    low: float
+    high: float
+    best: float
+    beats: float | None
+    fitted_q: float | None
+    steps: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidates for some agents.
+
+    Attributes:
+        rows: Each candidate for each agent, the best mean of an agent first.
+        baseline: Name of the candidate that others are held against; empty without one.
+        notes: What the numbers rest on, and what is not known.
+    """
+
+    rows: tuple[ComparedPolicy, ...]
+    baseline: str
+    notes: tuple[str, ...]
+
+    @property
+    def agents(self) -> list[str]:
+        """Agents in the order in which they were given."""
+        return list(dict.fromkeys(row.agent for row in self.rows))
+
+    def of(self, agent: str) -> list[ComparedPolicy]:
+        """Rows of an agent, the best first."""
+        return [row for row in self.rows if row.agent == agent]
+
+    def table(self) -> Table:
+        """A table for the terminal, one section an agent."""
+        table = Table(title="simulated returns", caption="\n".join(self.notes), header_style="bold", box=SIMPLE_HEAD)
+        left = ("agent", "candidate")
+        against = f"beats {self.baseline}" if self.baseline else "beats"
+        for name in (*left, "mean return", "90 % interval", "best", against, "fitted Q", "steps"):
+            whole = name in ("90 % interval", "steps")
+            justify: JustifyMethod = "left" if name in left else "right"
+            table.add_column(name, justify=justify, overflow="fold", min_width=9 * (name in left[1:]), no_wrap=whole)
+        for agent in self.agents:
+            table.add_section()
+            for place, row in enumerate(self.of(agent)):
+                table.add_row(
+                    agent if place == 0 else "",
+                    row.candidate,
+                    f"{row.mean:.4g}",
+                    f"{row.low:.4g} to {row.high:.4g}",
+                    f"{row.best:.0%}",
+                    "-" if row.beats is None else f"{row.beats:.0%}",
+                    "-" if row.fitted_q is None else f"{row.fitted_q:.4g}",
+                    f"{row.steps:.4g}",
+                )
+        return table
+
+    def write_csv(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the rows; a file of the same columns is replaced.
+
+        Raises:
+            ValueError: If something else is there, and `force` is off.
+        """
+        path, columns = Path(path).expanduser(), [field.name for field in fields(ComparedPolicy)]
+        if replaceable(path, sign="").exists() and not force:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                if next(csv.reader(file), columns) != columns:
+                    raise ValueError(f"{path} is another table; give another file, or --force to replace it")
+        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: "" if v is None else v for k, v in asdict(row).items()} for row in self.rows)
+        return path
+
+    def plot(self, path: str | Path) -> Path:
+        """Draws the interval of each candidate, a panel an agent; writes a PNG, or what the file's ending says."""
+        path, agents = Path(path).expanduser(), self.agents
+        columns = min(len(agents), 3)
+        lines = -(-len(agents) // columns)
+        height = 0.32 * max(len(self.of(agent)) for agent in agents) + 1.0
+        figure = Figure(figsize=(5.2 * columns, height * lines + 0.4), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for panel in panels[len(agents) :]:
+            panel.axis("off")
+        for panel, agent in zip(panels, agents, strict=False):
+            _draw(panel, self.of(agent), agent, self.baseline)
+        known = any(row.fitted_q is not None for row in self.rows)
+        figure.suptitle(f"simulated return and 90 % interval{'; × by fitted Q evaluation' * known}", fontsize=11)
+        save_figure(figure, path)
+        return path
+
+
+def _draw(panel: Axes, rows: Sequence[ComparedPolicy], agent: str, baseline: str) -> None:
+    """Intervals of an agent's candidates, the best on top, and fitted Q beside them."""
+    places = list(range(len(rows)))
+    for place, row in zip(places, rows, strict=True):
+        color = "#e8590c" if place == 0 else "0.45" if row.candidate == baseline else "#1971c2"
+        panel.plot([row.low, row.high], [place, place], color=color, linewidth=3, solid_capstyle="butt")
+        panel.plot([row.mean], [place], "o", color=color, markersize=6)
+    known = [(row.fitted_q, place) for place, row in zip(places, rows, strict=True) if row.fitted_q is not None]
+    if known:
+        panel.plot(*zip(*known, strict=True), "x", color="0.2", markersize=5)
+    panel.set_yticks(places, [f"{row.candidate}  {row.best:.0%}" for row in rows], fontsize=8)
+    panel.invert_yaxis()
+    panel.grid(alpha=0.25, axis="x")
+    panel.set_title(f"agent {agent}; beside each name, how likely it is the best", fontsize=9)
+    panel.set_xlabel("return of an episode", fontsize=9)

@@ -1,0 +1,129 @@
+"""Rolls candidates out in the simulator of an agent, under draws of what the simulator does not know.
+
+A draw is a member of the ensemble and a latent factor from the posterior. Starts, draws and random numbers of noise are
+the same for all candidates, so that their differences are known better than their returns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persim_gym.comparison.acting import Acting
+from persim_gym.comparison.setting import Sampling, Setting
+from persim_gym.persim_env.stepper import Binding, bind
+from persim_gym.simulator.simulator import Simulator
+from persim_gym.workflows.own_returns import given_name
+
+_FACTORS, _STARTS, _NOISE = range(3)
+"""Streams of random numbers of an agent."""
+
+
+class Episodes(NamedTuple):
+    """What simulated episodes brought.
+
+    Attributes:
+        earned: Return of each, [B].
+        steps: Length of each, int64 [B].
+        lost: Whether it ended where a prediction was not believed, bool [B].
+    """
+
+    earned: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    lost: NDArray[np.bool_]
+
+
+class Rows(NamedTuple):
+    """A simulator bound to rows, each of which is an agent under one draw.
+
+    Attributes:
+        bound: The simulator.
+        member: Member that predicts each row, [B].
+    """
+
+    bound: Binding
+    member: NDArray[np.int64]
+
+
+def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episodes: int) -> Rows:
+    """Rows of agents, `draws` times `episodes` of each: the episodes of one draw after those of the other.
+
+    Args:
+        setting: The simulator.
+        agents: Numbers of the agents.
+        sampling: Number of draws, and the seed.
+        episodes: Rows of each draw.
+    """
+    model, each = setting.model, sampling.draws * episodes
+    names = [given_name(model, agent) for agent in agents for _ in range(each)]
+    starts = "domain" if setting.domain is not None else "logged"
+    bound = bind(setting.folder, names, "mean", 0.0, None, starts, apart=True)
+    member = np.tile(np.repeat(np.arange(sampling.draws) % bound.dynamics.members, episodes), len(agents))
+    if isinstance(model, Simulator):
+        bound = bound.with_noise("none" if model.noise is None else "gaussian")
+        if model.beliefs is not None:
+            for place, agent in enumerate(agents):
+                rng = np.random.default_rng([sampling.seed, agent, _FACTORS])
+                factors = model.beliefs.draws(agent, rng, sampling.draws).float()  # [M, K, R]
+                for row in range(each):
+                    bound.rebind(place * each + row, factors[:, row // episodes])
+    return Rows(bound, member)
+
+
+def roll_out(acting: Acting, rows: Rows, agent: int, sampling: Sampling) -> Episodes:
+    """Episodes of a candidate in rows of one agent; the same starts and noise whoever acts.
+
+    Args:
+        acting: The candidate.
+        rows: The agent's.
+        agent: Its number.
+        sampling: Longest episode, discount and seed.
+    """
+    starts = first_observations(rows, agent, sampling)
+    limit = np.full(len(starts), sampling.limit(rows.bound.simulator.episode_steps))
+    noise = np.random.default_rng([sampling.seed, agent, _NOISE])
+    return episodes(
+        rows, starts, lambda obs, step: acting.act(obs) if step else acting.begin(obs), limit, sampling.discount, noise
+    )
+
+
+def first_observations(rows: Rows, agent: int, sampling: Sampling) -> NDArray[np.float32]:
+    """First observations of an agent's rows, [B, D]."""
+    rng = np.random.default_rng([sampling.seed, agent, _STARTS])
+    return rows.bound.draw_starts(rng, np.arange(len(rows.member)))
+
+
+def episodes(
+    rows: Rows,
+    starts: NDArray[np.float32],
+    act: Callable[[NDArray[np.float32], int], NDArray[Any]],
+    limit: NDArray[np.int64],
+    discount: float,
+    noise: np.random.Generator,
+) -> Episodes:
+    """One episode of each row. All rows draw noise until the last has ended, so that candidates get the same.
+
+    Args:
+        rows: The simulator.
+        starts: First observations, [B, D].
+        act: Maps observations [B, D] and the number of the step to actions.
+        limit: Longest episode of each row, [B].
+        discount: Of rewards, a step.
+        noise: Source of noise.
+    """
+    bound, width = rows.bound, starts.shape[1]
+    obs = np.zeros((len(starts), bound.dynamics.columns), dtype=np.float32)
+    obs[:, :width] = starts
+    earned, steps = np.zeros(len(starts)), np.zeros(len(starts), dtype=np.int64)
+    live, lost = limit > 0, np.zeros(len(starts), dtype=np.bool_)
+    step = 0
+    while live.any():
+        outcome = bound.step(obs, act(obs[:, :width], step), rows.member, noise)
+        earned[live] += discount**step * outcome.reward[live]
+        steps[live] += 1
+        lost |= live & outcome.halted
+        obs = np.where(live[:, None], outcome.obs, obs)
+        step += 1
+        live = live & ~(outcome.terminated | outcome.halted | bound.ended() | (limit <= step))
+    return Episodes(earned, steps, lost)

@@ -1,0 +1,40 @@
+"""The table, the file and the picture of a comparison."""
+
+import csv
+
+import pytest
+from rich.console import Console
+
+from persim_gym.comparison.results import ComparedPolicy, Comparison
+
+ROWS = (
+    ComparedPolicy("A", "mpc", 12.0, 10.0, 14.0, 0.9, 1.0, 11.0, 30.0, 0.0),
+    ComparedPolicy("A", "logged", 8.0, 7.5, 9.0, 0.1, None, None, 30.0, 0.0),
+    ComparedPolicy("B", "logged", 1.0, 1.0, 1.0, 1.0, None, None, 5.0, 0.5),
+)
+FOUND = Comparison(ROWS, "logged", ("30 draws", "no noise"))
+
+
+def test_the_table_shows_every_candidate_and_the_notes():
+    console = Console(record=True, width=160)
+    console.print(FOUND.table())
+    text = console.export_text()
+    for said in ("mpc", "10 to 14", "90%", "beats logged", "100%", "30 draws", "no noise"):
+        assert said in text
+    assert FOUND.agents == ["A", "B"] and len(FOUND.of("A")) == 2
+
+
+def test_the_file_holds_all_rows_and_replaces_only_its_own_kind(tmp_path):
+    path = FOUND.write_csv(tmp_path / "found.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [r["candidate"] for r in rows] == ["mpc", "logged", "logged"]
+    assert rows[0]["fitted_q"] == "11.0" and rows[1]["beats"] == ""
+    FOUND.write_csv(path)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="other.csv is another table"):
+        FOUND.write_csv(tmp_path / "other.csv")
+    FOUND.write_csv(tmp_path / "other.csv", force=True)
+
+
+def test_the_picture_is_written(tmp_path):
+    assert FOUND.plot(tmp_path / "found.png").stat().st_size > 10_000
