@@ -25,7 +25,10 @@ def on_files(files: Files, config: Any) -> Files:
     cards = {path.relative_to(DOCS / "datasets").with_suffix("").as_posix() for path in DOCS.glob("datasets/*/*.md")}
     made = dict(reference.pages(cards))
     for page, path in OUTSIDE.items():
-        made[page] = re.sub(r"\]\(docs/(\w[^)]*)", r"](\1", path.read_text(encoding="utf-8"))
+        text = re.sub(r"\]\(docs/(\w[^)]*)", r"](\1", path.read_text(encoding="utf-8"))
+        for name, other in OUTSIDE.items():
+            text = text.replace(f"]({other.name}", f"]({name}")
+        made[page] = text
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
     for path in sorted((ROOT / "results").glob("*.csv")):

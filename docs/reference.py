@@ -71,6 +71,7 @@ PYTHON_PAGES = {
             "persim_gym.simulator.dynamics.online",
             "persim_gym.simulator.diagnostics.trust:Trust,agent_horizons",
             "persim_gym.workflows.training_setup:TrainOptions",
+            "persim_gym.sharing:push,pull",
         ),
     ),
     "persim_env": PythonPage(

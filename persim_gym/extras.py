@@ -10,6 +10,7 @@ EXTRAS = {
     "video": "imageio-ffmpeg",
     "tensorboard": "tensorboard",
     "hub": "huggingface-hub",
+    "onnx": "onnxruntime",
     "figures": "scikit-learn",
     "ray": "ray",
 }

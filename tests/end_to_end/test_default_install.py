@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-EXTRAS = ("mujoco", "pyarrow", "imageio_ffmpeg", "tensorboard", "huggingface_hub", "sklearn", "ray")
+EXTRAS = ("mujoco", "pyarrow", "imageio_ffmpeg", "tensorboard", "huggingface_hub", "onnxruntime", "sklearn", "ray")
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(module) for module in EXTRAS), reason="some extra is installed here"
 )
@@ -46,7 +46,7 @@ def test_the_first_hour_needs_no_extra(words):
     ("words", "extra"),
     [
         ("datasets build persim/halfcheetah/random-v0", "robots"),
-        ("import table.csv --name my/table-v0", "tables"),
+        ("import table.csv --name my/table-v0 --agent agent --time t --obs x --action a", "tables"),
         ("train cartpole/random-v0 --epochs 2 --out mine --tensorboard curves", "tensorboard"),
         ("train-policy cartpole/random-v0 --agent 0 --steps 512 --tensorboard", "tensorboard"),
         ("video cartpole/random-v0 --steps 5 --agent 0 --out a.mp4", "video"),
