@@ -259,9 +259,11 @@ def offline_rl(
 @app.command()
 @resumable
 def compare(
-    simulator: Annotated[
+    simulators: Annotated[
         list[str] | None,
-        typer.Option(help="DOMAIN=NAME-OR-PATH. (default: the bundled ones of mountaincar and cartpole)"),
+        typer.Option(
+            "--simulator", help="DOMAIN=NAME-OR-PATH. (default: the bundled ones of mountaincar and cartpole)"
+        ),
     ] = None,
     agents: Agents = None,
     agent: Agent = None,
@@ -278,9 +280,9 @@ def compare(
 
     check_own_file(out / "table.md", force)
     default = [f"{domain}={domain}/random-v0" for domain in ("mountaincar", "cartpole")]
-    simulators = dict(text.partition("=")[::2] for text in simulator or default)
+    named = dict(text.partition("=")[::2] for text in simulators or default)
     chosen = chosen_agents(agents, agent, ",".join(map(str, COMPARED_AGENTS)))
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
-    table = compare_table(run_compare_study(simulators, chosen, out, **place))
+    table = compare_table(run_compare_study(named, chosen, out, **place))
     write_page(out / "table.md", table)
     say(table)
