@@ -230,6 +230,7 @@ def test_plans_foresee_the_load_under_noise(simulator):
     assert np.isfinite(obs).all()
 
 
+@pytest.mark.slow
 def test_the_verb_plans_with_what_comes_or_without(simulator, tmp_path):
     run = ["plan", str(simulator.folder), "--agent", "T-7", "--episodes", "1", "--candidates", "60", "--horizon", "4"]
     for option in ([], ["--no-foresight"]):
