@@ -67,7 +67,7 @@ def spec_with_history(
     if not past and layout == spec.layout:
         return spec
     width = layout.present + len(past)
-    moved = [p if p.source < _ACTIONS else p._replace(source=p.source - _ACTIONS + width) for p in past]
+    moved = [p if p.source >= 0 else p._replace(source=width - 1 - p.source) for p in past]
     layout = replace(layout, past=tuple(moved))
     low, high = spec.observation_space.low.tolist(), spec.observation_space.high.tolist()
     action_low, action_high = _action_bounds(spec)
@@ -77,10 +77,6 @@ def spec_with_history(
         high.append(high[p.source] if inside else action_high[p.source - width])
     labels = replace(spec.labels, observations=(*called, *added))
     return replace(spec, observation_space=flat_box(low, high), labels=labels, own_layout=layout)
-
-
-_ACTIONS = 1_000_000_000
-"""Stands before the index of a component of the action, until the width of observations is known."""
 
 
 def step_of(dataset: MinariDataset) -> tuple[float | None, bool]:
@@ -123,18 +119,18 @@ def _remembered(
 
 
 def _actions(spec: EnvironmentSpec) -> dict[str, list[tuple[int, str]]]:
-    """Components of the action by the name of their column."""
+    """Components of the action by the name of their column, as -1, -2, … until the width of observations is known."""
     labels = spec.labels
     if spec.n_actions:
         name = " and ".join(labels.actions) or "action"
         choices = labels.choices or tuple(map(str, range(spec.n_actions)))
-        return {name: [(_ACTIONS + a, f"{name}={choice}") for a, choice in enumerate(choices)]}
+        return {name: [(-1 - a, f"{name}={choice}") for a, choice in enumerate(choices)]}
     size = spec.action_dim
     names = labels.actions or (("action",) if size == 1 else tuple(f"action {a}" for a in range(size)))
     layout, found = layout_of(spec.action_space), dict[str, list[tuple[int, str]]]()
     for a, name in enumerate(names):
         column = name if layout is None or layout.amounts[a] else name.partition("=")[0]
-        found.setdefault(column, []).append((_ACTIONS + a, name))
+        found.setdefault(column, []).append((-1 - a, name))
     return found
 
 

@@ -85,13 +85,15 @@ def test_an_episode_begins_with_the_logged_past_and_replays_the_logged_load(simu
     assert steps == STEPS - 1 and truncated and info["halt"] == 0  # The log ends there, and belief does not.
 
 
-def test_the_load_may_be_anothers_or_ones_own(simulator):
+def test_the_load_may_be_anothers_or_ones_own(simulator, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "storms.py").write_text("import numpy\n\n\ndef rise(rng):\n    return numpy.linspace(0, 1, 9)\n")
     other = made(simulator, agent="T-3", exogenous="agent:T-5")
     other.reset(seed=0)
     theirs = tanks()[lambda t: t.id == "T-5"].load[DELAY + 1 :]
     np.testing.assert_allclose(other.unwrapped.exogenous_ahead()[:, 0], theirs, rtol=1e-5)
     series = np.linspace(0, 1, 9)
-    for given in (series, lambda rng: series):
+    for given in (series, lambda rng: series, "storms:rise"):
         env = made(simulator, agent="T-3", exogenous=given)
         first, _ = env.reset(seed=0)
         seen = [first[1], *(env.step(env.action_space.sample())[0][1] for _ in range(8))]
