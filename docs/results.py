@@ -3,8 +3,6 @@
 python docs/results.py
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 from persim_gym.envs import DOMAINS
@@ -14,12 +12,6 @@ from persim_gym.reproduce.results import read_results
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-
-
-def printed(program: str) -> str:
-    """What a program of the repository prints as its tables; it runs nothing else."""
-    run = [sys.executable, str(ROOT / program), "--tables"]
-    return subprocess.run(run, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
 
 
 def captions() -> dict[str, str]:
@@ -37,7 +29,7 @@ def main() -> None:
     """Writes what has changed, and says so."""
     results = read_results(sorted((ROOT / "results").glob("reproduce*.csv")))
     pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))}
-    new = {path: filled(text, results, printed) for path, text in pages.items()}
+    new = {path: filled(text, results) for path, text in pages.items()}
     if results:
         new[DOCS / "results.md"] = results_page(results, figures=captions())
     for path, text in new.items():

@@ -1,7 +1,7 @@
 """The page of results, and any other page with markers that parts made from rows stand between."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from persim_gym.reproduce.parts import NAMED_PARTS, PARTS
 from persim_gym.reproduce.protocol import TABLES
@@ -9,15 +9,13 @@ from persim_gym.reproduce.results import Result
 from persim_gym.reproduce.tables import reproduced_table, template
 from persim_gym.suggest import suggestion
 
-MADE_BY = "made by"
-"""Word of a marker whose text a program makes that is no part of the package."""
 END = "<!-- end -->"
-_OPENING = r"^<!-- ([a-z]+(?: [a-z]+)?)(?:: (\S+))? -->"
+_OPENING = r"^<!-- ([a-z]+)(?:: (\S+))? -->"
 MARKER = re.compile(rf"{_OPENING}\n((?:(?!<!-- ).)*?)^{END}", re.DOTALL | re.MULTILINE)
 """A marker and its end, each at the start of a line: its word, its name or None, and what stands between."""
 
 
-def filled(text: str, results: Sequence[Result], made_by: Callable[[str], str] | None = None) -> str:
+def filled(text: str, results: Sequence[Result]) -> str:
     """A Markdown page with the parts between its markers made anew; what stands around them stays.
 
     A marker is `<!-- table: B.4 -->` or another word of `NAMED_PARTS` with the name of a table, or `<!-- found -->` or
@@ -26,8 +24,6 @@ def filled(text: str, results: Sequence[Result], made_by: Callable[[str], str] |
     Args:
         text: The page.
         results: Rows of any cells.
-        made_by: Gives what a program prints, for markers such as `<!-- made by: benchmarks/cadm.py -->`; without it
-            what these hold stays.
 
     Raises:
         ValueError: If a marker is unknown, names no table or has no end, or an end has no marker.
@@ -35,12 +31,7 @@ def filled(text: str, results: Sequence[Result], made_by: Callable[[str], str] |
     _check_ends(text)
 
     def put(match: re.Match[str]) -> str:
-        if match[1] != MADE_BY:
-            part = _part(match, results)
-        elif made_by is not None:
-            part = made_by(match[2])
-        else:
-            return match[0]
+        part = _part(match, results)
         opening = match[0].partition("\n")[0]
         return f"{opening}\n\n{part.strip()}\n\n{END}" if part.strip() else f"{opening}\n{END}"
 
@@ -48,7 +39,7 @@ def filled(text: str, results: Sequence[Result], made_by: Callable[[str], str] |
 
 
 def _check_ends(text: str) -> None:
-    known = (*NAMED_PARTS, *PARTS, MADE_BY)
+    known = (*NAMED_PARTS, *PARTS)
     opened = [match[1] for match in re.finditer(_OPENING, text, re.MULTILINE)]
     closed = [match[1] for match in MARKER.finditer(text)]
     ends = len(re.findall(rf"^{END}", text, re.MULTILINE))

@@ -17,7 +17,7 @@ from persim_gym.reproduce.comparisons import (
     spreads,
     wins,
 )
-from persim_gym.reproduce.protocol import BESIDE, METHODS, POPULATION, TABLES
+from persim_gym.reproduce.protocol import BESIDE, CONTEXT_AWARE, METHODS, POPULATION, TABLES
 from persim_gym.reproduce.published import FAULTS
 from persim_gym.reproduce.results import Result
 from persim_gym.reproduce.table_cell import RETURN_PLACES, TableCell, data_name, format_figure, lines_of
@@ -186,6 +186,23 @@ def spread_part(results: Sequence[Result], name: str) -> str:
     return f"{_markdown_table(lines)}\n\n{template('notes-spread')}"
 
 
+def context_part(results: Sequence[Result]) -> str:
+    """Errors of the context-aware models beside the thesis's and beside PerSim's: a line each of a table and model."""
+    lines = [["table", "", "model", f"at most {FAR_RATIO} times the thesis's", "PerSim's is lower"]]
+    for reproduced in own_tables(results, "rmse"):
+        cells = {(cell.line, cell.agent): cell for cell in reproduced.cells if cell.metric == "rmse"}
+        for method in (name for name in CONTEXT_AWARE if name in reproduced.table.methods):
+            own = [cell for (line, _), cell in cells.items() if line[-1] == method and cell.mean is not None]
+            judged = [cell for cell in own if is_judged(cell)]
+            beside = [(cell, cells[(*cell.line[:-1], "persim"), cell.agent].mean) for cell in own]
+            lower = [cell.mean is not None and persim < cell.mean for cell, persim in beside if persim is not None]
+            near = f"{sum(departure(cell) >= 0 for cell in judged)} of {len(judged)}"
+            below = f"{sum(lower)} of {len(lower)}" if lower else NOT_RUN
+            if own:
+                lines.append([reproduced.table.name, reproduced.table.title, METHODS[method], near, below])
+    return _markdown_table(lines) if len(lines) > 1 else ""
+
+
 def faults_part(results: Sequence[Result]) -> str:
     """What is wrong in the thesis's tables, whatever was run."""
     return "\n".join(f"- Table {fault.table}{_where(fault.methods, fault.sizes)}: {fault.sentence}" for fault in FAULTS)
@@ -232,6 +249,7 @@ PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
     "losses": losses_part,
     "agreement": agreement_part,
     "worse": worse_part,
+    "context": context_part,
     "faults": faults_part,
 }
 """Parts of all tables together, likewise."""

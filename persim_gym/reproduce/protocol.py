@@ -25,7 +25,8 @@ BESIDE = {"persim-cem": "persim"}
 """Methods that the thesis has not: the one of the thesis that plans in the same models, and that they stand beside."""
 PLANNERS = {"persim-cem": "categorical-cem"}
 """Planners that are not the thesis's; of as many rollouts as that."""
-MODEL_BASED = ("persim", "unfactorized", "unpersonalized", "cadm", "pe-ts-cadm")
+CONTEXT_AWARE = ("cadm", "pe-ts-cadm")
+MODEL_BASED = ("persim", "unfactorized", "unpersonalized", *CONTEXT_AWARE)
 MODEL_FREE = ("bcq-p", "bcq-a")
 NO_DATA = "-"
 """Stands for the dataset of a method that needs none."""

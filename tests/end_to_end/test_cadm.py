@@ -1,10 +1,8 @@
 """A context-aware model serves where a simulator does: evaluate, plan, environments."""
 
 import copy
-import importlib.util
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -16,21 +14,13 @@ from support.cadm import SMALL
 from persim_gym import evaluate, load_simulator
 from persim_gym.baselines.cadm.train import train_cadm
 from persim_gym.datasets import load
-from persim_gym.evaluation.published import published_error
 from persim_gym.models import load_learned
 from persim_gym.persim_env.env import PersimEnv
 from persim_gym.planning.random_shooting import RandomShooting
-from persim_gym.reproduce.page import MADE_BY, MARKER
 from persim_gym.sb3 import make_vec_env
 from persim_gym.workflows.plan import PlanSettings, known_dynamics, policy_of
 
 BOTH = pytest.mark.parametrize("kind", ["cadm", "pe-ts-cadm"])
-
-ROOT = Path(__file__).parents[2]
-_SPEC = importlib.util.spec_from_file_location("cadm_benchmark", ROOT / "benchmarks" / "cadm.py")
-assert _SPEC is not None and _SPEC.loader is not None
-benchmark = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(benchmark)
 
 
 @pytest.fixture(scope="module")
@@ -119,28 +109,6 @@ def test_what_needs_beliefs_says_that_there_are_none(trained):
 def test_models_are_found_by_path_and_by_name(trained):
     assert load_learned(trained("cadm")).card.kind == "cadm"
     assert load_learned("cartpole/random-v0").card.name == "cartpole/random-v0"
-
-
-def test_the_benchmark_counts_cells_near_the_thesis(tmp_path):
-    thesis = [published_error("cartpole", "pure", agent, "PE-TS CaDM")[0] for agent in range(2)]
-    log = benchmark.RowLog(tmp_path / "errors.csv", benchmark.JOB, benchmark.COLUMNS)
-    own = [("pe-ts-cadm", 0, 1.3), ("pe-ts-cadm", 1, 1.5), ("persim", 0, 0.5), ("persim", 1, 9.0)]
-    for method, agent, factor in own:
-        for seed, off in ((0, 0.9), (1, 1.1)):
-            key = dict(zip(benchmark.JOB, ("cartpole", "pure", method, seed, agent, "rmse"), strict=True))
-            log.add(key, {"value": factor * off * thesis[agent] + 1e-6, "training_seconds": 1})
-    page = benchmark.tables(benchmark.read_errors(log.path))
-    assert "At most 1.5 times the thesis's in 1 of 2 cells. PerSim's is below in 1 of 2." in page
-    assert (
-        page.count("###") == 1 and page.count("| pure |") == 1 and "| random |" not in page
-    )  # Only what was measured.
-
-
-def test_the_page_of_baselines_has_the_tables_that_the_benchmark_makes():
-    page = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
-    (made,) = (text for word, name, text in MARKER.findall(page) if (word, name) == (MADE_BY, "benchmarks/cadm.py"))
-    tables = benchmark.tables(benchmark.read_errors(ROOT / "results" / "cadm_accuracy.csv"))
-    assert made.strip() == tables.strip(), "the rows give other tables: python docs/results.py"
 
 
 def test_noise_is_refused(trained):

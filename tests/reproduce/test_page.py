@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support.table_rows import a_row, rows_of
+from support.table_rows import rows_of
 
-from persim_gym.reproduce.page import END, MADE_BY, MARKER, filled, results_page
+from persim_gym.reproduce.page import END, filled, results_page
 from persim_gym.reproduce.protocol import TABLES
 from persim_gym.reproduce.results import read_results
 from persim_gym.reproduce.tables import as_markdown, reproduced_table
@@ -40,13 +40,9 @@ def test_what_stands_between_markers_is_made_anew_and_all_else_stays():
     assert filled(once, []) != once
 
 
-def test_a_page_without_markers_and_what_another_program_makes_stay():
+def test_a_page_without_markers_stays():
     plain = f"# Title\n\nPut `<!-- table: B.4 -->` and `{END}` on lines of their own.\n"
     assert filled(plain, []) == plain
-    made = f"<!-- {MADE_BY}: benchmarks/x.py -->\n| a |\n{END}\n"
-    assert filled(made, [a_row()]) == made
-    assert filled(made, [], made_by=lambda program: program) == made.replace("| a |", "\nbenchmarks/x.py\n")
-    assert MARKER.findall(made) == [(MADE_BY, "benchmarks/x.py", "| a |\n")]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 from support.table_rows import a_row, rows_of
 
+from persim_gym.evaluation.published import published_error
 from persim_gym.reproduce.parts import NAMED_PARTS, PARTS, found_part, interquartile_part
 from persim_gym.reproduce.published import FAULTS
 
@@ -50,6 +51,21 @@ def test_where_nothing_is_lost_or_worse_a_sentence_says_so():
     assert "| B.5 | Average reward: CartPole | Return | – | 14 of 20 |" in PARTS["wins"](rows)
 
 
+def test_context_aware_models_stand_beside_the_thesis_and_beside_persim():
+    thesis = [published_error("cartpole", "pure", agent, "PE-TS CaDM")[0] for agent in range(2)]
+    own = [("pe-ts-cadm", 0, 1.3), ("pe-ts-cadm", 1, 1.8), ("persim", 0, 0.5), ("persim", 1, 9.0)]
+    rows = [
+        a_row("B.2", str(agent), factor * off * thesis[agent], seed, method=method, dataset="pure")
+        for method, agent, factor in own
+        for seed, off in ((0, 0.9), (1, 1.1))
+    ]
+    lines = PARTS["context"](rows).splitlines()
+    assert lines[2:] == ["| B.2 | Prediction error: CartPole | PE-TS CaDM | 1 of 2 | 1 of 2 |"]
+    assert PARTS["context"]([]) == ""
+    (line,) = PARTS["context"]([row for row in rows if row.method != "persim"]).splitlines()[2:]
+    assert line.endswith("| 1 of 2 | – |")
+
+
 def test_the_gap_to_the_true_environment_is_of_agents_that_both_were_run_for():
     rows = [
         a_row(agent="0", value=-60.0),
@@ -66,7 +82,7 @@ def test_the_gap_to_the_true_environment_is_of_agents_that_both_were_run_for():
 
 
 def test_parts_of_no_rows_say_what_the_thesis_alone_says():
-    assert [word for word, part in PARTS.items() if not part([])] == ["gap", "losses", "agreement", "worse"]
+    assert [word for word, part in PARTS.items() if not part([])] == ["gap", "losses", "agreement", "worse", "context"]
     assert PARTS["faults"]([]).count("\n- ") == len(FAULTS) - 1
     assert "| PerSim | – / 0.10 |" in NAMED_PARTS["spread"]([], "B.2")
 
