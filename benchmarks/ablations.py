@@ -35,8 +35,9 @@ from persim_gym.jobs import RowLog
 from persim_gym.simulator.inference.personalize import polished
 from persim_gym.simulator.inference.regression import factor_posterior
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
+from persim_gym.simulator.training.initial_model import initial_model
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import Problem, _initial_model
 from persim_gym.workflows.training_setup import recipe_for
 
 UNCHANGED = "nothing changed"
@@ -124,7 +125,7 @@ def trained(domain: str, change: str, seed: int) -> tuple[dict[str, FactoredEnse
         recipe = replace(recipe, **twice)
     n_actions = int(spec.action_space.n) if isinstance(spec.action_space, spaces.Discrete) else 0
     transitions = load(f"persim/{domain}/random-v0", progress=False)
-    model = _initial_model(transitions, recipe, Problem(n_actions), "factored", seed)
+    model = initial_model(transitions, recipe, Problem(n_actions), "factored", seed)
     if spec.clips:
         model.obs_low.copy_(torch.from_numpy(spec.observation_space.low))
         model.obs_high.copy_(torch.from_numpy(spec.observation_space.high))

@@ -16,7 +16,7 @@ from persim_gym.simulator.model.ensemble import SMALLEST_STD, FactoredEnsemble
 from persim_gym.simulator.model.walls import stopped
 from persim_gym.simulator.training.batches import Batchable, Parts
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import learning_rate
+from persim_gym.simulator.training.schedule import learning_rate
 from persim_gym.task import PlanningDynamics
 from persim_gym.transitions import Transitions
 

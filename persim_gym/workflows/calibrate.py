@@ -9,8 +9,8 @@ from persim_gym.simulator.diagnostics.calibrate import measure
 from persim_gym.simulator.registry import load_simulator, simulator_folder
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import Problem
 from persim_gym.storage import check_weights_stay
 
 

@@ -10,8 +10,9 @@ from persim_gym.simulator.diagnostics.surprise import SurpriseBand, draw_stretch
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.simulator.training.checkpoint import remove_checkpoints
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import Problem, train_model
+from persim_gym.simulator.training.trainer import train_model
 
 
 def guard_band(

@@ -19,8 +19,8 @@ from persim_gym.paths import unfinished
 from persim_gym.simulator.diagnostics.curves import summary_writer
 from persim_gym.simulator.model.config import VARIANTS
 from persim_gym.simulator.registry import simulator_folder
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe, general_recipe
-from persim_gym.simulator.training.trainer import Problem
 from persim_gym.simulator.trusted_tasks import check_task, is_imported, trust_from_now_on
 from persim_gym.spec import DOMAIN_TASK, LEARNED_TASK, EnvironmentSpec, task_at
 from persim_gym.suggest import suggestion

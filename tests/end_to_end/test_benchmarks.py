@@ -16,8 +16,10 @@ from persim_gym.envs import DOMAINS
 from persim_gym.envs.mujoco.physics import load_model
 from persim_gym.simulator.model.walls import no_walls
 from persim_gym.simulator.training.batches import Parts
+from persim_gym.simulator.training.initial_model import initial_model
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import Problem, _initial_model, fit_ensemble
+from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transitions import Transitions
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -46,7 +48,7 @@ def cars():
 
 
 def model_of(transitions, recipe=RECIPE):
-    model = _initial_model(transitions, recipe, Problem(3), "factored", 0)
+    model = initial_model(transitions, recipe, Problem(3), "factored", 0)
     space = DOMAINS["mountaincar"].observation_space
     model.obs_low.copy_(torch.from_numpy(space.low))
     model.obs_high.copy_(torch.from_numpy(space.high))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from support.recipes import TINY
 
-from persim_gym.simulator.training import trainer
+from persim_gym.simulator.training import keeper
 from persim_gym.simulator.training.trainer import fit_ensemble
 from persim_gym.transition_store import STORE_BLOCK_ROWS, TransitionStore
 from persim_gym.transitions import Transitions
@@ -39,5 +39,5 @@ def train_and_die(file, path):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
-    os.replace, trainer.CHECKPOINT_SECONDS = replace_or_die, 0.0
+    os.replace, keeper.CHECKPOINT_SECONDS = replace_or_die, 0.0
     from_file(TransitionStore(file), checkpoint=path)

@@ -12,7 +12,7 @@ from support.recipes import TINY
 
 from persim_gym.simulator.model.config import ModelConfig
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
-from persim_gym.simulator.training import trainer
+from persim_gym.simulator.training import keeper
 from persim_gym.simulator.training.engine import EnsembleTraining
 from persim_gym.simulator.training.numba_engine import NumbaEngine
 from persim_gym.simulator.training.torch_engine import TorchEngine
@@ -74,7 +74,7 @@ def train_and_die(cars, recipe, path):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
-    os.replace, trainer.CHECKPOINT_SECONDS = replace_or_die, 0.0
+    os.replace, keeper.CHECKPOINT_SECONDS = replace_or_die, 0.0
     train(cars, recipe, checkpoint=path)
 
 

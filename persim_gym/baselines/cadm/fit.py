@@ -18,8 +18,8 @@ from persim_gym.baselines.cadm.model import CadmModel, gaussian_loss
 from persim_gym.baselines.cadm.windows import LoggedSteps, logged_steps, set_scales, split_trajectories
 from persim_gym.simulator.model.encoders import EnsembleLinear
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
+from persim_gym.simulator.training.keeper import CHECKPOINT_SECONDS
 from persim_gym.simulator.training.torch_engine import multiplies_bfloat16
-from persim_gym.simulator.training.trainer import CHECKPOINT_SECONDS
 from persim_gym.transitions import Transitions
 
 VALIDATION_WINDOWS = 2_000

@@ -13,8 +13,9 @@ from persim_gym.simulator.diagnostics.nearest_residuals import NearestResiduals
 from persim_gym.simulator.diagnostics.open_loop import cut_windows, open_loop
 from persim_gym.simulator.diagnostics.trust import Trust, summarize_trust
 from persim_gym.simulator.inference.personalize import personalized
+from persim_gym.simulator.training.problem import Problem
 from persim_gym.simulator.training.recipe import TrainingRecipe
-from persim_gym.simulator.training.trainer import Problem, train_model
+from persim_gym.simulator.training.trainer import train_model
 from persim_gym.transitions import Transitions
 
 

@@ -11,7 +11,8 @@ from persim_gym.simulator.diagnostics.calibrate import measure
 from persim_gym.simulator.diagnostics.trust import agent_horizons
 from persim_gym.simulator.inference.personalize import polished
 from persim_gym.simulator.inference.regression import factor_posterior
-from persim_gym.simulator.training.trainer import Problem, fit_ensemble
+from persim_gym.simulator.training.problem import Problem
+from persim_gym.simulator.training.trainer import fit_ensemble
 
 
 def test_calibration_sets_agents_aside_and_says_what_it_measured(fleet, monkeypatch):

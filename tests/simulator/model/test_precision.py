@@ -12,7 +12,8 @@ from support.simulators import save_model
 from persim_gym.planning import CEM, MPC, RandomShooting
 from persim_gym.simulator.diagnostics.metrics import logged_error
 from persim_gym.simulator.registry import _load, load_simulator
-from persim_gym.simulator.training.trainer import Problem, fit_ensemble, train_model
+from persim_gym.simulator.training.problem import Problem
+from persim_gym.simulator.training.trainer import fit_ensemble, train_model
 from persim_gym.wrappers import latent_factors
 
 SETTINGS = {"float64": lambda: _Default(torch.float64), "autocast": lambda: torch.autocast("cpu", torch.bfloat16)}

@@ -13,6 +13,7 @@ from support.recipes import TINY
 from support.training import assert_same, both_engines, interrupt_after, train, train_and_die
 
 from persim_gym.simulator.training import checkpoint as checkpoint_module
+from persim_gym.simulator.training import keeper
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.checkpoint import read_checkpoint, write_checkpoint
 from persim_gym.simulator.training.engine import EnsembleTraining
@@ -25,7 +26,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(cars, tmp_path, reci
     path = tmp_path / "training.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 5, KeyboardInterrupt)
-        patch.setattr(fit_module, "CHECKPOINT_SECONDS", seconds)
+        patch.setattr(keeper, "CHECKPOINT_SECONDS", seconds)
         with pytest.raises(KeyboardInterrupt):
             train(cars, recipe, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "5"
@@ -73,7 +74,7 @@ def test_divergence_leaves_the_last_good_checkpoint(cars, tmp_path, recipe, monk
     path = tmp_path / "training.safetensors"
     rate = fit_module.learning_rate
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 3 else 1e30)
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(TrainingDiverged):
         train(cars, recipe, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "3"
@@ -89,9 +90,7 @@ def test_a_checkpoint_that_another_process_has_just_removed_is_none(cars, tmp_pa
     """It trained the same, and finished between the look and the read."""
     path = tmp_path / "training.safetensors"
     train(cars, replace(TINY, epochs=2), checkpoint=path)
-    monkeypatch.setattr(
-        fit_module, "read_checkpoint", lambda file: path.unlink(missing_ok=True) or read_checkpoint(file)
-    )
+    monkeypatch.setattr(keeper, "read_checkpoint", lambda file: path.unlink(missing_ok=True) or read_checkpoint(file))
     assert_same_weights(train(cars, replace(TINY, epochs=2), checkpoint=path), train(cars, replace(TINY, epochs=2)))
 
 
@@ -108,7 +107,7 @@ def test_processes_that_train_the_same_do_not_write_into_one_file(cars, tmp_path
                 train(cars, replace(TINY, epochs=2), checkpoint=path)
 
     monkeypatch.setattr(checkpoint_module, "save_file", save)
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     both = train(cars, replace(TINY, epochs=2), checkpoint=path)
     assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
     assert_same_weights(both, train(cars, replace(TINY, epochs=2)))

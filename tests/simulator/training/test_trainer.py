@@ -19,7 +19,9 @@ from persim_gym.simulator.dynamics.bind import bind_agent
 from persim_gym.simulator.model.ensemble import FactoredEnsemble
 from persim_gym.simulator.model.walls import walls_of
 from persim_gym.simulator.training import trainer as fit_module
-from persim_gym.simulator.training.trainer import Problem, TrainingDiverged, fit_ensemble, learning_rate, train_model
+from persim_gym.simulator.training.problem import Problem
+from persim_gym.simulator.training.schedule import learning_rate
+from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble, train_model
 from persim_gym.workflows.training_setup import recipe_for
 
 # --- recipes ------------------------------------------------------------------------------------------------------
