@@ -11,6 +11,7 @@ from support.disk import big, from_file, train_and_die
 from support.recipes import TINY
 from support.training import assert_same
 
+from persim_gym.simulator.training import keeper
 from persim_gym.simulator.training import trainer as fit_module
 from persim_gym.simulator.training.checkpoint import read_checkpoint
 from persim_gym.simulator.training.trainer import TrainingDiverged, fit_ensemble
@@ -47,7 +48,7 @@ def test_divergence_from_disk_leaves_the_last_good_checkpoint(file, tmp_path, mo
     path = tmp_path / "training.safetensors"
     rate = fit_module.learning_rate
     monkeypatch.setattr(fit_module, "learning_rate", lambda r, epoch, *at: rate(r, epoch, *at) if epoch < 2 else 1e30)
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(TrainingDiverged, match="lower learning_rate"):
         from_file(file, checkpoint=path)
     assert read_checkpoint(path)[1]["epoch"] == "6"
