@@ -110,8 +110,10 @@ SCALES = {
         efforts={
             "bcq-p": Effort(20, training=10_000),
             "bcq-a": Effort(20, training=10_000),
-            "cadm": Effort(5, planner=_sizes(candidates=100, horizon=20)),
-            "pe-ts-cadm": Effort(1, planner=_sizes(candidates=50, horizon=10), training=2_000),
+            # A plan in a model that has no compiled rollout costs many times one in a simulator.
+            "unfactorized": Effort(2, planner=_FEW),
+            "cadm": Effort(2, planner=_sizes(candidates=100, horizon=20), training=2_000),
+            "pe-ts-cadm": Effort(1, planner=_sizes(candidates=50, horizon=10), training=1_000),
         },
     ),
     "committed": Scale(  # What this repository's results are made at: two cores, some hours.
