@@ -203,8 +203,9 @@ Five facts:
   physical features as inputs.
 - None of them is a gain that would change a recipe.
 - Averages hardly move an error, since the learning rate ends near zero anyway.
-- Losses over several steps help with one seed and hurt with another on CartPole. On MountainCar they take 16 to 25 % off
-  the error for two and a half times the time, where solving a layer and the factors in closed form takes off 99 %.
+- Losses over several steps help with one seed and hurt with another on CartPole. On MountainCar they take 16 to 25 %
+  off the error for two and a half times the time, where solving a layer and the factors in closed form takes off 99
+  %.
 - The feature cos(3 position) takes 39 to 71 % off MountainCar's errors, but one has to know the physics to choose it.
 
 These are what [the other ablations](accuracy.md#what-the-parts-of-a-recipe-bring) leave out. [Results at a
@@ -212,9 +213,9 @@ glance](findings.md#words-that-these-pages-use) explains the words.
 
 ## How it was tried
 
-One plain training loop is run unchanged and with each change, for a part of the recipe's epochs. Figures are the RMSE of
-agents 0–4 as on [the page of accuracy](accuracy.md), of one seed or of two, seed 0 / seed 1. The last columns count how
-many of these RMSEs are better and worse than that of the same seed with nothing changed:
+One plain training loop is run unchanged and with each change, for a part of the recipe's epochs. Figures are the RMSE
+of agents 0–4 as on [the page of accuracy](accuracy.md), of one seed or of two, seed 0 / seed 1. The last columns
+count how many of these RMSEs are better and worse than that of the same seed with nothing changed:
 
 - **20 % better** counts those that are at most 0.8 times as large.
 - **20 % worse** counts those that are 1.2 times as large and more.
@@ -226,11 +227,11 @@ many of these RMSEs are better and worse than that of the same seed with nothing
 
 ??? note "The loop, and how windows are batched"
 
-    The loop is `benchmarks/plain_training.py`: autograd, the project's own model, start, scales, schedule, pull and noise.
-    A test says that its weights are those of `fit`. Predictions in a loss over k steps are clipped as the model clips, and
-    gradients go through all steps. Windows are batched as transitions are, in as many updates, so such a loss sees k times
-    as many transitions. Windows that the wall stops in are left out. Seconds are of one thread; those of the unchanged loop
-    hold all averages.
+    The loop is `benchmarks/plain_training.py`: autograd, the project's own model, start, scales, schedule, pull and
+    noise. A test says that its weights are those of `fit`. Predictions in a loss over k steps are clipped as the
+    model clips, and gradients go through all steps. Windows are batched as transitions are, in as many updates, so
+    such a loss sees k times as many transitions. Windows that the wall stops in are left out. Seconds are of one
+    thread; those of the unchanged loop hold all averages.
 
         python benchmarks/ablations.py --domains cartpole mountaincar --seeds 0 1
         python benchmarks/ablations.py --domains halfcheetah --seeds 0
@@ -241,11 +242,12 @@ many of these RMSEs are better and worse than that of the same seed with nothing
 **Averaged weights.** The schedule ends near zero, so the last tenth of steps and the exponential average are nearly the
 last weights. The last quarter is better for CartPole's agent 4 (23 and 29 %), elsewhere within 15 % or worse.
 
-**Losses over several steps.** On CartPole the seed decides more than any change. The loss over 2 steps is 1.8 to 37 times
-better than nothing changed at seed 0, and 5 to 17 times worse at seed 1, but for agent 4. Twice the transitions one step
-ahead leave seed 0 about where it was (4 of 10 better, none worse). On MountainCar a loss over 2 steps takes 2 to 18 % off
-agents 0 and 2, and nothing that both seeds share off the others. One over 4 steps takes off 16 to 25 %, for two and a half
-times the time; the rounds in closed form that end the recipe take off 99 % ([accuracy](accuracy.md)).
+**Losses over several steps.** On CartPole the seed decides more than any change. The loss over 2 steps is 1.8 to 37
+times better than nothing changed at seed 0, and 5 to 17 times worse at seed 1, but for agent 4. Twice the transitions
+one step ahead leave seed 0 about where it was (4 of 10 better, none worse). On MountainCar a loss over 2 steps takes
+2 to 18 % off agents 0 and 2, and nothing that both seeds share off the others. One over 4 steps takes off 16 to 25 %,
+for two and a half times the time; the rounds in closed form that end the recipe take off 99 %
+([accuracy](accuracy.md)).
 
 **Physical features.** Sine and cosine of CartPole's angle make 7 of 10 errors worse. cos(3 position), all that is not
 linear in MountainCar between its clips, takes 39 to 71 % off every agent at no cost. But one has to know it, and the
@@ -253,13 +255,13 @@ closed form does without.
 
 **HalfCheetah** (one member, two epochs, one seed), where the learning rate does not end near zero:
 
-- The last steps averaged take a tenth off agent 0, but nothing off the others. The exponential average still remembers
-  the start.
-- A loss over 2 steps brings less than as many transitions one step ahead. Over 4 steps it is better for agent 2 and worse
-  for agents 0, 3 and 4.
+- The last steps averaged take a tenth off agent 0, but nothing off the others. The exponential average still
+  remembers the start.
+- A loss over 2 steps brings less than as many transitions one step ahead. Over 4 steps it is better for agent 2 and
+  worse for agents 0, 3 and 4.
 - Sines and cosines change nothing.
-- Knowing where the ends of its limbs are, which meet the ground, and how fast they move takes a tenth off agent 0 and 5 %
-  off agent 3. It adds 17 % to agent 1, and lets rollouts of agent 2 leave the data.
+- Knowing where the ends of its limbs are, which meet the ground, and how fast they move takes a tenth off agent 0 and
+  5 % off agent 3. It adds 17 % to agent 1, and lets rollouts of agent 2 leave the data.
 
 CartPole's loss over 4 steps was not measured at seed 1.
 
