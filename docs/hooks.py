@@ -17,6 +17,8 @@ OUTSIDE = {"contributing.md": ROOT / "CONTRIBUTING.md", "changelog.md": ROOT / "
 """Pages of the site that lie outside of docs/."""
 FOLDED = {"environments.md", "training.md", "rank-and-variants.md", "guard.md"}
 """Pages outside of Results whose long tables are folded, too."""
+OVERVIEW = "findings.md"
+"""Page of Results whose table is its contents, and stays open."""
 LONG_TABLE = 10
 """Rows from which a table is folded."""
 TABLE = re.compile(r"^(?:\|.*\n)+", re.M)
@@ -45,7 +47,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for name, path in OUTSIDE.items():
         markdown = markdown.replace(f"](../{path.name}", f"]({name}")
     markdown = markdown.replace("](../results/", "](results/").replace("](../CHANGELOG.md", "](changelog.md")
-    figures = page.file.src_uri in FOLDED or (page.parent is not None and page.parent.title == "Results")
+    results = page.parent is not None and page.parent.title == "Results" and page.file.src_uri != OVERVIEW
+    figures = results or page.file.src_uri in FOLDED
     return TABLE.sub(folded, markdown + "\n") if figures else markdown
 
 
