@@ -195,53 +195,74 @@ def errors(rows: Sequence[Mapping[str, str]]) -> NDArray[np.float64]:
     return np.array([[float(row[f"rmse_{agent}"]) for agent in TEST_AGENTS] for row in rows])
 
 
-PAGE = """# Averaged weights, losses over several steps, physical features
+PAGE = """# Ideas that were tried and brought nothing
 
 Five facts:
 
 - Three ideas from the literature were tried on the default recipes: averaged weights, losses over several steps, and
   physical features as inputs.
-- None is a gain that would change a recipe.
+- None of them is a gain that would change a recipe.
 - Averages hardly move an error, since the learning rate ends near zero anyway.
-- Losses over several steps help one seed and hurt another on CartPole. On MountainCar they gain 16 to 25 % for two and
-  a half times the time, where the closed form gains 99 %.
-- cos(3 position) takes 39 to 71 % off MountainCar's errors, but has to know the physics.
+- Losses over several steps help with one seed and hurt with another on CartPole. On MountainCar they take 16 to 25 %
+  off the error for two and a half times the time, where solving a layer and the factors in closed form takes off 99
+  %.
+- The feature cos(3 position) takes 39 to 71 % off MountainCar's errors, but one has to know the physics to choose it.
 
-What three changes bring that [the other ablations](accuracy.md#what-the-parts-of-a-recipe-bring) leave out. One plain
-training loop (`benchmarks/plain_training.py`: autograd, the project's own model, start, scales, schedule, pull and
-noise; a test says that its weights are those of `fit`) is run unchanged and with each change, for a part of the
-recipe's epochs. RMSE of agents 0–4 as on [the accuracy page](accuracy.md), seed / seed.
-"20 % better" counts the cells, an agent and a seed each, whose error is at most 0.8 of that of the same seed with
-nothing changed, "20 % worse" those at 1.2 and above; rows that are polished (factors in closed form, as the default
-recipes do) are held against the polished one. Seconds are of one thread; those of the unchanged loop hold all averages.
+These are what [the other ablations](accuracy.md#what-the-parts-of-a-recipe-bring) leave out. [Results at a
+glance](findings.md#words-that-these-pages-use) explains the words.
 
-    python benchmarks/ablations.py --domains cartpole mountaincar --seeds 0 1
-    python benchmarks/ablations.py --domains halfcheetah --seeds 0
-    python benchmarks/ablations.py --page docs/ablations.md
+## How it was tried
 
-A loss over k steps takes windows of k consecutive transitions of one trajectory; each step but the first starts from
-the one before's prediction, clipped as the model clips, and gradients go through it. Windows are batched as transitions
-are, in as many updates, so it sees k times as many transitions: "twice the batch and the epochs" is the one-step loss
-with as many as the loss over 2 steps.
+One plain training loop is run unchanged and with each change, for a part of the recipe's epochs. Figures are the RMSE
+of agents 0–4 as on [the page of accuracy](accuracy.md), of one seed or of two, seed 0 / seed 1. The last columns
+count how many of these RMSEs are better and worse than that of the same seed with nothing changed:
 
-**None is a gain that would change a recipe.** Averages hardly move an error: the schedule ends near zero, so the last
-tenth of steps and the exponential average are nearly the last weights. The last quarter is better for CartPole's agent
-4 (23 and 29 %), elsewhere within 15 % or worse. On CartPole the seed decides more than any change: the loss over 2
-steps is 1.8 to 37 times better than nothing changed at seed 0, and 5 to 17 times worse at seed 1 but for agent 4. Twice
-the transitions one step ahead leave seed 0 about where it was (4 of 10 cells better, none worse). On MountainCar a loss
-over 2 steps takes 2 to 18 % off agents 0 and 2 and nothing that both seeds share off the others, one over 4 steps 16 to
-25 %, for two and a half times the time; the rounds in closed form that end the recipe take off 99 %
-([accuracy.md](accuracy.md)). Windows that the wall stops in are left out.
+- **20 % better** counts those that are at most 0.8 times as large.
+- **20 % worse** counts those that are 1.2 times as large and more.
+- **Polished** rows end with one closed form for the agents' factors, as the default recipes do. They are compared with
+  the polished row in which nothing is changed.
+- **A loss over k steps** takes k consecutive transitions of one trajectory. Each step but the first starts from the
+  prediction of the one before.
+- **Twice the batch and the epochs** sees as many transitions as the loss over 2 steps does, one step ahead.
 
-Sine and cosine of CartPole's angle make 7 of 10 cells worse. cos(3 position), all that is not linear in MountainCar
-between its clips, takes 39 to 71 % off every agent at no cost. It has to know the physics, and the closed form does
-without.
+??? note "The loop, and how windows are batched"
 
-On HalfCheetah (one member, two epochs, one seed) the rate does not end near zero, and the last steps averaged take a
-tenth off agent 0, but nothing off the others; the exponential average still remembers the start. A loss over 2 steps
-brings less than as many transitions one step ahead; over 4 steps it is better for agent 2 and worse for agents 0, 3 and
-4. Sines and cosines change nothing. Knowing where the ends of its limbs are, which meet the ground, and how fast they
-move takes a tenth off agent 0 and 5 % off agent 3, adds 17 % to agent 1, and lets rollouts of agent 2 leave the data.
+    The loop is `benchmarks/plain_training.py`: autograd, the project's own model, start, scales, schedule, pull and
+    noise. A test says that its weights are those of `fit`. Predictions in a loss over k steps are clipped as the
+    model clips, and gradients go through all steps. Windows are batched as transitions are, in as many updates, so
+    such a loss sees k times as many transitions. Windows that the wall stops in are left out. Seconds are of one
+    thread; those of the unchanged loop hold all averages.
+
+        python benchmarks/ablations.py --domains cartpole mountaincar --seeds 0 1
+        python benchmarks/ablations.py --domains halfcheetah --seeds 0
+        python benchmarks/ablations.py --page docs/ablations.md
+
+## What came of it
+
+**Averaged weights.** The schedule ends near zero, so the last tenth of steps and the exponential average are nearly the
+last weights. The last quarter is better for CartPole's agent 4 (23 and 29 %), elsewhere within 15 % or worse.
+
+**Losses over several steps.** On CartPole the seed decides more than any change. The loss over 2 steps is 1.8 to 37
+times better than nothing changed at seed 0, and 5 to 17 times worse at seed 1, but for agent 4. Twice the transitions
+one step ahead leave seed 0 about where it was (4 of 10 better, none worse). On MountainCar a loss over 2 steps takes
+2 to 18 % off agents 0 and 2, and nothing that both seeds share off the others. One over 4 steps takes off 16 to 25 %,
+for two and a half times the time; the rounds in closed form that end the recipe take off 99 %
+([accuracy](accuracy.md)).
+
+**Physical features.** Sine and cosine of CartPole's angle make 7 of 10 errors worse. cos(3 position), all that is not
+linear in MountainCar between its clips, takes 39 to 71 % off every agent at no cost. But one has to know it, and the
+closed form does without.
+
+**HalfCheetah** (one member, two epochs, one seed), where the learning rate does not end near zero:
+
+- The last steps averaged take a tenth off agent 0, but nothing off the others. The exponential average still
+  remembers the start.
+- A loss over 2 steps brings less than as many transitions one step ahead. Over 4 steps it is better for agent 2 and
+  worse for agents 0, 3 and 4.
+- Sines and cosines change nothing.
+- Knowing where the ends of its limbs are, which meet the ground, and how fast they move takes a tenth off agent 0 and
+  5 % off agent 3. It adds 17 % to agent 1, and lets rollouts of agent 2 leave the data.
+
 CartPole's loss over 4 steps was not measured at seed 1.
 
 {tables}"""

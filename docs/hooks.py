@@ -15,9 +15,15 @@ import reference  # noqa: E402
 
 OUTSIDE = {"contributing.md": ROOT / "CONTRIBUTING.md", "changelog.md": ROOT / "CHANGELOG.md"}
 """Pages of the site that lie outside of docs/."""
+FOLDED = {"environments.md", "training.md", "rank-and-variants.md", "guard.md"}
+"""Pages outside of Results whose long tables are folded, too."""
+OVERVIEW = "findings.md"
+"""Page of Results whose table is its contents, and stays open."""
 LONG_TABLE = 10
 """Rows from which a table is folded."""
 TABLE = re.compile(r"^(?:\|.*\n)+", re.M)
+WHOLE = re.compile(r"(?<![`\w/-])pure-eps-\d+(?:-v0)?(?![\w`])|\([-+]?[\d.]+ to [-+]?[\d.]+\)")
+"""What is not broken over lines of a table: names of data, and intervals."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -41,15 +47,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for name, path in OUTSIDE.items():
         markdown = markdown.replace(f"](../{path.name}", f"]({name}")
     markdown = markdown.replace("](../results/", "](results/").replace("](../CHANGELOG.md", "](changelog.md")
-    results = page.parent is not None and page.parent.title == "Results"
-    return TABLE.sub(folded, markdown + "\n") if results else markdown
+    results = page.parent is not None and page.parent.title == "Results" and page.file.src_uri != OVERVIEW
+    figures = results or page.file.src_uri in FOLDED
+    return TABLE.sub(folded, markdown + "\n") if figures else markdown
 
 
 def folded(table: re.Match[str]) -> str:
-    """A table whose pairs of figures stay on a line; behind a line to click on where it is long."""
+    """A table whose pairs, intervals and names stay on a line; behind a line to click on where it is long."""
     text = re.sub(r" ([/±]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", table[0])
+    text = WHOLE.sub(r'<span class="whole">\g<0></span>', text)
     rows = text.count("\n") - 2
     if rows < LONG_TABLE:
         return text
     inside = "".join(f"    {line}\n" for line in text.splitlines())
-    return f'??? abstract "Table: {rows} rows"\n\n{inside}\n'
+    return f'??? abstract "Show the table: {rows} rows"\n\n{inside}\n'

@@ -38,11 +38,8 @@ def envs(
         typer.echo(environment_page(), nl=False)
         return
     for domain in DOMAINS.values():
-        kind = actions_of(domain)
-        actions = kind.replace("continuous", "actions") if "continuous" in kind else f"{kind} actions"
-        actions = actions.replace("1 actions", "1 action") if actions.startswith("1 ") else actions
         size = len(domain.observation_names)
-        say(f"{domain.env_id}: {size} observations, {actions}, {domain.episode_steps} steps")
+        say(f"{domain.env_id}: {size} observations, {actions_of(domain)}, {domain.episode_steps} steps")
         paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
         for covariate in domain.covariates:
             paragraph(f"{covariate.name} {range_of(covariate)}")

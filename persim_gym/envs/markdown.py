@@ -17,8 +17,9 @@ def actions_of(domain: Domain) -> str:
     """A domain's actions in words."""
     space = domain.action_space
     if isinstance(space, spaces.Discrete):
-        return f"{space.n} discrete"
-    return f"{space.shape[0]} continuous in [{space.low.min():g}, {space.high.max():g}]"
+        return f"{space.n} discrete actions"
+    plural = "s" if space.shape[0] > 1 else ""
+    return f"{space.shape[0]} continuous action{plural} in [{space.low.min():g}, {space.high.max():g}]"
 
 
 def environment_page() -> str:
@@ -30,7 +31,7 @@ def environment_page() -> str:
             "",
             f"## {domain.env_id}",
             "",
-            f"{domain.summary[0].upper()}{domain.summary[1:]}. {actions_of(domain)} actions, "
+            f"{domain.summary[0].upper()}{domain.summary[1:]}. {actions_of(domain)}, "
             f"{domain.episode_steps} steps at most.",
             "",
             "| covariate | range |",
