@@ -15,7 +15,6 @@ from persim_gym.comparison.setting import RETURN, TERMINAL
 from persim_gym.evaluation.figures import save_figure
 from persim_gym.storage import replaceable, replacing
 
-
 WORDS = {RETURN: "return", TERMINAL: "last reward"}
 """What an episode is worth, by the objective, in tables and pictures."""
 

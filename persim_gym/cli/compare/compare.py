@@ -38,8 +38,8 @@ def verb(
     noise: Annotated[
         str,
         typer.Option(
-            help="Of each step: gaussian (as `persim calibrate` measured it), residual (drawn from errors on the logged "
-            "transitions nearest by), none; auto: gaussian where it was measured, else none."
+            help="Of each step: gaussian (as `persim calibrate` measured it), residual (errors on the nearest logged "
+            "transitions), none, or auto: gaussian where it was measured, else none."
         ),
     ] = "auto",
     objective: Annotated[
