@@ -50,6 +50,23 @@ class ComparedPolicy:
     objective: str
 
 
+def check_table(path: Path, force: bool = False) -> None:
+    """Refuses to replace a file that is no table of compared policies.
+
+    Args:
+        path: The file that is to be written.
+        force: Whether any regular file may be replaced.
+
+    Raises:
+        ValueError: If something else is there; or as `persim_gym.storage.replaceable`.
+    """
+    columns = [field.name for field in fields(ComparedPolicy)]
+    if replaceable(path, sign="").exists() and not force:
+        with path.expanduser().open(encoding="utf-8", errors="replace") as file:
+            if next(csv.reader(file), columns) != columns:
+                raise ValueError(f"{path} is another table; give another file, or --force to replace it")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Candidates for some agents.
@@ -109,10 +126,7 @@ class Comparison:
             ValueError: If something else is there, and `force` is off.
         """
         path, columns = Path(path).expanduser(), [field.name for field in fields(ComparedPolicy)]
-        if replaceable(path, sign="").exists() and not force:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                if next(csv.reader(file), columns) != columns:
-                    raise ValueError(f"{path} is another table; give another file, or --force to replace it")
+        check_table(path, force)
         with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()

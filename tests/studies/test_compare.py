@@ -21,7 +21,15 @@ def test_scores_of_right_and_of_wrong_estimates():
 
 
 def row(mean, low, high, truth, error=0.0, **others):
-    numbers = {"mean": mean, "low": low, "high": high, "truth": truth, "truth_error": error, "fitted_q": mean, "noise": "none"}
+    numbers = {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "truth": truth,
+        "truth_error": error,
+        "fitted_q": mean,
+        "noise": "none",
+    }
     return {key: str(value) for key, value in {**numbers, **others}.items()}
 
 

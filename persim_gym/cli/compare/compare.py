@@ -62,8 +62,11 @@ def verb(
     random numbers.
     """
     from persim_gym.comparison.compare import compare
+    from persim_gym.comparison.results import check_table
     from persim_gym.storage import check_own_file
 
+    if out is not None:
+        check_table(out, force)
     if plot is not None:
         check_own_file(plot, force)
     given = dict[str, str]()
