@@ -54,6 +54,7 @@ class ComparedDomain(NamedTuple):
 COMPARED: dict[str, ComparedDomain] = {
     "mountaincar": ComparedDomain(0, (20_000, 60_000), "mpc:shooting:candidates=15:horizon=30", ("0", "2")),
     "cartpole": ComparedDomain(0, (4_000, 20_000), "mpc:shooting:candidates=20:horizon=12", ("0",)),
+    "revenue": ComparedDomain(0, (), "mpc:shooting:candidates=20:horizon=15", ("1", "2", "3", "4")),
     "halfcheetah": ComparedDomain(
         20, (), "mpc:cem:candidates=30:horizon=8:iterations=2:elites=6", ("0,0,0,0,0,0", "1,1,1,1,1,1")
     ),
