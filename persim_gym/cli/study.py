@@ -267,6 +267,7 @@ def compare(
     ] = None,
     agents: Agents = None,
     agent: Agent = None,
+    noise: Annotated[str, typer.Option(help="Of the simulators, as `persim compare` takes it.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of compare.csv, table.md and the trained candidates.")] = Path(
         "persim-out/compare"
     ),
@@ -283,6 +284,6 @@ def compare(
     named = dict(text.partition("=")[::2] for text in simulators or default)
     chosen = chosen_agents(agents, agent, ",".join(map(str, COMPARED_AGENTS)))
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
-    table = compare_table(run_compare_study(named, chosen, out, **place))
+    table = compare_table(run_compare_study(named, chosen, out, noise=noise, **place))
     write_page(out / "table.md", table)
     say(table)

@@ -66,10 +66,11 @@ class Acting:
                 seen, state=self._memory, episode_start=started, deterministic=True
             )
             return np.ascontiguousarray(checked_actions(self._spec.action_space, action, (len(obs),)))
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except Exception as error:  # A user's own policy may raise anything.
+            reason = " ".join((str(error) if isinstance(error, ValueError) else repr(error)).split())
             raise ValueError(
                 f"candidate {self._name} does not act in this simulator, whose observations are {len(seen[0])} numbers "
-                f"and actions {self._spec.action_space}: {' '.join(str(error).split())}"
+                f"and actions {self._spec.action_space}: {reason}"
             ) from error
 
 

@@ -179,7 +179,10 @@ def _imported(name: str, module: str, attribute: str, setting: Setting) -> Calla
         found = getattr(import_module(module), attribute)
     except Exception as error:  # The user's own module may raise anything.
         reason = " ".join(str(error).split())
-        raise ValueError(f"candidate {name}: {module}:{attribute} cannot be imported ({reason})") from error
+        raise ValueError(
+            f"candidate {name}: {module}:{attribute} cannot be imported ({reason}); name a module that "
+            "Python finds: PYTHONPATH=. adds those of this folder"
+        ) from error
     if isinstance(found, Acts):
         policy = found
         return lambda agent, seed: policy
@@ -193,7 +196,10 @@ def _imported(name: str, module: str, attribute: str, setting: Setting) -> Calla
             agent=given_name(setting.model, agent),
             starts="domain" if setting.domain is not None else "logged",
         )
-        made = found(env)
+        try:
+            made = found(env)
+        except Exception as error:  # Likewise.
+            raise ValueError(f"{module}:{attribute} made no policy ({error!r})") from error
         if not isinstance(made, Acts):
             raise ValueError(f"{module}:{attribute} returned {type(made).__name__}, which has no predict")
         return made

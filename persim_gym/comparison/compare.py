@@ -12,7 +12,7 @@ from persim_gym.comparison.fitted_q import FittedQ
 from persim_gym.comparison.intervals import Estimate, Widening, beats, best_probabilities, estimate
 from persim_gym.comparison.results import ComparedPolicy, Comparison
 from persim_gym.comparison.rollouts import Episodes, Rows, draw_rows, first_observations, roll_out
-from persim_gym.comparison.setting import Sampling, Setting
+from persim_gym.comparison.setting import AUTO, Sampling, Setting, disturbance_of
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
 from persim_gym.simulator.simulator import Simulator
 
@@ -29,7 +29,7 @@ def compare(
     fitted_q: bool = True,
     trust: bool = False,
     progress: bool = False,
-    **sampling: int | float,
+    **sampling: int | float | str,
 ) -> Comparison:
     """Rolls candidate policies out in the simulator of each agent, under draws of what the simulator does not know.
 
@@ -51,7 +51,7 @@ def compare(
     Raises:
         UnknownSimulatorError: If there is no such simulator.
         ValueError: If an agent is unknown or, for "logged", has no data; or a candidate does not exist, is of other
-            spaces or is not trusted.
+            spaces or is not trusted; or the simulator lacks what the noise takes.
     """
     chosen = Sampling(**sampling)  # type: ignore[arg-type]
     chosen.check()
@@ -64,6 +64,7 @@ def compare(
     if not given:
         raise ValueError("there is nothing to compare; give at least one policy: --policy name=PATH")
     candidates, numbers = find_candidates(given, setting, trust), setting.numbers(agents)
+    disturbance_of(setting, setting.noise(chosen.noise))
     for agent in numbers:  # A mistake shows before anything runs for long.
         for candidate in candidates:
             candidate.acting(setting, agent, chosen.seed)
@@ -116,6 +117,7 @@ def _of_agent(
             fitted_q=values.get(name),
             steps=float(found[name].steps.mean()),
             lost=float(found[name].lost.mean()),
+            objective=sampling.objective,
         )
         for name, each in estimates.items()
     ]
@@ -145,19 +147,30 @@ def _has_data(setting: Setting) -> bool:
 def _known(setting: Setting, sampling: Sampling) -> tuple[Widening, list[str]]:
     """How wide intervals are, and what the numbers rest on."""
     model, widening = setting.model, Widening()
-    notes = [
-        f"{sampling.draws} draws of member and latent factor, {sampling.episodes} episodes each; no real agent acted"
-    ]
-    if not isinstance(model, Simulator) or model.beliefs is None:
-        notes[0] = f"{sampling.draws} draws of a member, {sampling.episodes} episodes each; no real agent acted"
+    believed = isinstance(model, Simulator) and model.beliefs is not None
+    what = "member and latent factor" if believed else "a member"
+    notes = [f"{sampling.draws} draws of {what}, {sampling.episodes} episodes each; no real agent acted"]
+    if not believed:
         notes.append("the model holds no beliefs about its agents: intervals show how far its members differ")
-    if isinstance(model, Simulator) and model.noise is None:
-        notes.append(f"no noise: `persim calibrate {model.card.name}` measures it")
+    notes.append(_noise_note(setting, sampling))
     if not _has_data(setting):
         notes.append("the simulator's data are not here: intervals are not calibrated, and there is no fitted Q")
     else:
-        widening, count = calibrated(setting, sampling)
-        notes.append(f"intervals are {widening.factor:.3g} times as wide as draws lie apart, by {count} replayed logs")
+        widening = calibrated(setting, sampling)
+        replayed = f"by {widening.agents} replayed logs"
+        notes.append(f"intervals are {widening.factor:.3g} times as wide as draws lie apart, {replayed}")
     if setting.domain is None:
         notes.append("the data are of no domain here: how right these returns are cannot be measured in a true one")
     return widening, notes
+
+
+def _noise_note(setting: Setting, sampling: Sampling) -> str:
+    """Which noise there is, and what could be done where there is none unasked."""
+    kind, model = setting.noise(sampling.noise), setting.model
+    if kind == "gaussian":
+        return "noise is Gaussian, as measured on logged transitions that the simulator was not trained on"
+    if kind == "residual":
+        return "noise is what the simulator got wrong on the logged transitions nearest by"
+    if sampling.noise == AUTO and isinstance(model, Simulator):
+        return f"no noise: `persim calibrate {model.card.name}` measures it"
+    return "no noise"

@@ -3,7 +3,7 @@
 The Q function is a shallow network whose hidden layer is random and whose last layer is solved for by ridge regression,
 over all agents: beside observation and action it sees who the agent is, by the simulator's latent factor. Q values of
 h steps to go come from those of h - 1, from 0 on, so that returns without discount are those of episodes of that
-length, and nothing diverges.
+length, and nothing diverges. Of an objective that is the reward of the last step alone, Q values pass that on.
 
 It is a second opinion with limits of its own. It extrapolates to actions that were never logged near an observation;
 rewards or ends at a threshold that few logs meet are smeared; and of the agent it knows what the factor says.
@@ -20,8 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from persim_gym.actions import model_actions
 from persim_gym.comparison.acting import Acting
-from persim_gym.comparison.calibration import rewards_of
-from persim_gym.comparison.setting import Sampling, Setting
+from persim_gym.comparison.setting import TERMINAL, Sampling, Setting
 from persim_gym.observation_layout import action_components
 from persim_gym.simulator.simulator import Simulator
 
@@ -44,7 +43,7 @@ class FittedQ:
         Args:
             setting: The simulator, and its data.
             agent: Number of the agent.
-            sampling: Longest episode, discount and seed.
+            sampling: Longest episode, discount, objective and seed.
 
         Raises:
             ValueError: If the data are not here.
@@ -92,10 +91,10 @@ class FittedQ:
         features = self._features(self._data.obs, action, self._data.agent)
         matrix = features.T @ features + RIDGE * len(features) * np.eye(features.shape[1])
         # The steps read all of these again and again: half the bytes, twice the speed.
-        return features.astype(np.float32), cho_factor(matrix), rewards_of(self._setting, self._data)
+        return features.astype(np.float32), cho_factor(matrix), self._setting.rewards(self._data)
 
     def value(self, acting: Acting, starts: NDArray[np.float32]) -> float:
-        """The mean return of a candidate over first observations, [B, D].
+        """What a candidate's episodes are worth, the mean over first observations, [B, D].
 
         Errors as `Acting.begin`.
         """
@@ -103,15 +102,17 @@ class FittedQ:
         steps, discount = self._sampling.limit(self._setting.model.episode_steps), self._sampling.discount
         ahead = self._features(self._data.next_obs, acting.begin(self._data.next_obs), self._data.agent)
         following = ahead.astype(np.float32)
-        live = discount * ~self._data.terminated
+        live, ended = discount * ~self._data.terminated, self._data.terminated
         first = self._features(starts, acting.begin(starts), np.full(len(starts), self._agent))
         weight = np.zeros(features.shape[1])
         low = high = 0.0
-        for _ in range(steps):
+        least, most = float(reward.min()), float(reward.max())
+        for step in range(steps):
             later = np.clip(following @ weight.astype(np.float32), low, high)
-            weight = cho_solve(factored, (reward + live * later).astype(np.float32) @ features)
-            low, high = (
-                min(reward.min() + discount * low, reward.min()),
-                max(reward.max() + discount * high, reward.max()),
-            )
+            # A reward that is not the last one of its episode counts for nothing where the objective is terminal.
+            passed = step > 0 and self._sampling.objective == TERMINAL
+            now = np.where(ended, reward, 0.0) if passed else reward
+            weight = cho_solve(factored, (now + live * later).astype(np.float32) @ features)
+            earned = (0.0, 0.0) if passed else (least, most)
+            low, high = min(least, earned[0] + discount * low), max(most, earned[1] + discount * high)
         return float(np.clip(first @ weight, low, high).mean())

@@ -1,6 +1,7 @@
 """From returns under draws of what is not known to means, intervals and probabilities."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,16 +29,19 @@ class Estimate(NamedTuple):
     draws: NDArray[np.float64]
 
 
-class Widening(NamedTuple):
+@dataclass(frozen=True)
+class Widening:
     """How wide intervals have to be.
 
     Attributes:
         factor: How much wider than draws lie apart, at least 1.
         least: Half of an interval is at least this return, times the factor: draws that agree may be wrong together.
+        agents: Agents whose replayed logs say so; 0 where none did.
     """
 
     factor: float = 1.0
     least: float = 0.0
+    agents: int = 0
 
 
 NO_WIDENING = Widening()
@@ -101,4 +105,4 @@ def widening_of(predicted: NDArray[np.float64], logged: NDArray[np.float64]) -> 
     half = np.maximum(np.where(miss < 0, centre - low, high - centre), least)
     scores = np.sort(np.abs(miss) / half)
     rank = min(int(np.ceil((len(scores) + 1) * LEVEL)), len(scores))
-    return Widening(max(1.0, float(scores[rank - 1])), least)
+    return Widening(max(1.0, float(scores[rank - 1])), least, len(scores))

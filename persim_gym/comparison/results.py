@@ -11,8 +11,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from persim_gym.comparison.setting import RETURN, TERMINAL
 from persim_gym.evaluation.figures import save_figure
 from persim_gym.storage import replaceable, replacing
+
+WORDS = {RETURN: "return", TERMINAL: "last reward"}
+"""What an episode is worth, by the objective, in tables and pictures."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ComparedPolicy:
         fitted_q: Mean return by fitted Q evaluation; None where there are no data, or it was not asked for.
         steps: Mean length of an episode.
         lost: Share of episodes that ended where predictions were not believed.
+        objective: What an episode is worth, one of `persim_gym.comparison.setting.OBJECTIVES`.
     """
 
     agent: str
@@ -42,6 +47,24 @@ class ComparedPolicy:
     fitted_q: float | None
     steps: float
     lost: float
+    objective: str
+
+
+def check_table(path: Path, force: bool = False) -> None:
+    """Refuses to replace a file that is no table of compared policies.
+
+    Args:
+        path: The file that is to be written.
+        force: Whether any regular file may be replaced.
+
+    Raises:
+        ValueError: If something else is there; or as `persim_gym.storage.replaceable`.
+    """
+    columns = [field.name for field in fields(ComparedPolicy)]
+    if replaceable(path, sign="").exists() and not force:
+        with path.expanduser().open(encoding="utf-8", errors="replace") as file:
+            if next(csv.reader(file), columns) != columns:
+                raise ValueError(f"{path} is another table; give another file, or --force to replace it")
 
 
 @dataclass(frozen=True)
@@ -63,16 +86,21 @@ class Comparison:
         """Agents in the order in which they were given."""
         return list(dict.fromkeys(row.agent for row in self.rows))
 
+    @property
+    def _word(self) -> str:
+        return WORDS[self.rows[0].objective]
+
     def of(self, agent: str) -> list[ComparedPolicy]:
         """Rows of an agent, the best first."""
         return [row for row in self.rows if row.agent == agent]
 
     def table(self) -> Table:
         """A table for the terminal, one section an agent."""
-        table = Table(title="simulated returns", caption="\n".join(self.notes), header_style="bold", box=SIMPLE_HEAD)
+        word = self._word
+        table = Table(title=f"simulated {word}s", caption="\n".join(self.notes), header_style="bold", box=SIMPLE_HEAD)
         left = ("agent", "candidate")
         against = f"beats {self.baseline}" if self.baseline else "beats"
-        for name in (*left, "mean return", "90 % interval", "best", against, "fitted Q", "steps"):
+        for name in (*left, f"mean {word}", "90 % interval", "best", against, "fitted Q", "steps"):
             whole = name in ("90 % interval", "steps")
             justify: JustifyMethod = "left" if name in left else "right"
             table.add_column(name, justify=justify, overflow="fold", min_width=9 * (name in left[1:]), no_wrap=whole)
@@ -98,10 +126,7 @@ class Comparison:
             ValueError: If something else is there, and `force` is off.
         """
         path, columns = Path(path).expanduser(), [field.name for field in fields(ComparedPolicy)]
-        if replaceable(path, sign="").exists() and not force:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                if next(csv.reader(file), columns) != columns:
-                    raise ValueError(f"{path} is another table; give another file, or --force to replace it")
+        check_table(path, force)
         with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
@@ -120,8 +145,9 @@ class Comparison:
             panel.axis("off")
         for panel, agent in zip(panels, agents, strict=False):
             _draw(panel, self.of(agent), agent, self.baseline)
+            panel.set_xlabel(f"{self._word} of an episode", fontsize=9)
         known = any(row.fitted_q is not None for row in self.rows)
-        figure.suptitle(f"simulated return and 90 % interval{'; × by fitted Q evaluation' * known}", fontsize=11)
+        figure.suptitle(f"simulated {self._word} and 90 % interval{'; × by fitted Q evaluation' * known}", fontsize=11)
         save_figure(figure, path)
         return path
 
@@ -140,4 +166,3 @@ def _draw(panel: Axes, rows: Sequence[ComparedPolicy], agent: str, baseline: str
     panel.invert_yaxis()
     panel.grid(alpha=0.25, axis="x")
     panel.set_title(f"agent {agent}; beside each name, how likely it is the best", fontsize=9)
-    panel.set_xlabel("return of an episode", fontsize=9)

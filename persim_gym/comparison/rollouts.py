@@ -5,13 +5,14 @@ the same for all candidates, so that their differences are known better than the
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persim_gym.comparison.acting import Acting
-from persim_gym.comparison.setting import Sampling, Setting
+from persim_gym.comparison.setting import TERMINAL, Sampling, Setting, disturbance_of
 from persim_gym.persim_env.stepper import Binding, bind
 from persim_gym.simulator.simulator import Simulator
 from persim_gym.workflows.own.returns import given_name
@@ -24,7 +25,7 @@ class Episodes(NamedTuple):
     """What simulated episodes brought.
 
     Attributes:
-        earned: Return of each, [B].
+        earned: What each is worth, by the objective, [B].
         steps: Length of each, int64 [B].
         lost: Whether it ended where a prediction was not believed, bool [B].
     """
@@ -52,7 +53,7 @@ def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episo
     Args:
         setting: The simulator.
         agents: Numbers of the agents.
-        sampling: Number of draws, and the seed.
+        sampling: Number of draws, noise and the seed.
         episodes: Rows of each draw.
     """
     model, each = setting.model, sampling.draws * episodes
@@ -60,14 +61,13 @@ def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episo
     starts = "domain" if setting.domain is not None else "logged"
     bound = bind(setting.folder, names, "mean", 0.0, None, starts, apart=True)
     member = np.tile(np.repeat(np.arange(sampling.draws) % bound.dynamics.members, episodes), len(agents))
-    if isinstance(model, Simulator):
-        bound = bound.with_noise("none" if model.noise is None else "gaussian")
-        if model.beliefs is not None:
-            for place, agent in enumerate(agents):
-                rng = np.random.default_rng([sampling.seed, agent, _FACTORS])
-                factors = model.beliefs.draws(agent, rng, sampling.draws).float()  # [M, K, R]
-                for row in range(each):
-                    bound.rebind(place * each + row, factors[:, row // episodes])
+    bound = replace(bound, disturbance=disturbance_of(setting, setting.noise(sampling.noise)))
+    if isinstance(model, Simulator) and model.beliefs is not None:
+        for place, agent in enumerate(agents):
+            rng = np.random.default_rng([sampling.seed, agent, _FACTORS])
+            factors = model.beliefs.draws(agent, rng, sampling.draws).float()  # [M, K, R]
+            for row in range(each):
+                bound.rebind(place * each + row, factors[:, row // episodes])
     return Rows(bound, member)
 
 
@@ -78,14 +78,16 @@ def roll_out(acting: Acting, rows: Rows, agent: int, sampling: Sampling) -> Epis
         acting: The candidate.
         rows: The agent's.
         agent: Its number.
-        sampling: Longest episode, discount and seed.
+        sampling: Longest episode, discount, objective and seed.
     """
     starts = first_observations(rows, agent, sampling)
     limit = np.full(len(starts), sampling.limit(rows.bound.simulator.episode_steps))
     noise = np.random.default_rng([sampling.seed, agent, _NOISE])
-    return episodes(
-        rows, starts, lambda obs, step: acting.act(obs) if step else acting.begin(obs), limit, sampling.discount, noise
-    )
+
+    def act(obs: NDArray[np.float32], step: int) -> NDArray[Any]:
+        return acting.act(obs) if step else acting.begin(obs)
+
+    return episodes(rows, starts, act, limit, sampling, noise)
 
 
 def first_observations(rows: Rows, agent: int, sampling: Sampling) -> NDArray[np.float32]:
@@ -99,7 +101,7 @@ def episodes(
     starts: NDArray[np.float32],
     act: Callable[[NDArray[np.float32], int], NDArray[Any]],
     limit: NDArray[np.int64],
-    discount: float,
+    sampling: Sampling,
     noise: np.random.Generator,
 ) -> Episodes:
     """One episode of each row. All rows draw noise until the last has ended, so that candidates get the same.
@@ -109,7 +111,7 @@ def episodes(
         starts: First observations, [B, D].
         act: Maps observations [B, D] and the number of the step to actions.
         limit: Longest episode of each row, [B].
-        discount: Of rewards, a step.
+        sampling: Discount and objective.
         noise: Source of noise.
     """
     bound, width = rows.bound, starts.shape[1]
@@ -120,7 +122,12 @@ def episodes(
     step = 0
     while live.any():
         outcome = bound.step(obs, act(obs[:, :width], step), rows.member, noise)
-        earned[live] += discount**step * outcome.reward[live]
+        worth = sampling.discount**step * outcome.reward
+        if sampling.objective == TERMINAL:
+            # Where a prediction is not believed there is no reward, and the last one that there was counts.
+            earned = np.where(live & ~outcome.halted, worth, earned)
+        else:
+            earned[live] += worth[live]
         steps[live] += 1
         lost |= live & outcome.halted
         obs = np.where(live[:, None], outcome.obs, obs)

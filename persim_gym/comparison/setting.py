@@ -6,13 +6,25 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from persim_gym.datasets.of_simulator import logged_data
 from persim_gym.envs import DOMAINS, Domain
 from persim_gym.models import LearnedModel, load_learned
+from persim_gym.simulator.noise.disturbance import NOISES, Disturbance
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.simulator.simulator import Simulator
+from persim_gym.spec import LEARNED_TASK
 from persim_gym.storage import CARD
 from persim_gym.transitions import Transitions
+
+RETURN, TERMINAL = OBJECTIVES = ("return", "terminal")
+"""What an episode is worth: the sum of its rewards, or the reward of its last step alone."""
+AUTO = "auto"
+"""The noise that a simulator has: Gaussian where that was measured, else none."""
+MAX_RESIDUALS = 50_000
+"""Logged transitions whose residuals noise is drawn from, where there are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +67,18 @@ class Setting:
         """
         return logged_data(self.model)
 
+    def rewards(self, data: Transitions) -> NDArray[np.float64]:
+        """Rewards of transitions, [K], by the simulator's own task where that is not learned."""
+        if self.model.spec.task == LEARNED_TASK:
+            return np.asarray(data.reward, dtype=np.float64)
+        return np.asarray(self.model.task.reward(data.obs, data.action, data.next_obs), dtype=np.float64)
+
+    def noise(self, asked: str) -> str:
+        """The noise that is meant: one of `NOISES`."""
+        if asked != AUTO:
+            return asked
+        return "gaussian" if isinstance(self.model, Simulator) and self.model.noise is not None else "none"
+
     def numbers(self, agents: Sequence[int | str]) -> list[int]:
         """Numbers of agents, each once.
 
@@ -90,6 +114,27 @@ def _setting_at(folder: str, sha256: str) -> Setting:
     return Setting(folder, load_learned(folder))
 
 
+@lru_cache(maxsize=4)
+def disturbance_of(setting: Setting, noise: str) -> Disturbance | None:
+    """What makes outcomes of predictions; None for nothing.
+
+    Args:
+        setting: The simulator.
+        noise: One of `NOISES`.
+
+    Raises:
+        ValueError: If the simulator lacks what it takes.
+    """
+    logged = None
+    if noise == "residual":
+        logged = setting.data
+        if len(logged) > MAX_RESIDUALS:
+            some = np.zeros(len(logged), dtype=np.bool_)
+            some[np.random.default_rng(0).permutation(len(logged))[:MAX_RESIDUALS]] = True
+            logged = logged.select(some)
+    return setting.model.disturbance(noise, logged)
+
+
 class Sampling(NamedTuple):
     """How candidates are rolled out.
 
@@ -99,6 +144,8 @@ class Sampling(NamedTuple):
         steps: Longest episode; 0 for the simulator's limit.
         discount: Of rewards, a step.
         seed: Source of all randomness.
+        noise: `AUTO`, or one of `persim_gym.simulator.noise.disturbance.NOISES`.
+        objective: What an episode is worth, one of `OBJECTIVES`.
     """
 
     draws: int = 30
@@ -106,6 +153,8 @@ class Sampling(NamedTuple):
     steps: int = 0
     discount: float = 1.0
     seed: int = 0
+    noise: str = AUTO
+    objective: str = RETURN
 
     def limit(self, episode_steps: int) -> int:
         """Steps of the longest episode of a model that has this limit."""
@@ -121,3 +170,7 @@ class Sampling(NamedTuple):
             raise ValueError(f"{self}: give at least 2 draws and 1 episode, and neither steps nor seed below 0")
         if not 0 < self.discount <= 1:
             raise ValueError(f"discount={self.discount} is not in (0, 1]; 1 counts all rewards alike")
+        if self.noise not in (AUTO, *NOISES):
+            raise ValueError(f"noise={self.noise!r} is none of {', '.join((AUTO, *NOISES))}")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective={self.objective!r} is none of {', '.join(OBJECTIVES)}")

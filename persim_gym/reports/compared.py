@@ -22,6 +22,8 @@ _SHOWN = {  # What columns are called on the page, and here the names that they 
 }
 _SHARES = ("is the best", "beats the baseline")
 _ROW = 34
+_LONGEST = 48
+"""Characters of a candidate's name that the picture has room for; the table has all of them."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class Compared:
     Attributes:
         agent: What the agent is called in the file.
         candidate: What the candidate is called.
-        mean: Mean return.
+        mean: Mean return, or the mean of what else the objective counts.
+        objective: What an episode is worth, as `persim compare` has it.
         others: Further columns by what the page calls them; None where a cell is empty.
     """
 
     agent: str
     candidate: str
     mean: float
+    objective: str
     others: dict[str, float | None]
 
 
@@ -58,7 +62,9 @@ def read_compared(path: Path) -> list[Compared]:
         for row in rows:
             names = {shown: next((n for n in known if n in row), None) for shown, known in _SHOWN.items()}
             others = {shown: float(row[name]) if row[name] else None for shown, name in names.items() if name}
-            found.append(Compared(row["agent"], row["candidate"], float(row["mean"]), others))
+            found.append(
+                Compared(row["agent"], row["candidate"], float(row["mean"]), row.get("objective") or "return", others)
+            )
         return found
 
 
@@ -76,7 +82,18 @@ def compared_part(rows: list[Compared]) -> str:
         return "–" if value is None else f"{value:.0%}" if name in _SHARES else f"{value:.4g}"
 
     body = [(row.candidate, f"{row.mean:.4g}", *(cell(name, row.others.get(name)) for name in known)) for row in rows]
-    return _intervals(rows) + table(("candidate", "mean return", *known), body)
+    return _intervals(rows) + table(("candidate", f"mean {_worth(rows)}", *known), body)
+
+
+def _worth(rows: list[Compared]) -> str:
+    """What an episode is worth, in words."""
+    return "last reward" if rows[0].objective == "terminal" else "return"
+
+
+def _named(candidate: str) -> str:
+    """A name as the picture has it: of a long one, how it begins and ends."""
+    half = _LONGEST // 2
+    return candidate if len(candidate) <= _LONGEST else f"{candidate[: half - 1]}…{candidate[-half:]}"
 
 
 def _intervals(rows: list[Compared]) -> str:
@@ -91,12 +108,14 @@ def _intervals(rows: list[Compared]) -> str:
         drawn.append(f'<text class="x" x="{place:.1f}" y="{bottom + 13}">{short(value)}</text>')
     for i, (row, pair) in enumerate(zip(rows, ends, strict=True)):
         y = TOP + _ROW * i + 24
-        drawn.append(f'<text class="label" x="{LEFT / 4:g}" y="{y - 10}">{escape(row.candidate)}</text>')
+        drawn.append(f'<text class="label" x="{LEFT / 4:g}" y="{y - 10}">{escape(_named(row.candidate))}</text>')
         if pair[0] is not None and pair[1] is not None:
             low, high = (float(x.at(np.array(value))) for value in pair)
             drawn.append(f'<path class="bar c{1 if i == 0 else 2}" d="M{low:.1f} {y}H{high:.1f}"/>')
         place = float(x.at(np.array(row.mean)))
         drawn.append(f'<circle class="dot c{1 if i == 0 else 2}" cx="{place:.1f}" cy="{y}" r="4"/>')
-    drawn.append(f'<text class="name" x="{WIDTH / 2:g}" y="{bottom + 30}">return of an episode, simulated</text>')
-    picture = figure("Mean return and its 90 % interval", "".join(drawn), WIDTH, max(bottom + 36, HEIGHT // 2))
+    drawn.append(
+        f'<text class="name" x="{WIDTH / 2:g}" y="{bottom + 30}">{_worth(rows)} of an episode, simulated</text>'
+    )
+    picture = figure(f"Mean {_worth(rows)} and its 90 % interval", "".join(drawn), WIDTH, max(bottom + 36, HEIGHT // 2))
     return f'<div class="panels">{picture}</div>'

@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 from persim_gym.comparison.candidates import LOGGED, Given, find_candidates
 from persim_gym.comparison.compare import compare
 from persim_gym.comparison.intervals import NORMAL_90
-from persim_gym.comparison.setting import Setting
+from persim_gym.comparison.setting import AUTO, Setting
 from persim_gym.datasets.behavior.policies import load_behavior_policy, policy_names, with_random_actions
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import Policy
@@ -26,7 +26,7 @@ from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.policies import PolicyTraining, load_policy, run_training
 from persim_gym.simulator.registry import load_simulator
 
-COMPARE_JOB = ("domain", "weights", "steps", "agent", "candidate", "seed")
+COMPARE_JOB = ("domain", "weights", "noise", "steps", "agent", "candidate", "seed")
 COMPARE_RESULT = ("mean", "low", "high", "best", "fitted_q", "truth", "truth_error")
 COMPARED_AGENTS = tuple(range(16, 26))
 """None of those that anything was chosen on: settings of fitted Q evaluation were, on agent 5 of MountainCar."""
@@ -54,6 +54,7 @@ class ComparedDomain(NamedTuple):
 COMPARED: dict[str, ComparedDomain] = {
     "mountaincar": ComparedDomain(0, (20_000, 60_000), "mpc:shooting:candidates=15:horizon=30", ("0", "2")),
     "cartpole": ComparedDomain(0, (4_000, 20_000), "mpc:shooting:candidates=20:horizon=12", ("0",)),
+    "revenue": ComparedDomain(0, (), "mpc:shooting:candidates=20:horizon=15", ("1", "2", "3", "4")),
     "halfcheetah": ComparedDomain(
         20, (), "mpc:cem:candidates=30:horizon=8:iterations=2:elites=6", ("0,0,0,0,0,0", "1,1,1,1,1,1")
     ),
@@ -105,10 +106,12 @@ def train_candidates(domain: str, simulator: str, folder: Path) -> None:
             run_training(training, folder / f"{domain}-{place}-{steps}", progress=False)
 
 
-def compare_once(domain: str, simulator: str, steps: int, agent: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+def compare_once(
+    domain: str, simulator: str, noise: str, steps: int, agent: int, seed: int, folder: Path
+) -> list[dict[str, Any]]:
     """Rows of all candidates of one agent; runs in a worker process."""
     given = study_candidates(domain, folder)
-    found = compare(simulator, given, [agent], steps=steps, seed=seed)
+    found = compare(simulator, given, [agent], steps=steps, seed=seed, noise=noise)
     setting, true = Setting.of(simulator), DOMAINS[domain]
     candidates = {each.name: each for each in find_candidates({**given, LOGGED: LOGGED}, setting)}
     rows = []
@@ -128,7 +131,12 @@ def compare_once(domain: str, simulator: str, steps: int, agent: int, seed: int,
 
 
 def run_compare_study(
-    simulators: Mapping[str, str], agents: Sequence[int], out: Path, seed: int = 0, **place: Unpack[JobPlace]
+    simulators: Mapping[str, str],
+    agents: Sequence[int],
+    out: Path,
+    seed: int = 0,
+    noise: str = AUTO,
+    **place: Unpack[JobPlace],
 ) -> list[dict[str, str]]:
     """Compares candidates in simulators, and in the truth; one CSV row an agent and candidate.
 
@@ -137,6 +145,7 @@ def run_compare_study(
         agents: Agents of the population.
         out: Folder: `compare.csv`, and trained policies in `policies/`.
         seed: Of the comparisons.
+        noise: As `persim_gym.comparison.setting.Sampling` has it.
         **place: See `JobPlace`.
 
     Raises:
@@ -150,7 +159,8 @@ def run_compare_study(
         train_candidates(domain, simulator, out / "policies")
         weights = load_simulator(simulator).card.sha256[:12]
         names = [*study_candidates(domain, out / "policies"), LOGGED]
-        head = {"domain": domain, "weights": weights, "steps": COMPARED[domain].steps, "seed": seed}
+        kind = Setting.of(simulator).noise(noise)
+        head = {"domain": domain, "weights": weights, "noise": kind, "steps": COMPARED[domain].steps, "seed": seed}
 
         def rows_of(job: Mapping[str, Any], names: Sequence[str] = names) -> list[dict[str, Any]]:
             return [{**job, "candidate": name} for name in names]
@@ -211,7 +221,7 @@ def coverage(rows: Sequence[Mapping[str, str]]) -> float:
 
 
 def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: a line a domain and way to estimate; medians and means over agents."""
+    """Markdown: a line a domain, noise and way to estimate; medians and means over agents."""
     lines = [
         "| domain | estimate | agents | candidates | rank correlation, median (worst) | regret, mean (worst) "
         "| regret of the first three | error | 90 % intervals that hold (where true episodes differ) |",
@@ -219,19 +229,27 @@ def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
     ]
     for domain in dict.fromkeys(row["domain"] for row in rows):
         own = [row for row in rows if row["domain"] == domain]
-        agents = list(dict.fromkeys(row["agent"] for row in own))
-        for column, name in (("mean", "simulator"), ("fitted_q", "fitted Q")):
-            each = []
-            for agent in agents:
-                some = [row for row in own if row["agent"] == agent]
-                estimates, truth = (np.array([float(row[key]) for row in some]) for key in (column, "truth"))
-                each.append(scores(estimates, truth))
-            rank, regret, three, error = (np.array(part) for part in zip(*each, strict=True))
-            differing = [row for row in own if float(row["truth_error"]) > 0]
-            held = f"{coverage(own):.0%} ({coverage(differing):.0%})" if column == "mean" and differing else "-"
-            lines.append(
-                f"| {DOMAINS[domain].title} | {name} | {len(agents)} | {len(own) // len(agents)} "
-                f"| {np.median(rank):.2f} ({rank.min():.2f}) | {regret.mean():.1%} ({regret.max():.1%}) "
-                f"| {three.mean():.1%} | {error.mean():.1%} | {held} |"
-            )
+        noises = list(dict.fromkeys(row["noise"] for row in own))
+        for noise in noises:
+            some = [row for row in own if row["noise"] == noise]
+            lines.append(_line(some, "mean", "simulator" if noise == "none" else f"simulator, {noise} noise"))
+        lines.append(_line([row for row in own if row["noise"] == noises[0]], "fitted_q", "fitted Q"))
     return "\n".join(lines) + "\n"
+
+
+def _line(rows: Sequence[Mapping[str, str]], column: str, name: str) -> str:
+    """A line of the table: how right a column of estimates is, of one domain."""
+    agents = list(dict.fromkeys(row["agent"] for row in rows))
+    each = []
+    for agent in agents:
+        some = [row for row in rows if row["agent"] == agent]
+        estimates, truth = (np.array([float(row[key]) for row in some]) for key in (column, "truth"))
+        each.append(scores(estimates, truth))
+    rank, regret, three, error = (np.array(part) for part in zip(*each, strict=True))
+    differing = [row for row in rows if float(row["truth_error"]) > 0]
+    held = f"{coverage(rows):.0%} ({coverage(differing):.0%})" if column == "mean" and differing else "-"
+    return (
+        f"| {DOMAINS[rows[0]['domain']].title} | {name} | {len(agents)} | {len(rows) // len(agents)} "
+        f"| {np.median(rank):.2f} ({rank.min():.2f}) | {regret.mean():.1%} ({regret.max():.1%}) "
+        f"| {three.mean():.1%} | {error.mean():.1%} | {held} |"
+    )

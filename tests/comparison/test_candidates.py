@@ -31,6 +31,19 @@ def make_nothing(env):
     return 17
 
 
+def make_trouble(env):
+    """A function that fails."""
+    raise KeyError("dose")
+
+
+class Failing:
+    """A policy that fails."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        """Takes what is not there."""
+        return observation.nothing, None
+
+
 @pytest.fixture
 def place(car):
     return Setting.of(car)
@@ -64,6 +77,8 @@ def test_names_of_modules(place, monkeypatch):
     assert set(actions(place, "test_candidates:make_rule")) == {2}
     with pytest.raises(ValueError, match="returned int, which has no predict"):
         acting(place, "test_candidates:make_nothing")
+    with pytest.raises(ValueError, match=r"candidate it: test_candidates:make_trouble made no policy .KeyError.'dose'"):
+        acting(place, "test_candidates:make_trouble")
 
 
 def test_a_baseline_of_all_agents_and_of_one(place, tmp_path):
@@ -126,7 +141,7 @@ def test_a_file_that_is_no_onnx_model_is_one_line(place, tmp_path):
         ("mpc:cem", "planner 'cem' does not plan the actions"),
         ("mpc:shooting:candidates=many", "'candidates=many' is no size=number"),
         ("mpc:shooting:elites=3", "planner shooting has no elites"),
-        ("nowhere_at_all:policy", "nowhere_at_all:policy cannot be imported"),
+        ("nowhere_at_all:policy", "nowhere_at_all:policy cannot be imported .*PYTHONPATH=. adds"),
         ("math:pi", "math:pi is neither a policy nor a function"),
     ],
 )
@@ -141,6 +156,14 @@ def test_a_policy_of_other_actions_is_one_line(place, action):
     with pytest.raises(ValueError, match="candidate it does not act in this simulator, whose observations are 2") as e:
         actions(place, Constant(action))
     assert "\n" not in str(e.value)
+
+
+def test_a_policy_that_fails_is_one_line(place):
+    with pytest.raises(
+        ValueError, match="candidate it does not act in this simulator.*no attribute 'nothing'"
+    ) as error:
+        actions(place, Failing())
+    assert "\n" not in str(error.value)
 
 
 def test_spaces_are_compared_by_size():

@@ -1,12 +1,16 @@
 """A comparison as a whole: same seed, same numbers; candidates share starts and draws; what is not known is said."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.policies import Constant
 from support.simulators import own_simulator
 
 import persim_gym
+from persim_gym.comparison.calibration import calibrated
 from persim_gym.comparison.compare import compare
+from persim_gym.comparison.kept import INTERVALS
 from persim_gym.comparison.results import Comparison
 from persim_gym.comparison.setting import Sampling, Setting
 
@@ -58,6 +62,37 @@ def test_discounted_returns_are_those_of_the_steps(car):
     assert found.rows[0].fitted_q is None and found.rows[0].beats is None
 
 
+def test_a_terminal_objective_is_the_last_reward_by_simulator_and_fitted_q(car):
+    found = compare(car, {"left": "constant:0"}, [0], baseline="none", objective="terminal", **FEW)
+    assert found.rows[0].mean == pytest.approx(-1.0, abs=1e-3) == found.rows[0].fitted_q
+    assert found.rows[0].objective == "terminal"
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"), [("residual", "nearest by"), ("none", "no noise"), ("auto", "`persim calibrate small` measures")]
+)
+def test_noise_is_named_and_the_same_seed_gives_the_same(car, noise, said):
+    given = {"random": "random", "left": "constant:0"}
+    found = compare(car, given, [1], noise=noise, **FEW)
+    assert said in " ".join(found.notes)
+    assert shown(compare(car, given, [1], noise=noise, **FEW)) == shown(found)
+
+
+def test_noise_that_the_simulator_lacks_is_one_line(car):
+    with pytest.raises(ValueError, match="simulator small holds no noise .* `persim calibrate small` measures it"):
+        compare(car, {"left": "constant:0"}, [1], noise="gaussian", **FEW)
+
+
+def test_kept_intervals_make_the_same_table(car):
+    first = compare(car, {"left": "constant:0"}, [1], **FEW)
+    calibrated.cache_clear()
+    assert (Path(car) / INTERVALS).is_file()
+    assert shown(compare(car, {"left": "constant:0"}, [1], **FEW)) == shown(first)
+    calibrated.cache_clear()
+    (Path(car) / INTERVALS).unlink()
+    assert shown(compare(car, {"left": "constant:0"}, [1], **FEW)) == shown(first)
+
+
 def test_without_its_data_it_says_what_is_missing_and_logged_is_one_line(tmp_path):
     folder = str(own_simulator(tmp_path / "poles", "", starts=True))
     found = compare(folder, {"random": "random", "push": "constant:1"}, [1], baseline="none", **FEW)
@@ -83,6 +118,8 @@ def test_an_agent_without_data_is_one_line(car, cars, monkeypatch):
         ({"baseline": "clinic"}, "the baseline 'clinic' is none of the candidates left"),
         ({"draws": 1}, "at least 2 draws"),
         ({"discount": 0.0}, "discount=0.0 is not in"),
+        ({"noise": "loud"}, "noise='loud' is none of auto, none, residual, gaussian"),
+        ({"objective": "sum"}, "objective='sum' is none of return, terminal"),
         ({"agents": []}, "name at least one"),
         ({"agents": [77]}, "agent 77 is not in this simulator"),
         ({"policies": {}, "baseline": "none"}, "nothing to compare"),

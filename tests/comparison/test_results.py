@@ -1,6 +1,7 @@
 """The table, the file and the picture of a comparison."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -8,9 +9,9 @@ from rich.console import Console
 from persim_gym.comparison.results import ComparedPolicy, Comparison
 
 ROWS = (
-    ComparedPolicy("A", "mpc", 12.0, 10.0, 14.0, 0.9, 1.0, 11.0, 30.0, 0.0),
-    ComparedPolicy("A", "logged", 8.0, 7.5, 9.0, 0.1, None, None, 30.0, 0.0),
-    ComparedPolicy("B", "logged", 1.0, 1.0, 1.0, 1.0, None, None, 5.0, 0.5),
+    ComparedPolicy("A", "mpc", 12.0, 10.0, 14.0, 0.9, 1.0, 11.0, 30.0, 0.0, "return"),
+    ComparedPolicy("A", "logged", 8.0, 7.5, 9.0, 0.1, None, None, 30.0, 0.0, "return"),
+    ComparedPolicy("B", "logged", 1.0, 1.0, 1.0, 1.0, None, None, 5.0, 0.5, "return"),
 )
 FOUND = Comparison(ROWS, "logged", ("30 draws", "no noise"))
 
@@ -22,6 +23,15 @@ def test_the_table_shows_every_candidate_and_the_notes():
     for said in ("mpc", "10 to 14", "90%", "beats logged", "100%", "30 draws", "no noise"):
         assert said in text
     assert FOUND.agents == ["A", "B"] and len(FOUND.of("A")) == 2
+
+
+def test_a_terminal_objective_is_named(tmp_path):
+    last = Comparison(tuple(replace(row, objective="terminal") for row in ROWS), "logged", ())
+    console = Console(record=True, width=160)
+    console.print(last.table())
+    assert "mean last reward" in console.export_text()
+    lines = last.write_csv(tmp_path / "a.csv").read_text().splitlines()
+    assert {row["objective"] for row in csv.DictReader(lines)} == {"terminal"}
 
 
 def test_the_file_holds_all_rows_and_replaces_only_its_own_kind(tmp_path):

@@ -18,7 +18,17 @@ def test_own_transitions_are_the_agents(car):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"draws": 1}, {"episodes": 0}, {"steps": -1}, {"seed": -1}, {"discount": 1.5}, {"discount": np.nan}]
+    "wrong",
+    [
+        {"draws": 1},
+        {"episodes": 0},
+        {"steps": -1},
+        {"seed": -1},
+        {"discount": 1.5},
+        {"discount": np.nan},
+        {"noise": "loud"},
+        {"objective": "sum"},
+    ],
 )
 def test_impossible_sampling_is_refused(wrong):
     with pytest.raises(ValueError):

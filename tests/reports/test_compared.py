@@ -1,5 +1,7 @@
 """Comparisons of policies as `persim compare` writes them."""
 
+from html import unescape
+
 import pytest
 
 from persim_gym.labels import Labels
@@ -28,6 +30,23 @@ def test_columns_that_are_not_there_are_left_out(tmp_path):
     page = compared_part(of_agent(read_compared(path), 7, Labels()))
     assert "2.5" in page and "fitted Q" not in page and "is the best" not in page
     assert not of_agent(read_compared(path), 6, Labels())
+
+
+def test_a_long_name_is_whole_in_the_table_and_fits_the_picture(tmp_path):
+    path, long = tmp_path / "compared.csv", "mpc:" + "<&>" * 30 + ":end"
+    path.write_text(f"agent,candidate,mean\n7,{long},2.5\n")
+    page = compared_part(of_agent(read_compared(path), 7, Labels()))
+    picture, _, table = page.partition("</svg>")
+    assert unescape(table).count(long) == 1 and long not in unescape(picture)
+    assert "mpc:<&>" in unescape(picture) and "…" in picture and ":end</text>" in picture
+
+
+@pytest.mark.parametrize(("objective", "said"), [("return", "mean return"), ("terminal", "mean last reward")])
+def test_a_page_says_what_an_episode_is_worth(tmp_path, objective, said):
+    path = tmp_path / "compared.csv"
+    path.write_text(f"agent,candidate,mean,objective\n7,mpc,2.5,{objective}\n")
+    page = compared_part(of_agent(read_compared(path), 7, Labels()))
+    assert said in page and f"{said.removeprefix('mean ')} of an episode, simulated" in page
 
 
 @pytest.mark.parametrize(

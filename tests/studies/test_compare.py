@@ -1,11 +1,15 @@
 """The study of comparisons: scores, coverage and the table on made-up rows, and one agent's rows."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from persim_gym.studies import compare as study
 from persim_gym.studies.compare import COMPARED, compare_table, coverage, run_compare_study, scores
 
+ROOT = Path(__file__).parents[2]
 TRUTH = np.array([10.0, 8.0, 4.0, 0.0])
 
 
@@ -17,7 +21,15 @@ def test_scores_of_right_and_of_wrong_estimates():
 
 
 def row(mean, low, high, truth, error=0.0, **others):
-    numbers = {"mean": mean, "low": low, "high": high, "truth": truth, "truth_error": error, "fitted_q": mean}
+    numbers = {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "truth": truth,
+        "truth_error": error,
+        "fitted_q": mean,
+        "noise": "none",
+    }
     return {key: str(value) for key, value in {**numbers, **others}.items()}
 
 
@@ -44,6 +56,14 @@ def test_the_table_has_a_line_a_domain_and_estimate():
     table = compare_table(rows)
     assert "| CartPole | simulator | 2 | 4 | 1.00 (1.00) | 0.0% (0.0%) | 0.0% | 5.0% | 100% (100%) |" in table
     assert "| CartPole | fitted Q | 2 | 4 | 1.00" in table
+    noisy = compare_table(rows + [{**one, "noise": "residual", "mean": str(-float(one["truth"]))} for one in rows])
+    assert "| CartPole | simulator, residual noise | 2 | 4 | -1.00 (-1.00)" in noisy
+    assert all(line in noisy for line in table.splitlines()) and noisy.count("fitted Q") == 1
+
+
+def test_the_table_of_the_page_is_that_of_the_rows():
+    rows = list(csv.DictReader((ROOT / "results" / "compare.csv").read_text(encoding="utf-8").splitlines()))
+    assert compare_table(rows) in (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
 
 
 def test_a_domain_without_candidates_is_refused(tmp_path):

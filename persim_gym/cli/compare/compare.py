@@ -35,6 +35,16 @@ def verb(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each draw.")] = 10,
     steps: Annotated[int, typer.Option(min=0, help="Longest episode; 0 for the simulator's limit.")] = 0,
     discount: Annotated[float, typer.Option(help="Of rewards, a step.")] = 1.0,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Of each step: gaussian (as `persim calibrate` measured it), residual (errors on the nearest logged "
+            "transitions), none, or auto: gaussian where it was measured, else none."
+        ),
+    ] = "auto",
+    objective: Annotated[
+        str, typer.Option(help="What an episode is worth: return (all rewards), or terminal (the last one alone).")
+    ] = "return",
     fitted_q: Annotated[
         bool, typer.Option("--fitted-q/--no-fitted-q", help="Add fitted Q evaluation on the logged transitions.")
     ] = True,
@@ -52,8 +62,11 @@ def verb(
     random numbers.
     """
     from persim_gym.comparison.compare import compare
+    from persim_gym.comparison.results import check_table
     from persim_gym.storage import check_own_file
 
+    if out is not None:
+        check_table(out, force)
     if plot is not None:
         check_own_file(plot, force)
     given = dict[str, str]()
@@ -81,6 +94,8 @@ def verb(
         steps=steps,
         discount=discount,
         seed=seed,
+        noise=noise,
+        objective=objective,
     )
     console.print(found.table())
     if out is not None:

@@ -29,6 +29,16 @@ def test_table_file_and_picture(poles, tmp_path):
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0 and out.read_bytes() == first
 
 
+def test_a_file_that_would_be_lost_is_said_before_anything_runs(poles, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr("persim_gym.comparison.compare.compare", None)
+    words = ["compare", poles, "--policy", "a=random", "--out", str(tmp_path / "mine.csv"), *FEW]
+    monkeypatch.setattr("sys.argv", ["persim", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and "mine.csv is another table" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
