@@ -39,7 +39,8 @@ def envs(
         return
     for domain in DOMAINS.values():
         size = len(domain.observation_names)
-        say(f"{domain.env_id}: {size} observations, {actions_of(domain)}, {domain.episode_steps} steps")
+        actions = actions_of(domain).replace("continuous ", "")  # Their range says so; a line has 80 characters.
+        say(f"{domain.env_id}: {size} observations, {actions}, {domain.episode_steps} steps")
         paragraph(f"{domain.summary[0].upper()}{domain.summary[1:]}.")
         for covariate in domain.covariates:
             paragraph(f"{covariate.name} {range_of(covariate)}")
