@@ -1,10 +1,13 @@
 """Packages that only some need: where one is missing, the error says in one line which extra brings it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 EXTRAS = {
+    "sb3": "stable-baselines3",
     "robots": "mujoco",
     "tables": "pyarrow",
     "video": "imageio-ffmpeg",
@@ -38,6 +41,18 @@ def required(module: str, extra: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
+        raise MissingExtraError(f"{what}: pip install 'persim-gym[{extra}]' ({error})") from error
+
+
+@contextmanager
+def brought_by(extra: str, what: str) -> Iterator[None]:
+    """Imports inside are of a package that an extra brings; as `required`, for modules whose classes build on it."""
+    package = EXTRAS[extra].replace("-", "_")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
         raise MissingExtraError(f"{what}: pip install 'persim-gym[{extra}]' ({error})") from error
 
 

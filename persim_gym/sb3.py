@@ -7,11 +7,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from persim_gym.envs.row import RowView
 from persim_gym.envs.vector import BatchedVectorEnv
+from persim_gym.extras import brought_by
+
+with brought_by("sb3", "a VecEnv needs Stable-Baselines3"):
+    from stable_baselines3.common.vec_env import VecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 
 class BatchedVecEnv(VecEnv):

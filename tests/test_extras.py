@@ -1,6 +1,8 @@
 """Packages that only some need: what names them, and what is said where one is missing."""
 
+import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import gymnasium as gym
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from persim_gym.envs.mujoco.physics import load_model
-from persim_gym.extras import EXTRAS, MissingExtraError, required, version_of
+from persim_gym.extras import EXTRAS, MissingExtraError, brought_by, required, version_of
 from persim_gym.workflows.film import check_film
 
 ROOT = Path(__file__).parent.parent
@@ -53,3 +55,31 @@ def test_films_of_type_mp4_name_their_extra_and_gifs_need_nothing(tmp_path, monk
 def test_versions_are_those_of_the_installation():
     assert version_of("numpy") == np.__version__
     assert version_of("persim-gym-nowhere") is None
+
+
+WITHOUT_SB3 = """
+import sys
+sys.modules["stable_baselines3"] = None
+import persim_gym.comparison.candidates, persim_gym.wrappers, persim_gym.workflows.export, persim_gym.workflows.film
+from importlib import import_module
+from persim_gym.extras import MissingExtraError
+needing = "policies policies.actor sb3 wrappers.agent_vec_env comparison.sb3_zip datasets.behavior.train"
+for module in needing.split():
+    try:
+        import_module(f"persim_gym.{module}")
+    except MissingExtraError as error:
+        assert "pip install 'persim-gym[sb3]'" in str(error), error
+    else:
+        raise SystemExit(f"{module} says nothing")
+print("named")
+"""
+
+
+def test_what_builds_on_stable_baselines3_names_its_extra_and_the_rest_does_without():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SB3], capture_output=True, text=True)
+    assert done.stdout.strip() == "named", done.stderr
+
+
+def test_another_missing_module_is_not_blamed_on_the_extra():
+    with pytest.raises(ModuleNotFoundError, match="persim_gym.nowhere"), brought_by("sb3", "this needs that"):
+        import_module("persim_gym.nowhere")

@@ -101,7 +101,7 @@ def say_installation() -> None:
     table.add_column(overflow="fold")
     table.add_row("persim_gym", __version__)
     table.add_row("Python", sys.version.split()[0])
-    for package in ("gymnasium", "minari", "numba", "numpy", "stable-baselines3", "torch"):
+    for package in ("gymnasium", "minari", "numba", "numpy", "torch"):
         table.add_row(package, version_of(package) or "missing")
     for extra, package in EXTRAS.items():
         table.add_row(f"extra {extra}", version_of(package) or escape(f"none: pip install 'persim-gym[{extra}]'"))

@@ -11,12 +11,10 @@ from gymnasium import spaces
 
 from persim_gym.baselines.registry import load_baseline
 from persim_gym.comparison.acting import Acting, Acts, check_spaces
-from persim_gym.comparison.sb3_zip import load_zip
 from persim_gym.comparison.setting import Setting
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.onnx_files import OnnxPolicy
 from persim_gym.planning import MPC
-from persim_gym.policies.train import load_policy
 from persim_gym.storage import CARD
 from persim_gym.workflows.own.returns import ClonedPolicy, ConstantPolicy, given_name
 from persim_gym.workflows.plan import planner_of
@@ -99,6 +97,8 @@ def _file_maker(path: Path, setting: Setting, trust: bool) -> Callable[[int, int
     if path.suffix == ".onnx":
         return lambda agent, seed: OnnxPolicy(path)
     if path.suffix == ".zip":
+        from persim_gym.comparison.sb3_zip import load_zip  # Stable-Baselines3 is an extra.
+
         return lambda agent, seed: load_zip(path, setting.model.spec, trust)
     return lambda agent, seed: _trained(path, setting)
 
@@ -167,6 +167,8 @@ def _of_folder(folder: Path, agent: int, setting: Setting) -> Policy:
 
 
 def _trained(path: Path, setting: Setting) -> Policy:
+    from persim_gym.policies import load_policy  # Stable-Baselines3 is an extra.
+
     algorithm = load_policy(path)
     check_spaces(algorithm.observation_space, algorithm.action_space, setting.model.spec)
     policy: Policy = algorithm

@@ -4,12 +4,14 @@ import json
 import zipfile
 from pathlib import Path
 
-from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
-from stable_baselines3.common.base_class import BaseAlgorithm
-
 from persim_gym.comparison.acting import check_spaces
 from persim_gym.evaluation.acting import Policy
+from persim_gym.extras import brought_by
 from persim_gym.spec import EnvironmentSpec
+
+with brought_by("sb3", "zips of Stable-Baselines3 need it"):
+    from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+    from stable_baselines3.common.base_class import BaseAlgorithm
 
 _SIGNS: dict[str, type[BaseAlgorithm]] = {
     "clip_range": PPO,

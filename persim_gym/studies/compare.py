@@ -26,7 +26,7 @@ from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.policies import PolicyTraining, load_policy, run_training
 from persim_gym.simulator.registry import load_simulator
 
-COMPARE_JOB = ("domain", "weights", "noise", "steps", "agent", "candidate", "seed")
+COMPARE_JOB = ("domain", "dataset", "weights", "noise", "steps", "agent", "candidate", "seed")
 COMPARE_RESULT = ("mean", "low", "high", "best", "fitted_q", "truth", "truth_error")
 COMPARED_AGENTS = tuple(range(16, 26))
 """None of those that anything was chosen on: settings of fitted Q evaluation were, on agent 5 of MountainCar."""
@@ -157,10 +157,16 @@ def run_compare_study(
     done = list[dict[str, str]]()
     for domain, simulator in simulators.items():
         train_candidates(domain, simulator, out / "policies")
-        weights = load_simulator(simulator).card.sha256[:12]
+        card = load_simulator(simulator).card
         names = [*study_candidates(domain, out / "policies"), LOGGED]
         kind = Setting.of(simulator).noise(noise)
-        head = {"domain": domain, "weights": weights, "noise": kind, "steps": COMPARED[domain].steps, "seed": seed}
+        head = {
+            "domain": domain,
+            "dataset": card.dataset.removeprefix("persim/"),
+            "weights": card.sha256[:12],
+            "noise": kind,
+        }
+        head |= {"steps": COMPARED[domain].steps, "seed": seed}
 
         def rows_of(job: Mapping[str, Any], names: Sequence[str] = names) -> list[dict[str, Any]]:
             return [{**job, "candidate": name} for name in names]
@@ -171,7 +177,7 @@ def run_compare_study(
             log,
             description=domain,
             constants={"simulator": simulator},
-            drop=("weights",),
+            drop=("dataset", "weights"),
             rows=rows_of,
             folder=out / "policies",
             reads=lambda job: ["."],
@@ -221,14 +227,14 @@ def coverage(rows: Sequence[Mapping[str, str]]) -> float:
 
 
 def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Markdown: a line a domain, noise and way to estimate; medians and means over agents."""
+    """Markdown: a line a dataset, noise and way to estimate; medians and means over agents."""
     lines = [
-        "| domain | estimate | agents | candidates | rank correlation, median (worst) | regret, mean (worst) "
+        "| logs | estimate | agents | candidates | rank correlation, median (worst) | regret, mean (worst) "
         "| regret of the first three | error | 90 % intervals that hold (where true episodes differ) |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for domain in dict.fromkeys(row["domain"] for row in rows):
-        own = [row for row in rows if row["domain"] == domain]
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        own = [row for row in rows if row["dataset"] == dataset]
         noises = list(dict.fromkeys(row["noise"] for row in own))
         for noise in noises:
             some = [row for row in own if row["noise"] == noise]
@@ -238,7 +244,7 @@ def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _line(rows: Sequence[Mapping[str, str]], column: str, name: str) -> str:
-    """A line of the table: how right a column of estimates is, of one domain."""
+    """A line of the table: how right a column of estimates is, of one dataset."""
     agents = list(dict.fromkeys(row["agent"] for row in rows))
     each = []
     for agent in agents:
@@ -249,7 +255,7 @@ def _line(rows: Sequence[Mapping[str, str]], column: str, name: str) -> str:
     differing = [row for row in rows if float(row["truth_error"]) > 0]
     held = f"{coverage(rows):.0%} ({coverage(differing):.0%})" if column == "mean" and differing else "-"
     return (
-        f"| {DOMAINS[rows[0]['domain']].title} | {name} | {len(agents)} | {len(rows) // len(agents)} "
+        f"| {rows[0]['dataset'].removesuffix('-v0')} | {name} | {len(agents)} | {len(rows) // len(agents)} "
         f"| {np.median(rank):.2f} ({rank.min():.2f}) | {regret.mean():.1%} ({regret.max():.1%}) "
         f"| {three.mean():.1%} | {error.mean():.1%} | {held} |"
     )

@@ -14,8 +14,6 @@ from persim_gym.baselines.policy import BASELINE
 from persim_gym.baselines.registry import load_baseline
 from persim_gym.envs.spaces import random_actions
 from persim_gym.onnx_files import write_onnx
-from persim_gym.policies import load_policy, read_policy
-from persim_gym.policies.actor import Actor
 from persim_gym.simulator.model.walls import walls_of
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.simulator.simulator import Simulator
@@ -89,12 +87,17 @@ def _chosen(folder: Path, results: list[Path], agent: int | str | None) -> Path:
         return results[0]
     if agent is None:
         raise ValueError(f"{folder} holds policies of {len(results)} agents; say of which: --agent N")
+    from persim_gym.policies import read_policy  # Stable-Baselines3 is an extra.
+
     number = load_simulator(read_policy(results[0]).training.simulator).agent_number(agent)
     return folder / f"agent-{number}.json"
 
 
 def _export_trained(result: Path, out: str | Path | None, rng: np.random.Generator, force: bool) -> Export:
     """A policy of `persim train-policy`."""
+    from persim_gym.policies import load_policy, read_policy  # Stable-Baselines3 is an extra.
+    from persim_gym.policies.actor import Actor
+
     training, algorithm = read_policy(result).training, load_policy(result)
     simulator = load_simulator(training.simulator)
     centre, spread = (x.numpy() for x in (simulator.model.obs_mean, simulator.model.obs_std))

@@ -17,7 +17,6 @@ from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.acting import Policy, act
 from persim_gym.extras import required
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.policies import load_policy, read_policy
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.storage import SIGNATURE, check_own_file, replacing
 
@@ -124,6 +123,8 @@ def _policy_of(path: Path, domain: str) -> Policy:
     Raises:
         ValueError: If there is none, or it is of another domain.
     """
+    from persim_gym.policies import load_policy, read_policy  # Stable-Baselines3 is an extra.
+
     found = read_policy(path)
     if found.domain != domain:
         raise ValueError(f"{path} is a policy of {found.domain or 'data of no domain'}, and the simulator of {domain}")

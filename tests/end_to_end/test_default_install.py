@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-EXTRAS = ("mujoco", "pyarrow", "imageio_ffmpeg", "tensorboard", "huggingface_hub", "onnxruntime", "sklearn", "ray")
+EXTRAS = (
+    "stable_baselines3",
+    "mujoco",
+    "pyarrow",
+    "imageio_ffmpeg",
+    "tensorboard",
+    "huggingface_hub",
+    "onnxruntime",
+    "sklearn",
+    "ray",
+)
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(module) for module in EXTRAS), reason="some extra is installed here"
 )
@@ -31,7 +41,7 @@ def persim(*words):
         "train cartpole/random-v0 --epochs 2 --out mine",
         "evaluate cartpole/random-v0 --agents 0 --episodes 2 --plot a.png",
         "plan cartpole/random-v0 --agents 0 --episodes 1 --workers 1",
-        "train-policy cartpole/random-v0 --agent 0 --steps 512",
+        "compare cartpole/random-v0 --agents 0 --policy left=constant:0 --policy any=random",
         "video cartpole/random-v0 --steps 5 --agent 0",
         "datasets card persim/cartpole/random-v0",
         "doctor",
@@ -48,7 +58,8 @@ def test_the_first_hour_needs_no_extra(words):
         ("datasets build persim/halfcheetah/random-v0", "robots"),
         ("import table.csv --name my/table-v0 --agent agent --time t --obs x --action a", "tables"),
         ("train cartpole/random-v0 --epochs 2 --out mine --tensorboard curves", "tensorboard"),
-        ("train-policy cartpole/random-v0 --agent 0 --steps 512 --tensorboard", "tensorboard"),
+        ("train-policy cartpole/random-v0 --agent 0 --steps 512", "sb3"),
+        ("datasets train-loggers --domain cartpole --name test", "sb3"),
         ("video cartpole/random-v0 --steps 5 --agent 0 --out a.mp4", "video"),
         ("share pull somebody/poles", "hub"),
         ("plan cartpole/random-v0 --agents 0 --episodes 1 --backend ray", "ray"),

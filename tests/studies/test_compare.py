@@ -47,6 +47,7 @@ def test_the_table_has_a_line_a_domain_and_estimate():
             truth,
             0.1 * (truth > 0),
             domain="cartpole",
+            dataset="cartpole/pure-v0",
             agent=agent,
             candidate=str(truth),
         )
@@ -54,11 +55,13 @@ def test_the_table_has_a_line_a_domain_and_estimate():
         for truth in TRUTH
     ]
     table = compare_table(rows)
-    assert "| CartPole | simulator | 2 | 4 | 1.00 (1.00) | 0.0% (0.0%) | 0.0% | 5.0% | 100% (100%) |" in table
-    assert "| CartPole | fitted Q | 2 | 4 | 1.00" in table
+    assert "| cartpole/pure | simulator | 2 | 4 | 1.00 (1.00) | 0.0% (0.0%) | 0.0% | 5.0% | 100% (100%) |" in table
+    assert "| cartpole/pure | fitted Q | 2 | 4 | 1.00" in table
     noisy = compare_table(rows + [{**one, "noise": "residual", "mean": str(-float(one["truth"]))} for one in rows])
-    assert "| CartPole | simulator, residual noise | 2 | 4 | -1.00 (-1.00)" in noisy
+    assert "| cartpole/pure | simulator, residual noise | 2 | 4 | -1.00 (-1.00)" in noisy
     assert all(line in noisy for line in table.splitlines()) and noisy.count("fitted Q") == 1
+    other = compare_table(rows + [{**one, "dataset": "cartpole/random-v0", "mean": one["low"]} for one in rows])
+    assert all(line in other for line in table.splitlines()) and "| cartpole/random | simulator | 2 | 4 |" in other
 
 
 def test_the_table_of_the_page_is_that_of_the_rows():

@@ -7,14 +7,17 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import DQN, SAC, TD3
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.noise import NormalActionNoise
 
 from persim_gym.datasets.behavior.policies import NetworkLayers
 from persim_gym.envs.behavior import BehaviorConfig
 from persim_gym.envs.hetero import domain_of
+from persim_gym.extras import brought_by
 from persim_gym.storage import reading, replacing
+
+with brought_by("sb3", "training logging policies needs Stable-Baselines3"):
+    from stable_baselines3 import DQN, SAC, TD3
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.noise import NormalActionNoise
 
 Learner: TypeAlias = DQN | SAC | TD3
 

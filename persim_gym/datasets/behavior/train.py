@@ -12,8 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3 import DQN, SAC, TD3
-from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from persim_gym.datasets.behavior.learner import greedy_layers, load_checkpoint, make_learner, save_checkpoint
@@ -30,8 +28,13 @@ from persim_gym.envs import DOMAINS
 from persim_gym.envs.behavior import Band, BehaviorConfig, in_band
 from persim_gym.envs.hetero import domain_of
 from persim_gym.evaluation.returns import episode_returns
+from persim_gym.extras import brought_by
 from persim_gym.paths import persim_home
 from persim_gym.simulator.model.precision import in_default_precision
+
+with brought_by("sb3", "training logging policies needs Stable-Baselines3"):
+    from stable_baselines3 import DQN, SAC, TD3
+    from stable_baselines3.common.callbacks import BaseCallback
 
 CONFIRM_EPISODES = 100
 EVALUATION_SEED = 7_001

@@ -179,4 +179,5 @@ def _draw_probe(ax: Axes, values: Floats, predicted: Floats, label: str) -> None
 
 def _note(ax: Axes, text: str) -> None:
     """Writes into a panel's upper left corner."""
-    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=SMALL)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=SMALL, bbox=box)
