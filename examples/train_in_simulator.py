@@ -9,8 +9,9 @@ simulator = gym.make("persim_gym:PersimEnv-v0", agent=17)  # learned from logged
 truth = Monitor(gym.make("persim_gym:HeteroMountainCar-v0", agent=17))  # never trained in
 
 model = DQN(
-    "MlpPolicy", simulator, learning_rate=4e-3, batch_size=128, train_freq=16, gradient_steps=8,
-    target_update_interval=600, exploration_fraction=0.2, policy_kwargs={"net_arch": [256, 256]}, seed=0,
+    "MlpPolicy", simulator, learning_rate=4e-3, batch_size=128, train_freq=16,
+    gradient_steps=8, target_update_interval=600, exploration_fraction=0.2,
+    policy_kwargs={"net_arch": [256, 256]}, seed=0,
 )  # fmt: skip
 model.learn(40_000)
 mean, std = evaluate_policy(model, truth, n_eval_episodes=20)
