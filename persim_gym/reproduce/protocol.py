@@ -124,6 +124,7 @@ SCALES = {
         efforts={
             "bcq-p": _BCQ,
             "bcq-a": _BCQ,
+            "unfactorized": Effort(5, planner=_FEW),
             "cadm": Effort(5, planner=_FEW),
             "pe-ts-cadm": Effort(1, planner=_FEW),
             ("halfcheetah", "persim"): Effort(1, planner=_sizes(candidates=100, elites=25)),
