@@ -8,9 +8,10 @@ from tqdm import tqdm
 
 from persim_gym.comparison.calibration import calibrated
 from persim_gym.comparison.candidates import LOGGED, Candidate, Given, find_candidates
+from persim_gym.comparison.familiarity import familiarity_of
 from persim_gym.comparison.fitted_q import FittedQ
 from persim_gym.comparison.intervals import Estimate, Widening, beats, best_probabilities, estimate
-from persim_gym.comparison.results import ComparedPolicy, Comparison
+from persim_gym.comparison.results import ComparedPolicy, Comparison, unfamiliar_note
 from persim_gym.comparison.rollouts import Episodes, Rows, draw_rows, first_observations, roll_out
 from persim_gym.comparison.setting import AUTO, Sampling, Setting, disturbance_of
 from persim_gym.simulator.registry import DEFAULT_SIMULATOR
@@ -77,6 +78,7 @@ def compare(
     with bar:
         for agent in numbers:
             rows += _of_agent(setting, candidates, agent, chosen, widening, baseline, with_q, bar)
+    notes += unfamiliar_note(rows)
     return Comparison(tuple(rows), "" if baseline == NO_BASELINE else baseline, tuple(notes))
 
 
@@ -94,10 +96,14 @@ def _of_agent(
     rows = draw_rows(setting, [agent], sampling, sampling.episodes)
     _check(setting, candidates, agent, rows, sampling)
     found = dict[str, Episodes]()
-    values = dict[str, float]()
+    values, unlike = dict[str, float](), dict[str, float]()
+    familiar = familiarity_of(setting) if _has_data(setting) else None
     q = FittedQ(setting, agent, sampling) if fitted_q else None
     for candidate in candidates:
-        found[candidate.name] = roll_out(candidate.acting(setting, agent, sampling.seed), rows, agent, sampling)
+        acting = candidate.acting(setting, agent, sampling.seed)
+        found[candidate.name], visited = roll_out(acting, rows, agent, sampling)
+        if familiar is not None:
+            unlike[candidate.name] = familiar.unlike(visited)
         if q is not None:
             starts = first_observations(rows, agent, sampling)[:_STARTS_OF_Q]
             values[candidate.name] = q.value(candidate.acting(setting, agent, sampling.seed), starts)
@@ -117,6 +123,7 @@ def _of_agent(
             fitted_q=values.get(name),
             steps=float(found[name].steps.mean()),
             lost=float(found[name].lost.mean()),
+            unlike=unlike.get(name),
             objective=sampling.objective,
         )
         for name, each in estimates.items()

@@ -19,6 +19,10 @@ WORDS = {RETURN: "return", TERMINAL: "last reward"}
 """What an episode is worth, by the objective, in tables and pictures."""
 
 
+UNFAMILIAR = 0.2
+"""Share of steps unlike logged ones from which on a note names a candidate."""
+
+
 @dataclass(frozen=True)
 class ComparedPolicy:
     """One candidate for one agent.
@@ -34,6 +38,7 @@ class ComparedPolicy:
         fitted_q: Mean return by fitted Q evaluation; None where there are no data, or it was not asked for.
         steps: Mean length of an episode.
         lost: Share of episodes that ended where predictions were not believed.
+        unlike: Share of its steps that are unlike every logged one; None where there are no data.
         objective: What an episode is worth, one of `persim_gym.comparison.setting.OBJECTIVES`.
     """
 
@@ -47,7 +52,21 @@ class ComparedPolicy:
     fitted_q: float | None
     steps: float
     lost: float
+    unlike: float | None
     objective: str
+
+
+def unfamiliar_note(rows: Sequence[ComparedPolicy]) -> list[str]:
+    """A line about candidates that go where nothing was logged, each with the agent of whom that holds most."""
+    farthest = dict[str, ComparedPolicy]()
+    for row in sorted(rows, key=lambda row: row.unlike or 0.0):
+        farthest[row.candidate] = row
+    far = [(row.unlike, row) for row in farthest.values() if row.unlike is not None and row.unlike > UNFAMILIAR]
+    if not far:
+        return []
+    far.sort(key=lambda pair: -pair[0])
+    said = ", ".join(f"{row.candidate} in {share:.0%} of its steps (agent {row.agent})" for share, row in far)
+    return [f"far from everything that was logged, so that returns and intervals are guesses: {said}"]
 
 
 def check_table(path: Path, force: bool = False) -> None:

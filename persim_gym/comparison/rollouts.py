@@ -21,6 +21,18 @@ _FACTORS, _STARTS, _NOISE = range(3)
 """Streams of random numbers of an agent."""
 
 
+class Visited(NamedTuple):
+    """Steps of episodes, in no order.
+
+    Attributes:
+        obs: Observations, float32 [V, D].
+        action: What was done there, in the form that models see: [V] or [V, A].
+    """
+
+    obs: NDArray[np.float32]
+    action: NDArray[Any]
+
+
 class Episodes(NamedTuple):
     """What simulated episodes brought.
 
@@ -71,7 +83,7 @@ def draw_rows(setting: Setting, agents: Sequence[int], sampling: Sampling, episo
     return Rows(bound, member)
 
 
-def roll_out(acting: Acting, rows: Rows, agent: int, sampling: Sampling) -> Episodes:
+def roll_out(acting: Acting, rows: Rows, agent: int, sampling: Sampling) -> tuple[Episodes, Visited]:
     """Episodes of a candidate in rows of one agent; the same starts and noise whoever acts.
 
     Args:
@@ -79,15 +91,24 @@ def roll_out(acting: Acting, rows: Rows, agent: int, sampling: Sampling) -> Epis
         rows: The agent's.
         agent: Its number.
         sampling: Longest episode, discount, objective and seed.
+
+    Returns:
+        The episodes, and the steps of the first one of each draw.
     """
     starts = first_observations(rows, agent, sampling)
+    watched, seen = slice(None, None, sampling.episodes), list[tuple[NDArray[np.float32], NDArray[Any]]]()
     limit = np.full(len(starts), sampling.limit(rows.bound.simulator.episode_steps))
     noise = np.random.default_rng([sampling.seed, agent, _NOISE])
 
     def act(obs: NDArray[np.float32], step: int) -> NDArray[Any]:
-        return acting.act(obs) if step else acting.begin(obs)
+        action = acting.act(obs) if step else acting.begin(obs)
+        seen.append((obs[watched].copy(), action[watched].copy()))
+        return action
 
-    return episodes(rows, starts, act, limit, sampling, noise)
+    found = episodes(rows, starts, act, limit, sampling, noise)
+    obs, action = (np.stack(part) for part in zip(*seen, strict=True))  # [H, K, ...]
+    happened = np.arange(len(seen))[:, None] < found.steps[watched]
+    return found, Visited(obs[happened], action[happened])
 
 
 def first_observations(rows: Rows, agent: int, sampling: Sampling) -> NDArray[np.float32]:

@@ -18,9 +18,10 @@ _SHOWN = {  # What columns are called on the page, and here the names that they 
     "highest (90 %)": ("high",),
     "is the best": ("best", "p_best"),
     "beats the baseline": ("beats", "p_beats_logged"),
+    "unlike the logs": ("unlike",),
     "fitted Q": ("fitted_q", "fqe"),
 }
-_SHARES = ("is the best", "beats the baseline")
+_SHARES = ("is the best", "beats the baseline", "unlike the logs")
 _ROW = 34
 _LONGEST = 48
 """Characters of a candidate's name that the picture has room for; the table has all of them."""

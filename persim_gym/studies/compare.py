@@ -27,7 +27,7 @@ from persim_gym.policies import PolicyTraining, load_policy, run_training
 from persim_gym.simulator.registry import load_simulator
 
 COMPARE_JOB = ("domain", "dataset", "weights", "noise", "steps", "agent", "candidate", "seed")
-COMPARE_RESULT = ("mean", "low", "high", "best", "fitted_q", "truth", "truth_error")
+COMPARE_RESULT = ("mean", "low", "high", "best", "unlike", "fitted_q", "truth", "truth_error")
 COMPARED_AGENTS = tuple(range(16, 26))
 """None of those that anything was chosen on: settings of fitted Q evaluation were, on agent 5 of MountainCar."""
 TRUE_EPISODES = 1000
@@ -122,7 +122,7 @@ def compare_once(
         rows.append(
             {
                 "candidate": row.candidate,
-                **{name: getattr(row, name) for name in ("mean", "low", "high", "best", "fitted_q")},
+                **{name: getattr(row, name) for name in ("mean", "low", "high", "best", "unlike", "fitted_q")},
                 "truth": float(earned.mean()),
                 "truth_error": float(earned.std(ddof=1) / np.sqrt(count)),
             }
@@ -165,8 +165,9 @@ def run_compare_study(
             "dataset": card.dataset.removeprefix("persim/"),
             "weights": card.sha256[:12],
             "noise": kind,
+            "steps": COMPARED[domain].steps,
+            "seed": seed,
         }
-        head |= {"steps": COMPARED[domain].steps, "seed": seed}
 
         def rows_of(job: Mapping[str, Any], names: Sequence[str] = names) -> list[dict[str, Any]]:
             return [{**job, "candidate": name} for name in names]

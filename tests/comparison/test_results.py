@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from persim_gym.comparison.results import ComparedPolicy, Comparison
+from persim_gym.comparison.results import ComparedPolicy, Comparison, unfamiliar_note
 
 ROWS = (
-    ComparedPolicy("A", "mpc", 12.0, 10.0, 14.0, 0.9, 1.0, 11.0, 30.0, 0.0, "return"),
-    ComparedPolicy("A", "logged", 8.0, 7.5, 9.0, 0.1, None, None, 30.0, 0.0, "return"),
-    ComparedPolicy("B", "logged", 1.0, 1.0, 1.0, 1.0, None, None, 5.0, 0.5, "return"),
+    ComparedPolicy("A", "mpc", 12.0, 10.0, 14.0, 0.9, 1.0, 11.0, 30.0, 0.0, 0.01, "return"),
+    ComparedPolicy("A", "logged", 8.0, 7.5, 9.0, 0.1, None, None, 30.0, 0.0, 0.01, "return"),
+    ComparedPolicy("B", "logged", 1.0, 1.0, 1.0, 1.0, None, None, 5.0, 0.5, None, "return"),
 )
 FOUND = Comparison(ROWS, "logged", ("30 draws", "no noise"))
 
@@ -48,3 +48,10 @@ def test_the_file_holds_all_rows_and_replaces_only_its_own_kind(tmp_path):
 
 def test_the_picture_is_written(tmp_path):
     assert FOUND.plot(tmp_path / "found.png").stat().st_size > 10_000
+
+
+def test_candidates_that_leave_the_logs_are_named_once_with_the_agent_of_whom_that_holds_most():
+    far = [replace(ROWS[0], unlike=0.4), replace(ROWS[0], agent="B", unlike=0.8), replace(ROWS[1], unlike=0.9)]
+    (note,) = unfamiliar_note([*far, ROWS[2]])
+    assert note.endswith("logged in 90% of its steps (agent A), mpc in 80% of its steps (agent B)")
+    assert unfamiliar_note(ROWS) == []

@@ -43,6 +43,15 @@ def test_rows_of_several_agents_are_those_of_each(car):
     np.testing.assert_array_equal(together[4:], single)
 
 
+def test_the_steps_of_the_first_episode_of_each_draw_are_kept(car):
+    place = Setting.of(car)
+    rows = draw_rows(place, [2], FEW, 3)
+    found, visited = roll_out(Acting(Constant(1), "it", place.model.spec), rows, 2, FEW)
+    first = found.steps[::3]
+    assert len(visited.obs) == len(visited.action) == first.sum() and (visited.action == 1).all()
+    np.testing.assert_array_equal(visited.obs[:4], first_observations(rows, 2, FEW)[::3])
+
+
 def test_noise_is_the_same_for_all_candidates(simulator, cars, car, tmp_path):
     noisy = replace(simulator, noise=fitted_noise(simulator.model, cars.select(cars.agent < 5)))
     place = Setting.of(str(noisy.save(tmp_path / "noisy")))
@@ -92,7 +101,7 @@ def test_residuals_are_drawn_from_a_part_of_many_logged_transitions(car, monkeyp
 
 def test_of_a_terminal_objective_the_last_reward_counts(car):
     place, sampling = Setting.of(car), FEW._replace(objective="terminal", discount=0.5)
-    found = roll_out(Acting(Constant(0), "it", place.model.spec), draw_rows(place, [1], FEW, 3), 1, sampling)
+    found, _ = roll_out(Acting(Constant(0), "it", place.model.spec), draw_rows(place, [1], FEW, 3), 1, sampling)
     np.testing.assert_allclose(found.earned, -(0.5 ** (found.steps - 1.0)))
 
 
@@ -107,13 +116,13 @@ def test_a_prediction_that_is_not_believed_has_no_last_reward(car, monkeypatch):
 
     count = [0]
     monkeypatch.setattr(Binding, "step", lost)
-    found = roll_out(Acting(Constant(0), "it", place.model.spec), rows, 1, sampling)
+    found, _ = roll_out(Acting(Constant(0), "it", place.model.spec), rows, 1, sampling)
     assert found.lost.all() and set(found.earned) == {-3.0} and set(found.steps) == {4}
 
 
 def test_returns_and_lengths_count_to_the_end_of_an_episode(car):
     place = Setting.of(car)
     rows = draw_rows(place, [1], FEW, 3)
-    found = roll_out(Acting(Constant(0), "it", place.model.spec), rows, 1, FEW)
+    found, _ = roll_out(Acting(Constant(0), "it", place.model.spec), rows, 1, FEW)
     np.testing.assert_array_equal(found.earned, -found.steps)
     assert found.steps.max() <= 10 and not found.lost.any()

@@ -164,7 +164,7 @@ def _draw_panel(ax: Axes, points: Sequence[Point], metric: str) -> None:
         if point.method == CEILING:
             _draw_ceiling(ax, point)
     if not any(point.source == "ours" for point in points):
-        ax.text(1.0, 1.01, "no results of ours", transform=ax.transAxes, ha="right", fontsize=SMALL, style="italic")
+        ax.text(0.98, 0.02, "no results of ours", transform=ax.transAxes, ha="right", fontsize=SMALL, style="italic")
 
 
 def _log_axis(ax: Axes, values: Sequence[float]) -> None:
