@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
-from rich.console import JustifyMethod
 from rich.table import Table
 
 from persim_gym.comparison.setting import RETURN, TERMINAL
@@ -116,26 +115,24 @@ class Comparison:
     def table(self) -> Table:
         """A table for the terminal, one section an agent."""
         word = self._word
-        table = Table(title=f"simulated {word}s", caption="\n".join(self.notes), header_style="bold", box=SIMPLE_HEAD)
-        left = ("agent", "candidate")
+        table = Table(
+            title=f"simulated {word}s",
+            caption="\n".join(self.notes),
+            header_style="bold",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
         against = f"beats {self.baseline}" if self.baseline else "beats"
-        for name in (*left, f"mean {word}", "90 % interval", "best", against, "fitted Q", "steps"):
-            whole = name in ("90 % interval", "steps")
-            justify: JustifyMethod = "left" if name in left else "right"
-            table.add_column(name, justify=justify, overflow="fold", min_width=9 * (name in left[1:]), no_wrap=whole)
+        for name in ("agent", "candidate"):
+            table.add_column(name, overflow="fold", min_width=9 * (name == "candidate"))
+        for name in (f"mean {word}", "90 % interval", "best", against, "fitted Q", "steps"):
+            # Numbers are never folded or cut off: in a narrow window that is for the names.
+            title = name if name == "90 % interval" else "\n".join(name.split(maxsplit=1))
+            table.add_column(title, justify="right", no_wrap=True)
         for agent in self.agents:
             table.add_section()
             for place, row in enumerate(self.of(agent)):
-                table.add_row(
-                    agent if place == 0 else "",
-                    row.candidate,
-                    f"{row.mean:.4g}",
-                    f"{row.low:.4g} to {row.high:.4g}",
-                    f"{row.best:.0%}",
-                    "-" if row.beats is None else f"{row.beats:.0%}",
-                    "-" if row.fitted_q is None else f"{row.fitted_q:.4g}",
-                    f"{row.steps:.4g}",
-                )
+                table.add_row(agent if place == 0 else "", row.candidate, *_cells(row))
         return table
 
     def write_csv(self, path: str | Path, force: bool = False) -> Path:
@@ -169,6 +166,18 @@ class Comparison:
         figure.suptitle(f"simulated {self._word} and 90 % interval{'; × by fitted Q evaluation' * known}", fontsize=11)
         save_figure(figure, path)
         return path
+
+
+def _cells(row: ComparedPolicy) -> tuple[str, ...]:
+    """The numbers of a row, as the table has them."""
+    return (
+        f"{row.mean:.4g}",
+        f"{row.low:.4g} to {row.high:.4g}",
+        f"{row.best:.0%}",
+        "-" if row.beats is None else f"{row.beats:.0%}",
+        "-" if row.fitted_q is None else f"{row.fitted_q:.4g}",
+        f"{row.steps:.4g}",
+    )
 
 
 def _draw(panel: Axes, rows: Sequence[ComparedPolicy], agent: str, baseline: str) -> None:

@@ -20,16 +20,25 @@ def test_the_table_shows_every_candidate_and_the_notes():
     console = Console(record=True, width=160)
     console.print(FOUND.table())
     text = console.export_text()
-    for said in ("mpc", "10 to 14", "90%", "beats logged", "100%", "30 draws", "no noise"):
+    for said in ("mpc", "10 to 14", "90%", "beats", "100%", "30 draws", "no noise"):
         assert said in text
     assert FOUND.agents == ["A", "B"] and len(FOUND.of("A")) == 2
+
+
+def test_no_number_is_cut_off_in_a_narrow_window():
+    wide = replace(ROWS[0], candidate="a rather long name", low=-17.2945, high=-6.0631, fitted_q=-6.61846, steps=1000.0)
+    console = Console(record=True, width=80)
+    console.print(Comparison((wide, ROWS[1]), "logged", ()).table())
+    text = console.export_text()
+    assert all(number in text for number in ("-17.29 to -6.063", "-6.618", " 1000", "100%")) and "…" not in text
 
 
 def test_a_terminal_objective_is_named(tmp_path):
     last = Comparison(tuple(replace(row, objective="terminal") for row in ROWS), "logged", ())
     console = Console(record=True, width=160)
     console.print(last.table())
-    assert "mean last reward" in console.export_text()
+    text = console.export_text()
+    assert "last reward" in text and "return" not in text
     lines = last.write_csv(tmp_path / "a.csv").read_text().splitlines()
     assert {row["objective"] for row in csv.DictReader(lines)} == {"terminal"}
 
