@@ -547,8 +547,8 @@ def figure(options: argparse.Namespace) -> None:
             ahead = predicted_day(predict, days, agent, hour * 4, 16)
             axes.plot(hour + np.arange(17) / 4.0, ahead, color="#d9731a", linewidth=2)
         for step in np.flatnonzero(days.obs[agent, :, 6]):
-            axes.annotate(f"{days.obs[agent, step, 6]:.0f} g", (step / 4.0, 296), fontsize=7, ha="center", va="top")
-        axes.set(ylabel=f"agent {agent}\nmg/dL", ylim=(40, 300), xlim=(0, 24))
+            axes.annotate(f"{days.obs[agent, step, 6]:.0f} g", (step / 4.0, 326), fontsize=7, ha="center", va="top")
+        axes.set(ylabel=f"agent {agent}\nmg/dL", ylim=(40, 330), xlim=(0, 24))
     axes.set(xlabel="hour of the day (orange: predicted four hours ahead, given insulin and meals)")
     page.savefig(options.figure, dpi=110)
 
