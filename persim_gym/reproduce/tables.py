@@ -118,7 +118,8 @@ def as_markdown(reproduced: ReproducedTable) -> str:
 def as_latex(reproduced: ReproducedTable) -> str:
     """The same in ASCII, as a table environment, which needs the packages booktabs and graphicx."""
     table = reproduced.table
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{Thesis Table {table.name}. {_tex(table.title)}.}}"]
+    lines = [r"% \usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering"]
+    lines += [rf"\caption{{Thesis Table {table.name}. {_tex(table.title)}.}}"]
     for metric in table.metrics:
         labels, body = _grid(reproduced, metric)
         agents = _agents(reproduced)
