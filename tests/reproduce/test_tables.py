@@ -125,8 +125,8 @@ def test_latex_is_ascii_balanced_and_escaped(name):
     assert re.findall(r"\\begin\{(\w+)\}", text).count("tabular") == text.count(r"\end{tabular}")
     known = {
         "usepackage", "begin", "end", "centering", "caption", "par", "smallskip", "medskip", "resizebox", "textwidth",
-        "toprule", "midrule", "bottomrule", "textbf", "pm", "times", "dagger", "ddagger", "footnotesize", "textbackslash",
-        "textasciitilde", "textasciicircum",
+        "toprule", "midrule", "bottomrule", "textbf", "pm", "times", "dagger", "ddagger", "footnotesize",
+        "textbackslash", "textasciitilde", "textasciicircum",
     }  # fmt: skip
     assert set(COMMANDS.findall(bare)) <= known
     for body in re.findall(r"\\toprule\n(.*?)\\bottomrule", text, re.S):
