@@ -62,9 +62,10 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_paths_may_be_text(tmp_path, monkeypatch):
     """Wherever a file or a folder is named; a path that begins with a dot or the root is never a name."""
     from persim_gym import evaluate, load_simulator
+    from persim_gym.planning import RandomShooting
     from persim_gym.policies import PolicyTraining, load_policy, run_training
     from persim_gym.workflows.film import film
-    from persim_gym.workflows.plan import PlanSettings, plan_returns, planner_for
+    from persim_gym.workflows.plan import PlanSettings, plan_returns
 
     monkeypatch.chdir(tmp_path)
     load_simulator("cartpole/random-v0").save("mine")
@@ -77,7 +78,7 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
     monkeypatch.setattr("persim_gym.policies.train.JUDGED_EPISODES", 2)
     run_training(training, "out", progress=False)
     assert load_policy("out/agent-3.json").num_timesteps >= 0
-    settings = PlanSettings("cartpole", "true", planner_for("cartpole", candidates=4, horizon=3), steps=2)
+    settings = PlanSettings("cartpole", "true", RandomShooting(4, 3), steps=2)
     monkeypatch.setattr("persim_gym.workflows.plan.run_jobs", lambda *args, **keywords: [])
     assert plan_returns(settings, "", [3], 1, "rows.csv", progress=False)[3].size == 0
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "film.gif", "out", "rows.csv"}

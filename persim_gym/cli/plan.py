@@ -81,6 +81,7 @@ def verb(
     episode again that has ended.
     """
     from persim_gym.models import load_learned
+    from persim_gym.planning.by_name import planner_label, planner_of
     from persim_gym.workflows.film import check_film
     from persim_gym.workflows.own.plan import own_plan_returns, own_plan_table
     from persim_gym.workflows.plan import (
@@ -88,8 +89,6 @@ def verb(
         PlanSettings,
         known_dynamics,
         plan_returns,
-        planner_label,
-        planner_of,
         returns_table,
         write_video,
     )

@@ -15,9 +15,9 @@ from persim_gym.comparison.setting import Setting
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.onnx_files import OnnxPolicy
 from persim_gym.planning import MPC
+from persim_gym.planning.by_name import planner_of
 from persim_gym.storage import CARD
 from persim_gym.workflows.own.returns import ClonedPolicy, ConstantPolicy, given_name
-from persim_gym.workflows.plan import planner_of
 
 Given: TypeAlias = str | Path | Policy
 """A candidate as a user gives it: words, a file, or a policy."""

@@ -17,11 +17,11 @@ from persim_gym.evaluation.prediction import prediction_error
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import available_cores
 from persim_gym.planning import MPC
+from persim_gym.planning.by_name import planner_of
 from persim_gym.reproduce.models import TrainedModel, first_agents, model_key, trained_model
 from persim_gym.reproduce.protocol import LOGS, PLANNERS, PREDICTION, Cell, Scale
 from persim_gym.reproduce.results import ALL_AGENTS, Result
 from persim_gym.simulator.model_card import library_versions
-from persim_gym.workflows.plan import planner_for
 
 
 def run_cell(cell: Cell, scale: Scale, folder: Path) -> list[Result]:
@@ -138,7 +138,7 @@ def _policy(cell: Cell, scale: Scale, model: TrainedModel | None) -> Policy:
         domain.dynamics(agent) if model is None else model.dynamics(agent),
         domain.task,
         domain.action_space,
-        planner=planner_for(cell.domain, PLANNERS.get(cell.method, ""), **sizes),
+        planner=planner_of(domain.action_space, cell.domain, PLANNERS.get(cell.method, ""), **sizes),
         bonus=domain.peak_bonus,
         seed=cell.seed,
     )

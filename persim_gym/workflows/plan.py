@@ -1,14 +1,13 @@
 """Episodes of model predictive control in the true environment, and their table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from rich.table import Table
 from typing_extensions import Unpack
 
@@ -21,15 +20,12 @@ from persim_gym.evaluation.intervals import mean_interval
 from persim_gym.evaluation.returns import episode_returns
 from persim_gym.jobs import JobPlace, RowLog, run_jobs
 from persim_gym.models import load_learned
-from persim_gym.planning import CEM, ICEM, MPC, MPPI, CategoricalCEM, Planner, RandomShooting
-from persim_gym.planning.searched import searched_actions
+from persim_gym.planning import MPC, Planner
+from persim_gym.planning.by_name import planner_label
 from persim_gym.simulator.registry import find_simulator
 from persim_gym.workflows.film import check_film, write_film
 from persim_gym.workflows.own.returns import given_name
 
-DISCRETE: dict[str, type[Planner]] = {"shooting": RandomShooting, "categorical-cem": CategoricalCEM}
-CONTINUOUS: dict[str, type[Planner]] = {"cem": CEM, "icem": ICEM, "mppi": MPPI}
-PLANNERS = DISCRETE | CONTINUOUS
 TRUE_DYNAMICS = "true"
 """Stands for the true environment's own dynamics where a simulator is named."""
 NO_DOMAIN = "none"
@@ -100,42 +96,6 @@ def known_dynamics(simulator: str, truth: bool) -> tuple[str, str, str]:
     if card.domain and card.domain not in DOMAINS:
         raise ValueError(f"simulator {simulator} is of the unknown domain {card.domain!r}; known: {', '.join(DOMAINS)}")
     return card.domain or NO_DOMAIN, card.sha256[:12], str(find_simulator(simulator).resolve())
-
-
-def planner_for(domain: str, name: str = "", **sizes: Any) -> Planner:
-    """A planner of the actions of a domain.
-
-    Args:
-        domain: Name of the domain.
-        name: A key of `PLANNERS`, or empty for the thesis's in this domain.
-        **sizes: Fields of the planner; those that are None keep their default.
-
-    Raises:
-        ValueError: If the planner does not exist, has no such size, or plans no such actions.
-    """
-    return planner_of(DOMAINS[domain].action_space, domain, name, **sizes)
-
-
-def planner_of(space: Any, whose: str, name: str = "", **sizes: Any) -> Planner:
-    """As `planner_for`, of an action space; `whose` it is, for messages."""
-    fitting = DISCRETE if isinstance(searched_actions(space).space, spaces.Discrete) else CONTINUOUS
-    name = name or next(iter(fitting))
-    if name not in fitting:
-        verdict = "does not plan" if name in PLANNERS else "is none that plans"
-        raise ValueError(f"planner {name!r} {verdict} the actions of {whose}; take one of {', '.join(fitting)}")
-    given = {key: value for key, value in sizes.items() if value is not None}
-    known = {f.name for f in fields(PLANNERS[name])}
-    if unknown := sorted(set(given) - known):
-        raise ValueError(f"planner {name} has no {', '.join(unknown)}; its sizes: {', '.join(sorted(known))}")
-    return fitting[name](**given)
-
-
-def planner_label(planner: Planner) -> str:
-    """A planner's name and the fields that are not its defaults, "cem candidates=100 horizon=20"."""
-    kind, values = type(planner), vars(planner)
-    name = next((name for name, known in PLANNERS.items() if known is kind), kind.__name__)
-    changed = [f"{f.name}={values[f.name]}" for f in fields(planner) if values[f.name] != f.default]
-    return " ".join([name, *(text.replace(" ", "") for text in changed)])
 
 
 def policy_of(settings: PlanSettings, folder: str | Path, agent: int, stream: int) -> Policy:

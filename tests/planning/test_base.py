@@ -7,10 +7,10 @@ import pytest
 from gymnasium import spaces
 
 from persim_gym.planning.base import Plan, Planner, shifted, unit_box
+from persim_gym.planning.by_name import planner_label
 from persim_gym.planning.mpc import MPC
 from persim_gym.planning.scoring import best_first
 from persim_gym.task import Task, never
-from persim_gym.workflows.plan import planner_label
 
 # --- what all planners have in common -----------------------------------------------------------------------------
 

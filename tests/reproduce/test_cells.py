@@ -10,12 +10,11 @@ from support.recipes import TINY
 from persim_gym.datasets import load
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.planning import MPC
+from persim_gym.planning import MPC, RandomShooting
 from persim_gym.reproduce import models
 from persim_gym.reproduce.cells import result_keys, run_cell, settings_of
 from persim_gym.reproduce.models import first_agents, model_key, models_of, trained_model
 from persim_gym.reproduce.protocol import LOGS, NO_DATA, PREDICTION, RETURN, SCALES, Cell
-from persim_gym.workflows.plan import planner_for
 
 
 @pytest.fixture
@@ -49,9 +48,7 @@ def test_every_model_has_errors_of_its_predictions(method, tiny, tmp_path):
 def test_the_return_is_that_of_the_thesis_planner_in_the_true_environment(tmp_path):
     chosen, domain = cell("true-mpc", dataset=NO_DATA), DOMAINS["cartpole"]
     (result,) = run_cell(chosen, SMALL, tmp_path)
-    policy = MPC(
-        domain.dynamics(1), domain.task, domain.action_space, planner=planner_for("cartpole", **dict(FEW)), seed=3
-    )
+    policy = MPC(domain.dynamics(1), domain.task, domain.action_space, planner=RandomShooting(**dict(FEW)), seed=3)
     seed = int(np.random.SeedSequence([3, 1]).generate_state(1)[0])
     assert result.value == episode_returns(policy, domain, 1, episodes=2, seed=seed, steps=4).mean()
 

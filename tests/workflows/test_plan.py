@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from persim_gym.cli import app
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.returns import episode_returns
-from persim_gym.planning import CEM, MPPI, RandomShooting
+from persim_gym.planning import CEM, RandomShooting
 from persim_gym.simulator.diagnostics.measure_noise import fitted_noise
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.workflows import plan as plan_runs
@@ -23,8 +23,6 @@ from persim_gym.workflows.plan import (
     TRUE_DYNAMICS,
     PlanSettings,
     plan_returns,
-    planner_for,
-    planner_label,
     policy_of,
     returns_table,
     run_plan_episode,
@@ -33,38 +31,6 @@ from persim_gym.workflows.plan import (
 )
 
 QUICK = PlanSettings("mountaincar", TRUE_DYNAMICS, RandomShooting(20, 30))
-
-
-@pytest.mark.parametrize(
-    ("domain", "name", "sizes", "planner", "label"),
-    [
-        ("cartpole", "", {}, RandomShooting(), "shooting"),
-        ("halfcheetah", "", {"candidates": None}, CEM(), "cem"),
-        (
-            "halfcheetah",
-            "mppi",
-            {"candidates": 30, "temperature": 0.5},
-            MPPI(30, temperature=0.5),
-            "mppi candidates=30 temperature=0.5",
-        ),
-    ],
-)
-def test_planners_are_named_and_written(domain, name, sizes, planner, label):
-    assert planner_for(domain, name, **sizes) == planner
-    assert planner_label(planner) == label
-
-
-def test_planners_that_do_not_exist_or_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="planner 'best' is none that plans the actions of cartpole; take one of shoo"):
-        planner_for("cartpole", "best")
-    with pytest.raises(ValueError, match="planner 'cem' does not plan the actions of cartpole; take one of shooting"):
-        planner_for("cartpole", "cem")
-    with pytest.raises(ValueError, match="'shooting' does not plan the actions of halfcheetah; take one of cem, icem"):
-        planner_for("halfcheetah", "shooting")
-    with pytest.raises(ValueError, match="RandomShooting needs at least one of horizon, got 0"):
-        planner_for("cartpole", horizon=0)
-    with pytest.raises(ValueError, match="planner shooting has no elites; its sizes: candidates, horizon"):
-        planner_for("cartpole", "shooting", elites=3)
 
 
 def test_an_episode_is_the_policy_in_the_true_environment():
