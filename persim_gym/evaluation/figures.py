@@ -99,6 +99,7 @@ def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
     plane = centred @ directions[:2].T
     share = spread**2 / (spread**2).sum()
     covariates = domain.population[: len(factors)]
+    length, width = np.ptp(plane, axis=0)
     figure = Figure(figsize=(4.6 * len(domain.covariates), 3.9), layout="constrained")
     axes = figure.subplots(1, len(domain.covariates), squeeze=False)[0]
     for i, (ax, covariate) in enumerate(zip(axes, domain.covariates, strict=True)):
@@ -108,6 +109,8 @@ def latent_figure(domain: Domain, factors: NDArray[Any], path: Path) -> None:
         ax.set_xlabel(f"main direction ({share[0]:.0%} of variance)")
         if i == 0:
             ax.set_ylabel(f"second direction ({share[1]:.0%})")
+        if width < length / 4:  # Rounding is not drawn as wide as what agents differ by.
+            ax.set_ylim(-length / 4, length / 4)
         ax.grid(alpha=0.25)
     figure.suptitle(f"{domain.title}: latent factors of {len(factors)} agents", fontsize=11)
     save_figure(figure, path)
