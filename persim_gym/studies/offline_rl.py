@@ -237,7 +237,7 @@ def offline_rl_table(rows: Sequence[dict[str, str]]) -> str:
                 values = np.array([float(row[name]) for row in own])
                 spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
                 cells.append(f"{values.mean():.1f}{spread}")
-            count = int(np.mean([float(row["transitions"]) for row in own]))
+            count = round(np.mean([float(row["transitions"]) for row in own]))
             lines.append(f"| {label} | {count:,} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
