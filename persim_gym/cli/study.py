@@ -277,13 +277,14 @@ def compare(
     force: Force = False,
 ) -> None:
     """Measure how right `persim compare` is: ranking, regret, error and intervals beside true returns; resumable."""
-    from persim_gym.studies.compare import COMPARED_AGENTS, compare_table, run_compare_study
+    from persim_gym.studies.compare import COMPARED_AGENTS, compare_table, run_compare_study, unlike_table
 
     check_own_file(out / "table.md", force)
     default = [f"{domain}={domain}/random-v0" for domain in ("mountaincar", "cartpole")]
     named = dict(text.partition("=")[::2] for text in simulators or default)
     chosen = chosen_agents(agents, agent, ",".join(map(str, COMPARED_AGENTS)))
     place: JobPlace = {"workers": workers, "backend": backend, "address": address}
-    table = compare_table(run_compare_study(named, chosen, out, noise=noise, **place))
+    rows = run_compare_study(named, chosen, out, noise=noise, **place)
+    table = f"{compare_table(rows)}\n{unlike_table(rows)}"
     write_page(out / "table.md", table)
     say(table)

@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 from persim_gym.comparison.candidates import LOGGED, Given, find_candidates
 from persim_gym.comparison.compare import compare
 from persim_gym.comparison.intervals import NORMAL_90
+from persim_gym.comparison.results import UNFAMILIAR
 from persim_gym.comparison.setting import AUTO, Setting
 from persim_gym.datasets.behavior.policies import load_behavior_policy, policy_names, with_random_actions
 from persim_gym.envs import DOMAINS
@@ -241,6 +242,29 @@ def compare_table(rows: Sequence[Mapping[str, str]]) -> str:
             some = [row for row in own if row["noise"] == noise]
             lines.append(_line(some, "mean", "simulator" if noise == "none" else f"simulator, {noise} noise"))
         lines.append(_line([row for row in own if row["noise"] == noises[0]], "fitted_q", "fitted Q"))
+    return "\n".join(lines) + "\n"
+
+
+def unlike_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Markdown: how right estimates are of candidates that keep to what was logged, and of those that leave it.
+
+    Candidates of whom that was not measured are left out.
+    """
+    lines = [
+        "| logs | steps unlike the logs | candidates | error | 90 % intervals that hold |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for dataset in dict.fromkeys(row["dataset"] for row in rows if row["unlike"]):
+        own = [row for row in rows if row["dataset"] == dataset]
+        truth = {agent: [float(r["truth"]) for r in own if r["agent"] == agent] for agent in {r["agent"] for r in own}}
+        for far, said in ((False, "up to"), (True, "more than")):
+            some = [row for row in own if row["unlike"] and (float(row["unlike"]) > UNFAMILIAR) == far]
+            if some:
+                errors = [abs(float(r["mean"]) - float(r["truth"])) / np.ptp(truth[r["agent"]]) for r in some]
+                lines.append(
+                    f"| {dataset.removesuffix('-v0')} | {said} {UNFAMILIAR:.0%} | {len(some)} | {np.mean(errors):.1%} "
+                    f"| {coverage(some):.0%} |"
+                )
     return "\n".join(lines) + "\n"
 
 

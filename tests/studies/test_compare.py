@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from persim_gym.studies import compare as study
-from persim_gym.studies.compare import COMPARED, compare_table, coverage, run_compare_study, scores
+from persim_gym.studies.compare import COMPARED, compare_table, coverage, run_compare_study, scores, unlike_table
 
 ROOT = Path(__file__).parents[2]
 TRUTH = np.array([10.0, 8.0, 4.0, 0.0])
@@ -64,9 +64,23 @@ def test_the_table_has_a_line_a_domain_and_estimate():
     assert all(line in other for line in table.splitlines()) and "| cartpole/random | simulator | 2 | 4 |" in other
 
 
+def test_candidates_that_leave_the_logs_have_a_line_of_their_own():
+    known = {"dataset": "cartpole/pure-v0", "agent": "16"}
+    rows = [
+        row(0, -1, 1, 0, unlike=0.0, **known),
+        row(5, 4, 6, 10, unlike=0.5, **known),
+        row(1, 1, 1, 1, unlike="", **known),
+    ]
+    assert unlike_table(rows).splitlines()[2:] == [
+        "| cartpole/pure | up to 20% | 1 | 0.0% | 100% |",
+        "| cartpole/pure | more than 20% | 1 | 50.0% | 0% |",
+    ]
+
+
 def test_the_table_of_the_page_is_that_of_the_rows():
     rows = list(csv.DictReader((ROOT / "results" / "compare.csv").read_text(encoding="utf-8").splitlines()))
-    assert compare_table(rows) in (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    assert compare_table(rows) in page and unlike_table(rows) in page
 
 
 def test_a_domain_without_candidates_is_refused(tmp_path):
