@@ -21,10 +21,10 @@ from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import Policy, RandomPolicy
 from persim_gym.planning import MPC
+from persim_gym.planning.by_name import planner_of
 from persim_gym.simulator.diagnostics.surprise import SurpriseBand
 from persim_gym.simulator.registry import load_simulator
 from persim_gym.workflows.guard import guard_band
-from persim_gym.workflows.plan import planner_for
 from persim_gym.wrappers import TrustGuard
 
 RESULTS = Path(__file__).parent.parent / "results" / "guard.csv"
@@ -143,7 +143,7 @@ def returns(name: str, band: SurpriseBand, rng: np.random.Generator) -> dict[str
             jump = Jump(gym.make(domain.env_id, **before), gym.make(domain.env_id, **after))
             env = guarded(name, band, jump, agent, fallback)
             online = env.dynamics if way == "planned, guarded" else simulator.dynamics(agent)
-            planner = planner_for(domain.name)
+            planner = planner_of(domain.action_space, domain.name)
             mpc = MPC(online, domain.task, domain.action_space, planner=planner, bonus=domain.peak_bonus, seed=run)
             acting: Policy = fallback if way == "fallback alone" else mpc
             world: gym.Env = env if way == "planned, guarded" else jump

@@ -6,10 +6,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from persim_gym import policies
 from persim_gym.datasets.behavior.policies import TEST, load_behavior_policy
 from persim_gym.envs import DOMAINS
 from persim_gym.persim_env.env import PersimEnv
-from persim_gym.workflows import film as film_module
 from persim_gym.workflows.film import BANNER, OPACITY, Pair, check_film, film, overlaid, pictures, roll_out
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_film_of_ours_is_not_replaced_unasked(tmp_path):
 def test_the_policy_of_another_domain_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no policy .*nosuch.json; give the agent-<n>.json that `persim train-policy`"):
         film(17, "mountaincar/random-v0", tmp_path / "a.gif", policy=tmp_path / "nosuch.json")
-    monkeypatch.setattr(film_module, "read_policy", lambda path: SimpleNamespace(domain="cartpole"))
+    monkeypatch.setattr(policies, "read_policy", lambda path: SimpleNamespace(domain="cartpole"))
     with pytest.raises(ValueError, match="is a policy of cartpole, and the simulator of mountaincar"):
         film(17, "mountaincar/random-v0", tmp_path / "a.gif", policy=tmp_path / "a.json")
 
