@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from persim_gym.actions import model_actions
 from persim_gym.comparison.rollouts import Visited
@@ -22,7 +23,6 @@ PROBES = 1_000
 MAX_VISITED = 2_000
 """Steps of a candidate that are looked at, where there are more."""
 _APART = 100.0  # Of different choices, in standard deviations of observations: a step of another choice is never near.
-_AT_ONCE = 512
 
 
 class Familiarity:
@@ -43,12 +43,9 @@ class Familiarity:
         order = np.random.default_rng(0).permutation(len(data))[: MAX_LOGGED + PROBES]
         obs, action = data.obs[order], np.asarray(model_actions(action_space, data.action[order]))
         self._n_actions, self._obs_scale = n_actions, np.maximum(obs.std(axis=0), 1e-6)
-        self._action_scale = np.float32(1 / _APART)
-        if not n_actions:
-            self._action_scale = np.maximum(action.std(axis=0), 1e-6)
+        self._action_scale = 1 / _APART if n_actions else np.maximum(action.std(axis=0), 1e-6)
         points, probes = self._points(Visited(obs, action)), min(PROBES, len(order) // 2)
-        self._logged = points[probes:]
-        self._squares = (self._logged**2).sum(axis=1)
+        self._logged = KDTree(points[probes:])
         self._limit = float(np.quantile(self._distances(points[:probes]), USUAL))
 
     def unlike(self, visited: Visited) -> float:
@@ -58,18 +55,14 @@ class Familiarity:
         points = self._points(Visited(visited.obs[some], visited.action[some]))
         return float((self._distances(points) > self._limit).mean())
 
-    def _points(self, steps: Visited) -> NDArray[np.float32]:
+    def _points(self, steps: Visited) -> NDArray[np.float64]:
         parts = action_components(steps.action, self._n_actions) / self._action_scale
-        return np.concatenate([steps.obs / self._obs_scale, parts], axis=1).astype(np.float32)
+        return np.concatenate([steps.obs / self._obs_scale, parts], axis=1, dtype=np.float64)
 
-    def _distances(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _distances(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance of each point to the nearest logged step, [P]."""
-        squares = np.empty(len(points))
-        for first in range(0, len(points), _AT_ONCE):
-            some = points[first : first + _AT_ONCE]
-            nearest = (self._squares - 2.0 * some @ self._logged.T).min(axis=1)
-            squares[first : first + _AT_ONCE] = nearest + (some**2).sum(axis=1)
-        return np.sqrt(np.maximum(squares, 0.0))
+        distance: NDArray[np.float64] = self._logged.query(points)[0]
+        return distance
 
 
 @lru_cache(maxsize=2)

@@ -57,14 +57,13 @@ class ComparedPolicy:
 
 def unfamiliar_note(rows: Sequence[ComparedPolicy]) -> list[str]:
     """A line about candidates that go where nothing was logged, each with the agent of whom that holds most."""
-    farthest = dict[str, ComparedPolicy]()
-    for row in sorted(rows, key=lambda row: row.unlike or 0.0):
-        farthest[row.candidate] = row
-    far = [(row.unlike, row) for row in farthest.values() if row.unlike is not None and row.unlike > UNFAMILIAR]
-    if not far:
+    worst = dict[str, ComparedPolicy]()
+    for row in sorted(rows, key=lambda row: -(row.unlike or 0.0)):
+        if (row.unlike or 0.0) > UNFAMILIAR:
+            worst.setdefault(row.candidate, row)
+    if not worst:
         return []
-    far.sort(key=lambda pair: -pair[0])
-    said = ", ".join(f"{row.candidate} in {share:.0%} of its steps (agent {row.agent})" for share, row in far)
+    said = ", ".join(f"{row.candidate} in {row.unlike:.0%} of its steps (agent {row.agent})" for row in worst.values())
     return [f"far from everything that was logged, so that returns and intervals are guesses: {said}"]
 
 

@@ -20,6 +20,7 @@ from persim_gym.comparison.intervals import NORMAL_90
 from persim_gym.comparison.results import UNFAMILIAR
 from persim_gym.comparison.setting import AUTO, Setting
 from persim_gym.datasets.behavior.policies import load_behavior_policy, policy_names, with_random_actions
+from persim_gym.datasets.registry import NAMESPACE
 from persim_gym.envs import DOMAINS
 from persim_gym.evaluation.acting import Policy
 from persim_gym.evaluation.returns import episode_returns
@@ -163,7 +164,7 @@ def run_compare_study(
         kind = Setting.of(simulator).noise(noise)
         head = {
             "domain": domain,
-            "dataset": card.dataset.removeprefix("persim/"),
+            "dataset": card.dataset.removeprefix(f"{NAMESPACE}/"),
             "weights": card.sha256[:12],
             "noise": kind,
             "steps": COMPARED[domain].steps,

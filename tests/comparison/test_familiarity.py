@@ -41,3 +41,12 @@ def test_a_further_log_is_familiar_and_stronger_actions_are_not():
     more = logged(RNG.uniform(-0.1, 0.1, (COUNT, 2)).astype(np.float32))
     assert familiar.unlike(Visited(more.obs, more.action)) < 0.03
     assert familiar.unlike(Visited(more.obs, 10.0 * more.action)) > 0.7
+
+
+def test_distances_far_below_the_offset_of_choices_are_told_apart():
+    grid = np.linspace(0.0, 1.0, COUNT, dtype=np.float32)[:, None]  # Neighbours are 0.001 standard deviations apart.
+    none = np.zeros(COUNT, dtype=np.int64)
+    data = Transitions(none, grid, none, np.zeros(COUNT), grid, np.zeros(COUNT, dtype=bool), none, 1)
+    familiar = Familiarity(data, spaces.Discrete(2), 2)
+    assert familiar.unlike(visited([0.5001], 0)) == 0.0
+    assert familiar.unlike(visited([1.004], 0)) == 1.0
