@@ -64,7 +64,7 @@ def unfamiliar_note(rows: Sequence[ComparedPolicy]) -> list[str]:
     if not worst:
         return []
     said = ", ".join(f"{row.candidate} in {row.unlike:.0%} of its steps (agent {row.agent})" for row in worst.values())
-    return [f"far from everything that was logged, so that returns and intervals are guesses: {said}"]
+    return [f"unlike everything that was logged, so that the simulator extrapolates: {said}"]
 
 
 def check_table(path: Path, force: bool = False) -> None:
